@@ -1,0 +1,98 @@
+"""Deploy the model at a ref to an environment, or leave what is live as it is."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from tasks.environments import load_environment
+from tasks.locks import hold
+from tasks.packaging import read_package, verify_artifact
+from tasks.naming import named
+from tasks.registry import record_release, register_version
+from tasks.releases import Outcome, Release, reported
+from tasks.results import PERSISTED
+from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
+from tasks.storage import pull
+from tasks.workspace import is_ancestor, open_workspace
+
+
+@flow(
+    name="deploy",
+    flow_run_name=named("deploy {ref} to {environment}"),
+    timeout_seconds=2 * 3600,
+    **PERSISTED,
+)
+async def deploy(
+    ref: str = "main", environment: str = "local", force: bool = False
+) -> State[dict[str, str]]:
+    """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
+
+    Whatever fails, the model that was live goes on serving.
+
+    Args:
+        ref: Branch, tag or commit on origin to deploy.
+        environment: Name of a file in deployments/environments, without .toml.
+        force: Release also what is live already, or older than what is live.
+
+    Returns:
+        The release: model, version, commit, md5, environment, url, outcome, reason.
+    """
+    target = target_of(load_environment(environment))
+    async with open_workspace(ref) as workspace:
+        package = read_package(workspace)
+        async with (
+            hold(environment, package.label),
+            reported(package, environment, target.url) as told,
+        ):
+            live = await status(target)
+            told.previous = live.label if live else "-"
+
+            if live and live.healthy and live.runs(package) and not force:
+                await tidy(target)
+                if live.commit == package.commit:
+                    told.version = await record(told)
+                return ended(told, "live", "already live")
+
+            if live and not force and await is_ancestor(workspace, package.commit, live.commit):
+                return ended(told, "superseded", f"{live.label}, which is newer, is live")
+
+            file = await pull(workspace, package.artifact)
+            await verify_artifact(package, file)
+            await preflight(target, package, file)
+            told.version = (await register_version(workspace)).name
+
+            told.outcome = "rolled_back"
+            try:
+                await release(target, package, told.version)
+                await verify(target, package)
+                await settle(target, package)
+            except BaseException:
+                await roll_back(target)
+                raise
+            told.outcome = "live"
+
+            await tidy(target)
+            await record(told)
+            return ended(told, "live", "released")
+
+
+async def record(told: Release) -> str:
+    """Write the release into the history; its version's name."""
+    workspace = told.package.workspace
+    version = await register_version(workspace)
+    await record_release(
+        workspace, version, told.environment, f"Released by Slipway; before: {told.previous}"
+    )
+    return version.name
+
+
+def ended(told: Release, outcome: Outcome, reason: str) -> State[dict[str, str]]:
+    """The final state of a deploy that did what it should."""
+    told.outcome, told.reason = outcome, reason
+    return Completed(
+        name="Superseded" if outcome == "superseded" else "Completed",
+        message=f"{told.package.label} to {told.environment}: {outcome}, {reason}",
+        data=told.describe(),
+    )

@@ -1,0 +1,52 @@
+"""Retrain: from a schedule or an event to a better model on main."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.push import push
+from flows.save import save
+from flows.train import train
+from tasks.findings import judge_candidate
+from tasks.git import remote_head
+from tasks.naming import named
+from tasks.results import PERSISTED
+from tasks.workspace import is_ancestor, open_workspace
+
+
+@flow(name="retrain", flow_run_name=named("retrain {ref}"), timeout_seconds=8 * 3600, **PERSISTED)
+async def retrain(
+    ref: str = "main",
+    overrides: dict[str, Any] | None = None,
+    environment: str = "local",
+    branch: str = "main",
+    force: bool = False,
+) -> State[str]:
+    """Train, save and push a candidate; it reaches `branch` if the gate lets it pass.
+
+    Args:
+        ref: Branch, tag or commit on origin to train at.
+        overrides: Values for keys of params.yaml, such as {"train.cv": 3}.
+        environment: Environment whose champion the candidate is held against.
+        branch: Branch that takes in a candidate that passes.
+        force: Run every stage, also those whose inputs have not changed.
+
+    Returns:
+        The commit on origin: of `branch` if the candidate passed, else of its own branch.
+    """
+    candidate = await save(await train(ref, overrides, force))
+    async with open_workspace(candidate) as workspace:
+        if await is_ancestor(workspace, candidate, remote_head(branch)):
+            await push(candidate)  # proves that its bytes are there
+            return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
+        verdict = await judge_candidate(workspace, environment)
+    commit = await push(candidate, branch if verdict.passed else None)
+    return Completed(
+        name="Completed" if verdict.passed else "Rejected",
+        message="; ".join(verdict.reasons),
+        data=commit,
+    )

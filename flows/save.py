@@ -1,0 +1,29 @@
+"""Save a candidate: MLEM model, golden predictions, evaluation on the test split."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from tasks.findings import report_model
+from tasks.pipeline import commit_candidate, make_model_environment, reproduce
+from tasks.naming import named
+from tasks.results import PERSISTED
+from tasks.workspace import open_workspace
+
+
+@flow(name="save", flow_run_name=named("save {ref}"), timeout_seconds=4 * 3600, **PERSISTED)
+async def save(ref: str) -> str:
+    """Save the estimator of a candidate with MLEM, and evaluate what was saved.
+
+    Args:
+        ref: The candidate: a commit that the train flow returned, or any ref on origin.
+
+    Returns:
+        The commit with the `.mlem`; the commit of `ref` where nothing has changed.
+    """
+    async with open_workspace(ref) as workspace:
+        environment = await make_model_environment(workspace)
+        await reproduce(workspace, environment, until="evaluate")
+        candidate = await commit_candidate(workspace, f"Save {workspace.model}")
+        await report_model(workspace, candidate)
+    return candidate

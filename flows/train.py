@@ -1,0 +1,36 @@
+"""Train a candidate: reproduce the pipeline up to the estimator at a ref."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from tasks.findings import report_training
+from tasks.pipeline import commit_candidate, make_model_environment, reproduce, set_parameters
+from tasks.naming import named
+from tasks.results import PERSISTED
+from tasks.workspace import open_workspace
+
+
+@flow(name="train", flow_run_name=named("train {ref}"), timeout_seconds=4 * 3600, **PERSISTED)
+async def train(
+    ref: str = "main", overrides: dict[str, Any] | None = None, force: bool = False
+) -> str:
+    """Reproduce the pipeline up to the estimator and its cross-validation metrics.
+
+    Args:
+        ref: Branch, tag or commit on origin to train at.
+        overrides: Values for keys of params.yaml, such as {"train.cv": 3}.
+        force: Run every stage, also those whose inputs have not changed.
+
+    Returns:
+        The candidate's commit; the commit of `ref` where nothing has changed.
+    """
+    async with open_workspace(ref) as workspace:
+        await set_parameters(workspace, overrides or {})
+        environment = await make_model_environment(workspace)
+        await reproduce(workspace, environment, until="train", force=force)
+        candidate = await commit_candidate(workspace, f"Train {workspace.model}")
+        await report_training(workspace, candidate)
+    return candidate

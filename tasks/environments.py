@@ -1,0 +1,111 @@
+"""Environments: named places to deploy to, each a file in `deployments/environments/`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.errors import ConfigurationError
+from tasks.settings import CHECKOUT
+
+FOLDER = CHECKOUT / "deployments" / "environments"
+
+
+class Environment(BaseModel):
+    """What every environment has, whatever its target.
+
+    Attributes:
+        name: File name without `.toml`.
+        target: Which platform adapter releases to it.
+        keep: How many releases are kept for rollback.
+        ready_seconds: How long a started model may take to get ready.
+        soak_seconds: How long a new release must answer correctly before it is settled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    target: str
+    keep: int = Field(3, ge=1)
+    ready_seconds: float = Field(60.0, gt=0)
+    soak_seconds: float = Field(2.0, ge=0)
+
+
+class ProcessEnvironment(Environment):
+    """An environment whose target is a process on the worker's own host.
+
+    Attributes:
+        port: TCP port of the public URL, on loopback.
+    """
+
+    target: Literal["process"]
+    port: int = Field(8080, ge=1, le=65535)
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+_KINDS: dict[str, type[Environment]] = {"process": ProcessEnvironment}
+
+
+def environment_names(folder: Path = FOLDER) -> list[str]:
+    """The names that `load_environment` accepts, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load_environment(name: str, folder: Path = FOLDER) -> Environment:
+    """Read and check one environment; a variable `SLIPWAY_<NAME>_<KEY>` wins over the file.
+
+    Args:
+        name: Name of the environment.
+        folder: Where the files are.
+
+    Returns:
+        The settings, of the class that belongs to its target.
+
+    Raises:
+        ConfigurationError: No such environment, or a key that is unknown or has a wrong value.
+    """
+    names = environment_names(folder)
+    if name not in names:
+        raise ConfigurationError(
+            f"environment {name!r} does not exist; known: {', '.join(names) or 'none'}",
+            state="nothing was started",
+            next_step=f"create {folder.name}/{name}.toml or name one of the known environments",
+        )
+    path = folder / f"{name}.toml"
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: {error}", state="nothing was started", next_step=f"mend {path}"
+        ) from error
+    kind = _KINDS.get(values.get("target", ""))
+    if kind is None:
+        raise ConfigurationError(
+            f"{path}: target = {values.get('target')!r} is unknown; known: {', '.join(_KINDS)}",
+            state="nothing was started",
+            next_step=f"set `target` in {path}",
+        )
+    prefix = f"SLIPWAY_{name.upper().replace('-', '_')}_"
+    for key in kind.model_fields.keys() - {"name", "target"}:
+        if (value := os.environ.get(prefix + key.upper())) is not None:
+            values[key] = value
+    try:
+        return kind.model_validate({**values, "name": name})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors()
+        )
+        allowed = ", ".join(sorted(kind.model_fields.keys() - {"name"}))
+        raise ConfigurationError(
+            f"{path}: {problems}; allowed keys: {allowed}",
+            state="nothing was started",
+            next_step=f"mend {path} (or a variable {prefix}*)",
+        ) from error

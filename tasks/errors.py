@@ -1,0 +1,49 @@
+"""The two kinds of failure a flow can meet, as types that decide whether to retry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SlipwayError(Exception):
+    """A failure told to a person: what failed, the state things were left in, what to type next.
+
+    Args:
+        what: What failed, in one sentence.
+        state: What state things were left in.
+        next_step: The command (or edit) that gets on from here.
+    """
+
+    def __init__(self, what: str, *, state: str = "", next_step: str = "") -> None:
+        self.what = what
+        self.state = state
+        self.next_step = next_step
+        super().__init__(what, state, next_step)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.state:
+            lines.append(f"State: {self.state}")
+        if self.next_step:
+            lines.append(f"Next: {self.next_step}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Prefect pickles exceptions of failed runs; keyword-only arguments need help.
+        return (_rebuild, (type(self), self.what, self.state, self.next_step))
+
+
+def _rebuild(kind: type[SlipwayError], what: str, state: str, next_step: str) -> SlipwayError:
+    return kind(what, state=state, next_step=next_step)
+
+
+class TransientError(SlipwayError):
+    """A failure that the same call may not meet again: retried with back-off."""
+
+
+class TerminalError(SlipwayError):
+    """A failure that stays until somebody changes something: never retried."""
+
+
+class ConfigurationError(TerminalError):
+    """A file or parameter that Slipway refuses before it runs anything."""

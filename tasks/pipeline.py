@@ -1,0 +1,206 @@
+"""The DVC pipeline: parameters, reproduction in the model environment, the candidate's commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import AsyncFileLock
+from prefect.runtime import flow_run
+from ruamel.yaml import YAML
+
+from tasks import commands, dvc, git, uv
+from tasks.capability import capability
+from tasks.errors import ConfigurationError, TerminalError
+from tasks.fingerprint import fingerprint
+from tasks.report import Progress
+from tasks.settings import Settings
+from tasks.storage import configure_dvc, load_remote, transfer_failed
+from tasks.workspace import Workspace
+
+_REPRO_SECONDS = 3 * 3600.0
+_INSTALL_SECONDS = 900.0
+_STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
+# How the scripts in model/ begin the message with which they refuse parameters or data.
+_REFUSED = "params.yaml: "
+TRAILER = "Slipway-Run"
+
+
+async def set_parameters(workspace: Workspace, overrides: Mapping[str, Any]) -> None:
+    """Write overrides into the workspace's `params.yaml`, its comments kept.
+
+    Args:
+        workspace: The workspace.
+        overrides: New values by dotted key, for instance `{"train.cv": 3}`.
+
+    Raises:
+        ConfigurationError: A key that `params.yaml` does not have; nothing is written.
+    """
+    if not overrides:
+        return
+    path = workspace.path / "params.yaml"
+    parser = YAML()
+    values = parser.load(path.read_text())
+    known = _dotted_keys(values)
+    for key, value in overrides.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigurationError(
+                f"override {key!r} is not a key of params.yaml{hint}; known: {', '.join(known)}",
+                state="nothing was started",
+                next_step="name one of the known keys, dots between levels",
+            )
+        *parents, last = key.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    with path.open("w") as file:
+        parser.dump(values, file)
+
+
+def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys += _dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+@capability(
+    "make model environment", run_name="model environment of {workspace.label}", timeout=1800
+)
+async def make_model_environment(workspace: Workspace) -> Path:
+    """Install the model environment that the commit locks; the next commit reuses it.
+
+    Args:
+        workspace: The workspace.
+
+    Returns:
+        The environment's folder.
+
+    Raises:
+        TerminalError: The lock cannot be installed.
+    """
+    project = workspace.path / "model"
+    key = fingerprint(project / "pyproject.toml", project / "uv.lock")
+    settings = Settings()
+    path = settings.environments / f"model-{key}"
+    settings.environments.mkdir(parents=True, exist_ok=True)
+    async with AsyncFileLock(f"{path}.lock"):
+        # `uv sync` mends what a killed run left, and takes no time where all is there.
+        installed = await commands.run(
+            uv.sync(project),
+            timeout=_INSTALL_SECONDS,
+            env={"UV_PROJECT_ENVIRONMENT": str(path)},
+        )
+    if installed.code:
+        raise TerminalError(
+            f"the model environment cannot be installed: {installed.tail()}",
+            state="nothing was trained",
+            next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
+        )
+    return path
+
+
+@capability(
+    "reproduce", run_name="reproduce {workspace.label} up to {until}", timeout=_REPRO_SECONDS + 600
+)
+async def reproduce(
+    workspace: Workspace, environment: Path, until: str, *, force: bool = False
+) -> None:
+    """Run the stages of `dvc.yaml` whose inputs have changed.
+
+    Args:
+        workspace: The workspace.
+        environment: The model environment.
+        until: The last stage to run.
+        force: Run every stage, changed or not.
+
+    Raises:
+        ConfigurationError: `params.yaml` or the data were refused.
+        TerminalError: A stage failed.
+        TransientError: Data could not be pulled.
+    """
+    remote = await load_remote("read-write")
+    configure_dvc(workspace, remote, Settings().dvc_cache)
+    stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
+
+    async with Progress(f"reproduce {workspace.label}") as progress:
+
+        async def follow(line: str) -> None:
+            if (stage := _STAGE.match(line)) and stage[1] in stages:
+                await progress.set(100 * stages.index(stage[1]) / len(stages))
+
+        finished = await commands.run(
+            dvc.repro(until, force=force),
+            timeout=_REPRO_SECONDS,
+            cwd=workspace.path,
+            env={
+                **remote.environment,
+                "UV_PROJECT_ENVIRONMENT": str(environment),
+                "UV_NO_SYNC": "1",
+                "VIRTUAL_ENV": "",
+            },
+            watch=follow,
+        )
+    if finished.code == 0:
+        return
+    for line in (finished.stderr + finished.stdout).splitlines():
+        if line.startswith(_REFUSED):
+            raise ConfigurationError(
+                line,
+                state="nothing was trained; origin is as it was",
+                next_step="mend params.yaml (or the override), and run again",
+            )
+    if "failed to run" not in finished.stderr:  # no stage failed: it was a transfer
+        raise await transfer_failed(remote, finished)
+    raise TerminalError(
+        f"the pipeline failed: {finished.tail()}",
+        state="stages before the failed one are kept in the cache; origin is as it was",
+        next_step=f"mend the stage, try it with `dvc repro {until}`, commit, and run again",
+    )
+
+
+@capability("commit candidate", run_name="commit candidate of {workspace.label}")
+async def commit_candidate(workspace: Workspace, subject: str) -> str:
+    """Commit what the pipeline changed, and keep the commit on origin for the next flow.
+
+    It is kept under `refs/slipway/runs/`, not as a branch: branches of origin only ever name
+    commits whose bytes are in S3.
+
+    Args:
+        workspace: The workspace in which the pipeline ran.
+        subject: First line of the commit message.
+
+    Returns:
+        The new commit, or the workspace's commit where nothing has changed.
+    """
+    await workspace.git(git.add_all())
+    if (await workspace.git(git.staged(), ok=(0, 1))).code == 0:
+        commands.run_logger().info("nothing has changed since %s", workspace.label)
+        return workspace.commit
+    name = await candidate_name(workspace) or _new_candidate_name(workspace)
+    await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
+    commit = (await workspace.git(git.resolve("HEAD"))).stdout.strip()
+    await workspace.git(git.push([f"+{commit}:{git.RUN_REFS}/{name}"]))
+    commands.run_logger().info("candidate %s: %s@%s", name, workspace.model, commit[:7])
+    return commit
+
+
+async def candidate_name(workspace: Workspace) -> str | None:
+    """Name of the candidate under way at the workspace's commit, None if there is none."""
+    refs = (await workspace.git(git.refs_at(workspace.commit, git.RUN_REFS))).stdout.split()
+    return refs[0].removeprefix(f"{git.RUN_REFS}/") if refs else None
+
+
+def _new_candidate_name(workspace: Workspace) -> str:
+    # The same for every retry of one flow run.
+    started = flow_run.get_scheduled_start_time()
+    return f"{workspace.model}-{started:%Y-%m-%d}-{str(flow_run.get_id() or 'by-hand')[:8]}"

@@ -1,0 +1,129 @@
+"""The registry: model versions and their history per environment, as GTO tags on origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks import commands, git, gto
+from tasks.capability import capability
+from tasks.errors import TransientError
+from tasks.workspace import Workspace
+
+_PUSH_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version.
+
+    Attributes:
+        name: Semantic version, `v0.0.1`.
+        commit: The commit it names.
+    """
+
+    name: str
+    commit: str
+
+
+async def champion_of(workspace: Workspace, environment: str) -> Version | None:
+    """The version that the history says is live in an environment.
+
+    Args:
+        workspace: Any workspace of the model.
+        environment: Name of the environment.
+
+    Returns:
+        The version, None before the first release.
+    """
+    newest = await workspace.git(git.newest_tag(f"{workspace.model}#{environment}#*"))
+    commit = newest.stdout.strip()
+    return await version_of(workspace, commit) if commit else None
+
+
+async def version_of(workspace: Workspace, commit: str) -> Version | None:
+    """The version registered at a commit, None if there is none."""
+    # The names are GTO's contract: model@version, model#environment#count.
+    refs = await workspace.git(git.refs_at(commit, f"refs/tags/{workspace.model}@v*"))
+    names = [name.rpartition("@")[2] for name in refs.stdout.split() if not name.endswith("!")]
+    return Version(names[-1], commit) if names else None
+
+
+@capability("register version", run_name="register {workspace.label}", timeout=300)
+async def register_version(workspace: Workspace) -> Version:
+    """Tag the workspace's commit as the next version of its model, unless it has one.
+
+    Args:
+        workspace: The workspace at the commit.
+
+    Returns:
+        The version.
+
+    Raises:
+        TransientError: Origin cannot be reached, or others kept registering at the same time.
+    """
+    for _ in range(_PUSH_TRIES):
+        await workspace.git(git.fetch())
+        if version := await version_of(workspace, workspace.commit):
+            return version
+        argv = gto.register(workspace.model, workspace.commit, "Registered by Slipway")
+        await workspace.git(argv)
+        version = await version_of(workspace, workspace.commit)
+        assert version
+        if await _pushed(workspace, f"{workspace.model}@{version.name}"):
+            commands.run_logger().info("%s is %s", workspace.label, version.name)
+            return version
+    raise _crowded(workspace)
+
+
+@capability("record release", run_name="record {version.name} in {environment}", timeout=300)
+async def record_release(
+    workspace: Workspace, version: Version, environment: str, message: str
+) -> None:
+    """Tag a version as live in an environment, unless the history says so already.
+
+    Args:
+        workspace: The workspace of the released commit.
+        version: The version that is live now.
+        environment: Name of the environment.
+        message: Who released it, and how it went.
+
+    Raises:
+        TransientError: Origin cannot be reached, or others kept releasing at the same time.
+    """
+    for _ in range(_PUSH_TRIES):
+        await workspace.git(git.fetch())
+        if await champion_of(workspace, environment) == version:
+            return
+        before = await _tags(workspace, environment)
+        await workspace.git(gto.assign(workspace.model, version.name, environment, message))
+        (tag,) = await _tags(workspace, environment) - before
+        if await _pushed(workspace, tag):
+            commands.run_logger().info("recorded as %s", tag)
+            return
+    raise _crowded(workspace)
+
+
+async def _tags(workspace: Workspace, environment: str) -> set[str]:
+    pattern = f"refs/tags/{workspace.model}#{environment}#*"
+    listed = await workspace.git(git.refs(pattern))
+    return {name.removeprefix("refs/tags/") for name in listed.stdout.split()}
+
+
+async def _pushed(workspace: Workspace, tag: str) -> bool:
+    """Push a tag; if origin has another one of that name, drop ours and say so."""
+    try:
+        await workspace.git(git.push([f"refs/tags/{tag}"]))
+    except TransientError as error:
+        if "already exists" not in error.what:
+            raise
+        await workspace.git(git.delete_tag(tag))
+        return False
+    return True
+
+
+def _crowded(workspace: Workspace) -> TransientError:
+    return TransientError(
+        f"other runs kept tagging {workspace.model} at the same time",
+        state="the model is live but its release is not recorded",
+        next_step="run the deploy flow again; it finds the model live and records it",
+    )

@@ -1,0 +1,230 @@
+"""What people look at: Prefect artifacts that tell what a flow run found and did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from prefect.artifacts import (
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.context import FlowRunContext, TaskRunContext
+
+Number = int | float
+
+
+def _in_a_run() -> bool:
+    return bool(TaskRunContext.get() or FlowRunContext.get())
+
+
+def artifact_key(*parts: str) -> str:
+    """Join words into an artifact key: lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+class Progress:
+    """A progress artifact for a step that takes long, from 0 to 100 when all went well.
+
+    Args:
+        what: What is under way.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._id: UUID | None = None
+
+    async def __aenter__(self) -> Self:
+        if _in_a_run():
+            self._id = await acreate_progress_artifact(
+                0.0, key=artifact_key("progress", self._what), description=self._what
+            )
+        return self
+
+    async def set(self, percent: float) -> None:
+        """Show how far it has come, in percent."""
+        if self._id:
+            await aupdate_progress_artifact(self._id, progress=percent)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self.set(100.0)
+
+
+async def publish_markdown(key: str, markdown: str, description: str) -> None:
+    """Create a markdown artifact."""
+    await acreate_markdown_artifact(markdown=markdown, key=key, description=description)
+
+
+async def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """Create a table artifact; no rows, no table."""
+    if rows:
+        table = [dict(row) for row in rows]
+        await acreate_table_artifact(table=table, key=key, description=description)
+
+
+async def publish_link(key: str, url: str, text: str) -> None:
+    """Create a link artifact."""
+    await acreate_link_artifact(link=url, link_text=text, key=key, description=text)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A markdown table; cells are shown as `str` shows them, floats with four digits."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def comparison(
+    candidate: Mapping[str, Number], champion: Mapping[str, Number] | None
+) -> list[dict[str, Any]]:
+    """Rows that set the candidate's metrics against the champion's.
+
+    Args:
+        candidate: Metrics by name.
+        champion: The same of the champion, None where there is none.
+
+    Returns:
+        One row per metric of the candidate.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, value in candidate.items():
+        row: dict[str, Any] = {"metric": name, "candidate": round(value, 6)}
+        if champion is not None:
+            old = champion.get(name)
+            row["champion"] = "-" if old is None else round(old, 6)
+            row["change"] = "-" if old is None else f"{value - old:+.4f}"
+        rows.append(row)
+    return rows
+
+
+def model_card(
+    *,
+    model: str,
+    commit: str,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, Number],
+    cross_validation: Mapping[str, Any],
+    data: Mapping[str, Any],
+    confusion: Mapping[str, Any] | None,
+    runtime: Mapping[str, Any],
+    data_version: str,
+) -> str:
+    """The model card, in markdown.
+
+    Args:
+        model: Name of the model.
+        commit: Commit of the candidate.
+        parameters: Content of `params.yaml`.
+        metrics: Content of `reports/metrics.json`.
+        cross_validation: Content of `reports/cv.json`.
+        data: Content of `reports/data.json`.
+        confusion: Content of `reports/confusion_matrix.json`, None for a regression.
+        runtime: Content of `model/<name>.runtime.json`.
+        data_version: md5 of the data the model was made from.
+
+    Returns:
+        The card.
+    """
+    train = parameters.get("train", {})
+    parts = [
+        f"# {model} at `{commit[:7]}`",
+        f"`{train.get('estimator', '?')}`, Python {runtime.get('python', '?')},"
+        f" data version `{data_version[:12]}`, {data.get('rows', '?')} rows",
+        "## Metrics on the test split",
+        markdown_table(["metric", "value"], [[k, v] for k, v in metrics.items()]),
+    ]
+    if confusion:
+        labels = confusion["labels"]
+        body = [
+            [f"**{label}**", *row] for label, row in zip(labels, confusion["matrix"], strict=True)
+        ]
+        parts += [
+            "## Confusion matrix",
+            "Rows are the true class, columns the predicted one.",
+            markdown_table(["true \\ predicted", *labels], body),
+        ]
+    parts += [
+        "## Cross-validation",
+        nested_table(cross_validation),
+        "## Parameters",
+        nested_table(parameters),
+        "## Runtime",
+        markdown_table(["package", "version"], list(runtime.get("packages", {}).items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def nested_table(values: Mapping[str, Any]) -> str:
+    """A markdown table of nested values, one row per leaf, dots between levels."""
+    return markdown_table(["", "value"], _flat(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:
+    rows: list[list[object]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append([f"{prefix}{key}", value])
+    return rows
+
+
+def release_note(
+    *,
+    model: str,
+    version: str,
+    commit: str,
+    environment: str,
+    outcome: str,
+    url: str,
+    previous: str,
+    metrics: Mapping[str, Number],
+    seconds: float,
+    reason: str = "",
+) -> str:
+    """What a deploy did, in markdown.
+
+    Args:
+        model: Name of the model.
+        version: GTO version, or "-" if it has none.
+        commit: Commit of the release.
+        environment: Where it was released to.
+        outcome: `live`, `rolled_back`, `rejected` or `superseded`.
+        url: Public URL of the model.
+        previous: Label of what was live before, or "-".
+        metrics: Its metrics on the test split.
+        seconds: How long the deploy took.
+        reason: Why it ended so, where that needs saying.
+
+    Returns:
+        The note.
+    """
+    rows: list[list[object]] = [
+        ["outcome", f"**{outcome}**"],
+        ["environment", environment],
+        ["version", version],
+        ["commit", f"`{commit}`"],
+        ["before", previous],
+        ["page", f"[{url}]({url})"],
+        ["API", f"[{url}/docs]({url}/docs)"],
+        ["took", f"{seconds:.1f} s"],
+    ]
+    rows += [[f"metric {name}", value] for name, value in metrics.items()]
+    note = f"# {model} {version} to {environment}\n\n{markdown_table(['', ''], rows)}\n"
+    return f"{note}\n{reason}\n" if reason else note

@@ -1,0 +1,70 @@
+"""The steps of a rollout, on any target, as tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+
+from tasks import commands
+from tasks.capability import capability
+from tasks.environments import Environment, ProcessEnvironment
+from tasks.errors import ConfigurationError
+from tasks.packaging import Package
+from tasks.targets.process import ProcessTarget
+from tasks.targets.protocol import Live, Target
+
+
+def target_of(environment: Environment) -> Target:
+    """The adapter of the platform that an environment names."""
+    if isinstance(environment, ProcessEnvironment):
+        return ProcessTarget(environment)
+    raise ConfigurationError(f"no target for {type(environment).__name__}")
+
+
+@capability("status", timeout=60)
+async def status(target: Target) -> Live | None:
+    """What the platform says is live."""
+    live = await target.status()
+    if live:
+        health = "healthy" if live.healthy else "NOT healthy"
+        commands.run_logger().info("live is %s, %s, at %s", live.label, health, target.url)
+    return live
+
+
+@capability("preflight", run_name="preflight {package.label}", timeout=1800)
+async def preflight(target: Target, package: Package, file: Path) -> None:
+    """Boot what would be released in isolation, and replay its golden predictions."""
+    await target.preflight(package, file)
+
+
+@capability("release", run_name="release {package.label}", timeout=1800)
+async def release(target: Target, package: Package, version: str) -> None:
+    """Start the new version beside the old one."""
+    await target.release(version)
+
+
+@capability("verify", run_name="verify {package.label}", timeout=900)
+async def verify(target: Target, package: Package) -> None:
+    """Prove the new version where it runs, before it gets traffic."""
+    await target.verify()
+
+
+@capability("settle", run_name="settle {package.label}", timeout=900)
+async def settle(target: Target, package: Package) -> None:
+    """Move the traffic, and prove the new version at the public URL."""
+    await target.settle()
+
+
+@capability("tidy", timeout=300)
+async def tidy(target: Target) -> None:
+    """Stop what is not live."""
+    await target.tidy()
+
+
+async def roll_back(target: Target) -> None:
+    """Restore what was live, also while the flow run is being cancelled."""
+    # No task: a run that is being cancelled starts none any more.
+    with anyio.CancelScope(shield=True):
+        await target.rollback()
+        commands.run_logger().warning("rolled back: %s serves what it served before", target.url)

@@ -1,0 +1,54 @@
+"""Where this host keeps things, from `SLIPWAY_*` environment variables."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Settings of the host that a flow runs on.
+
+    Attributes:
+        home: Folder for everything written: caches, workspaces, releases. Nothing in it is state
+            that Git, S3, Prefect or the platform do not have as well.
+        origin: Git URL or path that flows clone from and push to.
+        read_write_block: Name of the `S3Bucket` block used to push.
+        read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    home: Path = CHECKOUT / ".slipway"
+    origin: str = str(CHECKOUT)
+    read_write_block: str = "slipway-read-write"
+    read_block: str = "slipway-read"
+
+    @cached_property
+    def workspaces(self) -> Path:
+        """Private clones, one per flow run."""
+        return self.home / "workspaces"
+
+    @cached_property
+    def dvc_cache(self) -> Path:
+        """The DVC cache that all workspaces of this host share."""
+        return self.home / "dvc-cache"
+
+    @cached_property
+    def environments(self) -> Path:
+        """Python environments, named by the hash of what is installed in them."""
+        return self.home / "environments"
+
+    @cached_property
+    def bundles(self) -> Path:
+        """What the `process` target runs: one folder per environment and release."""
+        return self.home / "bundles"
+
+    @cached_property
+    def locks(self) -> Path:
+        """Lock files; the kernel lets go of them when their holder dies."""
+        return self.home / "locks"

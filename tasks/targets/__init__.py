@@ -1,0 +1,1 @@
+"""Targets: one file per platform, all behind the protocol in `protocol.py`."""

@@ -1,0 +1,277 @@
+"""Target `process`: model servers on the worker's own host, kept alive by supervisord, behind a
+proxy that moves the traffic from one to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks import commands, golden
+from tasks.environments import ProcessEnvironment
+from tasks.errors import SlipwayError, TerminalError
+from tasks.git import Argv
+from tasks.packaging import Bundle, Package, make_bundle, make_runtime
+from tasks.settings import Settings
+from tasks.targets.gateway import Gateway, Route
+from tasks.targets.protocol import Live
+from tasks.targets.supervisor import Program, Supervisor
+
+_POLL_SECONDS = 0.1
+
+
+class ProcessSettings(BaseSettings):
+    """How this host's supervisord and proxy are reached; the local stack sets the variables.
+
+    Attributes:
+        supervisor_url: XML-RPC URL of supervisord.
+        supervisor_username: Its login.
+        supervisor_password: Its password.
+        gateway: Folder from which the proxy reads its routes.
+        gateway_api: URL of the proxy's API.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    supervisor_url: str
+    supervisor_username: str
+    supervisor_password: SecretStr
+    gateway: Path
+    gateway_api: str
+
+
+def serve(python: Path, bundle: Path, port: int) -> Argv:
+    """The command that serves a bundle on loopback."""
+    return [str(python), "-m", "serving", "--bundle", str(bundle), "--host", "127.0.0.1",
+            "--port", str(port)]  # fmt: skip
+
+
+class ProcessTarget:
+    """One environment on the worker's own host.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: ProcessEnvironment) -> None:
+        host = ProcessSettings()  # type: ignore[call-arg]  # from the environment
+        self._environment = environment
+        self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._supervisor = Supervisor(
+            host.supervisor_url,
+            host.supervisor_username,
+            host.supervisor_password.get_secret_value(),
+            Settings().home / "supervisor" / "conf.d",
+        )
+        self._logs = Settings().home / "log"
+        self._bundles = Settings().bundles / environment.name
+        self._bundle: Bundle | None = None
+        self._new: Route | None = None
+        self._old: Route | None = None
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        route = await asyncio.to_thread(self._gateway.route)
+        if route is None:
+            return None
+        try:
+            said = json.loads((self._bundles / route.release / "release.json").read_text())
+        except (OSError, ValueError):
+            return None  # routed to what is not there any more
+        answer = await _version(self.url)
+        return Live(
+            release=route.release,
+            model=said["name"],
+            commit=said["commit"],
+            md5=(answer or said).get("md5", ""),
+            serving=said["serving"],
+            healthy=answer is not None and answer.get("release") == route.release,
+        )
+
+    async def preflight(self, package: Package, file: Path) -> None:
+        """Make the bundle, and boot it where nothing of ours is around."""
+        python = await make_runtime(package)
+        moment = datetime.now(UTC)
+        self._bundle = bundle = make_bundle(
+            package,
+            file,
+            python,
+            environment=self._environment.name,
+            identifier=f"{moment:%Y%m%dT%H%M%S}-{package.commit[:7]}-{uuid4().hex[:4]}",
+        )
+        port = _free_port()
+        try:
+            with tempfile.TemporaryDirectory(prefix="slipway-preflight-") as folder:
+                async with commands.running(
+                    serve(python, bundle.path, port),
+                    cwd=bundle.path,
+                    env=_bare_environment(Path(folder)),
+                    log=Path(folder) / "log",
+                ) as server:
+                    await self._prove(
+                        f"http://127.0.0.1:{port}", lambda: server.code is not None, server.tail
+                    )
+        except BaseException:
+            shutil.rmtree(bundle.path, ignore_errors=True)
+            raise
+
+    async def release(self, version: str) -> None:
+        """Start the bundle under supervisord beside the live one."""
+        bundle = self._made()
+        bundle.describe(version)
+        if self._new is None:  # else it is tried again
+            self._old = await asyncio.to_thread(self._gateway.route)
+            await self._sweep(keep=self._old)
+            self._new = Route(bundle.identifier, _free_port())
+        program = Program(
+            name=self._program(self._new),
+            argv=serve(bundle.python, bundle.path, self._new.port),
+            folder=bundle.path,
+            environment={"PYTHONUNBUFFERED": "1"},
+            log=self._log(self._new),
+        )
+        await asyncio.to_thread(self._supervisor.add, program)
+
+    async def verify(self) -> None:
+        """Prove the new server at its private URL."""
+        route = self._started()
+        program = self._program(route)
+
+        def crashed() -> bool:
+            states = self._supervisor.running(program)
+            return states.get(program, {}).get("statename") not in {"STARTING", "RUNNING"}
+
+        await self._prove(route.url, crashed, lambda: commands.tail(self._log(route)))
+
+    async def settle(self) -> None:
+        """Move the traffic, and prove the public URL for the soak time."""
+        bundle, route = self._made(), self._started()
+        await asyncio.to_thread(self._gateway.switch, route)
+        end = asyncio.get_running_loop().time() + self._environment.soak_seconds
+        while True:
+            await self._identify(self.url)
+            await golden.replay(self.url, bundle.package.golden)
+            if asyncio.get_running_loop().time() >= end:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def rollback(self) -> None:
+        """Route to the old server again, stop the new one, drop the bundle."""
+        if self._new and await asyncio.to_thread(self._gateway.route) == self._new:
+            await asyncio.to_thread(self._gateway.switch, self._old)
+        if self._new:
+            await asyncio.to_thread(self._supervisor.remove, self._program(self._new))
+        if self._bundle:
+            shutil.rmtree(self._bundle.path, ignore_errors=True)
+
+    async def remove(self) -> None:
+        """Stop every server of this environment and take its route away."""
+        await asyncio.to_thread(self._gateway.switch, None)
+        await self._sweep(keep=None)
+        shutil.rmtree(self._bundles, ignore_errors=True)
+
+    async def tidy(self) -> None:
+        """Stop servers that no route leads to, drop bundles beyond those kept."""
+        route = await asyncio.to_thread(self._gateway.route)
+        await self._sweep(keep=route)
+        self._prune(keep=route)
+
+    async def _prove(
+        self, url: str, crashed: Callable[[], bool], last_lines: Callable[[], str]
+    ) -> None:
+        """Ready, itself, and predicting what the saved model did; or a TerminalError."""
+        try:
+            async with asyncio.timeout(self._environment.ready_seconds):
+                while not await _answers(f"{url}/readyz"):
+                    if await asyncio.to_thread(crashed):
+                        raise TerminalError(f"the model server ended at start:\n{last_lines()}")
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise TerminalError(
+                f"the model server did not get ready within"
+                f" {self._environment.ready_seconds:g} s:\n{last_lines()}"
+            ) from None
+        await self._identify(url)
+        try:
+            await golden.replay(url, self._made().package.golden)
+        except SlipwayError as error:
+            raise TerminalError(f"{error.what}\n{last_lines()}".rstrip()) from error
+
+    async def _identify(self, url: str) -> None:
+        bundle, answer = self._made(), await _version(url)
+        expected = (bundle.identifier, bundle.package.md5)
+        got = (answer.get("release"), answer.get("md5")) if answer else None
+        if got != expected:
+            raise TerminalError(f"{url}/version is {got}, should be {expected}")
+
+    def _made(self) -> Bundle:
+        assert self._bundle, "preflight comes first"
+        return self._bundle
+
+    def _started(self) -> Route:
+        assert self._new, "release comes first"
+        return self._new
+
+    def _program(self, route: Route) -> str:
+        return f"model-{self._environment.name}-{route.release}"
+
+    def _log(self, route: Route) -> Path:
+        return self._logs / f"{self._program(route)}.log"
+
+    async def _sweep(self, keep: Route | None) -> None:
+        prefix = f"model-{self._environment.name}-"
+        for name in await asyncio.to_thread(self._supervisor.running, prefix):
+            if keep is None or name != self._program(keep):
+                await asyncio.to_thread(self._supervisor.remove, name)
+
+    def _prune(self, keep: Route | None) -> None:
+        releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())
+        old = [path for path in releases if keep is None or path.name != keep.release]
+        for path in old[: max(0, len(old) - (self._environment.keep - 1))]:
+            shutil.rmtree(path, ignore_errors=True)
+            self._log(Route(path.name, 0)).unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _bare_environment(home: Path) -> dict[str, str]:
+    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
+    return {**{k: v for k, v in os.environ.items() if k in kept}, "HOME": str(home)}
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            return (await client.get(url)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+async def _version(url: str) -> dict[str, str] | None:
+    try:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(f"{url}/version")
+            return dict(answer.json()) if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError):
+        return None
