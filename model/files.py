@@ -1,0 +1,62 @@
+"""The files that stages hand to one another, and how tables are read back with the same types."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+RAW = Path("data/raw.csv")
+TRAIN = Path("data/train.csv")
+TEST = Path("data/test.csv")
+ESTIMATOR = Path("model/estimator.pkl")
+DATA = Path("reports/data.json")
+CV = Path("reports/cv.json")
+METRICS = Path("reports/metrics.json")
+EVALUATION = Path("reports/evaluation.json")
+PREDICTIONS = Path("reports/predictions.csv")
+
+
+def model_file(name: str, suffix: str = "") -> Path:
+    """Path of the model called `name`, or of a file beside it, e.g. with suffix `.mlem`."""
+    return Path("model", name + suffix)
+
+
+def read_data() -> dict[str, Any]:
+    """reports/data.json: rows, target and columns, as the process stage found them."""
+    return dict(json.loads(DATA.read_text(encoding="utf-8")))
+
+
+def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
+    """Read data/train.csv or data/test.csv with the types that the whole data has.
+
+    The types of one split, guessed from it alone, may differ: no value missing, all digits.
+    Text is of dtype object, not pandas' `str`, which MLEM's server cannot handle.
+
+    Args:
+        path: the file.
+        target: name of the column to predict.
+
+    Returns:
+        Features (rows x columns) and target (rows).
+    """
+    data = read_data()
+    dtypes = {name: column["dtype"] for name, column in data["columns"].items()}
+    dtypes[target] = data["target"]["dtype"]
+    frame = pd.read_csv(path, dtype=dtypes)
+    return frame.drop(columns=target), frame[target]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a report: stable, readable in a diff, and refusing what JSON cannot say (NaN).
+
+    Args:
+        path: the file; its folder is created.
+        value: made of dict, list, str, int, float, bool, None.
+
+    Raises:
+        ValueError: the value has a NaN or an infinity in it.
+    """
+    path.parent.mkdir(exist_ok=True)
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,217 @@
+"""What params.yaml may say, and the one way in which a stage is run.
+
+A mistake in params.yaml, or data that does not fit it, is a `ConfigError`. A stage then prints one
+message on stderr, each line of which starts with `params.yaml: <key>: `, and exits with code 2:
+running it again is pointless until somebody edits the file. Any other failure exits with code 1.
+
+`python -m model.check` checks the file and the columns of the data, and writes nothing.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic.v1 import BaseModel, Extra, Field, ValidationError, validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+FILE = Path("params.yaml")
+CONFIG_ERROR = 2  # exit code
+
+# What evaluate measures, and whether more of it is better: the values of gate.metric.
+METRICS: dict[str, dict[str, bool]] = {
+    "classification": {
+        "accuracy": True,
+        "balanced_accuracy": True,
+        "f1_macro": True,
+        "log_loss": False,
+    },
+    "regression": {"mae": False, "rmse": False, "r2": True},
+}
+
+
+class ConfigError(Exception):
+    """params.yaml is wrong, or the data does not fit it."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{FILE}: {key}: {problem}" if key else f"{FILE}: {problem}")
+
+
+class _Section(BaseModel):
+    class Config:
+        """Unknown keys are mistakes; parameters do not change while a stage runs."""
+
+        extra = Extra.forbid
+        allow_mutation = False
+
+
+class Data(_Section):
+    """Which data, which column to predict, how to split it."""
+
+    source: str
+    separator: str = Field(",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    target: str
+    drop: list[str] = []
+    task: Literal["classification", "regression"]
+    test_size: float = Field(0.2, gt=0, lt=1)
+
+
+class Train(_Section):
+    """Which estimator, and how its parameters are chosen."""
+
+    estimator: str
+    params: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    probabilities: bool = True
+    transformers: list[str] = []
+    cv: int = Field(5, ge=2, le=50)
+    scoring: str
+    jobs: int = Field(1, ge=1)
+
+    @validator("params", "grid", pre=True)
+    def _nothing_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value  # "grid:" with nothing below it
+
+    @validator("grid")
+    def _has_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key, values in value.items():
+            if not values:
+                raise ValueError(f"{key} has no values to choose from")
+        return value
+
+
+class Save(_Section):
+    """What is kept beside the model."""
+
+    golden: int = Field(32, ge=20, le=1000)
+
+
+class Gate(_Section):
+    """When a new model may replace the live one; read by the orchestrator, not by the stages."""
+
+    metric: str
+    minimum: float | None = None
+    maximum: float | None = None
+    tolerance: float = Field(0.0, ge=0)
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    # At most 40 characters, since it becomes part of tags, host names and container names.
+    name: str = Field(regex=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")
+    seed: int = Field(42, ge=0, lt=2**32)
+    data: Data
+    train: Train
+    save: Save = Save.parse_obj({})
+    gate: Gate
+
+
+def load() -> Params:
+    """Read and check params.yaml in the working directory, all that can be told without the data.
+
+    Returns:
+        The parameters, defaults filled in.
+
+    Raises:
+        ConfigError: naming every key that is missing, unknown or has an impossible value.
+    """
+    raw = _read()
+    try:
+        params = Params.parse_obj(raw)
+    except ValidationError as error:
+        lines = [str(ConfigError(*_explain(e, raw))) for e in error.errors()]
+        raise ConfigError("", "\n".join(lines).removeprefix(f"{FILE}: ")) from None
+    _check_name(params.name)
+    _check_gate(params.gate, params.data.task)
+    return params
+
+
+def run(stage: Callable[[Params], None]) -> NoReturn:
+    """Run a stage as a program: exits with 0, or with 2 after explaining a ConfigError on stderr.
+
+    Args:
+        stage: does the work; called with the parameters.
+    """
+    try:
+        stage(load())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(CONFIG_ERROR)
+    sys.exit(0)
+
+
+def suggest(wrong: str, allowed: Iterable[str]) -> str:
+    """End of an error message: what was perhaps meant, and what is allowed.
+
+    Args:
+        wrong: the value found.
+        allowed: all the values accepted there.
+
+    Returns:
+        For example `; did you mean 'cv'? Allowed: cv, grid`.
+    """
+    allowed = sorted(allowed)
+    return f"{did_you_mean(wrong, allowed) or '.'} Allowed: {', '.join(allowed)}"
+
+
+def did_you_mean(wrong: str, allowed: Iterable[str]) -> str:
+    """The nearest allowed value as `; did you mean 'x'?`, or nothing if none is near."""
+    near = difflib.get_close_matches(wrong, list(allowed), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _read() -> Any:
+    try:
+        text = FILE.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise ConfigError("", f"cannot be read as UTF-8 text: {error}") from None
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "the file"
+        raise ConfigError(where, getattr(error, "problem", None) or str(error)) from None
+
+
+def _explain(error: Any, raw: Any) -> tuple[str, str]:
+    """Key and problem of one of pydantic's errors, in the words of the file's reader."""
+    loc = [part for part in error["loc"] if part != "__root__"]
+    key = ".".join(map(str, loc))
+    if error["type"] == "value_error.extra":
+        section: Any = Params
+        for part in loc[:-1]:
+            section = section.__fields__[part].type_
+        return key, f"unknown key{suggest(str(loc[-1]), section.__fields__)}"
+    if error["type"] == "value_error.missing":
+        return key, "missing"
+    value = raw
+    for part in loc:
+        value = value[part]
+    problem = f"{error['msg']}, not {value!r}"
+    permitted = error.get("ctx", {}).get("permitted")
+    return key, problem + (did_you_mean(str(value), permitted) if permitted else "")
+
+
+def _check_name(name: str) -> None:
+    here = Path("model")
+    if here.joinpath(f"{name}.py").exists() or here.joinpath(name).is_dir():
+        raise ConfigError("name", f"model/ already has something called '{name}': choose another")
+
+
+def _check_gate(gate: Gate, task: str) -> None:
+    metrics = METRICS[task]
+    if gate.metric not in metrics:
+        problem = f"'{gate.metric}' is not measured for {task}{suggest(gate.metric, metrics)}"
+        raise ConfigError("gate.metric", problem)
+    bound, other = ("minimum", "maximum") if metrics[gate.metric] else ("maximum", "minimum")
+    if getattr(gate, other) is not None:
+        better = "more" if metrics[gate.metric] else "less"
+        raise ConfigError(
+            f"gate.{other}", f"{better} of {gate.metric} is better: give gate.{bound} instead"
+        )
+    if getattr(gate, bound) is None:
+        raise ConfigError(f"gate.{bound}", f"missing (the bound of {gate.metric})")

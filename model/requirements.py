@@ -1,0 +1,116 @@
+"""What a pickled model needs wherever it is loaded: own source files, and installed packages."""
+
+import ast
+import io
+import pickle
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+class Code(NamedTuple):
+    """Source of the user's own (path in the repository to content), and the modules it imports."""
+
+    files: dict[str, bytes]
+    installed: set[str]
+
+
+class _Recorder(pickle.Unpickler):
+    """Notes the module of every class and function that a pickle refers to."""
+
+    def __init__(self, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self.modules: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.modules.add(module)
+        return super().find_class(module, name)
+
+
+def trace(pickled: bytes) -> Code:
+    """Find the code a pickle refers to, following the imports of the user's own modules.
+
+    Args:
+        pickled: the model, made by ourselves: it is unpickled here.
+
+    Returns:
+        Files under the working directory, with the `__init__.py` of the packages they are in;
+        and the names of installed modules that these files or the pickle itself need.
+    """
+    recorder = _Recorder(pickled)
+    recorder.load()
+    files: dict[str, bytes] = {}
+    installed: set[str] = set()
+    todo, seen = sorted(recorder.modules), set(recorder.modules)
+    while todo:
+        name = todo.pop()
+        path = _own_file(name)
+        if path is None:
+            installed.add(name.partition(".")[0])
+            continue
+        files[path.relative_to(Path.cwd()).as_posix()] = path.read_bytes()
+        parent = name.rpartition(".")[0]
+        found = {*_imports(name, path), *([parent] if parent else [])} - seen
+        seen |= found
+        todo += sorted(found)
+    distributions = metadata.packages_distributions()
+    return Code(files, {name for name in installed if name in distributions})
+
+
+def versions(modules: Iterable[str]) -> dict[str, str]:
+    """Exact versions of the distributions that modules come from, and of all these require.
+
+    Args:
+        modules: names to import, e.g. `sklearn`.
+
+    Returns:
+        Version by normalised name, sorted, e.g. `{"joblib": "1.5.0", "scikit-learn": "1.9.1"}`.
+    """
+    distributions = metadata.packages_distributions()
+    todo = [name for module in modules for name in distributions[module]]
+    found: dict[str, str] = {}
+    while todo:
+        distribution = metadata.distribution(todo.pop())
+        name = canonicalize_name(distribution.metadata["Name"])
+        if name in found:
+            continue
+        found[name] = distribution.version
+        requirements = map(Requirement, distribution.requires or [])
+        todo += [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
+    return dict(sorted(found.items()))
+
+
+def _own_file(module: str) -> Path | None:
+    """Source file of a module of the repository; None for the standard library and packages."""
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):  # an optional import of something not installed
+        return None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    path = Path(spec.origin).resolve()
+    is_own = path.is_relative_to(Path.cwd()) and not path.is_relative_to(Path(sys.prefix).resolve())
+    return path if is_own else None
+
+
+def _imports(module: str, path: Path) -> set[str]:
+    """Modules that a source file imports, anywhere in it."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = resolve_name(base, package) if node.level else base
+            names.add(base)
+            # `from package import module` looks the same as `from module import name`
+            submodules = {f"{base}.{alias.name}" for alias in node.names}
+            names |= {name for name in submodules if _own_file(name)}
+    return names

@@ -1,0 +1,88 @@
+"""Save the estimator with MLEM, and beside it what MLEM leaves out.
+
+`<name>.golden.json` has inputs and what the saved model says to them; `<name>.runtime.json` says
+what it takes to run the model: file hashes, Python version, exact package versions.
+"""
+
+import hashlib
+import pickle
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from model import mlem_api, requirements
+from model.files import ESTIMATOR, TEST, model_file, read_data, read_split, write_json
+from model.params import Params, run
+
+SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
+
+
+def main(params: Params) -> None:
+    """Write the model, its metadata, its golden predictions and its runtime requirements.
+
+    Args:
+        params: `name`, `save`, `seed`, `data.target` and `data.task`.
+    """
+    pickled = ESTIMATOR.read_bytes()
+    features, target = read_split(TEST, params.data.target)
+    code = requirements.trace(pickled)
+    path = model_file(params.name)
+    meta = mlem_api.save(
+        pickle.loads(pickled), path, features.head(SAMPLE_ROWS), code.files, code.installed
+    )
+
+    model = mlem_api.load(path)
+    inputs = _sample(features, target, params)
+    outputs = {"predict": model.predict(inputs).tolist()}
+    if hasattr(model, "predict_proba"):
+        outputs["predict_proba"] = model.predict_proba(inputs).tolist()
+    write_json(
+        model_file(params.name, ".golden.json"),
+        {"format": 1, "inputs": _records(inputs), "outputs": outputs},
+    )
+    columns = read_data()["columns"]
+    write_json(
+        model_file(params.name, ".runtime.json"),
+        {
+            "format": 1,
+            "name": params.name,
+            "task": params.data.task,
+            "classes": model.classes_.tolist() if hasattr(model, "classes_") else None,
+            "nullable": [name for name, column in columns.items() if column["missing"]],
+            "python": platform.python_version(),
+            "artifacts": {path.as_posix(): _digest(path)},
+            "packages": requirements.versions(
+                each.module for each in meta.requirements.installable
+            ),
+        },
+    )
+
+
+def _sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "pd.DataFrame":
+    """Rows of the test split, drawn with the seed: of every class one, then whatever comes."""
+    shuffled = features.sample(frac=1, random_state=params.seed)
+    if params.data.task == "classification":
+        is_repeated = target[shuffled.index].duplicated().to_numpy()
+        shuffled = pd.concat([shuffled[~is_repeated], shuffled[is_repeated]])
+        return shuffled.head(max(params.save.golden, target.nunique()))
+    return shuffled.head(params.save.golden)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows as a client sends them: null for what is missing."""
+    return list(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"))
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {
+        "size": len(content),
+        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,84 @@
+"""A transformer of the user's own travels inside the `.mlem` file."""
+
+import base64
+import json
+import shutil
+import zlib
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tests.code.model import support
+
+TRANSFORMER = '''
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ._arithmetic import ratio
+
+
+class Ratio(TransformerMixin, BaseEstimator):
+    """Adds a column."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return X.assign(ratio=ratio(X["alcohol"], X["ash"]))
+'''
+ARITHMETIC = "def ratio(a, b):\n    return a / b\n"
+UNRELATED = "raise RuntimeError('not part of the model')\n"
+REPLAY = """
+import json, pickle, sys
+import pandas as pd
+golden = json.load(open("m.golden.json"))
+frame = pd.DataFrame(golden["inputs"])
+if sys.argv[1] == "mlem":
+    import mlem.api, mlem.contrib.numpy, mlem.contrib.pandas, mlem.contrib.sklearn
+    model = mlem.api.load("m")
+else:
+    sys.path.insert(0, sys.argv[1])
+    model = pickle.load(open("m", "rb"))
+assert model.predict(frame).tolist() == golden["outputs"]["predict"]
+assert "own" not in str(sys.modules.get("model"))
+"""
+
+
+def test_travels_with_the_model(tmp_path: Path) -> None:
+    own = support.workspace(
+        tmp_path / "own",
+        name="m1",
+        train={"transformers": ["model.custom.ratios.Ratio"], "grid": {"C": [1.0]}, "cv": 3},
+    )
+    (own / "model/custom/ratios.py").write_text(TRANSFORMER)
+    (own / "model/custom/_arithmetic.py").write_text(ARITHMETIC)
+    (own / "model/custom/unrelated.py").write_text(UNRELATED)
+    support.run_stages(own)
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(own / "model/m1", alone / "m")
+    shutil.copy(own / "model/m1.golden.json", alone / "m.golden.json")
+    mlem = (own / "model/m1.mlem").read_text().replace("uri: m1", "uri: m")
+    (alone / "m.mlem").write_text(mlem)
+    quiet = {"MLEM_NO_ANALYTICS": "1", "MLEM_AUTOLOAD_EXTS": "false", "PYTHONWARNINGS": ""}
+    python = Path(support.environment()["UV_PROJECT_ENVIRONMENT"], "bin/python")
+    support.run(python, "-c", REPLAY, "mlem", cwd=alone, **quiet)
+
+    requirements = YAML(typ="safe").load(mlem)["requirements"]
+    (custom,) = [each for each in requirements if each.get("type") == "custom"]
+    assert custom["name"] == "model"
+    assert [each["module"] for each in requirements] == ["numpy", "pandas", "sklearn", "model"]
+    packed = json.loads(zlib.decompress(base64.b64decode(custom["source64zip"])))
+    files = {name: zlib.decompress(base64.b64decode(each)) for name, each in packed.items()}
+    assert set(files) == {
+        "model/__init__.py",
+        "model/custom/__init__.py",
+        "model/custom/_arithmetic.py",
+        "model/custom/ratios.py",
+    }
+    for name, content in files.items():
+        path = alone / "code" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    support.model_python("-c", REPLAY, "code", cwd=alone)
