@@ -1,0 +1,180 @@
+"""How much faster the service is than MLEM's own server: ratios, same model, one run.
+
+Run by the orchestrator's Python from the root of the checkout: `python -m benchmarks.serving`.
+Passes of the two servers alternate, so that a busy machine slows both; the median counts.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import uv
+
+from tests.code.serving.running import HERE, ROOT, clean_environment, free_port, model_python, run
+
+CLIENTS = (1, 8, 32)
+MLEM_SERVER = ("fastapi==0.125.0", "starlette==0.50.0", "uvicorn", "pydantic<2")
+
+
+def main() -> None:
+    """Build two environments and a model, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2, help="of each pass")
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--models", nargs="*", default=["labels", "wine", "diabetes"])
+    given = parser.parse_args()
+    print(f"{'model':8} {'clients':>7} {'requests/s':>17} {'ratio':>6} {'p50 ms':>15} {'ratio':>6}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model_python(HERE / "make_bundles.py", folder / "bundles")
+        python = runtime(folder, folder / "bundles" / "wine" / "wine.runtime.json")
+        for name in given.models:
+            bundle = folder / "bundles" / name
+            golden = json.loads((bundle / f"{name}.golden.json").read_text())
+            body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+            with ours(python, bundle) as mine, mlems(bundle / name) as other:
+                for clients in CLIENTS:
+                    line = compare((mine, other), clients, body, given.seconds, given.passes)
+                    print(f"{name:8} {clients:7} {line}", flush=True)
+
+
+def compare(ports: tuple[int, int], clients: int, body: bytes, seconds: float, passes: int) -> str:
+    """Measure two servers in turn.
+
+    Args:
+        ports: of ours and of the other.
+        clients: at once.
+        body: of each request.
+        seconds: of each pass.
+        passes: of each server.
+
+    Returns:
+        The columns of the table: both rates, their ratio, both medians, their ratio.
+    """
+    results: list[list[tuple[float, float]]] = [[], []]
+    for _ in range(passes):
+        for port, measured in zip(ports, results, strict=True):
+            measured.append(asyncio.run(load(port, clients, body, seconds)))
+    (rate, p50), (other_rate, other_p50) = (
+        [statistics.median(column) for column in zip(*measured, strict=True)]
+        for measured in results
+    )
+    return (
+        f"{rate:8.0f} {other_rate:8.0f} {rate / other_rate:5.1f}x "
+        f"{p50:7.2f} {other_p50:7.2f} {other_p50 / p50:5.1f}x"
+    )
+
+
+async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[float, float]:
+    """Ask as fast as a number of keep-alive clients can.
+
+    Args:
+        port: on the loopback interface.
+        clients: connections, each with one request at a time.
+        body: of each request.
+        seconds: to go on.
+
+    Returns:
+        Requests a second and the median latency in milliseconds.
+    """
+    request = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    ) + body
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (start := time.perf_counter()) < end:
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.decode())
+            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            latencies.append(time.perf_counter() - start)
+        writer.close()
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
+
+
+def runtime(folder: Path, described: Path) -> Path:
+    """Make the runtime environment of a model; returns its Python."""
+    home = folder / "runtime"
+    run(
+        uv.find_uv_bin(), "sync", "--quiet", "--project", "serving", "--frozen",
+        UV_PROJECT_ENVIRONMENT=str(home),
+    )  # fmt: skip
+    packages = json.loads(described.read_text())["packages"]
+    python = home / "bin" / "python"
+    pins = [f"{name}=={version}" for name, version in packages.items()]
+    run(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, *pins)
+    return python
+
+
+@contextlib.contextmanager
+def ours(python: Path, bundle: Path) -> Iterator[int]:
+    """Run this project's service; gives its port."""
+    port = free_port()
+    argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
+    with running(argv, f"http://127.0.0.1:{port}/readyz"):
+        yield port
+
+
+@contextlib.contextmanager
+def mlems(model: Path) -> Iterator[int]:
+    """Run MLEM's own server in the model environment; gives its port."""
+    port = free_port()
+    argv = [uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen"]
+    argv += [word for pin in MLEM_SERVER for word in ("--with", pin)]
+    argv += ["mlem", "serve", "fastapi", "-m", str(model), "--host", "127.0.0.1"]
+    with running([*argv, "--port", str(port)], f"http://127.0.0.1:{port}/interface.json"):
+        yield port
+
+
+@contextlib.contextmanager
+def running(argv: list[str], url: str) -> Iterator[None]:
+    """Run a server until it answers, and stop it with all its children afterwards."""
+    extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
+    environment = {
+        **clean_environment(),
+        "MLEM_NO_ANALYTICS": "1",
+        "ITERATIVE_DO_NOT_TRACK": "1",
+        "MLEM_ADDITIONAL_EXTENSIONS": extensions,
+    }
+    process = subprocess.Popen(
+        argv, cwd=ROOT, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(url).status_code == 200:
+                    break
+            if process.poll() is not None:
+                raise RuntimeError(f"stopped: {' '.join(argv)}")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Start the service: `python -m serving --bundle DIR --host 127.0.0.1 --port 8080`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from serving.app import create_app
+from serving.bundle import BundleError, read_bundle
+from serving.settings import Limits, SettingError, Settings
+
+log = logging.getLogger("serving")
+
+FAILED = 3  # exit status: the bundle cannot be served
+MISUSED = 2  # exit status: a setting cannot be used
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve a bundle until told to stop.
+
+    Args:
+        arguments: of the command line; by default the process's own.
+
+    Returns:
+        The exit status.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        settings = _settings(arguments)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISUSED
+    # One row is too little for several threads; set before NumPy is imported.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    sys.setswitchinterval(0.001)  # a batch on a thread yields to the other clients sooner
+    try:
+        return _serve(settings)
+    except BundleError as error:
+        log.error("cannot serve %s: %s", settings.bundle, error)
+        return FAILED
+
+
+def _serve(settings: Settings) -> int:
+    failures: list[str] = []
+
+    def failed(reason: str) -> None:
+        log.error("cannot serve %s: %s", settings.bundle, reason)
+        failures.append(reason)
+        server.should_exit = True
+
+    app = create_app(read_bundle(settings.bundle), settings.limits, failed)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            ws="none",
+            limit_concurrency=settings.limits.connections,
+            timeout_keep_alive=settings.limits.keep_alive_seconds,
+            timeout_graceful_shutdown=settings.limits.shutdown_seconds,
+        )
+    )
+    server.run()
+    return FAILED if failures or not server.started else 0
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    environment = os.environ
+    parser = argparse.ArgumentParser(prog="serving", description="Serve a model's bundle.")
+    parser.add_argument(
+        "--bundle", type=Path, default=environment.get("SLIPWAY_BUNDLE"),
+        help="folder with the model's files (SLIPWAY_BUNDLE)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default=environment.get("SLIPWAY_HOST", "127.0.0.1"),
+        help="address to listen on (SLIPWAY_HOST)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--port", type=int,
+        default=environment.get("SLIPWAY_PORT") or environment.get("PORT") or "8080",
+        help="port to listen on (SLIPWAY_PORT, PORT)",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    if given.bundle is None:
+        raise SettingError("no bundle: give --bundle or SLIPWAY_BUNDLE")
+    limits = Limits.from_environment(environment)
+    return Settings(Path(given.bundle), given.host, given.port, limits)
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    """Leave cleanly before the server runs, and after it when it hands the signal back."""
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

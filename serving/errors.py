@@ -1,0 +1,198 @@
+"""What a client is told when a request is refused: one JSON shape, in words, without its input."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from serving.interface import Column, Interface, Kind
+
+SHOWN_PROBLEMS = 20
+SHOWN_COLUMNS = 12
+NAME_CHARACTERS = 64
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+WANTED = {
+    Kind.INTEGER: "a whole number without a decimal point",
+    Kind.NUMBER: "a number",
+    Kind.BOOLEAN: "true or false",
+    Kind.TEXT: "text",
+    Kind.DATETIME: "a date and time such as 2026-01-31T12:00:00",
+}
+
+
+class Refused(Exception):
+    """A request is refused; carries the status and what to say."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str,
+        detail: list[dict[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the facts.
+
+        Args:
+            status: the HTTP status.
+            message: one sentence for a person.
+            kind: a stable word for a program.
+            detail: every problem with its place, as FastAPI lists them; by default the one.
+            headers: to add to the response.
+        """
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {
+            "error": message,  # MLEM's client reads this one
+            "detail": detail or [{"loc": ["body"], "msg": message, "type": kind}],
+        }
+
+    def response(self) -> Response:
+        """The HTTP response that says so."""
+        return json_response(self.body, self.status, self.headers)
+
+
+def json_response(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Make a JSON response; NaN and infinities, which JSON lacks, become null.
+
+    Args:
+        content: anything pydantic can serialize.
+        status: the HTTP status.
+        headers: to add.
+
+    Returns:
+        The response.
+    """
+    return Response(to_json(content), status, dict(headers or {}), media_type="application/json")
+
+
+def to_json(content: Any) -> bytes:
+    """Serialize to valid JSON; NaN and infinities become null."""
+    return _JSON.dump_json(content)
+
+
+def explain(error: ValidationError, interface: Interface, max_rows: int) -> Refused:
+    """Say in words what is wrong with a request, naming row and column but no value.
+
+    Args:
+        error: what pydantic found; validation stops at the first bad row.
+        interface: the model's.
+        max_rows: the limit that was applied.
+
+    Returns:
+        A refusal with status 400, 413 or 422.
+    """
+    if error.error_count() > 2 * len(interface.columns) + SHOWN_PROBLEMS:
+        return Refused(
+            422, f"Too many unknown names. {_expected(interface)}", kind="extra_forbidden"
+        )
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    first = found[0]
+    kind, place = first["type"], first["loc"]
+    depth = 2 if interface.container == "dataframe" else 1  # of the list of rows
+    if kind == "json_invalid":
+        at = re.search(r"line \d+ column \d+", first["msg"])
+        return Refused(
+            400, f"The body is not valid JSON{f' ({at[0]})' if at else ''}.", kind="json_invalid"
+        )
+    if kind == "too_long" and len(place) == depth:
+        return Refused(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
+    if kind == "too_short" and len(place) == depth:
+        message = "The list of rows is empty: give at least one."
+        return Refused(422, message, kind=kind, detail=[_problem(place, message, kind)])
+    if len(place) <= depth:
+        message = f"The body must be {_shape(interface)}. {_expected(interface)}"
+        return Refused(422, message, kind=kind, detail=[_problem(place, message, kind)])
+    missing = [str(e["loc"][-1]) for e in found if e["type"] == "missing"]
+    detail = [
+        _problem(e["loc"], _sentence(e["type"], e["loc"], depth, interface, missing), e["type"])
+        for e in found[:SHOWN_PROBLEMS]
+    ]
+    # A misspelt name is both missing and unknown; the unknown one has the hint.
+    telling = next((d for d in detail if "did you mean" in d["msg"]), detail[0])
+    return Refused(422, telling["msg"], kind=telling["type"], detail=detail)
+
+
+def _sentence(
+    kind: str, place: Sequence[int | str], depth: int, interface: Interface, missing: Sequence[str]
+) -> str:
+    row = f"Row {int(place[depth]) + 1}"
+    if len(place) == depth + 1:
+        return f"{row}: must be {_row_shape(interface)}."
+    last = place[depth + 1]
+    if kind == "missing":
+        return f"{row}: column '{last}' is missing."
+    if kind == "extra_forbidden":
+        return f"{row}: {_unknown(str(last), missing, interface)}"
+    if interface.container == "ndarray":
+        column, place_name = interface.columns[0], f"value {int(last) + 1}"
+    else:
+        column = next(c for c in interface.columns if c.name == last)
+        place_name = f"column '{column.name}'"
+    if kind == "finite_number":
+        return f"{row}, {place_name}: must be a finite number."
+    if kind in {"less_than_equal", "greater_than_equal"}:
+        return f"{row}, {place_name}: must be within the range of {column.dtype}."
+    return f"{row}, {place_name}: must be {wanted(column)}."
+
+
+def _row_shape(interface: Interface) -> str:
+    if interface.flat:
+        return wanted(interface.columns[0])
+    if interface.container == "ndarray":
+        return f"a list of {len(interface.columns)} values"
+    return "an object with the columns as its names"
+
+
+def wanted(column: Column) -> str:
+    """Say what a column's values must be."""
+    text = WANTED[column.kind]
+    return f"{text}, or null for a missing value" if column.nullable else text
+
+
+def _unknown(name: str, missing: Sequence[str], interface: Interface) -> str:
+    known = missing or [column.name for column in interface.columns]
+    folded = {candidate.casefold(): candidate for candidate in reversed(known)}
+    close = difflib.get_close_matches(name[:NAME_CHARACTERS].casefold(), folded, n=1)
+    if close:
+        return f"unknown column {_quoted(name)}; did you mean '{folded[close[0]]}'?"
+    return f"unknown column {_quoted(name)}."
+
+
+def _quoted(name: str) -> str:
+    """A client's own name for a column, where it is short and plain enough to repeat."""
+    if len(name) <= NAME_CHARACTERS and re.fullmatch(r"[\w .,:/()%+-]+", name):
+        return f"'{name}'"
+    return f"with a name of {len(name)} characters"
+
+
+def _shape(interface: Interface) -> str:
+    if interface.container == "dataframe":
+        return '{"data": {"values": [one object a row]}}'
+    return '{"data": [one value a row]}' if interface.flat else '{"data": [one list a row]}'
+
+
+def _expected(interface: Interface) -> str:
+    if interface.container == "ndarray":
+        return f"A row has {len(interface.columns)} values."
+    names = [f"'{column.name}'" for column in interface.columns]
+    more = len(names) - SHOWN_COLUMNS
+    return f"The columns are {', '.join(names[:SHOWN_COLUMNS])}" + (
+        f" and {more} more." if more > 0 else "."
+    )
+
+
+def _problem(place: Sequence[int | str], message: str, kind: str) -> dict[str, Any]:
+    plain = [part if isinstance(part, int) else part[:NAME_CHARACTERS] for part in place]
+    if kind == "extra_forbidden":
+        plain = plain[:-1]  # the client's own word, not ours
+    return {"loc": ["body", *plain], "msg": message, "type": kind}

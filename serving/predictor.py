@@ -1,0 +1,332 @@
+"""Answer requests with a loaded model, on the fastest path that gives the same predictions."""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from serving.bundle import Bundle, BundleError, load_model
+from serving.errors import Refused, explain, to_json
+from serving.interface import Interface, Kind
+
+log = logging.getLogger(__name__)
+
+REPLAY_ROWS = 500  # golden inputs are replayed in requests of this many
+SINGLE_ROWS = 25  # of them are also replayed one by one
+RELATIVE, ABSOLUTE = 1e-6, 1e-9  # processors differ in the last digits of a float
+NAMES_WARNING = "X does not have valid feature names"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction, ready to send."""
+
+    body: bytes
+    rows: int
+
+
+class Predictor:
+    """A loaded model with its interface: bytes of a request in, bytes of a response out."""
+
+    def __init__(
+        self, model: Any, interface: Interface, adapter: TypeAdapter[Any], max_rows: int
+    ) -> None:
+        """Serve a model, at first on the path that MLEM takes: through a DataFrame.
+
+        Args:
+            model: the fitted estimator.
+            interface: what it takes and gives.
+            adapter: the validator of requests, from `request_adapter`.
+            max_rows: the limit the adapter applies, for messages.
+        """
+        self.interface = interface
+        self.path = "dataframe" if interface.container == "dataframe" else "ndarray"
+        self.seconds_a_row = 0.0  # of the slowest method; measured by `replay`
+        self._adapter = adapter
+        self._max_rows = max_rows
+        self._methods = {name: getattr(model, name) for name in interface.methods}
+        builder = frame_builder if self.path == "dataframe" else array_builder
+        self._build = builder(interface)
+        self._model = model
+
+    def answer(self, method: str, body: bytes) -> Answer:
+        """Validate a request, predict, and serialize.
+
+        Args:
+            method: one of the interface's.
+            body: the request's JSON.
+
+        Returns:
+            The response's JSON, as MLEM's server gives it, and the number of rows.
+
+        Raises:
+            Refused: the request is not valid.
+        """
+        return self.answer_rows(method, self.rows(body))
+
+    def answer_rows(self, method: str, rows: Sequence[Any]) -> Answer:
+        """Predict validated rows and serialize.
+
+        Args:
+            method: one of the interface's.
+            rows: from `rows`.
+
+        Returns:
+            The response's JSON and the number of rows.
+        """
+        return Answer(to_json(self.predict(method, rows)), len(rows))
+
+    def rows(self, body: bytes) -> list[Any]:
+        """Validate a request.
+
+        Args:
+            body: the request's JSON.
+
+        Returns:
+            Its rows.
+
+        Raises:
+            Refused: it is not valid; says why.
+        """
+        try:
+            return self.interface.unwrap(self._adapter.validate_json(body))
+        except ValidationError as error:
+            raise explain(error, self.interface, self._max_rows) from None
+
+    def predict(self, method: str, rows: Sequence[Any]) -> list[Any]:
+        """Run one of the model's methods.
+
+        Args:
+            method: one of the interface's.
+            rows: validated rows.
+
+        Returns:
+            One prediction a row, in plain Python types.
+        """
+        result: list[Any] = self._methods[method](self._build(rows)).tolist()
+        return result
+
+    def choose_path(self, inputs: Sequence[Any]) -> None:
+        """Serve through a plain array where that provably gives the same as a DataFrame.
+
+        An all-numeric model is tried on the golden inputs, all at once and one by one, both ways.
+        The array is used only if every result is equal to the last bit and nothing warned, but
+        for scikit-learn's warning that an array has no column names: those are checked on entry.
+
+        Args:
+            inputs: the golden inputs, as validated rows.
+        """
+        numeric = all(
+            c.kind in {Kind.NUMBER, Kind.INTEGER} and c.dtype[0] in "fiu" and not c.nullable
+            for c in self.interface.columns
+        )
+        if self.path != "dataframe" or not numeric or self.interface.index or not inputs:
+            return
+        fitted = getattr(self._model, "feature_names_in_", None)
+        if fitted is not None and list(fitted) != [c.label for c in self.interface.columns]:
+            return
+        slow, fast = self._build, array_builder(self.interface)
+        batches = [inputs, *([row] for row in inputs[:SINGLE_ROWS])]
+        try:
+            for name, run in self._methods.items():
+                for batch in batches:
+                    expected = run(slow(batch))
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("error")
+                        warnings.filterwarnings("ignore", message=NAMES_WARNING)
+                        got = run(fast(batch))
+                    if got.dtype != expected.dtype or got.tobytes() != expected.tobytes():
+                        log.info("%s differs on a plain array: serving through a DataFrame", name)
+                        return
+        except Exception as error:  # whatever the model's code raises on an array
+            log.info("no plain array for this model (%s): serving through a DataFrame", error)
+            return
+        warnings.filterwarnings("ignore", message=NAMES_WARNING)
+        self._build, self.path = fast, "ndarray"
+
+    def replay(self, golden: Mapping[str, Any]) -> int:
+        """Ask the golden inputs as a client would, compare the answers, and time one row.
+
+        Args:
+            golden: inputs and each method's outputs, as saved with the model.
+
+        Returns:
+            The number of inputs replayed.
+
+        Raises:
+            BundleError: an answer is missing or differs; says which is the first.
+        """
+        inputs, outputs = golden.get("inputs") or [], golden.get("outputs") or {}
+        if not inputs:
+            raise BundleError("golden.json: has no inputs to replay")
+        size = min(REPLAY_ROWS, self._max_rows)
+        requests = [inputs[at : at + size] for at in range(0, len(inputs), size)]
+        for method in self.interface.methods:
+            expected = outputs.get(method)
+            if not isinstance(expected, list) or len(expected) != len(inputs):
+                raise BundleError(f"golden.json: has no output of {method} for every input")
+            got: list[Any] = []
+            for rows in requests:
+                got += self.predict(method, self.golden_rows(rows))
+            self._compare(method, expected, got)
+            seconds = []
+            for number, row in enumerate(inputs[:SINGLE_ROWS]):
+                start = time.perf_counter()
+                single = self.predict(method, self.golden_rows([row]))
+                seconds.append(time.perf_counter() - start)
+                self._compare(method, expected[number : number + 1], single, number)
+            # The fastest: a machine that is busy just now must not count as a slow model.
+            self.seconds_a_row = max(self.seconds_a_row, min(seconds))
+        return len(inputs)
+
+    def golden_rows(self, rows: Sequence[Any]) -> list[Any]:
+        """Validate golden inputs as a client's.
+
+        Args:
+            rows: from the golden inputs, at most as many as one request may have.
+
+        Returns:
+            The validated rows.
+
+        Raises:
+            BundleError: the service would refuse them.
+        """
+        try:
+            return self.rows(to_json(self.interface.wrap(rows)))
+        except Refused as refused:
+            raise BundleError(f"golden.json: an input is not valid: {refused}") from None
+
+    def _compare(
+        self, method: str, expected: Sequence[Any], got: Sequence[Any], first: int = 0
+    ) -> None:
+        if len(expected) != len(got):
+            raise BundleError(f"{method}: {len(got)} predictions for {len(expected)} golden inputs")
+        for number, (wanted, given) in enumerate(zip(expected, got, strict=True), first + 1):
+            if not same(wanted, given):
+                raise BundleError(
+                    f"golden prediction {number} of {method} differs: "
+                    f"expected {wanted!r}, got {given!r}"
+                )
+
+
+def load_predictor(
+    bundle: Bundle, interface: Interface, adapter: TypeAdapter[Any], max_rows: int
+) -> Predictor:
+    """Load a bundle's model, choose its path and replay its golden predictions.
+
+    Args:
+        bundle: from `read_bundle`; its digest is set.
+        interface: from `read_interface`.
+        adapter: from `request_adapter`.
+        max_rows: the limit the adapter applies.
+
+    Returns:
+        A predictor that gives the golden predictions.
+
+    Raises:
+        BundleError: the bytes are not those recorded, or the predictions differ.
+    """
+    model = load_model(bundle)
+    for method in interface.methods:
+        if not callable(getattr(model, method, None)):
+            raise BundleError(f"{bundle.name}: the model has no method {method!r}")
+    predictor = Predictor(model, interface, adapter, max_rows)
+    try:
+        samples = (bundle.golden.get("inputs") or [])[: min(REPLAY_ROWS, max_rows)]
+        if samples:
+            predictor.choose_path(predictor.golden_rows(samples))
+        count = predictor.replay(bundle.golden)
+    except BundleError:
+        raise
+    except Exception as error:  # whatever the model's code raises on its own golden inputs
+        raise BundleError(
+            f"{bundle.name}: fails on its golden inputs: {type(error).__name__}: {error}"
+        ) from error
+    log.info(
+        "%s: %d golden predictions replayed, %.2f ms a row by %s",
+        bundle.name, count, 1000 * predictor.seconds_a_row, predictor.path,
+    )  # fmt: skip
+    return predictor
+
+
+def array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
+    """Make a function from validated rows to an array.
+
+    Args:
+        interface: of a model on arrays, or an all-numeric one on DataFrames.
+
+    Returns:
+        A function from n rows to an array of shape (n, columns), or (n,) for flat input, with
+        the type that the DataFrame's columns have in common.
+    """
+    import numpy as np
+
+    if interface.container == "ndarray":
+        # NumPy calls a text array's type `str96`, and does not know it by that name.
+        dtype = np.dtype("U" if interface.dtype.startswith("str") else interface.dtype)
+        return lambda rows: np.array(rows, dtype=dtype)
+    names = [column.name for column in interface.columns]
+    common = np.result_type(*(np.dtype(column.dtype) for column in interface.columns))
+    # By columns in memory, as a DataFrame is: a sum in another order has other last digits.
+    return lambda rows: np.array(
+        [[row[name] for name in names] for row in rows], dtype=common, order="F"
+    )
+
+
+def frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
+    """Make a function from validated rows to the DataFrame the model was fitted on.
+
+    Args:
+        interface: of a model on DataFrames.
+
+    Returns:
+        A function from n rows to a frame of n rows with the recorded labels and dtypes.
+    """
+    import numpy as np
+    import pandas as pd
+
+    def series(values: list[Any], dtype: str) -> Any:
+        if dtype == "object":  # a hole in pandas text is NaN, as read from a CSV file
+            array = np.empty(len(values), dtype=object)
+            array[:] = [math.nan if value is None else value for value in values]
+            return array
+        if dtype[0] in "fiub" and dtype != "boolean":
+            return np.array(values, dtype=dtype)
+        return pd.Series(values, dtype=dtype)
+
+    def build(rows: Sequence[Any]) -> Any:
+        frame = pd.DataFrame(
+            {c.label: series([row[c.name] for row in rows], c.dtype) for c in interface.columns}
+        )
+        return frame.set_index(list(interface.index)) if interface.index else frame
+
+    return build
+
+
+def same(expected: Any, got: Any) -> bool:
+    """Whether a prediction is the expected one: floats nearly, everything else exactly.
+
+    Args:
+        expected: as saved, from JSON.
+        got: as predicted, in plain Python types.
+
+    Returns:
+        True if they agree in shape and value.
+    """
+    if isinstance(expected, list) or isinstance(got, list):
+        return (
+            isinstance(expected, list)
+            and isinstance(got, list)
+            and len(expected) == len(got)
+            and all(same(e, g) for e, g in zip(expected, got, strict=True))
+        )
+    if isinstance(got, float) and not math.isfinite(got):
+        return expected is None  # as it is served
+    if isinstance(got, float) and isinstance(expected, int | float):
+        return math.isclose(expected, got, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return bool(expected == got)

@@ -1,0 +1,73 @@
+"""What an operator can set: where the bundle is, where to listen, and how much work to accept."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+PREFIX = "SLIPWAY_SERVING_"
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much work the service accepts; each is read from `SLIPWAY_SERVING_<NAME>`."""
+
+    max_rows: int = 10_000
+    max_body_bytes: int = 0  # 0: as much as max_rows rows of this model can need, within bounds
+    body_seconds: float = 10.0  # to receive one request's body
+    threads: int = 2  # larger batches are computed on these
+    queue: int = 16  # larger batches that may wait for a thread; one more is answered 503
+    inline_rows: int = 32  # up to this many rows are answered without a change of thread …
+    inline_milliseconds: float = 5.0  # … if this model answers one within this time
+    keep_alive_seconds: int = 120  # longer than a proxy's, so that the proxy is first to close
+    shutdown_seconds: int = 30  # for requests in flight after SIGTERM
+    connections: int = 1_000  # at once; more are answered 503
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
+        """Read the limits from environment variables.
+
+        Args:
+            environment: the variables; unknown names under the prefix are refused, because a
+                misspelt limit would silently not hold.
+
+        Returns:
+            The limits, defaults where nothing is set.
+
+        Raises:
+            SettingError: a value is not a positive number, or a name is unknown.
+        """
+        known = {PREFIX + field.name.upper(): field for field in fields(cls)}
+        unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
+        if unknown:
+            raise SettingError(f"unknown setting {unknown[0]}; known are {', '.join(known)}")
+        values: dict[str, float] = {}
+        for name, field in known.items():
+            text = environment.get(name, "").strip()
+            if not text:
+                continue
+            try:
+                value = float(text) if field.type is float else int(text)
+            except ValueError:
+                raise SettingError(f"{name} must be a number, not {text!r}") from None
+            if not 0 <= value < float("inf") or (value == 0 and field.name not in MAY_BE_ZERO):
+                raise SettingError(f"{name} must be a positive number, not {text!r}")
+            values[field.name] = value
+        return cls(**values)  # type: ignore[arg-type]  # int and float by the field's own type
+
+
+MAY_BE_ZERO = {"max_body_bytes", "queue", "inline_rows", "inline_milliseconds"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the service is started with."""
+
+    bundle: Path
+    host: str
+    port: int
+    limits: Limits

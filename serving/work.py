@@ -1,0 +1,57 @@
+"""Run predictions: small ones at once, larger ones on a few threads with a bounded queue."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from serving.errors import Refused
+
+T = TypeVar("T")
+
+
+class Workers:
+    """A bounded number of threads and of batches that wait for one."""
+
+    def __init__(self, threads: int, queue: int) -> None:
+        """Set the bounds.
+
+        Args:
+            threads: batches computed at the same time.
+            queue: batches that may wait.
+        """
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._room = threads + queue
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run a function on a thread, so that others are served meanwhile.
+
+        Args:
+            function: what to run.
+            args: its arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            Refused: as many batches as allowed are waiting already.
+        """
+        if self._room <= 0:
+            raise Refused(
+                503,
+                "Too many large requests at once; try again in a moment.",
+                kind="busy",
+                headers={"Retry-After": "1"},
+            )
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        self._room -= 1
+        future.add_done_callback(self._leave)
+        # A client that has left does not make room: its batch is still being computed.
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        """Let what runs finish, drop what waits."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, _: object) -> None:
+        self._room += 1

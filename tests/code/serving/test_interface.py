@@ -1,0 +1,179 @@
+"""From MLEM's metadata to typed columns and a strict validator."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from serving.bundle import Bundle, BundleError
+from serving.errors import explain
+from serving.interface import Kind, read_interface, request_adapter, row_bytes
+from serving.settings import Limits, SettingError
+
+
+def bundle(given, inputs=(), nullable=None, returns=None):
+    method = {
+        "name": "predict",
+        "args": [{"name": "X", "type_": given}],
+        "returns": returns or {"type": "ndarray", "dtype": "int64", "shape": [None]},
+    }
+    return Bundle(
+        folder=Path("none"),
+        name="m",
+        mlem={
+            "processors": {"model": {"type": "sklearn", "methods": {"predict": method}}},
+            "call_orders": {"predict": [["model", "predict"]]},
+        },
+        runtime={} if nullable is None else {"nullable": nullable},
+        golden={"inputs": list(inputs)},
+        release={},
+    )
+
+
+def frame(**dtypes):
+    return {
+        "type": "dataframe",
+        "columns": list(dtypes),
+        "dtypes": list(dtypes.values()),
+        "index_cols": [],
+    }
+
+
+def array(*shape, dtype="float64"):
+    return {"type": "ndarray", "shape": list(shape), "dtype": dtype}
+
+
+def refuses(interface, value, name="a"):
+    adapter = request_adapter(interface, 10)
+    with pytest.raises(ValidationError) as caught:
+        adapter.validate_python({"data": {"values": [{name: value}]}})
+    return str(explain(caught.value, interface, 10))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "kind"),
+    [
+        ("float64", [], Kind.NUMBER),
+        ("Float32", [], Kind.NUMBER),
+        ("uint8", [], Kind.INTEGER),
+        ("Int64", [], Kind.INTEGER),
+        ("bool", [], Kind.BOOLEAN),
+        ("boolean", [], Kind.BOOLEAN),
+        ("datetime64[ns]", [], Kind.DATETIME),
+        ("object", ["x", None], Kind.TEXT),
+        ("object", [True, None], Kind.BOOLEAN),
+        ("category", [1, 2], Kind.INTEGER),
+        ("category", [1, 2.5], Kind.NUMBER),
+        ("category", ["x"], Kind.TEXT),
+        ("object", [1, "x"], Kind.TEXT),
+        ("str", ["x"], Kind.TEXT),
+        ("string", [], Kind.TEXT),
+    ],
+)
+def test_kinds(dtype, values, kind):
+    interface = read_interface(bundle(frame(a=dtype), [{"a": value} for value in values]))
+    assert interface.columns[0].kind is kind
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "timedelta64[ns]", "period[D]", "interval"])
+def test_types_json_cannot_carry_are_refused(dtype):
+    with pytest.raises(BundleError, match=r"column 'a' has dtype .*, which JSON cannot carry"):
+        read_interface(bundle(frame(a=dtype)))
+
+
+def test_nullable_is_as_recorded_or_else_as_seen():
+    given, inputs = frame(a="float64", b="float64"), [{"a": None, "b": 1.0}]
+    seen = read_interface(bundle(given, inputs))
+    assert [column.nullable for column in seen.columns] == [True, False]
+    recorded = read_interface(bundle(given, inputs, nullable=["b"]))
+    assert [column.nullable for column in recorded.columns] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "bad"),
+    [
+        ("uint8", [0, 255], [-1, 256]),
+        ("int8", [-128, 127], [-129, 128]),
+        ("uint64", [2**64 - 1], [2**64]),
+        ("float32", [3.4e38, 1], [1e39]),
+        ("float16", [65504], [65505]),
+    ],
+)
+def test_ranges_of_small_types(dtype, good, bad):
+    interface = read_interface(bundle(frame(a=dtype)))
+    adapter = request_adapter(interface, 10)
+    for value in good:
+        adapter.validate_python({"data": {"values": [{"a": value}]}})
+    for value in bad:
+        assert f"column 'a': must be within the range of {dtype}" in refuses(interface, value)
+
+
+def test_integer_labels_are_text_in_json():
+    given = {"type": "dataframe", "columns": [0, 1], "dtypes": ["float64"] * 2, "index_cols": []}
+    interface = read_interface(bundle(given))
+    assert [(c.name, c.label) for c in interface.columns] == [("0", 0), ("1", 1)]
+
+
+def test_arrays():
+    wide = read_interface(bundle(array(None, 3), [[1.0, 2.0, 3.0]]))
+    assert wide.wrap([{"a": 1, "b": 2, "c": 3}]) == {"data": [[1, 2, 3]]}
+    texts = read_interface(bundle(array(None, dtype="object"), ["good", "bad"]))
+    assert texts.flat
+    assert texts.columns[0].kind is Kind.TEXT
+    assert texts.wrap(["good"]) == {"data": ["good"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"type": "list"}, "takes 'list'; only a pandas DataFrame or a NumPy array"),
+        ({"type": "unspecified"}, "takes 'unspecified'"),
+        (array(None, 2, 2), "a list of rows is needed"),
+        (array(None, None), "a list of rows is needed"),
+    ],
+)
+def test_inputs_that_are_no_rows_are_refused(given, sentence):
+    with pytest.raises(BundleError, match=sentence):
+        read_interface(bundle(given))
+
+
+def test_outputs_that_are_no_arrays_are_refused():
+    returns = {"type": "dataframe", "columns": ["y"], "dtypes": ["float64"], "index_cols": []}
+    with pytest.raises(BundleError, match="returns 'dataframe'; only arrays are served"):
+        read_interface(bundle(frame(a="float64"), returns=returns))
+
+
+def test_a_model_without_methods_is_refused():
+    empty = bundle(frame(a="float64"))
+    empty.mlem["call_orders"] = {}
+    with pytest.raises(BundleError, match="has no methods"):
+        read_interface(empty)
+
+
+def test_mlem_can_read_the_type_of_text_back():
+    returns = {"type": "ndarray", "dtype": "str96", "shape": [None]}
+    interface = read_interface(bundle(frame(a="float64"), returns=returns))
+    described = interface.mlem["methods"]["predict"]["returns"]["data_type"]
+    assert described == {"type": "ndarray", "dtype": "U", "shape": [None]}
+
+
+def test_a_row_always_fits_its_estimate():
+    interface = read_interface(bundle(frame(a="float64", é="int64", c="bool")))
+    longest = '{"a": -1.2345678901234567e-300, "é": -9223372036854775808, "c": false}, '
+    assert row_bytes(interface) >= len(longest.encode())
+
+
+def test_limits_come_from_the_environment():
+    limits = Limits.from_environment({"SLIPWAY_SERVING_MAX_ROWS": "5", "OTHER": "x"})
+    assert limits.max_rows == 5
+    assert limits.threads == Limits().threads
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_ROWS", "0"), ("MAX_ROWS", "many"), ("BODY_SECONDS", "-1"), ("BODY_SECONDS", "nan"),
+     ("THREADS", "1.5"), ("MAX_ROW", "5")],
+)  # fmt: skip
+def test_a_limit_that_would_not_hold_is_refused(name, value):
+    with pytest.raises(SettingError, match=f"SLIPWAY_SERVING_{name}"):
+        Limits.from_environment({f"SLIPWAY_SERVING_{name}": value})

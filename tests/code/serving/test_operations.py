@@ -1,0 +1,175 @@
+"""What operators rely on: health, identity, metrics, failures that stay small, a clean stop."""
+
+import hashlib
+import shutil
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def numbers(*rows):
+    return {"data": {"values": [{"first": float(a), "second": float(b)} for a, b in rows]}}
+
+
+def test_health_and_readiness(served):
+    wine = served("wine")
+    assert httpx.get(f"{wine.url}/healthz").json() == {"status": "up"}
+    assert httpx.get(f"{wine.url}/readyz").json() == {"status": "ready"}
+    for path in ("/healthz", "/readyz", "/", "/version"):
+        assert httpx.head(f"{wine.url}{path}").status_code == 200
+
+
+def test_version_is_the_release_and_the_file_loaded(served, bundles):
+    content = (bundles / "wine" / "wine").read_bytes()
+    version = httpx.get(f"{served('wine').url}/version").json()
+    assert version["version"] == "v1.2.0"
+    assert version["commit"].startswith("0123456789")
+    assert version["md5"] == hashlib.md5(content).hexdigest()
+    assert version["sha256"] == hashlib.sha256(content).hexdigest()
+    assert version["ready"] is True
+
+
+def test_metrics(served, golden):
+    wine = served("wine")
+    wine.post("/predict", {"data": {"values": golden("wine")["inputs"][:7]}})
+    for number in range(3):
+        httpx.get(f"{wine.url}/no/such/{number}")
+    text = httpx.get(f"{wine.url}/metrics").text
+    assert 'slipway_serving_requests_total{route="/predict",status="200"}' in text
+    assert 'slipway_serving_requests_total{route="other",status="404"}' in text
+    assert "/no/such" not in text
+    assert 'slipway_serving_request_seconds_bucket{le="0.001",route="/predict"}' in text
+    assert "slipway_serving_in_flight_requests 1.0" in text
+    assert "slipway_serving_ready 1.0" in text
+    assert 'version="v1.2.0"' in text
+    assert 'slipway_serving_rows_total{method="predict"}' in text
+
+
+def test_wrong_addresses_and_methods_are_told_so(served):
+    wine = served("wine")
+    assert httpx.get(f"{wine.url}/nothing").status_code == 404
+    wrong = httpx.get(f"{wine.url}/predict")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json()["error"] == "This address takes POST, not GET."
+    assert httpx.get(f"{wine.url}/static/../bundle.py").status_code == 404
+    assert httpx.get(f"{wine.url}/static/%2e%2e%2fbundle.py").status_code == 404
+
+
+def test_security_headers(served):
+    wine = served("wine")
+    page = httpx.get(f"{wine.url}/").headers
+    assert "default-src 'none'" in page["content-security-policy"]
+    for headers in (page, httpx.get(f"{wine.url}/version").headers):
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
+
+
+def test_docs_show_a_real_example(served, golden):
+    description = httpx.get(f"{served('wine').url}/openapi.json").json()
+    operation = description["paths"]["/predict_proba"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"data": {"values": golden("wine")["inputs"][:1]}}
+    response = served("wine").post("/predict_proba", example)
+    shown = operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert response.json() == [pytest.approx(shown[0])]
+    row = description["components"]["schemas"]["Row"]
+    assert row["properties"]["magnesium"]["type"] == "integer"
+
+
+def test_a_failing_model_is_a_500_with_a_reference_and_the_service_goes_on(served):
+    moody = served("moody")
+    response = moody.post("/predict", numbers((666, 1)))
+    assert response.status_code == 500
+    reference = response.json()["error"].split("reference ")[1][:8]
+    assert f"predict failed, reference {reference}" in moody.log
+    assert "no luck" not in response.text
+    assert "Traceback" not in response.text
+    assert moody.post("/predict", numbers((1, 1))).status_code == 200
+
+
+def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundles):
+    slow = numbers((1400, 1), *[(0, 0)] * 40)  # 0.4 s, and too many rows to be run inline
+    with start(bundles / "moody", THREADS="1", QUEUE="1") as moody:
+        answers = []
+
+        def ask():
+            answers.append(moody.post("/predict", slow))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        begun = time.perf_counter()
+        assert moody.post("/predict", numbers((1, 1))).status_code == 200
+        assert time.perf_counter() - begun < 0.3
+        for thread in threads:
+            thread.join()
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503]
+    assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 503)
+
+
+def test_small_requests_of_a_slow_model_are_not_turned_away(start, bundles):
+    with (
+        start(bundles / "moody", THREADS="1", QUEUE="0", INLINE_MILLISECONDS="0") as moody,
+        ThreadPoolExecutor(12) as clients,
+    ):
+        answers = list(clients.map(lambda _: moody.post("/predict", numbers((1030, 1))), range(24)))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_a_stop_finishes_what_is_in_flight(start, bundles):
+    with start(bundles / "moody") as moody:
+        answers = []
+        slow = numbers((2000, 1), *[(0, 0)] * 40)
+        thread = threading.Thread(target=lambda: answers.append(moody.post("/predict", slow)))
+        thread.start()
+        time.sleep(0.3)
+        moody.process.send_signal(signal.SIGTERM)
+        thread.join()
+        assert moody.process.wait(10) == 0
+    assert answers[0].status_code == 200
+    assert len(answers[0].json()) == 41
+    assert "Traceback" not in moody.log
+
+
+def test_it_listens_while_it_loads_but_is_not_ready(start, bundles, tmp_path):
+    folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
+    with start(folder, ready=False) as moody:
+        seen = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and 200 not in seen:
+            try:
+                seen.append(httpx.get(f"{moody.url}/readyz").status_code)
+                if seen[-1] == 503:
+                    assert httpx.get(f"{moody.url}/healthz").status_code == 200
+                    early = moody.post("/predict", numbers((1, 1)))
+                    assert early.status_code in {200, 503}
+            except httpx.TransportError:
+                time.sleep(0.02)
+    assert (seen[0], seen[-1]) == (503, 200)
+
+
+def test_settings_are_checked(start, bundles):
+    with start(bundles / "moody", ready=False, MAX_ROW="5") as moody:
+        assert moody.process.wait(30) == 2
+    assert "unknown setting SLIPWAY_SERVING_MAX_ROW; known are" in moody.log
+
+
+def test_limits_can_be_set(start, bundles):
+    with start(bundles / "moody", MAX_ROWS="30", MAX_BODY_BYTES="2000") as moody:
+        assert moody.post("/predict", numbers(*[(1, 1)] * 31)).status_code == 413
+        assert moody.post("/predict", numbers(*[(1, 1)] * 300)).json()["error"] == (
+            "The body is too large: at most 2000 bytes."
+        )
+        assert moody.post("/predict", numbers((1, 1))).status_code == 200
+
+
+def test_nothing_of_mlem_or_the_orchestrator_is_in_the_runtime(runtime):
+    packages = {path.name for path in (runtime.parents[1] / "lib").glob("*/site-packages/*")}
+    assert not packages & {"mlem", "prefect", "dvc", "gto"}
+    assert any(name.startswith("pydantic-2") for name in packages)
