@@ -8,8 +8,8 @@ from prefect.states import Completed
 
 from tasks.environments import load_environment
 from tasks.locks import hold
-from tasks.packaging import read_package, verify_artifact
 from tasks.naming import named
+from tasks.packaging import read_package, verify_artifact
 from tasks.registry import record_release, register_version
 from tasks.releases import Outcome, Release, reported
 from tasks.results import PERSISTED

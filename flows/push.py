@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks.publication import publish
 from tasks.naming import named
+from tasks.publication import publish
 from tasks.results import PERSISTED
 from tasks.storage import upload
 from tasks.workspace import open_workspace

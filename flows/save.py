@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from tasks.findings import report_model
-from tasks.pipeline import commit_candidate, make_model_environment, reproduce
 from tasks.naming import named
+from tasks.pipeline import commit_candidate, make_model_environment, reproduce
 from tasks.results import PERSISTED
 from tasks.workspace import open_workspace
 

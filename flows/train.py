@@ -7,8 +7,8 @@ from typing import Any
 from prefect import flow
 
 from tasks.findings import report_training
-from tasks.pipeline import commit_candidate, make_model_environment, reproduce, set_parameters
 from tasks.naming import named
+from tasks.pipeline import commit_candidate, make_model_environment, reproduce, set_parameters
 from tasks.results import PERSISTED
 from tasks.workspace import open_workspace
 

@@ -16,8 +16,7 @@ from tasks.workspace import Workspace
 
 
 def _read(workspace: Workspace, path: str) -> Any:
-    file = workspace.path / path
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads((workspace.path / path).read_text())
 
 
 def _data_version(workspace: Workspace) -> str:
@@ -28,14 +27,12 @@ def _data_version(workspace: Workspace) -> str:
 @capability("report training", run_name="report training of {workspace.model}", timeout=60)
 async def report_training(workspace: Workspace, commit: str) -> None:
     """Publish the data summary and the cross-validation of a candidate."""
-    data, cv = _read(workspace, "reports/data.json"), _read(workspace, "reports/cv.json")
     text = "\n\n".join(
         [
             f"# {workspace.model}@{commit[:7]}: data and cross-validation",
-            f"Data version `{_data_version(workspace)[:12]}`.",
-            report.nested_table(data),
+            report.data_summary(_read(workspace, "reports/data.json"), _data_version(workspace)),
             "## Cross-validation",
-            report.nested_table(cv),
+            report.nested_table(_read(workspace, "reports/cv.json")),
         ]
     )
     key = report.artifact_key(workspace.model, "training")
@@ -52,9 +49,9 @@ async def report_model(workspace: Workspace, commit: str) -> None:
         metrics=read_metrics(workspace),
         cross_validation=_read(workspace, "reports/cv.json"),
         data=_read(workspace, "reports/data.json"),
-        confusion=_read(workspace, "reports/confusion_matrix.json") or None,
-        runtime=_read(workspace, f"model/{workspace.model}.runtime.json"),
+        evaluation=_read(workspace, "reports/evaluation.json"),
         data_version=_data_version(workspace),
+        runtime=_read(workspace, f"model/{workspace.model}.runtime.json"),
     )
     key = report.artifact_key(workspace.model, "card")
     await report.publish_markdown(key, card, f"Model card of {commit[:7]}")

@@ -41,7 +41,8 @@ class Package:
         python: Python version the model was trained with.
         packages: Exact versions of what the model needs to run, by distribution.
         golden: Golden predictions: `inputs` and `outputs` by method.
-        serving: Fingerprint of the serving code, its lock and the packages.
+        serving: Fingerprint of all else that is served: serving code and lock, interface,
+            golden predictions, packages.
     """
 
     workspace: Workspace
@@ -122,9 +123,7 @@ def read_package(workspace: Workspace) -> Package:
             python=runtime["python"],
             packages=runtime["packages"],
             golden=golden,
-            serving=fingerprint(
-                workspace.path / "serving", json.dumps(runtime["packages"]), runtime["python"]
-            ),
+            serving=fingerprint(workspace.path / "serving", mlem_path, golden_path, runtime_path),
         )
         inputs = golden["inputs"]
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:

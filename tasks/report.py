@@ -113,6 +113,31 @@ def comparison(
     return rows
 
 
+def data_summary(data: Mapping[str, Any], version: str) -> str:
+    """What the model was made from, in markdown.
+
+    Args:
+        data: Content of `reports/data.json`.
+        version: md5 of the data.
+
+    Returns:
+        Rows, target and columns.
+    """
+    target, columns = data["target"], data["columns"]
+    counts = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
+    parts = [
+        f"`{data['source']}`, version `{version[:12]}`: rows {counts};"
+        f" {data['duplicate_rows']} duplicates. Predicts `{target['name']}` ({data['task']})."
+    ]
+    if classes := target.get("classes"):
+        parts.append(
+            markdown_table(["class", "rows"], [[each["label"], each["rows"]] for each in classes])
+        )
+    body = [[f"`{name}`", each["dtype"], each["missing"]] for name, each in columns.items()]
+    parts.append(markdown_table(["column", "type", "missing"], body))
+    return "\n\n".join(parts)
+
+
 def model_card(
     *,
     model: str,
@@ -120,10 +145,10 @@ def model_card(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, Number],
     cross_validation: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
     data: Mapping[str, Any],
-    confusion: Mapping[str, Any] | None,
-    runtime: Mapping[str, Any],
     data_version: str,
+    runtime: Mapping[str, Any],
 ) -> str:
     """The model card, in markdown.
 
@@ -133,39 +158,37 @@ def model_card(
         parameters: Content of `params.yaml`.
         metrics: Content of `reports/metrics.json`.
         cross_validation: Content of `reports/cv.json`.
+        evaluation: Content of `reports/evaluation.json`.
         data: Content of `reports/data.json`.
-        confusion: Content of `reports/confusion_matrix.json`, None for a regression.
-        runtime: Content of `model/<name>.runtime.json`.
         data_version: md5 of the data the model was made from.
+        runtime: Content of `model/<name>.runtime.json`.
 
     Returns:
         The card.
     """
-    train = parameters.get("train", {})
     parts = [
         f"# {model} at `{commit[:7]}`",
-        f"`{train.get('estimator', '?')}`, Python {runtime.get('python', '?')},"
-        f" data version `{data_version[:12]}`, {data.get('rows', '?')} rows",
-        "## Metrics on the test split",
+        f"`{parameters['train']['estimator']}` trained with Python {runtime['python']}.",
+        f"## Metrics on the test split ({evaluation['rows']} rows)",
         markdown_table(["metric", "value"], [[k, v] for k, v in metrics.items()]),
     ]
-    if confusion:
-        labels = confusion["labels"]
-        body = [
-            [f"**{label}**", *row] for label, row in zip(labels, confusion["matrix"], strict=True)
-        ]
+    if matrix := evaluation.get("confusion_matrix"):
+        labels = evaluation["labels"]
+        body = [[f"**{label}**", *row] for label, row in zip(labels, matrix, strict=True)]
         parts += [
             "## Confusion matrix",
             "Rows are the true class, columns the predicted one.",
             markdown_table(["true \\ predicted", *labels], body),
         ]
     parts += [
+        "## Data",
+        data_summary(data, data_version),
         "## Cross-validation",
         nested_table(cross_validation),
         "## Parameters",
         nested_table(parameters),
         "## Runtime",
-        markdown_table(["package", "version"], list(runtime.get("packages", {}).items())),
+        markdown_table(["package", "version"], list(runtime["packages"].items())),
     ]
     return "\n\n".join(parts) + "\n"
 

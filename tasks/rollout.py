@@ -9,7 +9,7 @@ import anyio
 from tasks import commands
 from tasks.capability import capability
 from tasks.environments import Environment, ProcessEnvironment
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, SlipwayError
 from tasks.packaging import Package
 from tasks.targets.process import ProcessTarget
 from tasks.targets.protocol import Live, Target
@@ -22,7 +22,7 @@ def target_of(environment: Environment) -> Target:
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 
-@capability("status", timeout=60)
+@capability("status", run_name="read what is live", timeout=60)
 async def status(target: Target) -> Live | None:
     """What the platform says is live."""
     live = await target.status()
@@ -56,7 +56,7 @@ async def settle(target: Target, package: Package) -> None:
     await target.settle()
 
 
-@capability("tidy", timeout=300)
+@capability("tidy", run_name="stop what is not live", timeout=300)
 async def tidy(target: Target) -> None:
     """Stop what is not live."""
     await target.tidy()
@@ -66,5 +66,9 @@ async def roll_back(target: Target) -> None:
     """Restore what was live, also while the flow run is being cancelled."""
     # No task: a run that is being cancelled starts none any more.
     with anyio.CancelScope(shield=True):
-        await target.rollback()
-        commands.run_logger().warning("rolled back: %s serves what it served before", target.url)
+        try:
+            await target.rollback()
+        except SlipwayError as error:  # must not hide why it came to this
+            commands.run_logger().error("the rollback did not complete: %s", error)
+        else:
+            commands.run_logger().warning("rolled back: %s serves what it did", target.url)

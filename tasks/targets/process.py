@@ -162,12 +162,12 @@ class ProcessTarget:
 
     async def settle(self) -> None:
         """Move the traffic, and prove the public URL for the soak time."""
-        bundle, route = self._made(), self._started()
+        route = self._started()
         await asyncio.to_thread(self._gateway.switch, route)
         end = asyncio.get_running_loop().time() + self._environment.soak_seconds
         while True:
             await self._identify(self.url)
-            await golden.replay(self.url, bundle.package.golden)
+            await self._replay(self.url, lambda: commands.tail(self._log(route)))
             if asyncio.get_running_loop().time() >= end:
                 break
             await asyncio.sleep(_POLL_SECONDS)
@@ -209,9 +209,13 @@ class ProcessTarget:
                 f" {self._environment.ready_seconds:g} s:\n{last_lines()}"
             ) from None
         await self._identify(url)
+        await self._replay(url, last_lines)
+
+    async def _replay(self, url: str, last_lines: Callable[[], str]) -> None:
         try:
             await golden.replay(url, self._made().package.golden)
         except SlipwayError as error:
+            # A server that is up and does not answer is no better than one that answers wrongly.
             raise TerminalError(f"{error.what}\n{last_lines()}".rstrip()) from error
 
     async def _identify(self, url: str) -> None:

@@ -17,14 +17,12 @@ from tasks.errors import TerminalError, TransientError
 
 _RPC_SECONDS = 20.0
 _STOP_SECONDS = 30
-_GONE = ("NOT_RUNNING", "BAD_NAME")
 
 
 class _Transport(xmlrpc.client.Transport):
     """HTTP with a time-out; credentials in a header, as URLs end up in the texts of errors."""
 
-    def __init__(self, username: str, password: str) -> None:
-        login = base64.b64encode(f"{username}:{password}".encode()).decode()
+    def __init__(self, login: str) -> None:
         super().__init__(headers=[("Authorization", f"Basic {login}")])
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
@@ -87,8 +85,8 @@ class Supervisor:
     """
 
     def __init__(self, url: str, username: str, password: str, folder: Path) -> None:
-        transport = _Transport(username, password)
-        self._rpc = xmlrpc.client.ServerProxy(f"{url}/RPC2", transport)
+        self._url = f"{url}/RPC2"
+        self._login = base64.b64encode(f"{username}:{password}".encode()).decode()
         self._where = urlsplit(url).netloc
         self._folder = folder
 
@@ -125,18 +123,24 @@ class Supervisor:
             TransientError: supervisord does not answer, or the program does not end.
         """
         (self._folder / f"{name}.conf").unlink(missing_ok=True)
-        self._call("stopProcess", name, False, tolerate=_GONE)
         deadline = time.monotonic() + _STOP_SECONDS + 5
-        while self.running(name).get(name, {}).get("statename") in {"RUNNING", "STOPPING"}:
+        while self.running(name):
+            # Again and again: one that has just died is started again unless it is told to stop.
+            self._call("stopProcess", name, False, tolerate=("NOT_RUNNING", "BAD_NAME"))
+            self._call("removeProcessGroup", name, tolerate=("STILL_RUNNING", "BAD_NAME"))
             if time.monotonic() > deadline:
-                raise TransientError(f"{name} does not end", state="it still runs")
+                raise TransientError(
+                    f"{name} does not end",
+                    state="it still runs, without traffic",
+                    next_step="run the flow again; it stops what is not live",
+                )
             time.sleep(0.05)
-        self._call("removeProcessGroup", name, tolerate=_GONE)
         self._call("reloadConfig")
 
     def _call(self, method: str, *arguments: Any, tolerate: Sequence[str] = ()) -> Any:
         try:
-            return getattr(self._rpc.supervisor, method)(*arguments)
+            with xmlrpc.client.ServerProxy(self._url, _Transport(self._login)) as rpc:
+                return getattr(rpc.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
             if any(word in fault.faultString for word in tolerate):
                 return None

@@ -1,0 +1,89 @@
+"""The lab, and a model delivered through the worker as `make demo` does it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from deployments.api import FlowRun, PrefectAPI
+from deployments.stack import Stack
+from tests.code.flows.harness import Lab
+
+
+@pytest.fixture(scope="session")
+def lab(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The stack with nothing delivered yet."""
+    with PrefectAPI(stack.prefect_api_url) as api:
+        yield Lab(stack, api, tmp_path_factory.mktemp("lab"))
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The main job, done once by the worker."""
+
+    retrain: FlowRun
+    deploy: FlowRun
+    commit: str
+
+
+def _through_the_worker(lab: Lab, deployment: str) -> FlowRun:
+    run = lab.api.create_run(deployment, {"ref": "main"})
+    *_, last = lab.api.follow(run.id)
+    lines = "\n".join(line.message for line in lab.api.logs([run.id]))
+    assert last.run.succeeded, f"{last.run.state}: {last.run.message}\n{lines}"
+    return last.run
+
+
+@pytest.fixture(scope="session")
+def delivered(lab: Lab) -> Delivery:
+    """A trained model on main, live in `local`."""
+    retrain = _through_the_worker(lab, "retrain/retrain")
+    deploy = _through_the_worker(lab, "deploy/local")
+    return Delivery(retrain, deploy, lab.head())
+
+
+def _candidate(lab: Lab, base: str, cost: float) -> str:
+    trained = lab.run("train", {"ref": base, "overrides": {"train.grid.C": [cost]}})
+    saved = lab.run("save", {"ref": trained.data})
+    pushed = lab.run("push", {"ref": saved.data})
+    assert pushed.state == "Completed", trained.log + saved.log + pushed.log
+    return str(pushed.data)
+
+
+@pytest.fixture(scope="session")
+def newer(lab: Lab, delivered: Delivery) -> str:
+    """A model trained from the delivered commit with an override; pushed, not on main."""
+    return _candidate(lab, delivered.commit, 2.0)
+
+
+@pytest.fixture(scope="session")
+def newest(lab: Lab, delivered: Delivery, newer: str) -> str:
+    """Another one, from the same commit, made later."""
+    return _candidate(lab, delivered.commit, 3.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wrong_credentials(lab: Lab) -> None:
+    """A block `wrong-credentials`, whose secret is not the bucket's."""
+    code = """
+import os
+from prefect_aws import AwsCredentials, S3Bucket
+from prefect_aws.client_parameters import AwsClientParameters
+bucket = S3Bucket.load("slipway-read-write", _sync=True)
+credentials = AwsCredentials(
+    aws_access_key_id=bucket.credentials.aws_access_key_id,
+    aws_secret_access_key="wrong",
+    region_name="us-east-1",
+    aws_client_parameters=AwsClientParameters(
+        endpoint_url=bucket.credentials.aws_client_parameters.endpoint_url
+    ),
+)
+bucket.model_copy(update={"credentials": credentials}).save("wrong-credentials", overwrite=True)
+"""
+    variables = {**os.environ, **lab.stack.environment()}
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True)

@@ -1,0 +1,266 @@
+"""A lab for the flows: the real stack, commits made to order on its origin, runs to be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+
+from deployments.api import PrefectAPI
+from deployments.stack import Stack
+from tasks.settings import CHECKOUT
+
+_RUNNER = """
+import asyncio, importlib, json, sys
+name, parameters = sys.argv[1], json.loads(sys.argv[2])
+flow = getattr(importlib.import_module(f"flows.{name}"), name)
+
+async def run():
+    state = await flow(**parameters, return_state=True)
+    data = None if state.is_failed() or state.is_crashed() else await state.aresult()
+    error = await state.aresult(raise_on_failure=False)
+    print("OUTCOME " + json.dumps({
+        "state": state.name, "message": state.message, "data": data,
+        "error": type(error).__name__ if isinstance(error, BaseException) else None,
+    }))
+
+asyncio.run(run())
+"""
+SECONDS = 150.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a flow run ended: its state, what it returned or raised, and its log."""
+
+    state: str
+    message: str
+    data: Any
+    error: str | None
+    log: str
+
+
+class Started:
+    """A flow run in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the log has these words."""
+        deadline = time.monotonic() + SECONDS
+        while words not in self.log:
+            assert self.process.poll() is None, f"ended before {words!r}:\n{self.log}"
+            assert time.monotonic() < deadline, f"never said {words!r}:\n{self.log}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """What a machine does that loses power: nothing gets to clean up."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            child.kill()
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def outcome(self) -> Outcome:
+        self.process.wait(SECONDS)
+        self._reader.join()
+        lines = [line for line in self._lines if line.startswith("OUTCOME ")]
+        assert lines, self.log
+        return Outcome(**json.loads(lines[-1].removeprefix("OUTCOME ")), log=self.log)
+
+
+class Traffic:
+    """Clients on keep-alive connections that never stop asking the live model."""
+
+    def __init__(self, url: str, row: Mapping[str, Any], clients: int = 3) -> None:
+        self._url, self._row = url, row
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self.answered = 0
+        self.failures: list[str] = []
+        self.commits: set[str] = set()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=20, trust_env=False) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post("/predict", json={"data": {"values": [self._row]}})
+                    if answer.status_code != 200:
+                        self.failures.append(f"{answer.status_code} {answer.text[:100]}")
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))
+                self.answered += 1
+                time.sleep(0.005)
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@dataclass
+class Lab:
+    """What a test of the flows works with."""
+
+    stack: Stack
+    api: PrefectAPI
+    folder: Path
+
+    def start(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Started:
+        """Start a flow in a process of its own."""
+        variables = {
+            **os.environ,
+            **self.stack.environment(),
+            "SLIPWAY_RETRIES": "2",
+            "SLIPWAY_BACKOFF_SECONDS": "0.2",
+            **env,
+        }
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)
+        return Started(
+            subprocess.Popen(
+                [sys.executable, "-W", "error::SyntaxWarning", "-c", _RUNNER, flow,
+                 json.dumps(parameters or {})],
+                cwd=CHECKOUT, env=variables, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        )  # fmt: skip
+
+    def run(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Outcome:
+        """Run a flow to its end."""
+        return self.start(flow, parameters, **env).outcome()
+
+    def git(self, *argv: str, cwd: Path | None = None) -> str:
+        """Run Git on origin, or in a clone of it."""
+        result = subprocess.run(
+            ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", *argv],
+            cwd=cwd or self.stack.origin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def commit(
+        self,
+        changes: Mapping[str, str | bytes | Callable[[str], str] | None],
+        base: str,
+        branch: str,
+    ) -> str:
+        """Make a commit on origin: new content by path, a function of the old, or None."""
+        clone = self.folder / f"clone-{uuid4().hex[:8]}"
+        self.git("clone", "--quiet", str(self.stack.origin), str(clone))
+        self.git("checkout", "--quiet", "-B", branch, base, cwd=clone)
+        for name, change in changes.items():
+            path = clone / name
+            if change is None:
+                path.unlink()
+            elif callable(change):
+                path.write_text(change(path.read_text()))
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(change.encode() if isinstance(change, str) else change)
+        self.git("add", "--all", cwd=clone)
+        self.git("commit", "--quiet", "--message", f"Changes for {branch}", cwd=clone)
+        self.git("push", "--quiet", "--force", "origin", branch, cwd=clone)
+        return self.git("rev-parse", "HEAD", cwd=clone)
+
+    def head(self, ref: str = "main") -> str:
+        """The commit of a ref of origin."""
+        return self.git("rev-parse", ref)
+
+    def refs(self) -> dict[str, str]:
+        """Every ref of origin with its commit."""
+        listed = self.git("for-each-ref", "--format=%(refname) %(objectname)")
+        return dict(line.split(" ") for line in listed.splitlines())
+
+    def show(self, path: str, commit: str = "main") -> Any:
+        """A JSON file of a commit."""
+        return json.loads(self.git("show", f"{commit}:{path}"))
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self.stack.model_url("local")
+
+    def live(self) -> dict[str, Any]:
+        """What the live model says it is."""
+        answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def live_tag(self) -> str:
+        """The newest tag of the history of `local`."""
+        return self.git(
+            "for-each-ref", "--sort=-version:refname", "--count=1", "--format=%(refname)",
+            "refs/tags/wine#local#*",
+        )  # fmt: skip
+
+    def row(self) -> dict[str, Any]:
+        """A row that can be predicted."""
+        return dict(self.show("model/wine.golden.json")["inputs"][0])
+
+    def servers(self) -> list[str]:
+        """The model servers that supervisord keeps alive."""
+        return sorted(n for n in self.stack.supervisor.programs() if n.startswith("model-local-"))
+
+    def traffic(self, clients: int = 3) -> Traffic:
+        """Requests without end for the live model."""
+        return Traffic(self.url, self.row(), clients)
+
+    def s3(self) -> Any:
+        """An S3 client that may do everything in the bucket."""
+        import boto3
+
+        identity = self.stack.storage.read_write
+        return boto3.client(
+            "s3",
+            endpoint_url=self.stack.s3_endpoint_url,
+            aws_access_key_id=identity.key_id,
+            aws_secret_access_key=identity.secret,
+            region_name="us-east-1",
+        )
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.stack.storage.bucket
+
+    def key(self, md5: str) -> str:
+        """Key of an object of DVC's in the bucket."""
+        return f"dvc/files/md5/{md5[:2]}/{md5[2:]}"
+
+    def model_key(self, commit: str = "main") -> str:
+        """Key of a commit's model in the bucket."""
+        runtime = self.show("model/wine.runtime.json", commit)
+        return self.key(runtime["artifacts"]["model/wine"]["md5"])
+
+
+def stages(names: Sequence[str], log: str) -> list[str]:
+    """Those of the stages that a log says were run."""
+    return [name for name in names if f"Running stage '{name}'" in log]

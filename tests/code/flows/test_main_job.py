@@ -1,0 +1,106 @@
+"""The main job through the worker, and what it leaves behind."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+
+def test_subflows_run_in_order_with_short_names(lab: Lab, delivered: Delivery) -> None:
+    runs = lab.api.family(delivered.retrain.id)
+    assert [run.flow for run in runs] == ["retrain", "train", "save", "push"]
+    assert all(run.succeeded for run in runs)
+    assert runs[1].name == "train main"
+    assert runs[3].name == f"push {delivered.commit[:7]}"
+
+
+def test_the_live_model_is_the_commit_on_main(lab: Lab, delivered: Delivery) -> None:
+    live = lab.live()
+    assert (live["name"], live["commit"], live["version"]) == ("wine", delivered.commit, "v0.0.1")
+    runtime = lab.show("model/wine.runtime.json", delivered.commit)
+    assert live["md5"] == runtime["artifacts"]["model/wine"]["md5"]
+
+
+def test_origin_has_the_candidate_its_tags_and_nothing_half_done(
+    lab: Lab, delivered: Delivery
+) -> None:
+    refs = lab.refs()
+    candidates = [ref for ref in refs if ref.startswith("refs/heads/candidate/wine-")]
+    assert [refs[ref] for ref in candidates] == [delivered.commit]
+    assert not [ref for ref in refs if ref.startswith("refs/slipway/runs/")]
+    assert {"refs/tags/wine@v0.0.1", "refs/tags/wine#local#1"} <= set(refs)
+
+
+def test_bytes_are_in_the_bucket_and_metadata_in_git(lab: Lab, delivered: Delivery) -> None:
+    files = lab.git("ls-tree", "-r", "--name-only", delivered.commit).splitlines()
+    assert {"dvc.lock", "model/wine.mlem", "model/wine.golden.json"} <= set(files)
+    assert not {"model/wine", "model/estimator.pkl", "data/raw.csv"} & set(files)
+    size = lab.s3().head_object(Bucket=lab.bucket, Key=lab.model_key())["ContentLength"]
+    runtime = lab.show("model/wine.runtime.json")
+    assert size == runtime["artifacts"]["model/wine"]["size"]
+
+
+def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
+    found = httpx.post(
+        f"{lab.stack.prefect_api_url}/artifacts/filter", json={"limit": 200}, trust_env=False
+    ).json()
+    content = {each["key"]: each for each in found}
+    assert {
+        "wine-training", "wine-card", "wine-against-champion",
+        "wine-local-release", "wine-local-metrics", "wine-local-page",
+    } <= set(content)  # fmt: skip
+    card = content["wine-card"]["data"]
+    assert "Confusion matrix" in card
+    assert "| f1_macro |" in card
+    assert f"`{delivered.commit[:7]}`" in card
+    assert "**live**" in content["wine-local-release"]["data"]
+    assert lab.url in content["wine-local-page"]["data"]
+    progress = [each for each in found if each["type"] == "progress"]
+    assert progress
+    assert all(each["data"] == 100.0 for each in progress)
+
+
+def test_results_survive_in_the_bucket(lab: Lab, delivered: Delivery) -> None:
+    listed = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix="results/")
+    assert listed["KeyCount"] >= 5
+    bodies = [
+        lab.s3().get_object(Bucket=lab.bucket, Key=each["Key"])["Body"].read().decode()
+        for each in listed["Contents"]
+    ]
+    assert any(delivered.commit in body for body in bodies)
+
+
+def test_no_secret_is_in_logs_artifacts_or_git(lab: Lab, delivered: Delivery) -> None:
+    runs = [run.id for first in (delivered.retrain, delivered.deploy)
+            for run in lab.api.family(first.id)]  # fmt: skip
+    said = "\n".join(line.message for line in lab.api.logs(runs, count=200, least_level=0))
+    said += httpx.post(
+        f"{lab.stack.prefect_api_url}/artifacts/filter", json={"limit": 200}, trust_env=False
+    ).text
+    said += lab.git("log", "--all", "-p")
+    for file in lab.stack.logs.glob("*.log"):
+        said += file.read_text(errors="replace")
+    storage = lab.stack.storage
+    for secret in (storage.read_write.secret, storage.read.secret):
+        assert secret not in said
+
+
+def test_child_output_is_in_the_log_line_by_line(lab: Lab, delivered: Delivery) -> None:
+    runs = [run.id for run in lab.api.family(delivered.retrain.id)]
+    lines = [line.message for line in lab.api.logs(runs, count=200)]
+    assert "Running stage 'train':" in lines
+    assert not [line for line in lines if "\n" in line.strip() and "%|" in line]
+
+
+def test_the_second_time_there_is_nothing_to_do(lab: Lab, delivered: Delivery) -> None:
+    before = lab.refs()
+    again = lab.run("retrain", {"ref": "main"})
+    assert again.message == "nothing to retrain: main has it"
+    assert again.data == lab.head()
+    assert "Running stage" not in again.log
+    deployed = lab.run("deploy", {"ref": "main"})
+    assert deployed.data["outcome"] == "live"
+    assert "preflight" not in deployed.log
+    assert lab.refs() == before

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+
+@pytest.fixture(autouse=True)
+def _main_stays(lab: Lab, delivered: Delivery) -> Iterator[None]:
+    yield
+    lab.git("update-ref", "refs/heads/main", delivered.commit)
+
+
+def _unpublish(lab: Lab, commit: str) -> str:
+    """Make a pushed candidate what it was before it was pushed: saved, on this host only."""
+    branches = [r for r, c in lab.refs().items() if c == commit and "/candidate/" in r]
+    for ref in branches:
+        lab.git("update-ref", "-d", ref)
+    lab.git("update-ref", f"refs/slipway/runs/again-{commit[:7]}", commit)
+    lab.s3().delete_object(Bucket=lab.bucket, Key=lab.model_key(commit))
+    return commit
+
+
+@pytest.fixture
+def saved(lab: Lab, newer: str) -> str:
+    """A saved candidate whose model is not in the bucket, and which no branch has."""
+    return _unpublish(lab, newer)
+
+
+def _in_bucket(lab: Lab, commit: str) -> bool:
+    listed = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix=lab.model_key(commit))
+    return bool(listed["KeyCount"])
+
+
+def test_with_s3_gone_nothing_is_published_and_the_next_run_finishes(lab: Lab, saved: str) -> None:
+    before = lab.refs()
+    lab.stack.supervisor.stop("object-store")
+    try:
+        # The result goes to S3 as well, so the flow itself cannot end well either.
+        failed = lab.run("push", {"ref": saved, "branch": "main"})
+    finally:
+        lab.stack.supervisor.start("object-store")
+    assert failed.state == "Failed"
+    assert failed.error == "TransientError"
+    assert "is out of reach" in failed.message
+    assert failed.log.count("Task run failed with exception: TransientError") == 3, "2 retries"
+    assert lab.refs() == before
+
+    done = lab.run("push", {"ref": saved, "branch": "main"}, SLIPWAY_RETRIES="8")
+    assert done.data == saved
+    assert lab.head() == saved
+    assert _in_bucket(lab, saved)
+
+
+def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:
+    before = lab.refs()
+    failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="wrong-credentials")
+    assert failed.error == "TerminalError"
+    assert "refuses the credentials of block s3-bucket/wrong-credentials" in failed.message
+    assert "Retry" not in failed.log
+    assert lab.refs() == before
+
+
+def test_read_only_credentials_cannot_push(lab: Lab, saved: str) -> None:
+    failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="slipway-read")
+    assert failed.error == "TerminalError"
+    assert "refuses the credentials of block s3-bucket/slipway-read" in failed.message
+    assert not _in_bucket(lab, saved)
+
+
+def test_a_block_that_is_missing_is_named(lab: Lab, delivered: Delivery) -> None:
+    failed = lab.run("push", {"ref": "main"}, SLIPWAY_READ_WRITE_BLOCK="nobody")
+    assert failed.error == "TerminalError"
+    assert "block s3-bucket/nobody does not exist" in failed.message
+    assert "deployments.blocks" in failed.message
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed"])
+def test_a_wrong_object_in_the_bucket_is_replaced(
+    lab: Lab, delivered: Delivery, damage: str
+) -> None:
+    s3, key = lab.s3(), lab.model_key()
+    good = s3.get_object(Bucket=lab.bucket, Key=key)["Body"].read()
+    bad = good[:-10] if damage == "truncated" else good[:-1] + bytes([good[-1] ^ 1])
+    s3.put_object(Bucket=lab.bucket, Key=key, Body=bad)
+    pushed = lab.run("push", {"ref": "main"})
+    assert pushed.state == "Completed", pushed.log
+    assert "replacing model/wine: wrong content in the bucket" in pushed.log
+    assert s3.get_object(Bucket=lab.bucket, Key=key)["Body"].read() == good
+
+
+def test_bytes_that_are_nowhere_never_reach_main(lab: Lab, saved: str) -> None:
+    main = lab.head()
+    runtime = lab.show("model/wine.runtime.json", saved)
+    md5 = runtime["artifacts"]["model/wine"]["md5"]
+    cached = lab.stack.home / "dvc-cache" / "files" / "md5" / md5[:2] / md5[2:]
+    content = cached.read_bytes()
+    cached.unlink()
+    try:
+        failed = lab.run("push", {"ref": saved, "branch": "main"})
+    finally:
+        cached.write_bytes(content)
+    assert failed.error == "TerminalError"
+    assert "model/wine: neither in the bucket nor in this host's DVC cache" in failed.message
+    assert lab.head() == main
+
+
+def test_killed_half_way_the_next_run_finishes(lab: Lab, saved: str) -> None:
+    run = lab.start("push", {"ref": saved})
+    run.wait_for("check out")
+    run.kill()
+    done = lab.run("push", {"ref": saved})
+    assert done.data == saved
+    assert _in_bucket(lab, saved)
+
+
+def test_of_two_pushed_at_once_the_newer_ends_on_main(lab: Lab, newer: str, newest: str) -> None:
+    candidates = [_unpublish(lab, newer), _unpublish(lab, newest)]
+    runs = [lab.start("push", {"ref": commit, "branch": "main"}) for commit in candidates]
+    outcomes = [run.outcome() for run in runs]
+    assert [outcome.state for outcome in outcomes] == ["Completed", "Completed"]
+    _main_has(lab, newest)
+
+
+@pytest.mark.parametrize("order", ["older first", "newer first"])
+def test_of_two_pushed_in_turn_the_newer_ends_on_main(
+    lab: Lab, newer: str, newest: str, order: str
+) -> None:
+    both = [newer, newest] if order == "older first" else [newest, newer]
+    for commit in both:
+        outcome = lab.run("push", {"ref": _unpublish(lab, commit), "branch": "main"})
+        assert outcome.state == "Completed", outcome.log
+    _main_has(lab, newest)
+
+
+def _main_has(lab: Lab, commit: str) -> None:
+    for path in ("dvc.lock", "params.yaml", "model/wine.mlem", "model/wine.golden.json"):
+        assert lab.git("show", f"main:{path}") == lab.git("show", f"{commit}:{path}")
+
+
+def test_a_person_who_changed_the_pipeline_meanwhile_wins(lab: Lab, saved: str) -> None:
+    tip = lab.commit({"model/train.py": lambda old: old + "\n# mended\n"}, "main", "main")
+    failed = lab.run("push", {"ref": saved, "branch": "main"})
+    assert failed.error == "TerminalError"
+    assert "the pipeline in main has changed since" in failed.message
+    assert "run retrain at main" in failed.message
+    assert lab.head() == tip
+
+
+def test_a_person_who_changed_something_else_meanwhile_is_merged(lab: Lab, saved: str) -> None:
+    lab.commit({"NOTES.md": "hello"}, "main", "main")
+    pushed = lab.run("push", {"ref": saved, "branch": "main"})
+    assert pushed.state == "Completed", pushed.log
+    assert lab.git("show", "main:NOTES.md") == "hello"
+    _main_has(lab, saved)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab, stages
+
+
+def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered: Delivery) -> None:
+    before = lab.refs()
+    refused = lab.run("train", {"overrides": {"train.girdd": 1}})
+    assert (refused.state, refused.error) == ("Failed", "ConfigurationError")
+    assert "override 'train.girdd' is not a key of params.yaml (did you mean 'train.grid'?)" in (
+        refused.message
+    )
+    assert "known: name, seed, data, data.source" in refused.message
+    assert "Running stage" not in refused.log
+    assert lab.refs() == before
+
+
+def test_parameters_the_model_refuses_name_file_and_key(lab: Lab, delivered: Delivery) -> None:
+    before = lab.refs()
+    refused = lab.run("train", {"overrides": {"train.estimator": "sklearn.svm.SCV"}})
+    assert (refused.state, refused.error) == ("Failed", "ConfigurationError")
+    assert "params.yaml: " in refused.message
+    assert "train.estimator" in refused.message
+    assert "SVC" in refused.message
+    assert refused.log.count("Running stage") == 1, "refused by the first stage, not retried"
+    assert lab.refs() == before
+
+
+def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: Delivery) -> None:
+    refused = lab.run("train", {"overrides": {"data.target": "cultivar"}})
+    assert refused.error == "ConfigurationError"
+    assert "params.yaml: " in refused.message
+    assert "cultivar" in refused.message
+    assert not stages(["train"], refused.log)
+
+
+def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
+    refused = lab.run("train", {"ref": "no-such-branch"})
+    assert refused.error == "TerminalError"
+    assert "ref 'no-such-branch' does not exist on origin" in refused.message
+    assert "git ls-remote" in refused.message
+    assert refused.log.count("checked out") == 0
+    assert "Retry" not in refused.log
+
+
+def test_an_origin_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
+    refused = lab.run("train", SLIPWAY_ORIGIN=str(lab.folder / "nowhere.git"))
+    assert refused.error == "TerminalError"
+    assert "SLIPWAY_ORIGIN" in refused.message
+
+
+def test_a_change_of_parameters_runs_only_what_depends_on_it(
+    lab: Lab, delivered: Delivery, newer: str
+) -> None:
+    params = lab.git("show", f"{newer}:params.yaml")
+    assert "C: [2.0]" in params or "- 2.0" in params
+    assert "# any scikit-learn scorer" in params, "comments are kept"
+    assert lab.git("merge-base", newer, delivered.commit) == delivered.commit
+
+
+def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delivery) -> None:
+    folds = (3, 4)
+    runs = [lab.start("train", {"overrides": {"train.cv": number}}) for number in folds]
+    outcomes = [run.outcome() for run in runs]
+    assert [outcome.state for outcome in outcomes] == ["Completed", "Completed"]
+    for number, outcome in zip(folds, outcomes, strict=True):
+        assert f"cv: {number}" in lab.git("show", f"{outcome.data}:params.yaml")
+
+
+def test_killed_in_the_middle_the_next_run_completes(lab: Lab, delivered: Delivery) -> None:
+    parameters = {"overrides": {"train.cv": 6}}
+    run = lab.start("train", parameters)
+    run.wait_for("Running stage 'train'")
+    run.kill()
+    again = lab.run("train", parameters)
+    assert again.state == "Completed", again.log
+    assert not list((lab.stack.home / "workspaces").iterdir()), "the killed run's workspace is gone"
+
+
+def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
+    lab: Lab, delivered: Delivery
+) -> None:
+    import psutil
+
+    before = lab.refs()
+    run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
+    run.wait_for("Running stage 'train'")
+    for child in psutil.Process(run.process.pid).children(recursive=True):
+        if "model.train" in " ".join(child.cmdline()):
+            child.kill()
+    outcome = run.outcome()
+    assert outcome.state == "Failed"
+    assert "the pipeline failed" in outcome.message
+    assert lab.refs() == before

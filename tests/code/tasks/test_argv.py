@@ -1,0 +1,39 @@
+"""What would be run, without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks import dvc, git, gto, uv
+
+
+def test_dvc_waits_for_locks_and_names_remote_and_targets() -> None:
+    assert dvc.push("read-write", ["save", "data/source/a.csv.dvc"]) == [
+        "dvc", "--wait-for-lock", "push", "--remote", "read-write", "save", "data/source/a.csv.dvc",
+    ]  # fmt: skip
+    assert dvc.pull("read", ["model/wine"])[-3:] == ["--remote", "read", "model/wine"]
+
+
+def test_dvc_reproduces_what_has_changed_or_everything() -> None:
+    assert dvc.repro("train", force=False)[2:] == ["repro", "--pull", "--allow-missing", "train"]
+    assert dvc.repro("train", force=True)[2:] == ["repro", "--pull", "--force", "train"]
+
+
+def test_git_moves_all_refs_or_none() -> None:
+    assert git.push(["a:b", ":c"]) == ["git", "push", "--quiet", "--atomic", "origin", "a:b", ":c"]
+
+
+def test_a_ref_that_looks_like_an_option_stays_a_ref() -> None:
+    assert git.resolve("--help")[-2:] == ["--end-of-options", "--help^{commit}"]
+
+
+def test_gto_assigns_a_version_to_an_environment() -> None:
+    argv = gto.assign("wine", "v0.0.1", "local", "note")
+    assert argv[:7] == ["gto", "assign", "wine", "--version", "v0.0.1", "--stage", "local"]
+
+
+def test_the_models_pins_override_the_servers() -> None:
+    argv = uv.install(Path("/e"), [Path("s.txt"), Path("m.txt")], overrides=Path("m.txt"))
+    assert argv[-6:] == [
+        "--requirements", "s.txt", "--requirements", "m.txt", "--overrides", "m.txt",
+    ]  # fmt: skip

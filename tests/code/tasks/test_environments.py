@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.environments import ProcessEnvironment, environment_names, load_environment
+from tasks.errors import ConfigurationError
+
+
+def _write(folder: Path, text: str) -> Path:
+    (folder / "staging.toml").write_text(text)
+    return folder
+
+
+def test_the_environments_in_the_repository_are_valid() -> None:
+    assert "local" in environment_names()
+    for name in environment_names():
+        assert load_environment(name).name == name
+
+
+def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_STAGING_PORT", "9001")
+    environment = load_environment("staging", _write(tmp_path, 'target = "process"\nport = 8081'))
+    assert isinstance(environment, ProcessEnvironment)
+    assert environment.url == "http://127.0.0.1:9001"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('target = "process"\nprot = 1', "prot: Extra inputs.*allowed keys:.*port"),
+        ('target = "process"\nport = "http"', "port: Input should be a valid integer"),
+        ('target = "process"\nport = 99999', "port: Input should be less than or equal to 65535"),
+        ('target = "mainframe"', "target = 'mainframe' is unknown; known: process"),
+        ("port = 1", "target = None is unknown"),
+        ("target = ", "staging.toml"),
+    ],
+)
+def test_bad_settings_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        load_environment("staging", _write(tmp_path, text))
+    assert "staging.toml" in refused.value.what
+    assert refused.value.state == "nothing was started"
+
+
+def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'prod' does not exist; known: staging"):
+        load_environment("prod", _write(tmp_path, ""))

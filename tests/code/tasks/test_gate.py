@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from tasks.errors import ConfigurationError
+from tasks.gate import Rules, judge, read_rules
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "passed"),
+    [
+        (0.95, None, True),
+        (0.89, None, False),  # below the minimum
+        (0.95, 0.95, True),
+        (0.945, 0.95, True),  # within the tolerance
+        (0.94, 0.95, True),  # exactly the tolerance, whatever rounding says
+        (0.93, 0.95, False),
+        (0.99, 0.95, True),
+    ],
+)
+def test_more_is_better(candidate: float, champion: float | None, passed: bool) -> None:
+    rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01)
+    old = None if champion is None else {"f1_macro": champion}
+    assert judge({"f1_macro": candidate}, old, rules).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "passed"),
+    [(40.0, 42.0, True), (42.5, 42.0, True), (44.0, 42.0, False), (61.0, None, False)],
+)
+def test_less_is_better_for_errors(candidate: float, champion: float | None, passed: bool) -> None:
+    rules = Rules(metric="rmse", maximum=60, tolerance=1)
+    old = None if champion is None else {"rmse": champion}
+    assert judge({"rmse": candidate}, old, rules).passed is passed
+
+
+def test_reasons_name_what_was_missed() -> None:
+    verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
+    assert verdict.reasons == (
+        "accuracy 0.5000 misses the minimum 0.8",
+        "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0)",
+    )
+
+
+def test_an_unmeasured_metric_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"gate.metric = 'auc'.*known: accuracy"):
+        judge({"accuracy": 1.0}, None, Rules(metric="auc"))
+
+
+@pytest.mark.parametrize("gate", [None, {}, {"metric": "f1", "minium": 1}])
+def test_a_bad_section_is_refused_with_the_allowed_keys(gate: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"params.yaml: section `gate`.*minimum, maximum"):
+        read_rules({"gate": gate})
