@@ -12,7 +12,6 @@ from tasks.naming import named
 from tasks.packaging import read_package, verify_artifact
 from tasks.registry import record_release, register_version
 from tasks.releases import Outcome, Release, reported
-from tasks.results import PERSISTED
 from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
 from tasks.storage import pull
 from tasks.workspace import is_ancestor, open_workspace
@@ -22,7 +21,6 @@ from tasks.workspace import is_ancestor, open_workspace
     name="deploy",
     flow_run_name=named("deploy {ref} to {environment}"),
     timeout_seconds=2 * 3600,
-    **PERSISTED,
 )
 async def deploy(
     ref: str = "main", environment: str = "local", force: bool = False

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,20 +67,4 @@ def newest(lab: Lab, delivered: Delivery, newer: str) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def wrong_credentials(lab: Lab) -> None:
     """A block `wrong-credentials`, whose secret is not the bucket's."""
-    code = """
-import os
-from prefect_aws import AwsCredentials, S3Bucket
-from prefect_aws.client_parameters import AwsClientParameters
-bucket = S3Bucket.load("slipway-read-write", _sync=True)
-credentials = AwsCredentials(
-    aws_access_key_id=bucket.credentials.aws_access_key_id,
-    aws_secret_access_key="wrong",
-    region_name="us-east-1",
-    aws_client_parameters=AwsClientParameters(
-        endpoint_url=bucket.credentials.aws_client_parameters.endpoint_url
-    ),
-)
-bucket.model_copy(update={"credentials": credentials}).save("wrong-credentials", overwrite=True)
-"""
-    variables = {**os.environ, **lab.stack.environment()}
-    subprocess.run([sys.executable, "-c", code], env=variables, check=True)
+    lab.block("wrong-credentials", aws_secret_access_key="wrong")

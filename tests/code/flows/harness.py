@@ -37,6 +37,19 @@ async def run():
 
 asyncio.run(run())
 """
+_BLOCK = """
+import json, sys
+from prefect_aws import S3Bucket
+from prefect_aws.client_parameters import AwsClientParameters
+name, changes = sys.argv[1], json.loads(sys.argv[2])
+if url := changes.pop("endpoint_url", None):
+    changes["aws_client_parameters"] = AwsClientParameters(endpoint_url=url)
+bucket = S3Bucket.load("slipway-read-write", _sync=True)
+old = bucket.credentials
+fields = {key: getattr(old, key) for key in type(old).model_fields}
+bucket.credentials = type(old)(**{**fields, **changes})
+bucket.save(name, overwrite=True)
+"""
 SECONDS = 150.0
 
 
@@ -141,6 +154,7 @@ class Lab:
             **self.stack.environment(),
             "SLIPWAY_RETRIES": "2",
             "SLIPWAY_BACKOFF_SECONDS": "0.2",
+            "SLIPWAY_LOCAL_SOAK_SECONDS": "0.5",
             **env,
         }
         variables.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -156,6 +170,12 @@ class Lab:
     def run(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Outcome:
         """Run a flow to its end."""
         return self.start(flow, parameters, **env).outcome()
+
+    def block(self, name: str, **changes: str) -> None:
+        """Register a copy of the read-write block that differs in its credentials."""
+        variables = {**os.environ, **self.stack.environment()}
+        command = [sys.executable, "-c", _BLOCK, name, json.dumps(changes)]
+        subprocess.run(command, env=variables, check=True, capture_output=True)
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run Git on origin, or in a clone of it."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.code.flows.conftest import Delivery
+from tests.code.flows.faults import faulty_s3
 from tests.code.flows.harness import Lab
 
 
@@ -53,6 +54,28 @@ def test_with_s3_gone_nothing_is_published_and_the_next_run_finishes(lab: Lab, s
     assert done.data == saved
     assert lab.head() == saved
     assert _in_bucket(lab, saved)
+
+
+def test_errors_of_s3_are_retried(lab: Lab, saved: str) -> None:
+    with faulty_s3(lab.stack.s3_endpoint_url) as s3:
+        lab.block("faulty", endpoint_url=s3.url)
+        s3.errors = 12  # more than one try of boto3 or DVC gets over
+        done = lab.run(
+            "push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="faulty", SLIPWAY_RETRIES="5"
+        )
+    assert s3.errors == 0
+    assert "Task run failed with exception: TransientError" in done.log
+    assert done.state == "Completed", done.log
+    assert _in_bucket(lab, saved)
+
+
+def test_a_slow_s3_is_waited_for(lab: Lab, saved: str) -> None:
+    with faulty_s3(lab.stack.s3_endpoint_url) as s3:
+        lab.block("slow", endpoint_url=s3.url)
+        s3.delay = 1.0
+        done = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="slow")
+    assert s3.requests > 5
+    assert done.state == "Completed", done.log
 
 
 def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:

@@ -1,54 +1,5 @@
 """A person tries the model in a real browser, and nothing leaves the origin."""
 
-import shutil
-
-import pytest
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=QUIET)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page and, at the end, checks that all was quiet and nothing left the origin."""
-    contexts, complaints, requests = [], [], []
-
-    def opener(url, width=1280):
-        context = browser.new_context(viewport={"width": width, "height": 850})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append((url, request.url)))
-        page.goto(url)
-        return page
-
-    yield opener
-    for context in contexts:
-        context.close()
-    assert [text for text in complaints if "422" not in text] == []
-    for url, asked in requests:
-        assert asked.startswith((url.rsplit("/", 1)[0], "data:"))
-
 
 def test_try_a_classifier(visit, served, golden):
     page = visit(f"{served('wine').url}/")

@@ -1,0 +1,89 @@
+# Slipway. Needs Git, make and Python 3.11, 3.12 or 3.13; everything else comes from PyPI.
+# Written for GNU make 3.81, which is what macOS has.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.SUFFIXES:
+
+# Prefect takes twice as long to import without its compiled modules, in every flow run.
+unexport PYTHONDONTWRITEBYTECODE
+# Another project's activated environment is not ours to install into.
+unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
+# A preference when an environment is made, see find_python; uv would take it for an order.
+unexport UV_PYTHON
+
+PYTHON := .venv/bin/python
+UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
+ENVIRONMENTS := .venv/.synced model/.venv/.synced
+
+.PHONY: help setup demo up down status test lint format clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup:  ## Create both locked environments, .venv and model/.venv
+	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
+
+demo: setup  ## Retrain and deploy a model through the local stack, and try the result
+	@$(PYTHON) -m deployments.demo
+
+up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin
+	@$(PYTHON) -m deployments.stack up
+
+down:  ## Stop everything; data stays in .slipway
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack down; fi
+
+status:  ## Say what runs, and where
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack status; else echo "nothing is set up yet"; fi
+
+test: setup lint  ## Lint, check types, and run all tests on a stack of their own
+	$(PYTHON) -m pytest
+
+lint: setup  ## Check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+format: setup  ## Mend style
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+clean: down  ## Stop everything and remove all that was made, data and models included
+	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps lie inside the environments, so that they go together.
+.venv/.synced: pyproject.toml uv.lock | uv
+	@$(call sync,.)
+
+model/.venv/.synced: model/pyproject.toml model/uv.lock | uv
+	@$(call sync,model)
+
+# $(1): the project's folder. An environment that is there keeps its Python.
+define sync
+echo "installing $(1)/.venv"; \
+python=; [ -x $(1)/.venv/bin/python ] || python=$$($(find_python)) || exit 1; \
+uv=$(UV); "$$uv" sync --quiet --frozen --project $(1) $${python:+--python "$$python"} && touch $(1)/.venv/.synced
+endef
+
+.PHONY: uv
+uv:
+	@command -v uv >/dev/null || [ -x .slipway/uv/bin/uv ] || { \
+	  echo "installing uv into .slipway/uv"; \
+	  python=$$($(find_python)) || exit 1; \
+	  rm -rf .slipway/uv; mkdir -p .slipway; \
+	  "$$python" -m venv .slipway/uv && .slipway/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<0.14' || { \
+	    rm -rf .slipway/uv; \
+	    echo "Cannot install uv. If Python has no venv module, install it (Debian: apt-get install python3-venv)." >&2; \
+	    exit 1; }; }
+
+# Prints the path of the first Python that both environments can be made from.
+define find_python
+for each in $(UV_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+  path=$$(command -v "$$each" || command -v "python$$each") || continue; \
+  "$$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+  echo "$$path"; exit 0; \
+done; \
+echo "Slipway needs Python 3.11, 3.12 or 3.13; none is on PATH. Install one, or name one: UV_PYTHON=/path/to/python3.12 make ..." >&2; \
+exit 1
+endef

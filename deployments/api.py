@@ -1,0 +1,313 @@
+"""Prefect's REST API, as far as starting deployments and following their runs needs it.
+
+Importing Prefect takes seconds, a request milliseconds: whoever only triggers a run uses this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Self
+
+import httpx
+
+from tasks.errors import TerminalError, TransientError
+
+FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run as the server knows it.
+
+    Attributes:
+        id: Its id.
+        name: Its own name.
+        flow: Name of its flow.
+        state: Type of its state, for instance `RUNNING` or `COMPLETED`.
+        label: Name of its state, which tells more: `Late`, `AwaitingRetry`, `Cached`.
+        message: What its state says, for a failed run the error.
+        seconds: How long it has run.
+    """
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    label: str
+    message: str
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether its state is final."""
+        return self.state in FINAL
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it completed."""
+        return self.state == "COMPLETED"
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a run's log."""
+
+    run_id: str
+    at: datetime
+    level: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: itself, its subflow runs in the order they started, its newest log line."""
+
+    runs: tuple[FlowRun, ...]
+    line: LogLine | None
+
+    @property
+    def run(self) -> FlowRun:
+        """The run that is followed."""
+        return self.runs[0]
+
+
+class PrefectAPI:
+    """A client of one Prefect server; use it as a context manager, or close it.
+
+    Args:
+        url: The server's API URL, ending in `/api`.
+        headers: Added to every request, for instance `Authorization`.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        self.url = url.rstrip("/")
+        # The environment's proxies are not for a server on this machine.
+        trust = "127.0.0.1" not in url and "localhost" not in url
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=15, trust_env=trust)
+        self._flow_name = cache(lambda flow_id: self._get(f"/flows/{flow_id}")["name"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def healthy(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return self._http.get("/health", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def ui(self, run: FlowRun | str | None = None) -> str:
+        """The address of the UI, or of a run in it."""
+        base = self.url.removesuffix("/api")
+        if run is None:
+            return base
+        return f"{base}/runs/flow-run/{run if isinstance(run, str) else run.id}"
+
+    def create_run(
+        self,
+        deployment: str,
+        parameters: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> FlowRun:
+        """Ask for a run of a deployment.
+
+        Args:
+            deployment: `flow/deployment`.
+            parameters: Parameters that differ from the deployment's own.
+            idempotency_key: The same key gets the same run, even one that failed: put the attempt
+                into the key where a new try is meant.
+            tags: Tags of the run, beside the deployment's.
+
+        Returns:
+            The run, scheduled for now.
+
+        Raises:
+            TerminalError: No such deployment, or parameters it does not accept.
+            TransientError: The server does not answer.
+        """
+        found = self._get(f"/deployments/name/{deployment}")
+        body: dict[str, Any] = {"parameters": dict(parameters), "tags": list(tags)}
+        if idempotency_key:
+            body["idempotency_key"] = idempotency_key
+        return self._run(self._post(f"/deployments/{found['id']}/create_flow_run", body))
+
+    def run(self, run_id: str) -> FlowRun:
+        """Read a run."""
+        return self._run(self._get(f"/flow_runs/{run_id}"))
+
+    def children(self, run_ids: Sequence[str]) -> list[FlowRun]:
+        """The subflow runs of some runs, in the order they were made."""
+        query = {
+            "flow_runs": {"parent_flow_run_id": {"any_": list(run_ids)}},
+            "sort": "START_TIME_ASC",
+            "limit": _PAGE,
+        }
+        return [self._run(each) for each in self._post("/flow_runs/filter", query)]
+
+    def family(self, run_id: str) -> tuple[FlowRun, ...]:
+        """A run followed by its subflow runs and theirs."""
+        family = [self.run(run_id)]
+        generation = [run_id]
+        while generation and (young := self.children(generation)):
+            family += young
+            generation = [each.id for each in young]
+        return tuple(family)
+
+    def logs(
+        self, run_ids: Sequence[str], *, count: int = 50, least_level: int = 20
+    ) -> list[LogLine]:
+        """The newest log lines of some runs, oldest first.
+
+        Args:
+            run_ids: The runs.
+            count: How many lines at most.
+            least_level: Lines of lower levels are left out; 20 is INFO.
+
+        Returns:
+            The lines.
+        """
+        query = {
+            "logs": {"flow_run_id": {"any_": list(run_ids)}, "level": {"ge_": least_level}},
+            "sort": "TIMESTAMP_DESC",
+            "limit": min(count, _PAGE),
+        }
+        found = self._post("/logs/filter", query)
+        return [
+            LogLine(
+                each["flow_run_id"],
+                datetime.fromisoformat(each["timestamp"]),
+                each["level"],
+                each["message"],
+            )
+            for each in reversed(found)
+        ]
+
+    def follow(
+        self, run_id: str, *, every: float = 0.5, patience: float = 60.0
+    ) -> Iterator[Progress]:
+        """Follow a run until it is final.
+
+        Args:
+            run_id: The run.
+            every: Seconds between two looks.
+            patience: How long the server may be away meanwhile, in seconds.
+
+        Yields:
+            Where the run is; the last one is final.
+
+        Raises:
+            TransientError: The server was away for longer than that.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                runs = self.family(run_id)
+                lines = self.logs([each.id for each in runs], count=1)
+            except TransientError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                deadline = time.monotonic() + patience
+                yield Progress(runs, lines[-1] if lines else None)
+                if runs[0].finished:
+                    return
+            time.sleep(every)
+
+    def unfinished(self, states: Sequence[str]) -> list[FlowRun]:
+        """The runs that are in one of some types of state."""
+        query = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "limit": _PAGE}
+        return [self._run(each) for each in self._post("/flow_runs/filter", query)]
+
+    def crash(self, run_id: str, message: str) -> None:
+        """Say of a run that nothing executes it any more; frees what it holds on the server."""
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def deployments(self) -> set[str]:
+        """The names of all deployments, as `flow/deployment`."""
+        found = self._post("/deployments/filter", {"limit": _PAGE})
+        return {f"{self._flow_name(each['flow_id'])}/{each['name']}" for each in found}
+
+    def blocks(self) -> set[str]:
+        """The names of all block documents."""
+        query = {"include_secrets": False, "limit": _PAGE}
+        return {each["name"] for each in self._post("/block_documents/filter", query)}
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable; `None` if there is none of that name."""
+        response = self._request("GET", f"/variables/name/{name}", missing=True)
+        return response["value"] if response else None
+
+    def set_variable(self, name: str, value: Any) -> None:
+        """Set a variable, whether or not there is one of that name."""
+        body = {"name": name, "value": value}
+        if self.variable(name) is None:
+            self._post("/variables/", body)
+        else:
+            self._request("PATCH", f"/variables/name/{name}", body)
+
+    def worker_seen(self, pool: str) -> datetime | None:
+        """When a worker of a work pool was last heard of."""
+        found = self._post(f"/work_pools/{pool}/workers/filter", {})
+        times = [datetime.fromisoformat(each["last_heartbeat_time"]) for each in found]
+        return max(times, default=None)
+
+    def _run(self, found: dict[str, Any]) -> FlowRun:
+        state = found.get("state") or {}
+        return FlowRun(
+            id=found["id"],
+            name=found["name"],
+            flow=self._flow_name(found["flow_id"]),
+            state=state.get("type", "PENDING"),
+            label=state.get("name", "Pending"),
+            message=state.get("message") or "",
+            seconds=found.get("estimated_run_time") or found.get("total_run_time") or 0.0,
+        )
+
+    def _get(self, path: str) -> Any:
+        return self._request("GET", path)
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._request("POST", path, body)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        missing: bool = False,
+    ) -> Any:
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"the Prefect server at {self.url} does not answer: {error}",
+                state="runs that were started go on",
+                next_step="make status",
+            ) from error
+        if missing and response.status_code == 404:
+            return None
+        if response.is_error:
+            kind = TransientError if response.status_code >= 500 else TerminalError
+            raise kind(
+                f"{method} {path}: the Prefect server answers {response.status_code}: "
+                f"{response.text[:500]}",
+                state="nothing was started by this request",
+                next_step=f"open {self.ui()}",
+            )
+        return response.json() if response.content else None

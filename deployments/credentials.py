@@ -1,0 +1,75 @@
+"""The secrets of a local stack: made once, kept in files that only their owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+def _secret() -> str:
+    return secrets.token_hex(20)
+
+
+@dataclass(frozen=True)
+class S3Identity:
+    """An access key of the S3 server and its secret."""
+
+    key_id: str = field(default_factory=lambda: secrets.token_hex(10))
+    secret: str = field(default_factory=_secret, repr=False)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Every secret of one stack.
+
+    Attributes:
+        read_write: Identity that pushes models.
+        read: Identity that pulls them when deploying.
+        supervisor: Password of the process runner.
+        signing: Key with which the parts of the S3 server trust each other.
+        stack: Marks the processes of this stack; not a secret, but as unique.
+    """
+
+    read_write: S3Identity = field(default_factory=S3Identity)
+    read: S3Identity = field(default_factory=S3Identity)
+    supervisor: str = field(default_factory=_secret, repr=False)
+    signing: str = field(default_factory=_secret, repr=False)
+    stack: str = field(default_factory=_secret)
+
+
+def load(folder: Path) -> Credentials:
+    """Read a stack's secrets, or make them.
+
+    Args:
+        folder: Where they are kept.
+
+    Returns:
+        The same secrets for the same folder, always.
+    """
+    path = folder / "credentials.json"
+    if path.exists():
+        values = json.loads(path.read_text())
+        values["read_write"] = S3Identity(**values["read_write"])
+        values["read"] = S3Identity(**values["read"])
+        return Credentials(**values)
+    made = Credentials()
+    write_private(path, json.dumps(asdict(made), indent=2))
+    return made
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all.
+
+    Args:
+        path: The file.
+        text: What goes into it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

@@ -1,0 +1,53 @@
+"""The proxy in front of the models that the target `process` runs: traefik, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployments.ports import HOST
+from deployments.program import Program
+
+API_PORT = "gateway-api"
+
+
+def program(
+    bin_folder: Path, routes: Path, ports: Mapping[str, int], environments: tuple[str, ...]
+) -> Program:
+    """Describe the proxy.
+
+    Args:
+        bin_folder: Where its executable is.
+        routes: Folder of the route files that the target writes, one per environment.
+        ports: Ports of the API and of each environment, by name.
+        environments: The environments that it serves; each is an entry point of that name.
+
+    Returns:
+        The program.
+    """
+    return Program(
+        name="gateway",
+        argv=(
+            str(bin_folder / "traefik"),
+            "--global.checknewversion=false",
+            "--global.sendanonymoususage=false",
+            "--log.level=ERROR",
+            "--log.noColor=true",
+            "--api=true",
+            "--api.insecure=true",  # without TLS, on loopback; it can be read, not written
+            "--api.dashboard=false",
+            "--ping=true",
+            f"--entrypoints.traefik.address={HOST}:{ports[API_PORT]}",
+            f"--providers.file.directory={routes}",
+            "--providers.file.watch=true",
+            # The default of 2 s is how long a switch would take.
+            "--providers.providersThrottleDuration=50ms",
+            *(f"--entrypoints.{each}.address={HOST}:{ports[each]}" for each in environments),
+        ),
+        directory=routes,
+        environment={"GOMEMLIMIT": "96MiB"},
+        ports=(API_PORT, *environments),
+        health=f"http://{HOST}:{ports[API_PORT]}/ping",
+        stop_seconds=5,
+        priority=30,
+    )

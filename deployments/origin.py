@@ -1,0 +1,148 @@
+"""The bare Git repository that plays origin, so that the user's own checkout is never changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tasks.errors import ConfigurationError, TerminalError
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "Slipway",
+    "GIT_AUTHOR_EMAIL": "slipway@localhost",
+    "GIT_COMMITTER_NAME": "Slipway",
+    "GIT_COMMITTER_EMAIL": "slipway@localhost",
+}
+# What flows commit. On both sides, files of one training must come from one side.
+_OUTPUTS = ("dvc.lock", "model/*.mlem", "reports")
+_MAIN = "refs/heads/main"
+_INCOMING = "refs/slipway/checkout"
+
+
+class Git:
+    """Git in one folder, deaf to the variables and settings of whoever started us.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        self._environment = {**inherited, **IDENTITY, "GIT_TERMINAL_PROMPT": "0"}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a Git command; how it ended is for the caller to judge."""
+        return subprocess.run(
+            # Without optional locks `git status` does not write to the index of the checkout.
+            ["git", "--no-optional-locks", "-c", "commit.gpgsign=false", *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        """Run a Git command that has to succeed.
+
+        Args:
+            arguments: The command.
+
+        Returns:
+            What it printed.
+
+        Raises:
+            TerminalError: It failed.
+        """
+        result = self.run(*arguments)
+        if result.returncode:
+            raise TerminalError(
+                f"git {' '.join(arguments)} failed in {self._folder}: {result.stderr.strip()}",
+                state="the checkout is as it was",
+                next_step="mend what Git complains about and run the same command again",
+            )
+        return result.stdout.strip()
+
+
+def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
+    """Create origin from the checkout's committed HEAD, or bring newer commits into its main.
+
+    Args:
+        origin: The bare repository.
+        checkout: The user's checkout; only read.
+
+    Returns:
+        What a person should know: commits that were brought in, changes that were not.
+
+    Raises:
+        ConfigurationError: The checkout has no commit.
+        TerminalError: Origin has moved on and the commits of the checkout do not merge.
+    """
+    notes = []
+    checkout_git = Git(checkout)
+    if checkout_git.run("rev-parse", "--verify", "--quiet", "HEAD").returncode:
+        raise ConfigurationError(
+            f"{checkout} has no commit to start from",
+            state="nothing was started",
+            next_step="git add --all && git commit --message 'Start'",
+        )
+    if checkout_git("status", "--porcelain"):
+        notes.append("uncommitted changes in the checkout are not part of what runs; commit them")
+    if not origin.exists():
+        _create(origin)
+    git = Git(origin)
+    fetched = f"+HEAD:{_INCOMING}"
+    git("fetch", "--quiet", "--no-tags", "--update-shallow", str(checkout.resolve()), fetched)
+    incoming = git("rev-parse", _INCOMING)
+    found = git.run("rev-parse", "--verify", "--quiet", _MAIN).stdout.strip()
+    if found and not git.run("merge-base", "--is-ancestor", incoming, found).returncode:
+        return notes
+    if not found or not git.run("merge-base", "--is-ancestor", found, incoming).returncode:
+        git("update-ref", _MAIN, incoming, found)
+        merged = incoming
+    else:
+        merged = _merge(git, origin, found, incoming)
+    if found:
+        notes.append(f"origin's main now has the checkout's {incoming[:8]} (was {found[:8]})")
+        if merged != incoming:
+            notes[-1] += f", merged as {merged[:8]}"
+    return notes
+
+
+def _create(origin: Path) -> None:
+    origin.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=origin.parent) as folder:
+        draft = Path(folder) / "origin.git"
+        Git(origin.parent)("init", "--quiet", "--bare", "--initial-branch=main", str(draft))
+        # A rename, so that a killed start leaves no half of a repository behind.
+        shutil.move(draft, origin)
+
+
+def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
+    """Merge what origin and checkout both did; the checkout wins, except in what flows made."""
+    with tempfile.TemporaryDirectory(dir=origin.parent) as folder:
+        clone = Path(folder) / "merge"
+        git("clone", "--quiet", "--shared", "--branch=main", str(origin), str(clone))
+        merge = Git(clone)
+        merge("fetch", "--quiet", "origin", _INCOMING)
+        message = "--message=Merge the checkout"
+        result = merge.run("merge", "--quiet", "--no-commit", "--strategy-option=theirs", incoming)
+        made = merge("ls-files", "--with-tree=HEAD", "--", *_OUTPUTS).splitlines()
+        ours = made and merge("ls-tree", "-r", "--name-only", "HEAD", "--", *made).splitlines()
+        if ours:
+            merge("checkout", "--quiet", "HEAD", "--", *ours)
+        unmerged = merge("diff", "--name-only", "--diff-filter=U").split()
+        if unmerged or (result.returncode and not (clone / ".git" / "MERGE_HEAD").exists()):
+            raise TerminalError(
+                "the commits of the checkout do not merge into origin's main: "
+                f"{', '.join(unmerged) or result.stderr.strip()}",
+                state="origin's main is as it was",
+                next_step=f"git clone {origin}, merge {incoming[:8]} there by hand, git push",
+            )
+        merge("commit", "--quiet", "--no-verify", message)
+        merge("push", "--quiet", "origin", f"HEAD:{_MAIN}")
+        return merge("rev-parse", "HEAD")

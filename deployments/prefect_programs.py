@@ -1,0 +1,72 @@
+"""The Prefect server and worker of the local stack, as data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployments.ports import HOST
+from deployments.program import Program
+
+SERVER = "prefect-server"
+WORKER = "prefect-worker"
+SERVER_PORT = "prefect"
+WORK_POOL = "slipway"
+
+
+def server(checkout: Path, folder: Path, ports: Mapping[str, int]) -> Program:
+    """Describe the server.
+
+    Args:
+        checkout: Where this package is.
+        folder: Its `PREFECT_HOME`, where the SQLite database is.
+        ports: Its port, by name.
+
+    Returns:
+        The program.
+    """
+    port = ports[SERVER_PORT]
+    return Program(
+        name=SERVER,
+        argv=(
+            sys.executable,
+            "-m",
+            "deployments.prefect_server",
+            f"--host={HOST}",
+            f"--port={port}",
+        ),
+        directory=checkout,
+        environment={
+            "PREFECT_HOME": str(folder),
+            "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # How soon a new schedule makes its first runs; the default is 60 s.
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            # How soon a run that had to wait for another looks again; the default is 30 s.
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
+        },
+        ports=(SERVER_PORT,),
+        health=f"http://{HOST}:{port}/api/health",
+        priority=20,
+    )
+
+
+def worker(checkout: Path, environment: Mapping[str, str]) -> Program:
+    """Describe the worker.
+
+    Args:
+        checkout: Where the flows are.
+        environment: What flow runs need to know, see `Stack.environment`.
+
+    Returns:
+        The program; the stack starts it once there is something to work on.
+    """
+    return Program(
+        name=WORKER,
+        argv=(sys.executable, "-m", "deployments.worker"),
+        directory=checkout,
+        environment=environment,
+        autostart=False,
+        priority=40,
+    )

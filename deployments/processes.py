@@ -1,0 +1,57 @@
+"""The operating system's processes that belong to one stack, however they came to be orphans."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+# Every process of a stack inherits this variable, so a child that has left its process group, or
+# whose parents were killed, is still known to be ours; nothing else on the machine has its value.
+MARKER = "SLIPWAY_STACK"
+
+
+def of_stack(token: str) -> list[psutil.Process]:
+    """Find every process of a stack.
+
+    Args:
+        token: The stack's own value of the marker.
+
+    Returns:
+        The processes that carry it, and their descendants.
+    """
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        # Processes of other users cannot be read, and are not ours.
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) == token and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process
+                for child in process.children(recursive=True):
+                    found.setdefault(child.pid, child)
+    return list(found.values())
+
+
+def end(token: str, *, grace_seconds: float) -> int:
+    """End every process of a stack: ask, wait, then kill.
+
+    Args:
+        token: The stack's own value of the marker.
+        grace_seconds: How long a process may take to end by itself.
+
+    Returns:
+        How many processes there were.
+    """
+    count = 0
+    # Again, because a dying process may start another one.
+    while processes := of_stack(token):
+        count += len(processes)
+        # psutil compares start times, so a number that was given to somebody else is never hit.
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=grace_seconds)
+    return count

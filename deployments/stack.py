@@ -1,0 +1,531 @@
+"""The local stack: S3 server, Prefect server and worker, proxy and origin, in one folder.
+
+`python -m deployments.stack up|down|status`
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from filelock import FileLock, Timeout
+
+from deployments import (
+    catalogue,
+    credentials,
+    gateway,
+    object_store,
+    origin,
+    ports,
+    prefect_programs,
+    processes,
+)
+from deployments.api import PrefectAPI
+from deployments.blocks import ObjectStorage
+from deployments.ports import HOST
+from deployments.program import Program
+from deployments.supervisor import (
+    USERNAME,
+    Supervisor,
+    answers,
+    last_lines,
+    start_daemon,
+    write_configuration,
+)
+from tasks.environments import ProcessEnvironment, environment_names, load_environment
+from tasks.errors import SlipwayError, TransientError
+from tasks.settings import CHECKOUT
+
+_SUPERVISOR_PORT = "supervisor"
+_USUAL_PORTS = {prefect_programs.SERVER_PORT: 4200, object_store.S3_PORT: 8333}
+_READY_SECONDS = 120.0
+_STOP_SECONDS = 30.0
+_LOCK_SECONDS = 240.0
+# Settings of whoever starts the stack that would change what its programs do.
+_NOT_INHERITED = ("AWS_", "DVC_", "GIT_", "MAKE", "MFLAGS", "MLEM_", "PREFECT_", "PYTHON", "VIRTUAL_ENV")  # fmt: skip # noqa: E501
+
+Say = Callable[[str], None]
+
+
+class Stack:
+    """One local stack; any number of them live side by side, each in its own folder.
+
+    Args:
+        home: Folder for everything the stack writes.
+        checkout: The checkout whose flows the worker runs.
+        source: Repository that origin is made from, if not the checkout.
+        usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        checkout: Path = CHECKOUT,
+        *,
+        source: Path | None = None,
+        usual_ports: bool = True,
+    ) -> None:
+        self.home = home.resolve()
+        self.checkout = checkout.resolve()
+        self.origin = self.home / "origin.git"
+        self.logs = self.home / "log"
+        self.routes = self.home / "gateway"
+        self._source = source or checkout
+        self._usual_ports = usual_ports
+        self._file = self.home / "stack.json"
+        self._configuration = self.home / "supervisor" / "supervisord.conf"
+
+    # What the stack is, once it has been up
+
+    @property
+    def credentials(self) -> credentials.Credentials:
+        """The stack's secrets."""
+        return credentials.load(self.home / "secrets")
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that the stack has chosen, by name; empty before its first start."""
+        try:
+            found: dict[str, int] = json.loads(self._file.read_text())["ports"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return found
+
+    @property
+    def prefect_api_url(self) -> str:
+        """Where Prefect's REST API is."""
+        return f"http://{HOST}:{self.ports[prefect_programs.SERVER_PORT]}/api"
+
+    @property
+    def prefect_ui_url(self) -> str:
+        """Where Prefect's UI is."""
+        return self.prefect_api_url.removesuffix("/api")
+
+    @property
+    def s3_endpoint_url(self) -> str:
+        """Where the S3 server is."""
+        return f"http://{HOST}:{self.ports[object_store.S3_PORT]}"
+
+    @property
+    def storage(self) -> ObjectStorage:
+        """The bucket and its identities."""
+        secrets = self.credentials
+        return ObjectStorage(
+            bucket=object_store.BUCKET,
+            read_write=secrets.read_write,
+            read=secrets.read,
+            endpoint_url=self.s3_endpoint_url,
+        )
+
+    @property
+    def process_environments(self) -> tuple[str, ...]:
+        """The environments that this stack serves: those whose target is `process`."""
+        return tuple(self._process_environments())
+
+    def model_url(self, environment: str) -> str:
+        """Where the live model of a `process` environment is, or will be."""
+        return f"http://{HOST}:{self.ports[environment]}"
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Remote control of the process runner."""
+        return Supervisor(self.ports[_SUPERVISOR_PORT], self.credentials.supervisor)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that flow runs need, beside what they inherit.
+
+        Returns:
+            Where things are. No S3 credentials: flows get those from blocks.
+        """
+        dvc = self.home / "dvc"
+        loopback = f"{HOST},localhost"
+        beside = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+        no_proxy = f"{loopback},{beside}" if beside else loopback
+        return {
+            **{name: value for name, value in os.environ.items() if name.startswith("SLIPWAY_")},
+            **origin.IDENTITY,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "DO_NOT_TRACK": "1",
+            "DVC_GLOBAL_CONFIG_DIR": str(dvc / "global"),
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(dvc / "site"),
+            "DVC_SYSTEM_CONFIG_DIR": str(dvc / "system"),
+            # The user's own settings, such as signed commits, are not for commits of flows.
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "ITERATIVE_DO_NOT_TRACK": "1",
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+            "PATH": os.pathsep.join([str(_bin()), os.environ.get("PATH", os.defpath)]),
+            "PREFECT_API_URL": self.prefect_api_url,
+            "PREFECT_CLI_COLORS": "false",
+            "PREFECT_HOME": str(self.home / "prefect"),
+            "PREFECT_LOGGING_COLORS": "false",
+            # How soon `make demo` shows a line; the default is 2 s.
+            "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "SLIPWAY_CHECKOUT": str(self.checkout),
+            "SLIPWAY_GATEWAY": str(self.routes),
+            "SLIPWAY_GATEWAY_API": f"http://{HOST}:{self.ports[gateway.API_PORT]}",
+            "SLIPWAY_HOME": str(self.home),
+            "SLIPWAY_ORIGIN": str(self.origin),
+            "SLIPWAY_SUPERVISOR_PASSWORD": self.credentials.supervisor,
+            "SLIPWAY_SUPERVISOR_URL": self.supervisor.url,
+            "SLIPWAY_SUPERVISOR_USERNAME": USERNAME,
+            "TMPDIR": str(self.home / "tmp"),
+            **{
+                f"SLIPWAY_{name.upper().replace('-', '_')}_PORT": str(self.ports[name])
+                for name in self.process_environments
+            },
+        }
+
+    def programs(self) -> tuple[Program, ...]:
+        """The programs of the stack, in the order they start."""
+        return (
+            object_store.program(_bin(), self.home / "object-store", self.ports),
+            prefect_programs.server(self.checkout, self.home / "prefect", self.ports),
+            gateway.program(_bin(), self.routes, self.ports, self.process_environments),
+            prefect_programs.worker(self.checkout, self.environment()),
+        )
+
+    # What it can do
+
+    def up(self, say: Say = lambda _: None) -> None:
+        """Start what does not run, and bring origin and the Prefect server up to date.
+
+        Args:
+            say: Told what is being done, line by line.
+
+        Raises:
+            ConfigurationError: The checkout has no commit, or a file of it is wrong.
+            TransientError: A program does not get ready; says the end of its log.
+            TerminalError: The checkout's commits do not merge into origin's main.
+        """
+        with self._locked():
+            for note in origin.bring_up_to_date(self.origin, self._source):
+                say(note)
+            running = self._start_supervisor(say)
+            for program in self.programs():
+                if program.autostart and program.name not in running:
+                    self.supervisor.start(program.name)
+            self._wait_until_ready(say)
+            with PrefectAPI(self.prefect_api_url) as api:
+                self._register(api, say)
+                self._start_worker(api)
+            self._write_file()
+
+    def down(self, say: Say = lambda _: None) -> None:
+        """Stop everything that runs, whatever state it is in; data stays.
+
+        Args:
+            say: Told what is being done, line by line.
+        """
+        if not self.home.exists():
+            return
+        with self._locked():
+            token = self.credentials.stack
+            if self.ports and self.supervisor.alive():
+                say("stopping")
+                # If supervisord gives up meanwhile, what is left is ended below all the same.
+                with contextlib.suppress(TransientError):
+                    # The worker first: the server must still be there to be told of its runs.
+                    self.supervisor.stop(prefect_programs.WORKER)
+                    self.supervisor.stop_all()
+                    self.supervisor.shutdown()
+                deadline = time.monotonic() + _STOP_SECONDS
+                while processes.of_stack(token) and time.monotonic() < deadline:
+                    if not answers(self.ports[_SUPERVISOR_PORT]):
+                        break
+                    time.sleep(0.1)
+            processes.end(token, grace_seconds=5)
+            if self.ports:
+                object_store.remove_sockets(self.ports)
+                self._write_file()
+
+    def status(self) -> dict[str, str]:
+        """What state every program is in.
+
+        Returns:
+            supervisord's word for it (`RUNNING`, `STOPPED`, `FATAL`, …) by name of the program,
+            the model servers included; all `STOPPED` if the process runner does not run.
+        """
+        if not self.ports or not self.supervisor.alive():
+            return dict.fromkeys(_PROGRAM_NAMES, "STOPPED")
+        return {
+            name: str(program["statename"]) for name, program in self.supervisor.programs().items()
+        }
+
+    def memory(self) -> int:
+        """How many bytes of memory all processes of the stack share out among them."""
+        total = 0
+        for process in processes.of_stack(self.credentials.stack):
+            with contextlib.suppress(psutil.Error):
+                # Proportional where the system tells: pages that two processes share count once.
+                full = process.memory_full_info()
+                total += getattr(full, "pss", 0) or full.rss
+        return total
+
+    # How it does it
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)  # there are secrets, databases and sockets in it
+        try:
+            with FileLock(self.home / "stack.lock", timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise TransientError(
+                f"another command has been busy with {self.home} for {_LOCK_SECONDS:.0f} s",
+                state="it goes on",
+                next_step="wait for it, or end it, and run the same command again",
+            ) from error
+
+    def _start_supervisor(self, say: Say) -> set[str]:
+        """Make supervisord run with the configuration of now; return what runs already."""
+        alive = bool(self.ports) and self.supervisor.alive()
+        if alive:
+            states = self.supervisor.programs()
+            running = {n for n, program in states.items() if program["statename"] == "RUNNING"}
+        else:
+            running = set()
+            if orphans := processes.end(self.credentials.stack, grace_seconds=5):
+                say(f"ended {orphans} processes that an earlier stack left behind")
+            shutil.rmtree(self.home / "tmp", ignore_errors=True)
+        self._choose_ports(running, alive=alive)
+        self._write_files()
+        if alive:
+            running -= set(self.supervisor.reload(_PROGRAM_NAMES))
+        else:
+            say("starting")
+            start_daemon(self._configuration, self._base_environment())
+            self._wait_for_supervisor()
+        return running
+
+    def _choose_ports(self, running: set[str], *, alive: bool) -> None:
+        remembered = self.ports
+        environments = self._process_environments()
+        preferred = {
+            **_USUAL_PORTS,
+            **{name: environment.port for name, environment in environments.items()},
+        }
+        names = [
+            _SUPERVISOR_PORT,
+            prefect_programs.SERVER_PORT,
+            *object_store.PORTS,
+            gateway.API_PORT,
+            *environments,
+        ]
+        in_use = {_SUPERVISOR_PORT} if alive else set()
+        if alive:
+            in_use |= {p for each in self.programs() if each.name in running for p in each.ports}
+        wanted = {
+            name: [
+                port
+                for port in (
+                    remembered.get(name),
+                    preferred.get(name) if self._usual_ports else None,
+                )
+                if port
+            ]
+            for name in names
+        }
+        keep = {name: remembered[name] for name in names if name in in_use and name in remembered}
+        chosen = ports.choose(wanted, keep=keep, companions=object_store.COMPANIONS)
+        self._write_file(chosen)
+
+    def _write_files(self) -> None:
+        for folder in (self.logs, self.routes, self.home / "prefect", self.home / "tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        object_store.prepare(self.home / "object-store", self.credentials)
+        write_configuration(
+            self._configuration,
+            port=self.ports[_SUPERVISOR_PORT],
+            password=self.credentials.supervisor,
+            logs=self.logs,
+            programs=self.programs(),
+        )
+
+    def _base_environment(self) -> dict[str, str]:
+        """What every program of the stack inherits, the model servers too: nothing secret."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith((*_NOT_INHERITED, "SLIPWAY_"))
+        }
+        return {
+            **inherited,
+            processes.MARKER: self.credentials.stack,
+            "DO_NOT_TRACK": "1",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self.home / "tmp"),
+        }
+
+    def _wait_for_supervisor(self) -> None:
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not self.supervisor.alive():
+            if time.monotonic() > deadline:
+                log = self.logs / "supervisord.log"
+                raise TransientError(
+                    f"supervisord does not answer; the end of {log}:\n{last_lines(log)}",
+                    state="nothing else was started",
+                    next_step="make down, then run the same command again",
+                )
+            time.sleep(0.05)
+
+    def _wait_until_ready(self, say: Say) -> None:
+        waiting = [program for program in self.programs() if program.health]
+        deadline = time.monotonic() + _READY_SECONDS
+        with httpx.Client(trust_env=False, timeout=2) as client:
+            while waiting:
+                states = self.supervisor.programs()
+                for program in list(waiting):
+                    if _is_healthy(client, program):
+                        waiting.remove(program)
+                    elif states[program.name]["statename"] == "FATAL" or (
+                        time.monotonic() > deadline
+                    ):
+                        raise self._failure(program)
+                time.sleep(0.1 if waiting else 0)
+        say("S3 server, Prefect server and proxy are ready")
+
+    def _failure(self, program: Program) -> SlipwayError:
+        log = self.logs / f"{program.name}.log"
+        return TransientError(
+            f"{program.name} does not get ready; the end of {log}:\n{last_lines(log)}",
+            state="the other programs of the stack run",
+            next_step="make down, then run the same command again",
+        )
+
+    def _register(self, api: PrefectAPI, say: Say) -> None:
+        if catalogue.is_registered(api, self.checkout, self.storage):
+            return
+        say("registering blocks and deployments")
+        log = self.logs / "register.log"
+        with log.open("w") as output:
+            result = subprocess.run(
+                [sys.executable, "-m", "deployments.register"],
+                cwd=self.checkout,
+                env={
+                    **self._base_environment(),
+                    **self.environment(),
+                    **self.storage.to_environment(),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=_READY_SECONDS,
+                check=False,
+            )
+        if result.returncode:
+            raise TransientError(
+                f"registering with Prefect failed; the end of {log}:\n{last_lines(log, 30)}",
+                state="the servers run; some deployments may be missing",
+                next_step="mend what it complains about and run the same command again",
+            )
+
+    def _start_worker(self, api: PrefectAPI) -> None:
+        name = prefect_programs.WORKER
+        if self.supervisor.programs()[name]["statename"] in {"RUNNING", "STARTING"}:
+            return
+        started = datetime.datetime.now(datetime.UTC)
+        self.supervisor.start(name)
+        deadline = time.monotonic() + _READY_SECONDS
+        while (seen := api.worker_seen(prefect_programs.WORK_POOL)) is None or seen < started:
+            state = self.supervisor.programs()[name]["statename"]
+            if state == "FATAL" or time.monotonic() > deadline:
+                raise self._failure(self.programs()[-1])
+            time.sleep(0.2)
+
+    def _process_environments(self) -> dict[str, ProcessEnvironment]:
+        folder = self.checkout / "deployments" / "environments"
+        found = {name: load_environment(name, folder) for name in environment_names(folder)}
+        return {name: each for name, each in found.items() if isinstance(each, ProcessEnvironment)}
+
+    def _write_file(self, chosen: Mapping[str, int] | None = None) -> None:
+        """Write `stack.json`: where everything is, and no secret."""
+        chosen = dict(chosen or self.ports)
+        _replace(self._file, {"ports": chosen})
+        states = self.supervisor.programs() if self.supervisor.alive() else {}
+        description: dict[str, Any] = {
+            "ports": chosen,
+            "prefect_api_url": self.prefect_api_url,
+            "prefect_ui_url": self.prefect_ui_url,
+            "s3_endpoint_url": self.s3_endpoint_url,
+            "bucket": object_store.BUCKET,
+            "origin": str(self.origin),
+            "models": {name: self.model_url(name) for name in self.process_environments},
+            "supervisor_url": self.supervisor.url,
+            "gateway_api_url": f"http://{HOST}:{chosen[gateway.API_PORT]}",
+            "pids": {name: each["pid"] for name, each in states.items() if each["pid"]},
+        }
+        _replace(self._file, description)
+
+
+_PROGRAM_NAMES = (
+    object_store.NAME,
+    prefect_programs.SERVER,
+    "gateway",
+    prefect_programs.WORKER,
+)
+
+
+def _replace(path: Path, value: Mapping[str, Any]) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.replace(path)
+
+
+def _bin() -> Path:
+    """Where the programs of the orchestrator environment are."""
+    return Path(sys.executable).parent
+
+
+def _is_healthy(client: httpx.Client, program: Program) -> bool:
+    try:
+        return program.health is not None and client.get(program.health).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def main() -> int:
+    """Run a command from the command line."""
+    parser = argparse.ArgumentParser(prog="deployments.stack", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
+    arguments = parser.parse_args()
+    stack = Stack(arguments.home)
+    try:
+        if arguments.command == "up":
+            stack.up(print)
+        elif arguments.command == "down":
+            stack.down(print)
+    except SlipwayError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    for name, state in stack.status().items():
+        print(f"{name:45}{state.lower()}")
+    if arguments.command != "down" and stack.ports:
+        print(f"{'Prefect UI':45}{stack.prefect_ui_url}")
+        print(f"{'S3':45}{stack.s3_endpoint_url}")
+        for name in stack.process_environments:
+            print(f"{'model, ' + name:45}{stack.model_url(name)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

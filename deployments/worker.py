@@ -1,0 +1,78 @@
+"""The worker of the local stack: `python -m deployments.worker`.
+
+Before it takes on anything, it says of runs that have lost their process that they crashed. On the
+open-source server nobody else does: such a run would count as running, and hold the slot that the
+next one waits for, for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+
+import psutil
+
+from deployments import processes
+from deployments.api import PrefectAPI
+from deployments.prefect_programs import WORK_POOL
+from tasks.errors import TransientError
+
+_RUN_ID = "PREFECT__FLOW_RUN_ID"
+_UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
+_SERVER_SECONDS = 60.0
+
+
+def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
+    """Say of every run that has lost its process that it crashed, which frees what it held.
+
+    What such a run has started, and nobody waits for any more, is ended first.
+
+    Args:
+        api: The Prefect server of the stack, whose only worker is about to start.
+        token: The stack's own value of the marker; a killed worker's flow runs go on by themselves.
+
+    Returns:
+        The ids of those runs.
+    """
+    engines: set[str] = set()
+    started: list[tuple[psutil.Process, str]] = []
+    for process in processes.of_stack(token):
+        with contextlib.suppress(psutil.Error):
+            if run_id := process.environ().get(_RUN_ID):
+                started.append((process, run_id))
+                if "prefect.engine" in process.cmdline():
+                    engines.add(run_id)
+    for process, run_id in started:
+        if run_id not in engines:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    alive = {run.id for run_id in engines for run in api.family(run_id)}
+    lost = [run.id for run in api.unfinished(_UNFINISHED) if run.id not in alive]
+    for run_id in lost:
+        api.crash(run_id, "its process is gone: killed, or stopped together with the stack")
+    return lost
+
+
+def main() -> None:
+    """Settle lost runs, then become Prefect's worker."""
+    deadline = time.monotonic() + _SERVER_SECONDS
+    with PrefectAPI(os.environ["PREFECT_API_URL"]) as api:
+        while not api.healthy():
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"the Prefect server at {api.url} does not answer",
+                    state="the worker has not started",
+                    next_step="make status",
+                )
+            time.sleep(0.5)
+        for run_id in settle_lost_runs(api, os.environ[processes.MARKER]):
+            print(f"flow run {run_id} has lost its process: crashed", flush=True)
+    command = ["-m", "prefect", "--no-prompt", "worker", "start", "--name=local"]
+    options = [f"--pool={WORK_POOL}", "--type=process", "--no-create-pool-if-not-found"]
+    os.execv(sys.executable, [sys.executable, *command, *options])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A real browser, for tests of what people look at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; the test is skipped where there is none."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page; at the end, nothing may have complained or left the page's origin."""
+    contexts, complaints, requests = [], [], []
+
+    def opener(url: str, width: int = 1280) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 850})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append((message.type, message.text)))
+        page.on("pageerror", lambda error: complaints.append(("error", str(error))))
+        page.on("request", lambda request: requests.append((url, request.url)))
+        page.goto(url)
+        return page
+
+    yield opener
+    for context in contexts:
+        context.close()
+    assert [text for kind, text in complaints if kind == "error" and "422" not in text] == []
+    for url, asked in requests:
+        origin = "/".join(url.split("/")[:3])
+        assert asked.startswith((f"{origin}/", "data:", "blob:")), asked

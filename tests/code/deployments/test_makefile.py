@@ -1,0 +1,52 @@
+"""The Makefile on its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tasks.settings import CHECKOUT
+
+
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_is_the_default_and_lists_every_command() -> None:
+    shown = make()
+    assert shown.returncode == 0
+    phony = re.search(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    for target in phony[1].split():
+        assert re.search(rf"^  make {target} ", shown.stdout, re.MULTILINE), target
+
+
+def test_a_python_that_is_too_old_is_refused_with_a_reason(tmp_path: Path) -> None:
+    for name in ("python3.13", "python3.12", "python3.11", "python3", "python"):
+        fake = tmp_path / "bin" / name
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text("#!/bin/sh\nexit 1\n")
+        fake.chmod(0o755)
+    for name in ("make", "sh", "mkdir", "touch", "sed", "awk", "rm"):
+        found = next(
+            Path(folder) / name
+            for folder in os.environ["PATH"].split(os.pathsep)
+            if (Path(folder) / name).exists()
+        )
+        (tmp_path / "bin" / name).symlink_to(found)
+    (tmp_path / "Makefile").write_text((CHECKOUT / "Makefile").read_text())
+    for name in ("pyproject.toml", "uv.lock", "model/pyproject.toml", "model/uv.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    refused = make("-C", str(tmp_path), "setup", PATH=str(tmp_path / "bin"))
+    assert refused.returncode != 0
+    assert "Slipway needs Python 3.11, 3.12 or 3.13" in refused.stderr

@@ -1,0 +1,132 @@
+"""Origin follows the checkout, and the checkout is only ever read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.origin import Git, bring_up_to_date
+from tasks.errors import ConfigurationError, TerminalError
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    Git(folder)("init", "--quiet", "--initial-branch=work")
+    return folder
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "origin.git"
+
+
+def commit(folder: Path, **files: str) -> str:
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    git = Git(folder)
+    git("add", "--all")
+    git("commit", "--quiet", "--message=A change")
+    return git("rev-parse", "HEAD")
+
+
+def flow_commits(origin: Path, tmp_path: Path, **files: str) -> str:
+    clone = tmp_path / "clone"
+    Git(tmp_path)("clone", "--quiet", str(origin), str(clone))
+    made = commit(clone, **files)
+    Git(clone)("push", "--quiet", "origin", "HEAD:main")
+    return made
+
+
+def main_of(origin: Path) -> str:
+    return Git(origin)("rev-parse", "main")
+
+
+def test_origin_is_made_from_what_is_committed_whatever_the_branch(
+    checkout: Path, origin: Path
+) -> None:
+    made = commit(checkout, a="1")
+    (checkout / "b").write_text("not committed")
+    notes = bring_up_to_date(origin, checkout)
+    assert main_of(origin) == made
+    assert len(notes) == 1
+    assert "uncommitted" in notes[0]
+
+
+def test_a_checkout_without_a_commit_is_refused(checkout: Path, origin: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no commit"):
+        bring_up_to_date(origin, checkout)
+    assert not origin.exists()
+
+
+def test_the_checkout_is_never_written_to(checkout: Path, origin: Path) -> None:
+    commit(checkout, a="1")
+    (checkout / "a").touch()  # `git status` would refresh the index for this
+
+    def content() -> dict[Path, bytes]:
+        files = (path for path in checkout.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = content()
+    bring_up_to_date(origin, checkout)
+    bring_up_to_date(origin, checkout)
+    assert content() == before
+
+
+def test_newer_commits_are_taken_over_once(checkout: Path, origin: Path) -> None:
+    commit(checkout, a="1")
+    bring_up_to_date(origin, checkout)
+    newer = commit(checkout, a="2")
+    assert "origin's main now has" in bring_up_to_date(origin, checkout)[0]
+    assert main_of(origin) == newer
+    assert bring_up_to_date(origin, checkout) == []
+
+
+def test_what_flows_did_is_kept_beside_what_the_checkout_did(
+    checkout: Path, origin: Path, tmp_path: Path
+) -> None:
+    commit(checkout, params="1", dvc__lock="of the start")
+    bring_up_to_date(origin, checkout)
+    trained = flow_commits(origin, tmp_path, params="0", dvc__lock="of a flow")
+    mine = commit(checkout, params="2", dvc__lock="of the checkout")
+    assert "merged as" in bring_up_to_date(origin, checkout)[0]
+    git = Git(origin)
+    assert git("show", "main:params") == "2"
+    assert git("show", "main:dvc.lock") == "of a flow"
+    assert git("rev-parse", "main^1", "main^2").split() == [trained, mine]
+    assert bring_up_to_date(origin, checkout) == []
+
+
+def test_commits_that_do_not_merge_leave_origin_as_it_was(
+    checkout: Path, origin: Path, tmp_path: Path
+) -> None:
+    commit(checkout, a="1", b="1")
+    bring_up_to_date(origin, checkout)
+    trained = flow_commits(origin, tmp_path, a="2")
+    Git(checkout)("rm", "--quiet", "a")
+    commit(checkout)
+    with pytest.raises(TerminalError, match="do not merge") as refused:
+        bring_up_to_date(origin, checkout)
+    assert "by hand" in refused.value.next_step
+    assert main_of(origin) == trained
+
+
+def test_a_shallow_checkout_will_do(checkout: Path, origin: Path, tmp_path: Path) -> None:
+    commit(checkout, a="1")
+    commit(checkout, a="2")
+    shallow = tmp_path / "shallow"
+    Git(tmp_path)("clone", "--quiet", "--depth=1", f"file://{checkout}", str(shallow))
+    bring_up_to_date(origin, shallow)
+    assert main_of(origin) == Git(shallow)("rev-parse", "HEAD")
+
+
+def test_variables_of_a_git_hook_around_us_are_not_heard(
+    checkout: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = commit(checkout, a="1")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    bring_up_to_date(origin, checkout)
+    assert main_of(origin) == made

@@ -1,0 +1,49 @@
+"""Ports that somebody listens on are never taken."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from deployments import ports
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_in_use_is_not_free(address: str) -> None:
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert not ports.is_free(port)
+    assert ports.is_free(port)
+
+
+def test_another_port_is_chosen_for_one_in_use() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        chosen = ports.choose({"one": [taken], "two": [taken]}, keep={}, companions={})
+    assert taken not in chosen.values()
+    assert len(set(chosen.values())) == 2
+
+
+def test_the_first_free_candidate_is_chosen_and_our_own_is_kept_unseen() -> None:
+    with socket.socket() as ours:
+        ours.bind(("127.0.0.1", 0))
+        ours.listen()
+        running = ours.getsockname()[1]
+        free = ports.choose({"x": []}, keep={}, companions={})["x"]
+        wanted = {"running": [running], "new": [running, free]}
+        chosen = ports.choose(wanted, keep={"running": running}, companions={})
+    assert chosen == {"running": running, "new": free}
+
+
+def test_a_companion_port_must_be_free_as_well() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        above = listener.getsockname()[1]
+        chosen = ports.choose({"x": [above - 100]}, keep={}, companions={"x": 100})
+    assert chosen["x"] != above - 100

@@ -1,0 +1,220 @@
+"""The local stack, for real: what it starts, who gets in, and what survives."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import boto3
+import httpx
+import psutil
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from deployments import processes
+from deployments.api import PrefectAPI
+from deployments.credentials import S3Identity
+from deployments.stack import Stack
+from tasks.errors import TerminalError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PROGRAMS = {"object-store", "prefect-server", "prefect-worker", "gateway"}
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[PrefectAPI]:
+    with PrefectAPI(stack.prefect_api_url) as client:
+        yield client
+
+
+def s3(stack: Stack, identity: S3Identity | None) -> S3Client:
+    settings = Config(retries={"max_attempts": 1})
+    if identity is None:
+        settings = settings.merge(Config(signature_version=UNSIGNED))
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.s3_endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=identity.key_id if identity else None,
+        aws_secret_access_key=identity.secret if identity else None,
+        config=settings,
+    )
+
+
+def refused(call: Callable[[], object]) -> bool:
+    with pytest.raises(ClientError) as error:
+        call()
+    return error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_everything_runs_and_a_second_up_changes_nothing(stack: Stack) -> None:
+    before = json.loads((stack.home / "stack.json").read_text())
+    assert before["pids"].keys() >= PROGRAMS
+    started = time.monotonic()
+    stack.up()
+    assert time.monotonic() - started < 10
+    after = json.loads((stack.home / "stack.json").read_text())
+    assert {name: after["pids"][name] for name in PROGRAMS} == {
+        name: before["pids"][name] for name in PROGRAMS
+    }
+    assert after["ports"] == before["ports"]
+
+
+def test_the_idle_stack_is_small(stack: Stack) -> None:
+    assert stack.memory() < 1_000_000_000
+
+
+def test_read_write_writes_and_read_only_reads(stack: Stack) -> None:
+    storage = stack.storage
+    write, read = s3(stack, storage.read_write), s3(stack, storage.read)
+    write.put_object(Bucket=storage.bucket, Key="test/a", Body=b"a")
+    assert read.get_object(Bucket=storage.bucket, Key="test/a")["Body"].read() == b"a"
+    assert read.list_objects_v2(Bucket=storage.bucket, Prefix="test/")["KeyCount"] == 1
+    assert refused(lambda: read.put_object(Bucket=storage.bucket, Key="test/b", Body=b""))
+    assert refused(lambda: read.delete_object(Bucket=storage.bucket, Key="test/a"))
+    assert refused(lambda: write.create_bucket(Bucket="another"))
+    assert refused(lambda: write.delete_bucket(Bucket=storage.bucket))
+    write.delete_object(Bucket=storage.bucket, Key="test/a")
+
+
+@pytest.mark.parametrize("who", ["nobody", "wrong secret", "unknown key"])
+def test_others_are_refused(stack: Stack, who: str) -> None:
+    storage = stack.storage
+    identity = {
+        "nobody": None,
+        "wrong secret": S3Identity(storage.read_write.key_id, "0" * 40),
+        "unknown key": S3Identity("0" * 20, storage.read_write.secret),
+    }[who]
+    client = s3(stack, identity)
+    assert refused(lambda: client.list_objects_v2(Bucket=storage.bucket))
+    assert refused(lambda: client.put_object(Bucket=storage.bucket, Key="test/x", Body=b""))
+
+
+def test_the_s3_server_has_no_other_door(stack: Stack) -> None:
+    doors = [name for name in stack.ports if name.startswith("s3-") and "grpc" not in name]
+    assert doors
+    with httpx.Client(trust_env=False) as client:
+        for name in doors:
+            base = f"http://127.0.0.1:{stack.ports[name]}"
+            for path in ("/dir/assign", "/dir/status", "/vol/grow?count=1", "/buckets/models/"):
+                assert client.get(base + path).status_code in {401, 404}, (name, path)
+            for path in ("/submit", "/buckets/models/x", "/1,0"):
+                assert client.post(base + path, files={"file": b"x"}).is_client_error, (name, path)
+
+
+def test_nobody_else_listens_in(stack: Stack) -> None:
+    for process in processes.of_stack(stack.credentials.stack):
+        for connection in process.net_connections(kind="inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip == "127.0.0.1", process.cmdline()
+
+
+def test_secrets_are_where_they_belong_and_nowhere_else(stack: Stack) -> None:
+    secrets = stack.credentials
+    words = {secrets.read_write.secret, secrets.read.secret, secrets.signing, secrets.supervisor}
+    private = {
+        stack.home / "secrets" / "credentials.json",
+        stack.home / "object-store" / "identities.json",
+        stack.home / "object-store" / "security.toml",
+        stack.home / "supervisor" / "supervisord.conf",
+    }
+    for path in stack.home.rglob("*"):
+        if path.is_file() and path not in private and path.stat().st_size < 20_000_000:
+            content = path.read_bytes()
+            assert not any(word.encode() in content for word in words), path
+    for path in private:
+        assert path.stat().st_mode & 0o077 == 0
+    assert stack.home.stat().st_mode & 0o077 == 0
+    for process in processes.of_stack(secrets.stack):
+        assert not any(word in argument for word in words for argument in process.cmdline())
+    s3_secrets = {secrets.read_write.secret, secrets.read.secret}
+    assert not s3_secrets & set(stack.environment().values())
+
+
+def test_a_schedule_makes_runs(stack: Stack, api: PrefectAPI) -> None:
+    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as client:
+        deployment = client.get("/deployments/name/train/train").raise_for_status().json()["id"]
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+        schedule = {"interval": 86400 * 30, "anchor_date": soon.isoformat()}
+        made = client.post(
+            f"/deployments/{deployment}/schedules", json=[{"active": True, "schedule": schedule}]
+        )
+        made.raise_for_status()
+        try:
+            deadline = time.monotonic() + 30
+            while not api.unfinished(["SCHEDULED"]):
+                assert time.monotonic() < deadline, "the scheduler makes no runs"
+                time.sleep(0.5)
+        finally:
+            schedule_id = made.json()[0]["id"]
+            client.delete(f"/deployments/{deployment}/schedules/{schedule_id}").raise_for_status()
+
+
+def test_the_same_key_gets_the_same_run_and_a_failure_is_told(api: PrefectAPI) -> None:
+    ref = {"ref": "no-such-ref"}
+    run = api.create_run("deploy/local", ref, idempotency_key="once")
+    assert api.create_run("deploy/local", ref, idempotency_key="once").id == run.id
+    *_, last = api.follow(run.id, every=0.2)
+    assert last.run.state == "FAILED"
+    assert "no-such-ref" in last.run.message
+    assert any("no-such-ref" in line.message for line in api.logs([run.id]))
+
+
+def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -> None:
+    with pytest.raises(TerminalError, match="404"):
+        api.create_run("deploy/nowhere", {})
+    with pytest.raises(TerminalError, match="force"):
+        api.create_run("deploy/local", {"force": "perhaps"})
+
+
+def test_a_run_that_lost_its_worker_and_its_process_is_settled_and_frees_its_slot(
+    stack: Stack, api: PrefectAPI
+) -> None:
+    run = api.create_run("deploy/local", {"ref": "main"})
+    for step in api.follow(run.id, every=0.05):
+        if step.run.state == "RUNNING":
+            break
+    for process in processes.of_stack(stack.credentials.stack):
+        words = process.cmdline()
+        if "prefect.engine" in words or words[1:4] == ["-m", "prefect", "--no-prompt"]:
+            process.kill()
+    *_, last = api.follow(run.id, every=0.2)
+    assert last.run.state == "CRASHED"
+    after = api.create_run("deploy/local", {"ref": "no-such-ref"})
+    *_, last = api.follow(after.id, every=0.2)
+    assert last.run.state == "FAILED"  # that it ran at all is what matters
+
+
+def test_a_second_stack_lives_beside_survives_kill_and_leaves_nothing(
+    stack: Stack, make_stack: Callable[[], Stack]
+) -> None:
+    other = make_stack()
+    with ThreadPoolExecutor(2) as pool:  # two at once: one works, the other waits and reuses
+        list(pool.map(lambda _: other.up(), range(2)))
+    assert not set(other.ports.values()) & set(stack.ports.values())
+    assert set(other.status().values()) == {"RUNNING"}
+    ports, token = other.ports, other.credentials.stack
+
+    pidfile = other.home / "supervisor" / "supervisord.pid"
+    os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    said: list[str] = []
+    other.up(said.append)
+    assert any("left behind" in line for line in said)
+    assert other.ports == ports
+    assert set(other.status().values()) == {"RUNNING"}
+
+    other.down()
+    other.down()
+    assert processes.of_stack(token) == []
+    assert set(other.status().values()) == {"STOPPED"}
+    assert set(stack.status().values()) >= {"RUNNING"}

@@ -1,0 +1,42 @@
+"""What a person sees of the main job: Prefect's UI, and the page of the live model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def test_prefects_ui_shows_the_runs_and_their_tasks(
+    lab: Lab, delivered: Delivery, visit: Callable[..., Page]
+) -> None:
+    page = visit(lab.api.ui(delivered.deploy))
+    page.get_by_text("deploy main to local").first.wait_for()
+    page.get_by_text(f"preflight wine@{delivered.commit[:7]}").first.wait_for()
+    page.get_by_text("Completed").first.wait_for()
+
+
+def test_prefects_ui_shows_the_model_card(
+    lab: Lab, delivered: Delivery, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/key/wine-card")
+    page.get_by_text("Model card of").first.wait_for()
+
+
+def test_a_person_tries_the_live_model(
+    lab: Lab, delivered: Delivery, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{lab.url}/")
+    page.wait_for_selector("#try:enabled")
+    assert "version v0.0.1" in page.inner_text("#facts")
+    assert "environment local" in page.inner_text("#facts")
+    page.click("text=Try it out")
+    page.wait_for_selector(".value")
+    expected = lab.show("model/wine.golden.json")["outputs"]["predict"][0]
+    assert page.inner_text(".value") == f"Class {expected}"
+    assert page.locator(".bars .label").count() == 3
