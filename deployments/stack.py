@@ -38,7 +38,6 @@ from deployments.ports import HOST
 from deployments.program import Program
 from deployments.supervisor import (
     USERNAME,
-    Supervisor,
     answers,
     last_lines,
     start_daemon,
@@ -47,6 +46,7 @@ from deployments.supervisor import (
 from tasks.environments import ProcessEnvironment, environment_names, load_environment
 from tasks.errors import SlipwayError, TransientError
 from tasks.settings import CHECKOUT
+from tasks.targets.supervisor import Supervisor
 
 _SUPERVISOR_PORT = "supervisor"
 _USUAL_PORTS = {prefect_programs.SERVER_PORT: 4200, object_store.S3_PORT: 8333}
@@ -141,7 +141,8 @@ class Stack:
     @property
     def supervisor(self) -> Supervisor:
         """Remote control of the process runner."""
-        return Supervisor(self.ports[_SUPERVISOR_PORT], self.credentials.supervisor)
+        url = f"http://{HOST}:{self.ports[_SUPERVISOR_PORT]}"
+        return Supervisor(url, USERNAME, self.credentials.supervisor)
 
     def environment(self) -> dict[str, str]:
         """The variables that flow runs need, beside what they inherit.

@@ -73,8 +73,8 @@ class ProcessTarget:
             host.supervisor_url,
             host.supervisor_username,
             host.supervisor_password.get_secret_value(),
-            Settings().home / "supervisor" / "conf.d",
         )
+        self._programs = Settings().home / "supervisor" / "conf.d"
         self._logs = Settings().home / "log"
         self._bundles = Settings().bundles / environment.name
         self._bundle: Bundle | None = None
@@ -142,12 +142,11 @@ class ProcessTarget:
             self._new = Route(bundle.identifier, _free_port())
         program = Program(
             name=self._program(self._new),
-            argv=serve(bundle.python, bundle.path, self._new.port),
-            folder=bundle.path,
-            environment={"PYTHONUNBUFFERED": "1"},
-            log=self._log(self._new),
+            argv=tuple(serve(bundle.python, bundle.path, self._new.port)),
+            directory=bundle.path,
+            stop_seconds=35,  # the server gives requests under way 30 s
         )
-        await asyncio.to_thread(self._supervisor.add, program)
+        await asyncio.to_thread(self._supervisor.add, program, self._programs, self._logs)
 
     async def verify(self) -> None:
         """Prove the new server at its private URL."""
@@ -155,7 +154,7 @@ class ProcessTarget:
         program = self._program(route)
 
         def crashed() -> bool:
-            states = self._supervisor.running(program)
+            states = self._supervisor.programs(program)
             return states.get(program, {}).get("statename") not in {"STARTING", "RUNNING"}
 
         await self._prove(route.url, crashed, lambda: commands.tail(self._log(route)))
@@ -177,7 +176,9 @@ class ProcessTarget:
         if self._new and await asyncio.to_thread(self._gateway.route) == self._new:
             await asyncio.to_thread(self._gateway.switch, self._old)
         if self._new:
-            await asyncio.to_thread(self._supervisor.remove, self._program(self._new))
+            await asyncio.to_thread(
+                self._supervisor.remove, self._program(self._new), self._programs
+            )
         if self._bundle:
             shutil.rmtree(self._bundle.path, ignore_errors=True)
 
@@ -241,9 +242,9 @@ class ProcessTarget:
 
     async def _sweep(self, keep: Route | None) -> None:
         prefix = f"model-{self._environment.name}-"
-        for name in await asyncio.to_thread(self._supervisor.running, prefix):
+        for name in await asyncio.to_thread(self._supervisor.programs, prefix):
             if keep is None or name != self._program(keep):
-                await asyncio.to_thread(self._supervisor.remove, name)
+                await asyncio.to_thread(self._supervisor.remove, name, self._programs)
 
     def _prune(self, keep: Route | None) -> None:
         releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())

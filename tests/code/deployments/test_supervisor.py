@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 
 from deployments import ports, processes
+from deployments.ports import HOST
 from deployments.program import Program
-from deployments.supervisor import Supervisor, start_daemon, write_configuration
+from deployments.supervisor import USERNAME, start_daemon, write_configuration
 from tasks.errors import ConfigurationError, TransientError
+from tasks.targets.supervisor import Supervisor
 
 PASSWORD = "not-to-be-seen"
 
 
 def free_port() -> int:
     return ports.choose({"x": []}, keep={}, companions={})["x"]
+
+
+def url(port: int) -> str:
+    return f"http://{HOST}:{port}"
 
 
 def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
@@ -35,7 +41,7 @@ def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
     assert configuration.stat().st_mode & 0o077 == 0
     start_daemon(configuration, {processes.MARKER: PASSWORD})
     try:
-        supervisor = Supervisor(port, PASSWORD)
+        supervisor = Supervisor(url(port), USERNAME, PASSWORD)
         deadline = time.monotonic() + 20
         while not (seen := folder / "seen").exists() or not seen.read_text():
             assert time.monotonic() < deadline, supervisor.programs()
@@ -43,7 +49,7 @@ def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
         import json
 
         assert json.loads(seen.read_text()).items() >= variables.items()
-        assert not Supervisor(port, "wrong").alive()
+        assert not Supervisor(url(port), USERNAME, "wrong").alive()
     finally:
         processes.end(PASSWORD, grace_seconds=5)
 
@@ -63,5 +69,5 @@ def test_what_supervisord_would_misread_is_refused(tmp_path: Path, value: str) -
 
 def test_an_error_does_not_tell_the_password() -> None:
     with pytest.raises(TransientError) as error:
-        Supervisor(free_port(), PASSWORD).programs()
+        Supervisor(url(free_port()), USERNAME, PASSWORD).programs()
     assert PASSWORD not in repr(error.value) + repr(error.value.__cause__)

@@ -126,7 +126,7 @@ class Traffic:
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                 self.answered += 1
-                time.sleep(0.005)
+                time.sleep(0.02)
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:

@@ -1,5 +1,7 @@
 """A person tries the model in a real browser, and nothing leaves the origin."""
 
+import pytest
+
 
 def test_try_a_classifier(visit, served, golden):
     page = visit(f"{served('wine').url}/")
