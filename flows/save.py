@@ -6,7 +6,7 @@ from prefect import flow
 
 from tasks.findings import report_model
 from tasks.naming import named
-from tasks.pipeline import commit_candidate, make_model_environment, reproduce
+from tasks.pipeline import commit_candidate, run_pipeline
 from tasks.results import PERSISTED
 from tasks.workspace import open_workspace
 
@@ -22,8 +22,7 @@ async def save(ref: str) -> str:
         The commit with the `.mlem`; the commit of `ref` where nothing has changed.
     """
     async with open_workspace(ref) as workspace:
-        environment = await make_model_environment(workspace)
-        await reproduce(workspace, environment, until="evaluate")
+        await run_pipeline(workspace, until="evaluate")
         candidate = await commit_candidate(workspace, f"Save {workspace.model}")
         await report_model(workspace, candidate)
     return candidate

@@ -8,7 +8,7 @@ from prefect import flow
 
 from tasks.findings import report_training
 from tasks.naming import named
-from tasks.pipeline import commit_candidate, make_model_environment, reproduce, set_parameters
+from tasks.pipeline import commit_candidate, run_pipeline, set_parameters
 from tasks.results import PERSISTED
 from tasks.workspace import open_workspace
 
@@ -29,8 +29,7 @@ async def train(
     """
     async with open_workspace(ref) as workspace:
         await set_parameters(workspace, overrides or {})
-        environment = await make_model_environment(workspace)
-        await reproduce(workspace, environment, until="train", force=force)
+        await run_pipeline(workspace, until="train", force=force)
         candidate = await commit_candidate(workspace, f"Train {workspace.model}")
         await report_training(workspace, candidate)
     return candidate

@@ -69,6 +69,7 @@ async def run(
     timeout: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    hide: tuple[str, ...] = (),
     log: bool = True,
     watch: Callable[[str], Awaitable[None]] | None = None,
 ) -> Finished:
@@ -82,6 +83,7 @@ async def run(
         timeout: Seconds it may take.
         cwd: Folder to run in.
         env: Variables added to the current environment; the place for secrets.
+        hide: Beginnings of variables of ours that it does not get.
         log: Whether its lines go to the log.
         watch: Called with every line, to follow its progress.
 
@@ -96,7 +98,7 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         *argv,
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={k: v for k, v in os.environ.items() if not k.startswith(hide)} | dict(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,14 +9,24 @@ from tasks.git import Argv
 LOCK_WAIT = "--wait-for-lock"  # DVC gives up after 3 s by itself; our time-outs are the limit
 
 
-def repro(until: str | None, *, force: bool) -> Argv:
-    """Reproduce the pipeline up to a stage (all of it if None).
+def what_has_changed(until: str) -> Argv:
+    """Print which stages would run, up to one; outputs that are not here count as there."""
+    return ["dvc", LOCK_WAIT, "repro", "--dry", "--allow-missing", until]
 
-    Stages whose inputs are unchanged are skipped even where their outputs are not on this host;
-    what a changed stage needs is pulled. With `force` every stage runs.
-    """
-    mode = ["--force"] if force else ["--allow-missing"]
-    return ["dvc", LOCK_WAIT, "repro", "--pull", *mode, *([until] if until else [])]
+
+def repro(until: str, *, force: bool) -> Argv:
+    """Run the stages up to one that have changed or whose outputs are not here; or all."""
+    return ["dvc", LOCK_WAIT, "repro", *(["--force"] if force else []), until]
+
+
+def checkout(targets: Sequence[str]) -> Argv:
+    """Bring what the targets hold from the cache into the workspace."""
+    return ["dvc", LOCK_WAIT, "checkout", "--allow-missing", *targets]
+
+
+def pull_what_is_there(remote: str, targets: Sequence[str]) -> Argv:
+    """The same, downloading what the cache does not have, leaving out what is nowhere."""
+    return ["dvc", LOCK_WAIT, "pull", "--allow-missing", "--remote", remote, *targets]
 
 
 def push(remote: str, targets: Sequence[str]) -> Argv:

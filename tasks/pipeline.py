@@ -19,12 +19,15 @@ from tasks.errors import ConfigurationError, TerminalError
 from tasks.fingerprint import fingerprint
 from tasks.report import Progress
 from tasks.settings import Settings
-from tasks.storage import configure_dvc, load_remote, transfer_failed
+from tasks.storage import restore
 from tasks.workspace import Workspace
 
 _REPRO_SECONDS = 3 * 3600.0
 _INSTALL_SECONDS = 900.0
+_LOOK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
+# The code of a model has no business in the bucket, the Prefect server or the process runner.
+_NOT_FOR_MODELS = ("AWS_", "PREFECT_", "SLIPWAY_SUPERVISOR_")
 # How the scripts in model/ begin the message with which they refuse parameters or data.
 _REFUSED = "params.yaml: "
 TRAILER = "Slipway-Run"
@@ -109,16 +112,32 @@ async def make_model_environment(workspace: Workspace) -> Path:
     return path
 
 
+async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False) -> None:
+    """Bring the pipeline up to date, up to a stage, doing no more than is needed.
+
+    Args:
+        workspace: The workspace.
+        until: The last stage.
+        force: Run every stage, changed or not.
+    """
+    if not force and not await has_changed(workspace, until):
+        commands.run_logger().info("nothing has changed up to %s", until)
+        return
+    environment = await make_model_environment(workspace)
+    await restore(workspace)
+    await reproduce(workspace, environment, until, force=force)
+
+
 @capability(
     "reproduce", run_name="reproduce {workspace.label} up to {until}", timeout=_REPRO_SECONDS + 600
 )
 async def reproduce(
     workspace: Workspace, environment: Path, until: str, *, force: bool = False
 ) -> None:
-    """Run the stages of `dvc.yaml` whose inputs have changed.
+    """Run the stages of `dvc.yaml` whose inputs have changed, in the model environment.
 
     Args:
-        workspace: The workspace.
+        workspace: The workspace; what the stages need was restored.
         environment: The model environment.
         until: The last stage to run.
         force: Run every stage, changed or not.
@@ -126,10 +145,7 @@ async def reproduce(
     Raises:
         ConfigurationError: `params.yaml` or the data were refused.
         TerminalError: A stage failed.
-        TransientError: Data could not be pulled.
     """
-    remote = await load_remote("read-write")
-    configure_dvc(workspace, remote, Settings().dvc_cache)
     stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
 
     async with Progress(f"reproduce {workspace.label}") as progress:
@@ -143,29 +159,47 @@ async def reproduce(
             timeout=_REPRO_SECONDS,
             cwd=workspace.path,
             env={
-                **remote.environment,
                 "UV_PROJECT_ENVIRONMENT": str(environment),
                 "UV_NO_SYNC": "1",
                 "VIRTUAL_ENV": "",
             },
+            hide=_NOT_FOR_MODELS,
             watch=follow,
         )
-    if finished.code == 0:
-        return
+    if finished.code:
+        raise _pipeline_failed(finished, until)
+
+
+def _pipeline_failed(finished: commands.Finished, until: str) -> TerminalError:
     for line in (finished.stderr + finished.stdout).splitlines():
         if line.startswith(_REFUSED):
-            raise ConfigurationError(
+            return ConfigurationError(
                 line,
                 state="nothing was trained; origin is as it was",
                 next_step="mend params.yaml (or the override), and run again",
             )
-    if "failed to run" not in finished.stderr:  # no stage failed: it was a transfer
-        raise await transfer_failed(remote, finished)
-    raise TerminalError(
+    return TerminalError(
         f"the pipeline failed: {finished.tail()}",
         state="stages before the failed one are kept in the cache; origin is as it was",
         next_step=f"mend the stage, try it with `dvc repro {until}`, commit, and run again",
     )
+
+
+async def has_changed(workspace: Workspace, until: str) -> bool:
+    """Whether any stage up to one would run, had this host all data.
+
+    Args:
+        workspace: The workspace.
+        until: The last stage.
+
+    Returns:
+        False if the commit has everything that its code, data and parameters lead to.
+    """
+    looked = await commands.run(
+        dvc.what_has_changed(until), timeout=_LOOK_SECONDS, cwd=workspace.path, log=False
+    )
+    # It also fails where data of a changed stage are not here.
+    return looked.code != 0 or "Running stage" in looked.stdout
 
 
 @capability("commit candidate", run_name="commit candidate of {workspace.label}")

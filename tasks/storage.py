@@ -221,6 +221,44 @@ def _missing_here(objects: Sequence[StoredObject], target: str = "") -> Terminal
     )
 
 
+@capability("restore", run_name="restore {workspace.label}", timeout=_TRANSFER_SECONDS + 60)
+async def restore(workspace: Workspace) -> None:
+    """Bring what the commit keeps into the workspace: from this host's cache, else the bucket.
+
+    What is neither here nor there is left out: the pipeline makes it again.
+
+    Args:
+        workspace: The workspace at the commit.
+
+    Raises:
+        TransientError: The bucket is needed and cannot be reached.
+        TerminalError: The bucket is needed and refuses access.
+    """
+    remote, cache = await load_remote("read-write"), Settings().dvc_cache
+    configure_dvc(workspace, remote, cache)
+    outputs = await committed_outputs(workspace)
+    if not outputs:
+        return
+    targets = sorted({target for target, _ in outputs})
+    if all(_is_cached(cache, out["md5"]) for _, out in outputs):
+        argv, secrets = dvc.checkout(targets), None
+    else:
+        argv, secrets = dvc.pull_what_is_there(remote.name, targets), remote.environment
+    done = await commands.run(argv, timeout=_TRANSFER_SECONDS, cwd=workspace.path, env=secrets)
+    if done.code:
+        raise await transfer_failed(remote, done)
+
+
+def _is_cached(cache: Path, md5: str) -> bool:
+    """Whether the cache has an object, and the members of a folder too."""
+    file = cache / StoredObject(md5, None, "").key
+    if not file.is_file():
+        return False
+    if not md5.endswith(".dir"):
+        return True
+    return all(_is_cached(cache, member["md5"]) for member in json.loads(file.read_text()))
+
+
 @capability("upload", run_name="upload {workspace.label}", timeout=_TRANSFER_SECONDS + 600)
 async def upload(workspace: Workspace) -> list[StoredObject]:
     """Bring every object of the commit into the bucket with `dvc push`, and prove it.

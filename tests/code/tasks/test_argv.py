@@ -15,8 +15,9 @@ def test_dvc_waits_for_locks_and_names_remote_and_targets() -> None:
 
 
 def test_dvc_reproduces_what_has_changed_or_everything() -> None:
-    assert dvc.repro("train", force=False)[2:] == ["repro", "--pull", "--allow-missing", "train"]
-    assert dvc.repro("train", force=True)[2:] == ["repro", "--pull", "--force", "train"]
+    assert dvc.repro("train", force=False)[2:] == ["repro", "train"]
+    assert dvc.repro("train", force=True)[2:] == ["repro", "--force", "train"]
+    assert "--dry" in dvc.what_has_changed("train")
 
 
 def test_git_moves_all_refs_or_none() -> None:

@@ -38,6 +38,16 @@ async def test_variables_reach_the_program_and_not_its_argv() -> None:
     assert finished.stdout == "secret False\n"
 
 
+async def test_hidden_variables_do_not_reach_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    code = "import os; print('AWS_SECRET_ACCESS_KEY' in os.environ)"
+    seen = [
+        (await commands.run([sys.executable, "-c", code], timeout=20, hide=hide)).stdout
+        for hide in ((), ("AWS_",))
+    ]
+    assert seen == ["True\n", "False\n"]
+
+
 # A program that starts a child of its own, and neither of them listens to SIGTERM.
 _STUBBORN = """
 import os, signal, subprocess, sys, time
