@@ -14,7 +14,7 @@ from tasks.registry import record_release, register_version
 from tasks.releases import Outcome, Release, reported
 from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
 from tasks.storage import pull
-from tasks.workspace import is_ancestor, open_workspace
+from tasks.workspace import is_older, open_workspace
 
 
 @flow(
@@ -53,7 +53,7 @@ async def deploy(
                     told.version = await record(told)
                 return ended(told, "live", "already live")
 
-            if live and not force and await is_ancestor(workspace, package.commit, live.commit):
+            if live and not force and await is_older(workspace, package.commit, live.commit):
                 return ended(told, "superseded", f"{live.label}, which is newer, is live")
 
             file = await pull(workspace, package.artifact)

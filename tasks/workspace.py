@@ -216,3 +216,8 @@ async def is_ancestor(workspace: Workspace, older: str, newer: str) -> bool:
     """Whether `newer` contains `older` (a commit contains itself); False if one is unknown."""
     answer = await workspace.git(git.is_ancestor(older, newer), ok=(0, 1, 128))
     return answer.code == 0
+
+
+async def is_older(workspace: Workspace, commit: str, other: str) -> bool:
+    """Whether `other` contains `commit` and more."""
+    return commit != other and await is_ancestor(workspace, commit, other)

@@ -40,12 +40,13 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a page; at the end, nothing may have complained or left the page's origin."""
     contexts, complaints, requests = [], [], []
 
-    def opener(url: str, width: int = 1280) -> Page:
+    def opener(url: str, width: int = 1280, *, ours: bool = True) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 850})
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append((message.type, message.text)))
-        page.on("pageerror", lambda error: complaints.append(("error", str(error))))
+        if ours:  # what others complain about in their own pages is theirs to mend
+            page.on("console", lambda message: complaints.append((message.type, message.text)))
+            page.on("pageerror", lambda error: complaints.append(("error", str(error))))
         page.on("request", lambda request: requests.append((url, request.url)))
         page.goto(url)
         return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -185,9 +186,10 @@ def test_a_run_that_lost_its_worker_and_its_process_is_settled_and_frees_its_slo
         if step.run.state == "RUNNING":
             break
     for process in processes.of_stack(stack.credentials.stack):
-        words = process.cmdline()
-        if "prefect.engine" in words or words[1:4] == ["-m", "prefect", "--no-prompt"]:
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            words = process.cmdline()
+            if "prefect.engine" in words or words[1:4] == ["-m", "prefect", "--no-prompt"]:
+                process.kill()
     *_, last = api.follow(run.id, every=0.2)
     assert last.run.state == "CRASHED"
     after = api.create_run("deploy/local", {"ref": "no-such-ref"})

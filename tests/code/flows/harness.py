@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -75,7 +76,8 @@ class Started:
 
     def _read(self) -> None:
         assert self.process.stdout
-        self._lines.extend(iter(self.process.stdout.readline, ""))
+        with self.process.stdout as pipe:
+            self._lines.extend(iter(pipe.readline, ""))
 
     @property
     def log(self) -> str:
@@ -92,7 +94,8 @@ class Started:
     def kill(self) -> None:
         """What a machine does that loses power: nothing gets to clean up."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         self.process.kill()
         self.process.wait()
         self._reader.join()
@@ -233,6 +236,13 @@ class Lab:
         answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    def is_live(self, commit: str) -> bool:
+        """Whether the live model answers and is this commit's."""
+        try:
+            return bool(self.live()["commit"] == commit)
+        except (AssertionError, httpx.HTTPError):
+            return False
 
     def live_tag(self) -> str:
         """The newest tag of the history of `local`."""

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.code.flows.conftest import Delivery
@@ -15,7 +19,7 @@ from tests.code.flows.harness import Lab
 def _ends_as_it_began(lab: Lab, delivered: Delivery) -> Iterator[None]:
     """Whatever a test does, afterwards the delivered model is live, alone."""
     yield
-    if lab.live()["commit"] != delivered.commit or len(lab.servers()) != 1:
+    if not lab.is_live(delivered.commit) or len(lab.servers()) != 1:
         again = lab.run("deploy", {"ref": delivered.commit, "force": True})
         assert again.state == "Completed", again.log
 
@@ -195,11 +199,7 @@ def test_switching_under_load_loses_no_request(
 
 
 def test_an_older_commit_is_superseded(lab: Lab, delivered: Delivery) -> None:
-    older = lab.git("rev-parse", f"{delivered.commit}^")
-    # The parent has no saved model; give it this one's, on a branch that the newer one contains.
-    assert older
-    child = lab.commit({"NOTES.md": "newer", "serving/settings.py": lambda s: s + "\n"},
-                       delivered.commit, "child")  # fmt: skip
+    child = lab.commit({"serving/settings.py": lambda old: old + "\n"}, delivered.commit, "child")
     assert lab.run("deploy", {"ref": child}).data["outcome"] == "live"
     outcome = lab.run("deploy", {"ref": delivered.commit})
     assert outcome.state == "Superseded"
@@ -239,6 +239,21 @@ def test_killed_at_any_step_the_next_run_completes(
     assert lab.git("rev-list", "-1", lab.live_tag()) == newer
 
 
+@pytest.mark.parametrize("step", ["verify wine", "release wine"])
+def test_cancelled_it_stops_what_it_started_and_lets_go(
+    lab: Lab, delivered: Delivery, newer: str, step: str
+) -> None:
+    run = lab.start("deploy", {"ref": newer}, SLIPWAY_LOCAL_SOAK_SECONDS="60")
+    run.wait_for(f"'{step}@{newer[:7]}' - Finished")
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    run.process.terminate()
+    run.process.wait(20)
+    assert not [child for child in children if child.is_running()]
+    assert lab.live()["commit"] == delivered.commit
+    assert len(lab.servers()) == 1
+    assert lab.run("deploy", {"ref": delivered.commit}).data["reason"] == "already live"
+
+
 def test_a_live_server_that_died_is_replaced(lab: Lab, delivered: Delivery) -> None:
     (server,) = lab.servers()
     lab.stack.supervisor.stop(server)
@@ -249,20 +264,13 @@ def test_a_live_server_that_died_is_replaced(lab: Lab, delivered: Delivery) -> N
 
 
 def test_a_killed_server_is_started_again_by_itself(lab: Lab, delivered: Delivery) -> None:
-    import os
-    import signal
-    import time
-
     (server,) = lab.servers()
     os.kill(lab.stack.supervisor.programs()[server]["pid"], signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if lab.live()["commit"] == delivered.commit:
-                return
-        except (AssertionError, httpx.HTTPError):
-            time.sleep(0.1)
-    pytest.fail("nobody started it again")
+    while not lab.is_live(delivered.commit):
+        assert time.monotonic() < deadline, "nobody started it again"
+        time.sleep(0.1)
+    assert lab.servers() == [server]
 
 
 def test_no_more_releases_are_kept_than_asked_for(lab: Lab, delivered: Delivery) -> None:

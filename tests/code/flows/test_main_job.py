@@ -27,8 +27,10 @@ def test_origin_has_the_candidate_its_tags_and_nothing_half_done(
     lab: Lab, delivered: Delivery
 ) -> None:
     refs = lab.refs()
-    candidates = [ref for ref in refs if ref.startswith("refs/heads/candidate/wine-")]
-    assert [refs[ref] for ref in candidates] == [delivered.commit]
+    train = lab.api.family(delivered.retrain.id)[1]
+    (candidate,) = [ref for ref in refs if ref.endswith(train.id[:8])]
+    assert candidate.startswith("refs/heads/candidate/wine-")
+    assert refs[candidate] == delivered.commit
     assert not [ref for ref in refs if ref.startswith("refs/slipway/runs/")]
     assert {"refs/tags/wine@v0.0.1", "refs/tags/wine#local#1"} <= set(refs)
 
@@ -46,15 +48,16 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     found = httpx.post(
         f"{lab.stack.prefect_api_url}/artifacts/filter", json={"limit": 200}, trust_env=False
     ).json()
-    content = {each["key"]: each for each in found}
+    content = {each["key"]: each for each in found if delivered.commit[:7] in each["description"]}
+    assert "wine-training" in {each["key"] for each in found}
     assert {
-        "wine-training", "wine-card", "wine-against-champion",
+        "wine-card", "wine-against-champion",
         "wine-local-release", "wine-local-metrics", "wine-local-page",
     } <= set(content)  # fmt: skip
     card = content["wine-card"]["data"]
     assert "Confusion matrix" in card
     assert "| f1_macro |" in card
-    assert f"`{delivered.commit[:7]}`" in card
+    assert f"# wine at `{delivered.commit[:7]}`" in card
     assert "**live**" in content["wine-local-release"]["data"]
     assert lab.url in content["wine-local-page"]["data"]
     progress = [each for each in found if each["type"] == "progress"]

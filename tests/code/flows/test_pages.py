@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_prefects_ui_shows_the_runs_and_their_tasks(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    page = visit(lab.api.ui(delivered.deploy))
+    page = visit(lab.api.ui(delivered.deploy), ours=False)
     page.get_by_text("deploy main to local").first.wait_for()
     page.get_by_text(f"preflight wine@{delivered.commit[:7]}").first.wait_for()
     page.get_by_text("Completed").first.wait_for()
@@ -24,7 +24,7 @@ def test_prefects_ui_shows_the_runs_and_their_tasks(
 def test_prefects_ui_shows_the_model_card(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/key/wine-card")
+    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/key/wine-card", ours=False)
     page.get_by_text("Model card of").first.wait_for()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, stages
 
@@ -93,3 +95,26 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
     assert outcome.state == "Failed"
     assert "the pipeline failed" in outcome.message
     assert lab.refs() == before
+
+
+def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
+    lab: Lab, delivered: Delivery, tmp_path: Path
+) -> None:
+    overrides = {"train.grid.C": [4.0], "train.grid.gamma": ["scale"]}
+    trained = lab.run("train", {"ref": delivered.commit, "overrides": overrides})
+    saved = lab.run("save", {"ref": trained.data}, SLIPWAY_HOME=str(tmp_path / "other-worker"))
+    assert saved.state == "Completed", saved.log
+    assert stages(["train", "save"], saved.log) == ["train", "save"], "made again, as it was"
+    cached = lab.run("save", {"ref": trained.data})
+    assert stages(["train", "save"], cached.log) == ["save"]
+    both = [lab.show("model/wine.runtime.json", commit) for commit in (saved.data, cached.data)]
+    assert both[0]["artifacts"] == both[1]["artifacts"]
+
+
+def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery) -> None:
+    spy = "import os, sys\nprint('SEEN', sorted(k for k in os.environ if 'SECRET' in k or "
+    spy += "'PASSWORD' in k or k.startswith('PREFECT')), file=sys.stderr, flush=True)\n"
+    commit = lab.commit({"model/process.py": lambda old: old + spy}, delivered.commit, "spy")
+    trained = lab.run("train", {"ref": commit})
+    assert trained.state == "Completed", trained.log
+    assert "SEEN []" in trained.log
