@@ -48,9 +48,10 @@ async def deploy(
             told.previous = live.label if live else "-"
 
             if live and live.healthy and live.runs(package) and not force:
-                await tidy(target)
+                told.version = live.version or "-"
                 if live.commit == package.commit:
-                    told.version = await record(told)
+                    await record(told)
+                await tidy(target)
                 return ended(told, "live", "already live")
 
             if live and not force and await is_older(workspace, package.commit, live.commit):
@@ -61,29 +62,30 @@ async def deploy(
             await preflight(target, package, file)
             told.version = (await register_version(workspace)).name
 
-            told.outcome = "rolled_back"
             try:
                 await release(target, package, told.version)
                 await verify(target, package)
                 await settle(target, package)
             except BaseException:
-                await roll_back(target)
+                if await roll_back(target):
+                    told.outcome = "rolled_back"
+                else:
+                    told.reason = "The rollback did not complete: run this flow again."
                 raise
-            told.outcome = "live"
 
-            await tidy(target)
+            told.outcome = "live"
             await record(told)
+            await tidy(target)
             return ended(told, "live", "released")
 
 
-async def record(told: Release) -> str:
-    """Write the release into the history; its version's name."""
+async def record(told: Release) -> None:
+    """Write the release into the history."""
     workspace = told.package.workspace
     version = await register_version(workspace)
     await record_release(
         workspace, version, told.environment, f"Released by Slipway; before: {told.previous}"
     )
-    return version.name
 
 
 def ended(told: Release, outcome: Outcome, reason: str) -> State[dict[str, str]]:

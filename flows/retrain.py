@@ -15,10 +15,16 @@ from tasks.findings import judge_candidate
 from tasks.git import remote_head
 from tasks.naming import named
 from tasks.results import PERSISTED
+from tasks.settings import Settings
 from tasks.workspace import is_ancestor, open_workspace
 
 
-@flow(name="retrain", flow_run_name=named("retrain {ref}"), timeout_seconds=8 * 3600, **PERSISTED)
+@flow(
+    name="retrain",
+    flow_run_name=named("retrain {ref}"),
+    timeout_seconds=2 * Settings().training_seconds + 3 * 3600,
+    **PERSISTED,
+)
 async def retrain(
     ref: str = "main",
     overrides: dict[str, Any] | None = None,

@@ -8,10 +8,16 @@ from tasks.findings import report_model
 from tasks.naming import named
 from tasks.pipeline import commit_candidate, run_pipeline
 from tasks.results import PERSISTED
+from tasks.settings import Settings
 from tasks.workspace import open_workspace
 
 
-@flow(name="save", flow_run_name=named("save {ref}"), timeout_seconds=4 * 3600, **PERSISTED)
+@flow(
+    name="save",
+    flow_run_name=named("save {ref}"),
+    timeout_seconds=Settings().training_seconds + 3600,
+    **PERSISTED,
+)
 async def save(ref: str) -> str:
     """Save the estimator of a candidate with MLEM, and evaluate what was saved.
 

@@ -10,10 +10,16 @@ from tasks.findings import report_training
 from tasks.naming import named
 from tasks.pipeline import commit_candidate, run_pipeline, set_parameters
 from tasks.results import PERSISTED
+from tasks.settings import Settings
 from tasks.workspace import open_workspace
 
 
-@flow(name="train", flow_run_name=named("train {ref}"), timeout_seconds=4 * 3600, **PERSISTED)
+@flow(
+    name="train",
+    flow_run_name=named("train {ref}"),
+    timeout_seconds=Settings().training_seconds + 3600,
+    **PERSISTED,
+)
 async def train(
     ref: str = "main", overrides: dict[str, Any] | None = None, force: bool = False
 ) -> str:

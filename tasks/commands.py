@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
@@ -29,6 +32,12 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d[,<]|^\s*[\\|/-]\s*$")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GRACE_SECONDS = 5.0
+# DVC, GTO and uv of our own lock, whatever else is on PATH.
+_TOOLS = Path(sys.executable).parent
+
+
+class TimedOut(TransientError):
+    """A program took longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +100,16 @@ async def run(
         Exit code and output; a non-zero code is the caller's to judge.
 
     Raises:
-        TransientError: The time was up.
+        TimedOut: The time was up.
     """
     logger = run_logger()
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *argv,
         cwd=cwd,
-        env={k: v for k, v in os.environ.items() if not k.startswith(hide)} | dict(env or {}),
+        env={k: v for k, v in os.environ.items() if not k.startswith(hide)}
+        | {"PATH": f"{_TOOLS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        | dict(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -114,7 +125,7 @@ async def run(
             await asyncio.gather(out.drain(), err.drain(), process.wait())
     except TimeoutError:
         await _kill_group(process)
-        raise TransientError(
+        raise TimedOut(
             f"`{' '.join(argv[:3])} ...` did not finish within {timeout:.0f} s",
             state="it was stopped, with everything it had started",
             next_step="run the flow again; it goes on where this one stopped",
@@ -239,3 +250,15 @@ async def _kill_group(process: asyncio.subprocess.Process) -> None:
             continue
         except (ProcessLookupError, PermissionError):  # nobody left (macOS says EPERM)
             return
+
+
+def end_processes_in(folder: Path) -> None:
+    """End the processes that a killed run has left working in a folder.
+
+    Args:
+        folder: The folder; processes of other users are left alone.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()

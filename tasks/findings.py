@@ -21,7 +21,8 @@ def _read(workspace: Workspace, path: str) -> Any:
 
 def _data_version(workspace: Workspace) -> str:
     lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
-    return str(lock["stages"]["fetch"]["outs"][0]["md5"])
+    first = next(iter(lock["stages"].values()))  # DVC writes them in the order of dvc.yaml
+    return str(first["outs"][0]["md5"])
 
 
 @capability("report training", run_name="report training of {workspace.model}", timeout=60)

@@ -11,7 +11,7 @@ from tasks.errors import ConfigurationError
 
 Metrics = Mapping[str, float]
 # Metrics that are errors: less is better.
-_ERRORS = {"mae", "rmse", "mse", "log_loss", "brier"}
+_ERRORS = {"mae", "rmse", "log_loss"}
 
 
 class Rules(BaseModel):

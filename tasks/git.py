@@ -64,7 +64,8 @@ def merge_base(one: str, other: str) -> Argv:
 
 def log_since(base: str, tip: str, paths: Sequence[str]) -> Argv:
     """Time and message of every commit in `base..tip` touching `paths`, each ended by a NUL."""
-    return ["git", "log", "-z", "--no-merges", "--format=%ct%n%B", f"{base}..{tip}", "--", *paths]
+    return ["git", "log", "-z", "--no-merges", "--format=%ct%n%B", f"{base}..{tip}",
+            *(["--", *paths] if paths else [])]  # fmt: skip
 
 
 def commit_time(commit: str) -> Argv:

@@ -39,7 +39,11 @@ async def replay(url: str, golden: Mapping[str, Any]) -> None:
                 raise TerminalError(
                     f"{method} refuses the golden inputs: {answer.status_code} {answer.text[:300]}"
                 )
-            difference = first_difference(expected, answer.json())
+            try:
+                got = answer.json()
+            except ValueError as error:
+                raise TerminalError(f"{method} answers what is not JSON") from error
+            difference = first_difference(expected, got)
             if difference:
                 raise TerminalError(f"{method} differs from the golden predictions: {difference}")
 

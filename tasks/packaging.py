@@ -5,6 +5,7 @@ What MLEM wrote is read here as YAML; no MLEM, and no model, is loaded in the or
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Mapping
@@ -125,7 +126,8 @@ def read_package(workspace: Workspace) -> Package:
             golden=golden,
             serving=fingerprint(workspace.path / "serving", mlem_path, golden_path, runtime_path),
         )
-        inputs = golden["inputs"]
+        rows = len(golden["inputs"])
+        lengths = {len(outputs) for outputs in golden["outputs"].values()}
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise TerminalError(
             f"the metadata of model/{model} at {workspace.ref} cannot be read:"
@@ -133,10 +135,12 @@ def read_package(workspace: Workspace) -> Package:
             state="nothing was changed",
             next_step=f"run the save flow at {workspace.ref} to write it again",
         ) from error
-    if recorded != {package.md5} or locked != {package.md5} or not inputs:
+    consistent = recorded == locked == {package.md5}
+    if not consistent or not rows or lengths != {rows} or "predict" not in golden["outputs"]:
         raise TerminalError(
             f"the metadata of model/{model} at {workspace.ref} disagree: .mlem {recorded},"
-            f" dvc.lock {locked}, runtime.json {package.md5}, {len(inputs)} golden inputs",
+            f" dvc.lock {locked}, runtime.json {package.md5}; {rows} golden inputs,"
+            f" outputs of {', '.join(golden['outputs']) or 'no method'} in lengths {lengths}",
             state="nothing was changed",
             next_step=f"run the save flow at {workspace.ref} to write them together",
         )
@@ -154,7 +158,7 @@ async def verify_artifact(package: Package, file: Path) -> None:
     Raises:
         TerminalError: It is not the file that was saved.
     """
-    size, sha256 = file.stat().st_size, file_digest(file, "sha256")
+    size, sha256 = file.stat().st_size, await asyncio.to_thread(file_digest, file, "sha256")
     if (size, sha256) == (package.size, package.sha256):
         commands.run_logger().info("%s: %d bytes, SHA-256 as in Git", package.artifact, size)
         return
@@ -210,11 +214,11 @@ async def make_runtime(package: Package) -> Path:
 async def _uv(argv: Argv) -> commands.Finished:
     finished = await commands.run(argv, timeout=_INSTALL_SECONDS, log=False)
     if finished.code:
-        raise TerminalError(
-            f"the model's runtime cannot be installed: {finished.tail()}",
+        raise uv.install_failed(
+            finished,
             state="the live model is untouched",
-            next_step="check that the package index is reachable and has these versions, or"
-            " save the model again with versions it has",
+            next_step="check that the package index has these versions, or save the model again"
+            " with versions it has",
         )
     return finished
 

@@ -22,12 +22,11 @@ from tasks.settings import Settings
 from tasks.storage import restore
 from tasks.workspace import Workspace
 
-_REPRO_SECONDS = 3 * 3600.0
 _INSTALL_SECONDS = 900.0
 _LOOK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
 # The code of a model has no business in the bucket, the Prefect server or the process runner.
-_NOT_FOR_MODELS = ("AWS_", "PREFECT_", "SLIPWAY_SUPERVISOR_")
+_NOT_FOR_MODELS = ("AWS_", "PREFECT_API_", "SLIPWAY_SUPERVISOR_", "SLIPWAY_S3_")
 # How the scripts in model/ begin the message with which they refuse parameters or data.
 _REFUSED = "params.yaml: "
 TRAILER = "Slipway-Run"
@@ -104,8 +103,8 @@ async def make_model_environment(workspace: Workspace) -> Path:
             env={"UV_PROJECT_ENVIRONMENT": str(path)},
         )
     if installed.code:
-        raise TerminalError(
-            f"the model environment cannot be installed: {installed.tail()}",
+        raise uv.install_failed(
+            installed,
             state="nothing was trained",
             next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
         )
@@ -120,16 +119,19 @@ async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False)
         until: The last stage.
         force: Run every stage, changed or not.
     """
+    await restore(workspace, sources=True)  # a stage looks changed where its data are not here
     if not force and not await has_changed(workspace, until):
         commands.run_logger().info("nothing has changed up to %s", until)
         return
     environment = await make_model_environment(workspace)
-    await restore(workspace)
+    await restore(workspace, sources=False)
     await reproduce(workspace, environment, until, force=force)
 
 
 @capability(
-    "reproduce", run_name="reproduce {workspace.label} up to {until}", timeout=_REPRO_SECONDS + 600
+    "reproduce",
+    run_name="reproduce {workspace.label} up to {until}",
+    timeout=Settings().training_seconds + 60,
 )
 async def reproduce(
     workspace: Workspace, environment: Path, until: str, *, force: bool = False
@@ -154,18 +156,26 @@ async def reproduce(
             if (stage := _STAGE.match(line)) and stage[1] in stages:
                 await progress.set(100 * stages.index(stage[1]) / len(stages))
 
-        finished = await commands.run(
-            dvc.repro(until, force=force),
-            timeout=_REPRO_SECONDS,
-            cwd=workspace.path,
-            env={
-                "UV_PROJECT_ENVIRONMENT": str(environment),
-                "UV_NO_SYNC": "1",
-                "VIRTUAL_ENV": "",
-            },
-            hide=_NOT_FOR_MODELS,
-            watch=follow,
-        )
+        limit = Settings().training_seconds
+        try:
+            finished = await commands.run(
+                dvc.repro(until, force=force),
+                timeout=limit,
+                cwd=workspace.path,
+                env={
+                    "UV_PROJECT_ENVIRONMENT": str(environment),
+                    "UV_NO_SYNC": "1",
+                    "VIRTUAL_ENV": "",
+                },
+                hide=_NOT_FOR_MODELS,
+                watch=follow,
+            )
+        except commands.TimedOut as error:  # it would take as long again
+            raise TerminalError(
+                f"the pipeline took longer than {limit:.0f} s",
+                state="it was stopped; stages that had ended are kept in the cache",
+                next_step="set SLIPWAY_TRAINING_SECONDS for the worker, or a smaller grid",
+            ) from error
     if finished.code:
         raise _pipeline_failed(finished, until)
 
@@ -178,6 +188,12 @@ def _pipeline_failed(finished: commands.Finished, until: str) -> TerminalError:
                 state="nothing was trained; origin is as it was",
                 next_step="mend params.yaml (or the override), and run again",
             )
+    if "missing data 'source'" in finished.stderr:
+        return TerminalError(
+            f"data of the commit are nowhere to be found: {finished.tail()}",
+            state="nothing was trained; origin is as it was",
+            next_step="where they were added: `make up` (local stack) or `dvc push`; run again",
+        )
     return TerminalError(
         f"the pipeline failed: {finished.tail()}",
         state="stages before the failed one are kept in the cache; origin is as it was",
@@ -185,6 +201,7 @@ def _pipeline_failed(finished: commands.Finished, until: str) -> TerminalError:
     )
 
 
+@capability("look for changes", run_name="look for changes up to {until}", timeout=_LOOK_SECONDS)
 async def has_changed(workspace: Workspace, until: str) -> bool:
     """Whether any stage up to one would run, had this host all data.
 
@@ -216,13 +233,15 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
     Returns:
         The new commit, or the workspace's commit where nothing has changed.
     """
-    await workspace.git(git.add_all())
-    if (await workspace.git(git.staged(), ok=(0, 1))).code == 0:
-        commands.run_logger().info("nothing has changed since %s", workspace.label)
-        return workspace.commit
     name = await candidate_name(workspace) or _new_candidate_name(workspace)
-    await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
+    await workspace.git(git.add_all())
+    if (await workspace.git(git.staged(), ok=(0, 1))).code:
+        await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
+    # Not what is staged but HEAD decides: an earlier try may have committed and not pushed.
     commit = (await workspace.git(git.resolve("HEAD"))).stdout.strip()
+    if commit == workspace.commit:
+        commands.run_logger().info("nothing has changed since %s", workspace.label)
+        return commit
     await workspace.git(git.push([f"+{commit}:{git.RUN_REFS}/{name}"]))
     commands.run_logger().info("candidate %s: %s@%s", name, workspace.model, commit[:7])
     return commit

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tasks import commands, git
 from tasks.capability import capability
 from tasks.errors import TerminalError, TransientError
+from tasks.inventory import StoredObject
 from tasks.pipeline import TRAILER, candidate_name
-from tasks.storage import StoredObject
 from tasks.workspace import Workspace, is_ancestor
 
 # What a candidate was made from and what it made; everything else belongs to main.
 PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
 _PUSH_TRIES = 5
+# Said by Git when somebody else has pushed meanwhile.
+_MOVED = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "stale")
 
 
 @capability("publish", run_name="publish {workspace.label}", timeout=300)
@@ -51,7 +55,7 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         try:
             await workspace.git(git.push([*refspecs, *moves]))
         except TransientError as error:
-            if not any(word in error.what for word in ("rejected", "fetch first", "cannot lock")):
+            if not any(words in error.what for words in _MOVED):
                 raise
             logger.info("origin has moved; trying again")
             continue
@@ -71,21 +75,28 @@ async def _merged(workspace: Workspace, branch: str) -> str:
     if found.code:
         return candidate  # the branch is new
     tip = found.stdout.strip()
-    if await is_ancestor(workspace, tip, candidate):
-        return candidate
     if await is_ancestor(workspace, candidate, tip):
         return tip
+    foreign = [m for _, m in await _commits(workspace, tip, candidate) if not _is_ours(m)]
+    if foreign:
+        raise TerminalError(
+            f"{workspace.label} contains commits of people that are not in {branch}; the latest:"
+            f" {foreign[0].splitlines()[0]!r}",
+            state=f"the candidate's objects are in the bucket; {branch} is as it was",
+            next_step=f"merge your branch into {branch}, then run retrain at {branch}",
+        )
+    if await is_ancestor(workspace, tip, candidate):
+        return candidate
     base = (await workspace.git(git.merge_base(candidate, tip))).stdout.strip()
-    log = (await workspace.git(git.log_since(base, tip, PIPELINE))).stdout
-    commits = [entry.split("\n", 1) for entry in log.split("\0") if entry.strip()]
-    if any(f"{TRAILER}: " not in message for _, message in commits):
+    meanwhile = await _commits(workspace, base, tip, PIPELINE)
+    if not all(_is_ours(message) for _, message in meanwhile):
         raise TerminalError(
             f"the pipeline in {branch} has changed since {workspace.label} was made",
             state=f"the candidate's objects are in the bucket; {branch} is as it was",
             next_step=f"run retrain at {branch}: it reuses what has not changed",
         )
     made = int((await workspace.git(git.commit_time(candidate))).stdout)
-    if any(int(time) > made for time, _ in commits):
+    if any(time > made for time, _ in meanwhile):
         commands.run_logger().warning(
             "%s already holds a newer candidate; %s stays on its own branch", branch, candidate[:7]
         )
@@ -103,3 +114,16 @@ async def _merged(workspace: Workspace, branch: str) -> str:
 async def _existing(workspace: Workspace, commit: str) -> list[str]:
     listed = await workspace.git(git.top_level(commit))
     return [path for path in PIPELINE if path in listed.stdout.split("\0")]
+
+
+async def _commits(
+    workspace: Workspace, base: str, tip: str, paths: Sequence[str] = ()
+) -> list[tuple[int, str]]:
+    """Time and message of the commits in `base..tip` that touch the paths."""
+    log = (await workspace.git(git.log_since(base, tip, paths))).stdout
+    entries = [entry.split("\n", 1) for entry in log.split("\0") if entry.strip()]
+    return [(int(time), message) for time, message in entries]
+
+
+def _is_ours(message: str) -> bool:
+    return f"\n{TRAILER}: " in message

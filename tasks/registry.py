@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks import commands, git, gto
 from tasks.capability import capability
-from tasks.errors import TransientError
+from tasks.errors import SlipwayError, TransientError
 from tasks.workspace import Workspace
 
 _PUSH_TRIES = 5
@@ -110,14 +110,15 @@ async def _tags(workspace: Workspace, environment: str) -> set[str]:
 
 
 async def _pushed(workspace: Workspace, tag: str) -> bool:
-    """Push a tag; if origin has another one of that name, drop ours and say so."""
+    """Push a tag; False if origin has another one of that name."""
     try:
         await workspace.git(git.push([f"refs/tags/{tag}"]))
-    except TransientError as error:
-        if "already exists" not in error.what:
-            raise
+    except SlipwayError as error:
+        # What origin may not have must not be taken for recorded; a fetch brings back what it has.
         await workspace.git(git.delete_tag(tag))
-        return False
+        if "already exists" in error.what:
+            return False
+        raise
     return True
 
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
+
 from tasks import commands, report
 from tasks.packaging import Package, read_metrics
 
@@ -66,11 +68,12 @@ async def reported(package: Package, environment: str, url: str) -> AsyncIterato
     release = Release(package, environment, url)
     try:
         yield release
-    except Exception as error:
-        release.reason = str(error)
-        await _publish(release, time.monotonic() - started)
+    except BaseException as error:
+        release.reason = f"{release.reason}\n\n{error or type(error).__name__}".strip()
         raise
-    await _publish(release, time.monotonic() - started)
+    finally:
+        with anyio.CancelScope(shield=True):  # a cancelled deploy has a note too
+            await _publish(release, time.monotonic() - started)
 
 
 async def _publish(release: Release, seconds: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -15,13 +16,19 @@ from prefect.artifacts import (
     acreate_table_artifact,
     aupdate_progress_artifact,
 )
-from prefect.context import FlowRunContext, TaskRunContext
+
+from tasks.commands import run_logger
 
 Number = int | float
 
 
-def _in_a_run() -> bool:
-    return bool(TaskRunContext.get() or FlowRunContext.get())
+@contextmanager
+def _best_effort(what: str) -> Iterator[None]:
+    """What tells people about the work must not undo it: log what went wrong, and go on."""
+    try:
+        yield
+    except Exception as error:
+        run_logger().warning("%s could not be shown: %r", what, error)
 
 
 def artifact_key(*parts: str) -> str:
@@ -41,7 +48,7 @@ class Progress:
         self._id: UUID | None = None
 
     async def __aenter__(self) -> Self:
-        if _in_a_run():
+        with _best_effort(self._what):
             self._id = await acreate_progress_artifact(
                 0.0, key=artifact_key("progress", self._what), description=self._what
             )
@@ -50,7 +57,8 @@ class Progress:
     async def set(self, percent: float) -> None:
         """Show how far it has come, in percent."""
         if self._id:
-            await aupdate_progress_artifact(self._id, progress=percent)
+            with _best_effort(self._what):
+                await aupdate_progress_artifact(self._id, progress=percent)
 
     async def __aexit__(
         self,
@@ -64,19 +72,22 @@ class Progress:
 
 async def publish_markdown(key: str, markdown: str, description: str) -> None:
     """Create a markdown artifact."""
-    await acreate_markdown_artifact(markdown=markdown, key=key, description=description)
+    with _best_effort(key):
+        await acreate_markdown_artifact(markdown=markdown, key=key, description=description)
 
 
 async def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Create a table artifact; no rows, no table."""
     if rows:
-        table = [dict(row) for row in rows]
-        await acreate_table_artifact(table=table, key=key, description=description)
+        with _best_effort(key):
+            table = [dict(row) for row in rows]
+            await acreate_table_artifact(table=table, key=key, description=description)
 
 
 async def publish_link(key: str, url: str, text: str) -> None:
     """Create a link artifact."""
-    await acreate_link_artifact(link=url, link_text=text, key=key, description=text)
+    with _best_effort(key):
+        await acreate_link_artifact(link=url, link_text=text, key=key, description=text)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

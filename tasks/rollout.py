@@ -9,10 +9,12 @@ import anyio
 from tasks import commands
 from tasks.capability import capability
 from tasks.environments import Environment, ProcessEnvironment
-from tasks.errors import ConfigurationError, SlipwayError
+from tasks.errors import ConfigurationError
 from tasks.packaging import Package
 from tasks.targets.process import ProcessTarget
 from tasks.targets.protocol import Live, Target
+
+_ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
 
 
 def target_of(environment: Environment) -> Target:
@@ -62,13 +64,24 @@ async def tidy(target: Target) -> None:
     await target.tidy()
 
 
-async def roll_back(target: Target) -> None:
-    """Restore what was live, also while the flow run is being cancelled."""
+async def roll_back(target: Target) -> bool:
+    """Restore what was live, also while the flow run is being cancelled.
+
+    Args:
+        target: The target.
+
+    Returns:
+        Whether that worked; an error here must not hide why it came to this.
+    """
     # No task: a run that is being cancelled starts none any more.
     with anyio.CancelScope(shield=True):
-        try:
-            await target.rollback()
-        except SlipwayError as error:  # must not hide why it came to this
-            commands.run_logger().error("the rollback did not complete: %s", error)
-        else:
-            commands.run_logger().warning("rolled back: %s serves what it did", target.url)
+        for pause in _ROLLBACK_PAUSES:
+            try:
+                await target.rollback()
+            except Exception as error:
+                commands.run_logger().error("the rollback did not complete: %r", error)
+                await anyio.sleep(pause)
+            else:
+                commands.run_logger().warning("rolled back: %s serves what it did", target.url)
+                return True
+    return False

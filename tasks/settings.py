@@ -18,6 +18,7 @@ class Settings(BaseSettings):
             that Git, S3, Prefect or the platform do not have as well.
         origin: Git URL or path that flows clone from and push to.
         read_write_block: Name of the `S3Bucket` block used to push.
+        training_seconds: How long the stages of a pipeline may take in all.
         read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
     """
 
@@ -25,6 +26,7 @@ class Settings(BaseSettings):
 
     home: Path = CHECKOUT / ".slipway"
     origin: str = str(CHECKOUT)
+    training_seconds: float = 4 * 3600.0
     read_write_block: str = "slipway-read-write"
     read_block: str = "slipway-read"
 

@@ -1,11 +1,16 @@
-"""uv commands, as argvs."""
+"""uv commands, as argvs, and what their failures mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.commands import Finished
+from tasks.errors import TerminalError, TransientError
 from tasks.git import Argv
+
+# Said by uv when the index, not the request, is at fault.
+_PASSING = ("failed to fetch", "connection", "timed out", "dns", "502", "503", "504")
 
 
 def sync(project: Path) -> Argv:
@@ -30,3 +35,27 @@ def install(environment: Path, requirements: Sequence[Path], *, overrides: Path)
     for file in requirements:
         argv += ["--requirements", str(file)]
     return [*argv, "--overrides", str(overrides)]
+
+
+def install_failed(
+    finished: Finished, *, state: str, next_step: str
+) -> TerminalError | TransientError:
+    """The error to raise for an installation that failed.
+
+    Args:
+        finished: The uv command.
+        state: What state things are in.
+        next_step: What to do if the request was wrong.
+
+    Returns:
+        Transient if the package index could not be reached, else terminal.
+    """
+    said = finished.tail()
+    if any(words in said.lower() for words in _PASSING):
+        return TransientError(
+            f"the package index does not answer: {said}",
+            state=state,
+            next_step="check the worker's network, then run the flow again",
+        )
+    return TerminalError(f"an environment cannot be installed: {said}", state=state,
+                         next_step=next_step)  # fmt: skip

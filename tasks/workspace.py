@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +32,13 @@ _HOPELESS = (
     "authentication failed",
     "permission denied",
     "could not read username",
+    "declined",
+    "protected branch",
+    "already exists",
 )
+_NETWORK = ("clone", "fetch", "push")
+# What becomes a path, a ref and an argument must not be more than a name.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "Slipway",
     "GIT_AUTHOR_EMAIL": "slipway@localhost",
@@ -67,13 +74,15 @@ class Workspace:
                 state="nothing was started",
                 next_step="mend params.yaml, commit, and run the flow at that commit",
             ) from error
-        if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        name = values.get("name") if isinstance(values, dict) else None
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"params.yaml at {self.ref}: key `name` (the model's name) is missing",
+                f"params.yaml: name: {name!r} at {self.ref} is not a name of a model: 2 to 40"
+                " lower-case letters, digits and hyphens",
                 state="nothing was started",
                 next_step="set `name` in params.yaml, commit, and run the flow at that commit",
             )
-        return values
+        return dict(values)
 
     @property
     def model(self) -> str:
@@ -96,8 +105,8 @@ class Workspace:
             Its output.
 
         Raises:
-            TransientError: Git failed in a way that may pass, such as a connection cut.
-            TerminalError: Git failed in a way that stays, such as access denied.
+            TransientError: Origin cannot be reached, or has moved meanwhile.
+            TerminalError: Origin refuses, or the command failed in the workspace itself.
         """
         finished = await commands.run(
             argv, timeout=_GIT_SECONDS, cwd=self.path, env=_IDENTITY, log=False
@@ -108,13 +117,19 @@ class Workspace:
 
 
 def _git_failed(finished: commands.Finished) -> TerminalError | TransientError:
-    said = finished.tail()
+    said, command = finished.tail(), " ".join(finished.argv[:2])
+    if finished.argv[1] not in _NETWORK:
+        return TerminalError(
+            f"`{command}` failed in a workspace: {said}",
+            state="origin is as it was",
+            next_step="look at the worker's disk and at the commit, then run the flow again",
+        )
     hopeless = any(words in said.lower() for words in _HOPELESS)
     kind = TerminalError if hopeless else TransientError
     return kind(
-        f"`{' '.join(finished.argv[:2])}` failed: {said}",
+        f"`{command}` failed: {said}",
         state="origin is as it was",
-        next_step="check SLIPWAY_ORIGIN and the worker's access to it, then run the flow again",
+        next_step="check SLIPWAY_ORIGIN and what the worker may do there, then run the flow again",
     )
 
 
@@ -151,7 +166,9 @@ def _remove_abandoned(folder: Path) -> None:
         try:
             # The kernel let go of the lock if its holder died.
             with FileLock(marker, blocking=False):
-                shutil.rmtree(marker.with_suffix(""), ignore_errors=True)
+                folder_left = marker.with_suffix("")
+                commands.end_processes_in(folder_left)
+                shutil.rmtree(folder_left, ignore_errors=True)
                 marker.unlink(missing_ok=True)
         except Timeout:
             continue

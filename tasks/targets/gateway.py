@@ -54,12 +54,12 @@ class Gateway:
         """Where the traffic goes now, as Traefik says; None if nowhere.
 
         Raises:
-            TransientError: Traefik does not answer.
+            TransientError: Traefik does not answer, or has not read its routes yet.
         """
         try:
             with httpx.Client(base_url=self._api, timeout=5, trust_env=False) as client:
                 router = client.get(f"/api/http/routers/{self._environment}@file")
-                if router.status_code == 404:
+                if router.status_code == 404 and not self._file.exists():
                     return None
                 name = router.raise_for_status().json()["service"]
                 service = client.get(f"/api/http/services/{name}@file").raise_for_status().json()

@@ -5,11 +5,13 @@ proxy that moves the traffic from one to the next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
+import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks import commands, golden
 from tasks.environments import ProcessEnvironment
-from tasks.errors import SlipwayError, TerminalError
+from tasks.errors import SlipwayError, TerminalError, TransientError
 from tasks.git import Argv
 from tasks.packaging import Bundle, Package, make_bundle, make_runtime
 from tasks.settings import Settings
@@ -30,6 +32,7 @@ from tasks.targets.protocol import Live
 from tasks.targets.supervisor import Program, Supervisor
 
 _POLL_SECONDS = 0.1
+_PORTS = range(23_000, 30_000)
 
 
 class ProcessSettings(BaseSettings):
@@ -80,6 +83,7 @@ class ProcessTarget:
         self._bundle: Bundle | None = None
         self._new: Route | None = None
         self._old: Route | None = None
+        self._switched = False
 
     @property
     def url(self) -> str:
@@ -102,6 +106,7 @@ class ProcessTarget:
             commit=said["commit"],
             md5=(answer or said).get("md5", ""),
             serving=said["serving"],
+            version=said.get("version"),
             healthy=answer is not None and answer.get("release") == route.release,
         )
 
@@ -109,7 +114,8 @@ class ProcessTarget:
         """Make the bundle, and boot it where nothing of ours is around."""
         python = await make_runtime(package)
         moment = datetime.now(UTC)
-        self._bundle = bundle = make_bundle(
+        self._bundle = bundle = await asyncio.to_thread(
+            make_bundle,
             package,
             file,
             python,
@@ -118,16 +124,18 @@ class ProcessTarget:
         )
         port = _free_port()
         try:
-            with tempfile.TemporaryDirectory(prefix="slipway-preflight-") as folder:
-                async with commands.running(
-                    serve(python, bundle.path, port),
-                    cwd=bundle.path,
-                    env=_bare_environment(Path(folder)),
-                    log=Path(folder) / "log",
-                ) as server:
-                    await self._prove(
-                        f"http://127.0.0.1:{port}", lambda: server.code is not None, server.tail
-                    )
+            # In the workspace, so that what a killed run leaves behind is ended with it.
+            folder = package.workspace.path / "preflight"
+            folder.mkdir(exist_ok=True)
+            async with commands.running(
+                serve(python, bundle.path, port),
+                cwd=folder,
+                env=_bare_environment(folder, bundle.path),
+                log=folder / "log",
+            ) as server:
+                await self._prove(
+                    f"http://127.0.0.1:{port}", lambda: server.code is not None, server.tail
+                )
         except BaseException:
             shutil.rmtree(bundle.path, ignore_errors=True)
             raise
@@ -162,6 +170,7 @@ class ProcessTarget:
     async def settle(self) -> None:
         """Move the traffic, and prove the public URL for the soak time."""
         route = self._started()
+        self._switched = True
         await asyncio.to_thread(self._gateway.switch, route)
         end = asyncio.get_running_loop().time() + self._environment.soak_seconds
         while True:
@@ -173,20 +182,13 @@ class ProcessTarget:
 
     async def rollback(self) -> None:
         """Route to the old server again, stop the new one, drop the bundle."""
-        if self._new and await asyncio.to_thread(self._gateway.route) == self._new:
+        if self._switched:  # or tried to: the proxy may take the route later
             await asyncio.to_thread(self._gateway.switch, self._old)
         if self._new:
-            await asyncio.to_thread(
-                self._supervisor.remove, self._program(self._new), self._programs
-            )
+            name = self._program(self._new)
+            await asyncio.to_thread(self._supervisor.remove, name, self._programs)
         if self._bundle:
             shutil.rmtree(self._bundle.path, ignore_errors=True)
-
-    async def remove(self) -> None:
-        """Stop every server of this environment and take its route away."""
-        await asyncio.to_thread(self._gateway.switch, None)
-        await self._sweep(keep=None)
-        shutil.rmtree(self._bundles, ignore_errors=True)
 
     async def tidy(self) -> None:
         """Stop servers that no route leads to, drop bundles beyond those kept."""
@@ -241,9 +243,10 @@ class ProcessTarget:
         return self._logs / f"{self._program(route)}.log"
 
     async def _sweep(self, keep: Route | None) -> None:
-        prefix = f"model-{self._environment.name}-"
-        for name in await asyncio.to_thread(self._supervisor.programs, prefix):
-            if keep is None or name != self._program(keep):
+        # By the whole name: `local` must not stop what belongs to `local-eu`.
+        ours = re.compile(rf"model-{re.escape(self._environment.name)}-\d{{8}}T\d{{6}}-\w+-\w+")
+        for name in await asyncio.to_thread(self._supervisor.programs, "model-"):
+            if ours.fullmatch(name) and (keep is None or name != self._program(keep)):
                 await asyncio.to_thread(self._supervisor.remove, name, self._programs)
 
     def _prune(self, keep: Route | None) -> None:
@@ -255,14 +258,20 @@ class ProcessTarget:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # Below the ports that systems hand out by themselves: a server keeps its port over reboots.
+    for port in random.sample(_PORTS, 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise TransientError("no TCP port is free", state="nothing was started")
 
 
-def _bare_environment(home: Path) -> dict[str, str]:
-    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
-    return {**{k: v for k, v in os.environ.items() if k in kept}, "HOME": str(home)}
+def _bare_environment(home: Path, bundle: Path) -> dict[str, str]:
+    # With the two marks by which a process that outlives its run is found.
+    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+            "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
+    ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
+    return {key: value for key, value in os.environ.items() if key in kept} | ours
 
 
 async def _answers(url: str) -> bool:

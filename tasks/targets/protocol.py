@@ -2,7 +2,8 @@
 
     preflight -> release -> verify -> settle -> tidy, and rollback from any point before tidy
 
-Every call may be repeated. What is live is read from the platform each time, never remembered.
+Every call may be repeated. What is live is read from the platform at the start of each deploy;
+an adapter remembers nothing but what its own deploy has started.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Live:
         commit: Commit it was made from.
         md5: md5 of the model file that is loaded.
         serving: Fingerprint of its serving code and packages.
+        version: Name of the model version, None if it has none.
         healthy: Whether it answers, as what it says it is.
     """
 
@@ -32,6 +34,7 @@ class Live:
     commit: str
     md5: str
     serving: str
+    version: str | None
     healthy: bool
 
     @property
@@ -91,6 +94,3 @@ class Target(Protocol):
 
     async def rollback(self) -> None:
         """Give the traffic back to what was live before, and stop what this run has started."""
-
-    async def remove(self) -> None:
-        """Stop everything of this environment."""

@@ -24,6 +24,7 @@ class FaultyS3(ThreadingHTTPServer):
         self.errors = 0
         self.delay = 0.0
         self.requests = 0
+        self.puts = 0
         self.lock = threading.Lock()
 
     @property
@@ -39,6 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.server.lock:
             self.server.requests += 1
+            self.server.puts += self.command == "PUT"
             fail = self.server.errors > 0
             self.server.errors -= fail
         time.sleep(self.server.delay)

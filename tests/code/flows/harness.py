@@ -91,9 +91,9 @@ class Started:
             assert time.monotonic() < deadline, f"never said {words!r}:\n{self.log}"
             time.sleep(0.02)
 
-    def kill(self) -> None:
-        """What a machine does that loses power: nothing gets to clean up."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
+    def kill(self, *, alone: bool = False) -> None:
+        """Nothing gets to clean up: of the run alone, or of all that it has started too."""
+        for child in [] if alone else psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         self.process.kill()

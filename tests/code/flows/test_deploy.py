@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from tasks.targets.supervisor import Program
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
 
@@ -279,3 +280,36 @@ def test_no_more_releases_are_kept_than_asked_for(lab: Lab, delivered: Delivery)
                        SLIPWAY_LOCAL_KEEP="2", SLIPWAY_LOCAL_SOAK_SECONDS="0")  # fmt: skip
         assert done.state == "Completed", done.log
     assert len(list((lab.stack.home / "bundles" / "local").iterdir())) == 2
+
+
+def test_a_deploy_leaves_environments_with_a_longer_name_alone(
+    lab: Lab, delivered: Delivery
+) -> None:
+    supervisor, folder = lab.stack.supervisor, lab.stack.home / "supervisor" / "conf.d"
+    other = Program("model-local-eu-20260101T000000-abcdef0-1234", ("sleep", "600"), folder)
+    supervisor.add(other, folder, lab.stack.logs)
+    try:
+        done = lab.run("deploy", {"ref": delivered.commit, "force": True})
+        assert done.data["reason"] == "released"
+        assert supervisor.programs(other.name)[other.name]["statename"] == "RUNNING"
+    finally:
+        supervisor.remove(other.name, folder)
+
+
+def test_killed_alone_its_preflight_server_is_ended_by_the_next_run(
+    lab: Lab, delivered: Delivery
+) -> None:
+    commit = _broken(lab, delivered, "waiting", "serving/__main__.py", _SLEEP)
+    run = lab.start("deploy", {"ref": commit})
+    deadline = time.monotonic() + 60
+    while not (servers := [
+        child for child in psutil.Process(run.process.pid).children(recursive=True)
+        if "serving" in child.cmdline()
+    ]):  # fmt: skip
+        assert time.monotonic() < deadline, run.log
+        time.sleep(0.1)
+    run.kill(alone=True)
+    assert all(server.is_running() for server in servers)
+    assert lab.run("deploy", {"ref": delivered.commit}).data["reason"] == "already live"
+    assert not [server for server in servers if server.is_running()]
+    _untouched(lab, delivered)

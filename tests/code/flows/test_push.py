@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -132,12 +133,28 @@ def test_bytes_that_are_nowhere_never_reach_main(lab: Lab, saved: str) -> None:
 
 
 def test_killed_half_way_the_next_run_finishes(lab: Lab, saved: str) -> None:
-    run = lab.start("push", {"ref": saved})
-    run.wait_for("check out")
-    run.kill()
+    before = lab.refs()
+    with faulty_s3(lab.stack.s3_endpoint_url) as s3:
+        lab.block("halting", endpoint_url=s3.url)
+        s3.delay = 0.5
+        run = lab.start("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="halting")
+        while s3.puts == 0:  # in the middle of `dvc push`
+            assert run.process.poll() is None, run.log
+            time.sleep(0.02)
+        run.kill()
+    assert lab.refs() == before
     done = lab.run("push", {"ref": saved})
     assert done.data == saved
     assert _in_bucket(lab, saved)
+
+
+def test_killed_before_the_refs_move_the_next_run_finishes(lab: Lab, saved: str) -> None:
+    run = lab.start("push", {"ref": saved})
+    run.wait_for(f"upload wine@{saved[:7]}' - Finished")
+    run.kill()
+    done = lab.run("push", {"ref": saved})
+    assert done.data == saved
+    assert saved in [commit for ref, commit in lab.refs().items() if "/candidate/" in ref]
 
 
 def test_of_two_pushed_at_once_the_newer_ends_on_main(lab: Lab, newer: str, newest: str) -> None:

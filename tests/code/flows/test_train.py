@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
+import pytest
+import yaml
+
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, stages
 
@@ -52,7 +56,7 @@ def test_an_origin_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery
     assert "SLIPWAY_ORIGIN" in refused.message
 
 
-def test_a_change_of_parameters_runs_only_what_depends_on_it(
+def test_overrides_are_committed_and_comments_kept(
     lab: Lab, delivered: Delivery, newer: str
 ) -> None:
     params = lab.git("show", f"{newer}:params.yaml")
@@ -67,24 +71,28 @@ def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delive
     outcomes = [run.outcome() for run in runs]
     assert [outcome.state for outcome in outcomes] == ["Completed", "Completed"]
     for number, outcome in zip(folds, outcomes, strict=True):
+        assert stages(["process", "train"], outcome.log) == ["train"], "what depends on it"
         assert f"cv: {number}" in lab.git("show", f"{outcome.data}:params.yaml")
 
 
-def test_killed_in_the_middle_the_next_run_completes(lab: Lab, delivered: Delivery) -> None:
-    parameters = {"overrides": {"train.cv": 6}}
+@pytest.mark.parametrize("alone", [False, True])
+def test_killed_in_the_middle_the_next_run_completes(
+    lab: Lab, delivered: Delivery, alone: bool
+) -> None:
+    parameters = {"overrides": {"train.cv": 8 if alone else 6}}
     run = lab.start("train", parameters)
     run.wait_for("Running stage 'train'")
-    run.kill()
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    run.kill(alone=alone)
     again = lab.run("train", parameters)
     assert again.state == "Completed", again.log
     assert not list((lab.stack.home / "workspaces").iterdir()), "the killed run's workspace is gone"
+    assert not [child for child in children if child.is_running()], "and so are its children"
 
 
 def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
     lab: Lab, delivered: Delivery
 ) -> None:
-    import psutil
-
     before = lab.refs()
     run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
     run.wait_for("Running stage 'train'")
@@ -113,8 +121,28 @@ def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
 
 def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery) -> None:
     spy = "import os, sys\nprint('SEEN', sorted(k for k in os.environ if 'SECRET' in k or "
-    spy += "'PASSWORD' in k or k.startswith('PREFECT')), file=sys.stderr, flush=True)\n"
+    spy += "'PASSWORD' in k or k.startswith('PREFECT_API')), file=sys.stderr, flush=True)\n"
     commit = lab.commit({"model/process.py": lambda old: old + spy}, delivered.commit, "spy")
     trained = lab.run("train", {"ref": commit})
     assert trained.state == "Completed", trained.log
     assert "SEEN []" in trained.log
+
+
+def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
+    lab: Lab, delivered: Delivery, newer: str, tmp_path: Path
+) -> None:
+    lock = yaml.safe_load(lab.git("show", f"{newer}:dvc.lock"))
+    md5 = lock["stages"]["train"]["outs"][0]["md5"]
+    s3, key = lab.s3(), lab.key(md5)
+    good = s3.get_object(Bucket=lab.bucket, Key=key)["Body"].read()
+    ref = lab.commit({"params.yaml": lambda old: old.replace("golden: 32", "golden: 25")},
+                     newer, "fewer-golden")  # fmt: skip
+    s3.put_object(Bucket=lab.bucket, Key=key, Body=good[:-1] + b"?")
+    try:
+        saved = lab.run("save", {"ref": ref}, SLIPWAY_HOME=str(tmp_path / "fresh-worker"))
+    finally:
+        s3.put_object(Bucket=lab.bucket, Key=key, Body=good)
+    assert saved.state == "Completed", saved.log
+    assert stages(["train", "save"], saved.log) == ["train", "save"]
+    again = yaml.safe_load(lab.git("show", f"{saved.data}:dvc.lock"))
+    assert again["stages"]["train"]["outs"][0]["md5"] == md5
