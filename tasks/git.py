@@ -32,6 +32,15 @@ def checkout(commit: str) -> Argv:
     return ["git", "checkout", "--quiet", "--detach", commit]
 
 
+def reread() -> Argv:
+    """Forget what Git remembers of the files' times, so that every file is read again.
+
+    DVC stages files without Git's care for files changed in the second in which they were checked
+    out: one of the same size would be taken for unchanged.
+    """
+    return ["git", "read-tree", "HEAD"]
+
+
 def add_all() -> Argv:
     """Stage every change that is not ignored."""
     return ["git", "add", "--all"]

@@ -234,6 +234,7 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
         The new commit, or the workspace's commit where nothing has changed.
     """
     name = await candidate_name(workspace) or _new_candidate_name(workspace)
+    await workspace.git(git.reread())
     await workspace.git(git.add_all())
     if (await workspace.git(git.staged(), ok=(0, 1))).code:
         await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))

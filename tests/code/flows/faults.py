@@ -6,7 +6,7 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -49,7 +49,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        with (
+            closing(http.client.HTTPConnection(self.server.upstream, timeout=30)) as upstream,
+            suppress(ConnectionError),  # a client that was killed
+        ):
+            self._answer(upstream, body)
+
+    def _answer(self, connection: http.client.HTTPConnection, body: bytes) -> None:
         headers = {
             k: v for k, v in self.headers.items() if k.lower() not in _HOP - {"content-length"}
         }
@@ -65,7 +71,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-        connection.close()
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on
 

@@ -104,9 +104,8 @@ def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundle
         for thread in threads:
             thread.start()
         time.sleep(0.1)
-        begun = time.perf_counter()
         assert moody.post("/predict", numbers((1, 1))).status_code == 200
-        assert time.perf_counter() - begun < 0.3
+        assert [answer.status_code for answer in answers].count(200) < 2, "it did not wait for them"
         for thread in threads:
             thread.join()
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +61,20 @@ async def test_a_candidate_is_kept_by_the_second_try(workspace: Unlucky) -> None
     commit = await commit_candidate.fn(workspace, "Train wine")
     assert commit != workspace.commit
     assert commit in _on_origin(workspace)
+
+
+async def test_a_change_within_the_second_of_the_checkout_is_committed(
+    workspace: Unlucky,
+) -> None:
+    workspace.cut.clear()
+    params, index = workspace.path / "params.yaml", workspace.path / ".git" / "index"
+    params.write_text("name: wine\n")
+    _git("update-index", "--refresh", cwd=workspace.path)
+    params.write_text("name: vine\n")  # the same size, in the same second
+    later = time.time() + 5
+    os.utime(index, (later, later))  # as if DVC had written the index since
+    commit = await commit_candidate.fn(workspace, "Train")
+    assert _git("show", f"{commit}:params.yaml", cwd=workspace.path) == "name: vine"
 
 
 async def test_a_version_is_registered_by_the_second_try(workspace: Unlucky) -> None:
