@@ -31,7 +31,13 @@ up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin
 	@$(PYTHON) -m deployments.stack up
 
 down:  ## Stop everything; data stays in .slipway
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack down; fi
+	@if $(PYTHON) -c 'import deployments.stack' 2>/dev/null; then \
+	  $(PYTHON) -m deployments.stack down; \
+	elif pid=$$(cat .slipway/supervisor/supervisord.pid 2>/dev/null) && kill -0 "$$pid" 2>/dev/null; then \
+	  echo "The stack runs (supervisord is process $$pid), and .venv, which could stop it, is broken." >&2; \
+	  echo "Nothing was stopped or removed. Next: rm -rf .venv && make setup && make down" >&2; \
+	  exit 1; \
+	fi
 
 status:  ## Say what runs, and where
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack status; else echo "nothing is set up yet"; fi

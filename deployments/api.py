@@ -227,9 +227,31 @@ class PrefectAPI:
                     return
             time.sleep(every)
 
-    def unfinished(self, states: Sequence[str]) -> list[FlowRun]:
-        """The runs that are in one of some types of state."""
-        query = {"flow_runs": {"state": {"type": {"any_": list(states)}}}, "limit": _PAGE}
+    def unfinished(
+        self, states: Sequence[str], *, deployment: str | None = None, tags: Sequence[str] = ()
+    ) -> list[FlowRun]:
+        """The runs that are in one of some types of state, newest first.
+
+        Args:
+            states: The types of state.
+            deployment: Only runs of this one, `flow/deployment`.
+            tags: Only runs that have all of these tags.
+
+        Returns:
+            The runs.
+        """
+        of: dict[str, Any] = {"state": {"type": {"any_": list(states)}}}
+        if tags:
+            of["tags"] = {"all_": list(tags)}
+        query: dict[str, Any] = {
+            "flow_runs": of,
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": _PAGE,
+        }
+        if deployment:
+            flow, _, name = deployment.partition("/")
+            query["flows"] = {"name": {"any_": [flow]}}
+            query["deployments"] = {"name": {"any_": [name]}}
         return [self._run(each) for each in self._post("/flow_runs/filter", query)]
 
     def crash(self, run_id: str, message: str) -> None:

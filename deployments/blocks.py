@@ -1,21 +1,32 @@
-"""The Prefect blocks that hold where the bytes are and who may read or write them."""
+"""The Prefect blocks that hold where the bytes are and who may read or write them.
+
+`python -m deployments.blocks` saves them on the server that `PREFECT_API_URL` names, from the
+variables `SLIPWAY_S3_*`: BUCKET, READ_WRITE_KEY_ID, READ_WRITE_SECRET, READ_KEY_ID, READ_SECRET,
+and if it is not AWS, or not us-east-1: ENDPOINT_URL, REGION.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from deployments.credentials import S3Identity
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, SlipwayError, TransientError
 
 READ_WRITE = "slipway-read-write"
 READ = "slipway-read"
 RESULTS = "slipway-results"
 NAMES = frozenset({READ_WRITE, READ, RESULTS})
+DVC_FOLDER = "dvc"
+PREFIX = "SLIPWAY_S3_"
 
-_PREFIX = "SLIPWAY_S3_"
+_NEEDED = ("BUCKET", "READ_WRITE_KEY_ID", "READ_WRITE_SECRET", "READ_KEY_ID", "READ_SECRET")
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class ObjectStorage:
             "READ_KEY_ID": self.read.key_id,
             "READ_SECRET": self.read.secret,
         }
-        return {_PREFIX + key: value for key, value in values.items()}
+        return {PREFIX + key: value for key, value in values.items()}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ObjectStorage:
@@ -60,24 +71,21 @@ class ObjectStorage:
             The bucket and its identities.
 
         Raises:
-            ConfigurationError: A variable is missing.
+            ConfigurationError: Variables are missing; says which.
         """
-
-        def value(key: str) -> str:
-            if found := environment.get(_PREFIX + key):
-                return found
+        values = {key: environment.get(PREFIX + key, "") for key in _NEEDED}
+        if missing := [PREFIX + key for key, value in values.items() if not value]:
             raise ConfigurationError(
-                f"the variable {_PREFIX}{key} is not set",
+                f"not set: {', '.join(missing)}",
                 state="no block was registered",
-                next_step=f"export {_PREFIX}{key}=…",
+                next_step=f"export {missing[0]}=…",
             )
-
         return cls(
-            bucket=value("BUCKET"),
-            read_write=S3Identity(value("READ_WRITE_KEY_ID"), value("READ_WRITE_SECRET")),
-            read=S3Identity(value("READ_KEY_ID"), value("READ_SECRET")),
-            endpoint_url=environment.get(_PREFIX + "ENDPOINT_URL") or None,
-            region=environment.get(_PREFIX + "REGION") or "us-east-1",
+            bucket=values["BUCKET"],
+            read_write=S3Identity(values["READ_WRITE_KEY_ID"], values["READ_WRITE_SECRET"]),
+            read=S3Identity(values["READ_KEY_ID"], values["READ_SECRET"]),
+            endpoint_url=environment.get(PREFIX + "ENDPOINT_URL") or None,
+            region=environment.get(PREFIX + "REGION") or "us-east-1",
         )
 
 
@@ -102,11 +110,56 @@ async def register(storage: ObjectStorage) -> None:
         )
         await credentials[name].save(name, overwrite=True)
     for name, owner, folder in (
-        (READ_WRITE, READ_WRITE, "dvc"),
-        (READ, READ, "dvc"),
+        (READ_WRITE, READ_WRITE, DVC_FOLDER),
+        (READ, READ, DVC_FOLDER),
         (RESULTS, READ_WRITE, "results"),
     ):
         bucket = S3Bucket(
             bucket_name=storage.bucket, credentials=credentials[owner], bucket_folder=folder
         )
         await bucket.save(name, overwrite=True)
+
+
+def main() -> int:
+    """Register the blocks; the exit code says whether they are."""
+    try:
+        storage = ObjectStorage.from_environment()
+        url = _server()
+        try:
+            asyncio.run(register(storage))
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"the Prefect server at {url} does not take the blocks: {error}",
+                state="some blocks may be registered, others not",
+                next_step="check PREFECT_API_URL and the login to the server, and run it again",
+            ) from error
+    except SlipwayError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    where = storage.endpoint_url or f"AWS, {storage.region}"
+    print(f"registered with {url}, for the bucket {storage.bucket} ({where}):")
+    for name, use in (
+        (READ_WRITE, f"to push models, as {storage.read_write.key_id}"),
+        (READ, f"to pull them when deploying, as {storage.read.key_id}"),
+        (RESULTS, f"for results of flows, as {storage.read_write.key_id}"),
+    ):
+        print(f"  s3-bucket/{name:20}{use}")
+    return 0
+
+
+def _server() -> str:
+    """The Prefect server that is asked; without one Prefect would start its own for a moment."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set, and the Prefect profile names no server",
+            state="no block was registered",
+            next_step="export PREFECT_API_URL=https://<your server>/api",
+        )
+    return url
+
+
+if __name__ == "__main__":
+    sys.exit(main())

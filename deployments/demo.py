@@ -27,6 +27,8 @@ from tasks.errors import SlipwayError, TransientError
 from tasks.settings import CHECKOUT
 
 ENVIRONMENT = "local"
+_UNDER_WAY = ("RUNNING", "PENDING", "SCHEDULED")
+REJECTED = "Rejected"
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "RUNNING": "cyan"}
 
 Show = Callable[[Iterator[Progress]], Progress]
@@ -105,15 +107,18 @@ def metrics_at(origin: Path, commit: str) -> dict[str, float]:
 
 
 def run_flow(
-    api: PrefectAPI, deployment: str, parameters: Mapping[str, Any], show: Show
+    api: PrefectAPI, deployment: str, parameters: Mapping[str, Any], show: Show, tag: str
 ) -> tuple[FlowRun, ...]:
     """Run a deployment through the worker and wait for its end.
+
+    A run under way that has the tag is taken over: an earlier `make demo` stopped watching it.
 
     Args:
         api: The Prefect server.
         deployment: `flow/deployment`.
         parameters: Parameters that differ from the deployment's own.
         show: Shows the progress and returns the last one.
+        tag: Tag of the run; the same for runs that would do the same.
 
     Returns:
         The run and its subflow runs.
@@ -121,7 +126,8 @@ def run_flow(
     Raises:
         RunFailed: It did not complete.
     """
-    run = api.create_run(deployment, parameters)
+    under_way = api.unfinished(_UNDER_WAY, deployment=deployment, tags=[tag])
+    run = under_way[0] if under_way else api.create_run(deployment, parameters, tags=[tag])
     runs = show(api.follow(run.id)).runs
     if not runs[0].succeeded:
         lines = api.logs([each.id for each in runs], count=15)
@@ -228,8 +234,17 @@ def main() -> int:
         stack.up(lambda line: console.print(line, style="dim", markup=False))
         with PrefectAPI(stack.prefect_api_url) as api:
             console.print(f"Prefect UI: {api.ui()}")
-            runs = run_flow(api, "retrain/retrain", {}, show)
-            runs += run_flow(api, f"deploy/{ENVIRONMENT}", {"ref": "main"}, show)
+            runs = run_flow(api, "retrain/retrain", {}, show, _tag(stack.origin))
+            if runs[0].label == REJECTED:
+                console.print(
+                    f"The gate rejected the new model: {runs[0].message}. It is kept on a branch of"
+                    " its own; what is on main is deployed.",
+                    style="yellow",
+                    markup=False,
+                )
+            runs += run_flow(
+                api, f"deploy/{ENVIRONMENT}", {"ref": "main"}, show, _tag(stack.origin)
+            )
             model = ask_model(stack.model_url(ENVIRONMENT))
             commit = model.version.get("commit") or Git(stack.origin)("rev-parse", "main")
             console.print()
@@ -237,7 +252,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print(
             "\nStopped watching. The stack and the runs under way go on: `make status` shows them, "
-            "`make down` stops them, `make demo` goes on from where they are."
+            "`make down` stops them, `make demo` takes them over."
         )
         return 130
     except SlipwayError as error:
@@ -246,6 +261,11 @@ def main() -> int:
     _write(stack, runs, model, commit)
     console.print("make demo again retrains nothing; make down stops it all", style="dim")
     return 0
+
+
+def _tag(origin: Path) -> str:
+    """The tag of a run that works on main as it is now; one for an older main is not taken over."""
+    return f"demo-{Git(origin)('rev-parse', 'main')[:12]}"
 
 
 def _write(stack: Stack, runs: tuple[FlowRun, ...], model: LiveModel, commit: str) -> None:

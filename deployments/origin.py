@@ -17,7 +17,13 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "slipway@localhost",
 }
 # What flows commit. On both sides, files of one training must come from one side.
-_OUTPUTS = ("dvc.lock", "model/*.mlem", "reports")
+_OUTPUTS = (
+    "dvc.lock",
+    "model/*.golden.json",
+    "model/*.mlem",
+    "model/*.runtime.json",
+    "reports",
+)
 _MAIN = "refs/heads/main"
 _INCOMING = "refs/slipway/checkout"
 

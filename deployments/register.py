@@ -1,4 +1,6 @@
-"""Register work pool, blocks and deployments: `python -m deployments.register`.
+"""Register work pool, blocks and deployments of a local stack: `python -m deployments.register`.
+
+For a server of your own, `python -m deployments.blocks` and `prefect deploy --all` do the same.
 
 Reads the server from `PREFECT_API_URL`, the bucket from `SLIPWAY_S3_*` (see
 `deployments.blocks.ObjectStorage`), and `prefect.yaml` in the current folder.

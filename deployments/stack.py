@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ import psutil
 from filelock import FileLock, Timeout
 
 from deployments import (
+    blocks,
     catalogue,
     credentials,
+    data,
     gateway,
     object_store,
     origin,
@@ -53,8 +55,21 @@ _USUAL_PORTS = {prefect_programs.SERVER_PORT: 4200, object_store.S3_PORT: 8333}
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _LOCK_SECONDS = 240.0
-# Settings of whoever starts the stack that would change what its programs do.
-_NOT_INHERITED = ("AWS_", "DVC_", "GIT_", "MAKE", "MFLAGS", "MLEM_", "PREFECT_", "PYTHON", "VIRTUAL_ENV")  # fmt: skip # noqa: E501
+# What the programs of the stack inherit from whoever starts it, the code of models included:
+# tokens and other secrets of a shell are not among it.
+_INHERITED = frozenset({
+    "HOME", "LANG", "LOGNAME", "PATH", "TZ", "USER", "XDG_CACHE_HOME",
+    "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE",
+    "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "all_proxy", "http_proxy", "https_proxy", "no_proxy",
+})  # fmt: skip
+_INHERITED_PREFIXES = ("LC_", "OPENBLAS_")
+# What the worker inherits beside that: its settings, and how it reaches a package index.
+_FOR_WORKER = frozenset({"XDG_CONFIG_HOME", "XDG_DATA_HOME"})
+_FOR_WORKER_PREFIXES = ("PIP_", "SLIPWAY_", "UV_")
+# Another environment or Python is not for uv in flow runs; blocks hold the S3 credentials; the
+# marker of a stack that we may be in is not ours.
+_NOT_FOR_WORKER = frozenset({processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"})
 
 Say = Callable[[str], None]
 
@@ -148,14 +163,19 @@ class Stack:
         """The variables that flow runs need, beside what they inherit.
 
         Returns:
-            Where things are. No S3 credentials: flows get those from blocks.
+            Where things are, the user's own settings, and how a package index is reached. No S3
+            credentials: flows get those from blocks.
         """
         dvc = self.home / "dvc"
         loopback = f"{HOST},localhost"
         beside = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
         no_proxy = f"{loopback},{beside}" if beside else loopback
         return {
-            **{name: value for name, value in os.environ.items() if name.startswith("SLIPWAY_")},
+            **{
+                name: value
+                for name, value in _inherited(_FOR_WORKER, _FOR_WORKER_PREFIXES).items()
+                if name not in _NOT_FOR_WORKER and not name.startswith(blocks.PREFIX)
+            },
             **origin.IDENTITY,
             "AWS_EC2_METADATA_DISABLED": "true",
             "DO_NOT_TRACK": "1",
@@ -212,13 +232,17 @@ class Stack:
             say: Told what is being done, line by line.
 
         Raises:
-            ConfigurationError: The checkout has no commit, or a file of it is wrong.
+            ConfigurationError: The checkout has no commit, a file of it is wrong, or data that it
+                names are nowhere.
             TransientError: A program does not get ready; says the end of its log.
             TerminalError: The checkout's commits do not merge into origin's main.
         """
         with self._locked():
             for note in origin.bring_up_to_date(self.origin, self._source):
                 say(note)
+            brought, missing = data.bring(self._source, self.home / "dvc-cache")
+            if brought:
+                say(f"objects of data brought from the checkout's DVC cache: {brought}")
             running = self._start_supervisor(say)
             for program in self.programs():
                 if program.autostart and program.name not in running:
@@ -228,6 +252,7 @@ class Stack:
                 self._register(api, say)
                 self._start_worker(api)
             self._write_file()
+            data.require(missing, self.storage)
 
     def down(self, say: Say = lambda _: None) -> None:
         """Stop everything that runs, whatever state it is in; data stays.
@@ -308,14 +333,29 @@ class Stack:
                 say(f"ended {orphans} processes that an earlier stack left behind")
             shutil.rmtree(self.home / "tmp", ignore_errors=True)
         self._choose_ports(running, alive=alive)
+        before = self._configuration.read_text() if alive else ""
         self._write_files()
         if alive:
-            running -= set(self.supervisor.reload(_PROGRAM_NAMES))
+            names = list(_PROGRAM_NAMES)
+            # A worker that stops takes its flow runs with it; another PATH is no reason for that.
+            if self._runs_flows():
+                names.remove(prefect_programs.WORKER)
+                if self._configuration.read_text() != before:
+                    say("flow runs are under way: the worker keeps its settings until the next up")
+            running -= set(self.supervisor.reload(names))
         else:
             say("starting")
             start_daemon(self._configuration, self._base_environment())
             self._wait_for_supervisor()
         return running
+
+    def _runs_flows(self) -> bool:
+        """Whether the worker is executing a flow run."""
+        for process in processes.of_stack(self.credentials.stack):
+            with contextlib.suppress(psutil.Error):
+                if "prefect.engine" in process.cmdline():
+                    return True
+        return False
 
     def _choose_ports(self, running: set[str], *, alive: bool) -> None:
         remembered = self.ports
@@ -363,13 +403,8 @@ class Stack:
 
     def _base_environment(self) -> dict[str, str]:
         """What every program of the stack inherits, the model servers too: nothing secret."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith((*_NOT_INHERITED, "SLIPWAY_"))
-        }
         return {
-            **inherited,
+            **_inherited(_INHERITED, _INHERITED_PREFIXES),
             processes.MARKER: self.credentials.stack,
             "DO_NOT_TRACK": "1",
             "PYTHONUNBUFFERED": "1",
@@ -489,6 +524,15 @@ def _replace(path: Path, value: Mapping[str, Any]) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(value, indent=2) + "\n")
     draft.replace(path)
+
+
+def _inherited(names: Collection[str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    """The variables of this process with one of these names or beginnings of names."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name.startswith(prefixes)
+    }
 
 
 def _bin() -> Path:

@@ -51,12 +51,15 @@ def start_daemon(configuration: Path, environment: Mapping[str, str]) -> None:
 def write_configuration(
     path: Path, *, port: int, password: str, logs: Path, programs: Sequence[Program]
 ) -> None:
-    """Write supervisord's configuration.
+    """Write supervisord's configuration, for its owner's eyes only.
+
+    supervisord itself gets a digest of its password. Its clients need the password: the worker's
+    section has it in clear, with whatever else the worker's environment holds.
 
     Args:
-        path: The file; model servers are read from `conf.d/*.conf` beside it.
+        path: The file, of mode 0600; model servers are read from `conf.d/*.conf` beside it.
         port: Where supervisord listens on loopback.
-        password: Its password; the file holds a digest of it.
+        password: Its password.
         logs: Folder for the log files.
         programs: What to keep alive.
     """
@@ -96,6 +99,7 @@ def last_lines(log: Path, count: int = 15) -> str:
     Returns:
         Those lines.
     """
+    # Not tasks.commands.tail: that module imports Prefect, a second or more for `make demo`.
     try:
         return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
     except FileNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,39 @@ def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) ->
         PrefectAPI(stack.prefect_api_url) as api,
         pytest.raises(RunFailed, match="no-such-ref") as failed,
     ):
-        run_flow(api, "deploy/local", {"ref": "no-such-ref"}, shown)
+        run_flow(api, "deploy/local", {"ref": "no-such-ref"}, shown, "demo-failing")
     assert "The end of its log" in str(failed.value)
     assert f"{stack.prefect_ui_url}/runs/flow-run/" in failed.value.next_step
+
+
+def test_a_run_that_was_left_under_way_is_taken_over_and_one_that_ended_is_not(
+    stack: Stack,
+) -> None:
+    shown = show_lines(Console(file=io.StringIO()))
+    seen: list[str] = []
+
+    def stop_watching(steps: Iterator[Progress]) -> Progress:
+        seen.append(next(steps).run.id)
+        raise KeyboardInterrupt
+
+    def watch(steps: Iterator[Progress]) -> Progress:
+        last = shown(steps)
+        seen.append(last.run.id)
+        return last
+
+    work = ("deploy/local", {"ref": "no-such-ref"})
+    with PrefectAPI(stack.prefect_api_url) as api:
+        with pytest.raises(KeyboardInterrupt):
+            run_flow(api, *work, stop_watching, "demo-interrupted")
+        with pytest.raises(KeyboardInterrupt):
+            run_flow(api, *work, stop_watching, "demo-of-another-commit")
+        with pytest.raises(RunFailed):
+            run_flow(api, *work, watch, "demo-interrupted")
+        with pytest.raises(RunFailed):
+            run_flow(api, *work, watch, "demo-interrupted")
+    first, other, again, after = seen
+    assert first == again
+    assert len({first, other, after}) == 3
 
 
 def test_a_model_that_is_not_there_is_an_error_and_no_traceback(stack: Stack) -> None:

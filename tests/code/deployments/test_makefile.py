@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tasks.settings import CHECKOUT
 
 
@@ -50,3 +52,27 @@ def test_a_python_that_is_too_old_is_refused_with_a_reason(tmp_path: Path) -> No
     refused = make("-C", str(tmp_path), "setup", PATH=str(tmp_path / "bin"))
     assert refused.returncode != 0
     assert "Slipway needs Python 3.11, 3.12 or 3.13" in refused.stderr
+
+
+@pytest.mark.parametrize("python", [None, "#!/nowhere/python\n", "#!/bin/sh\nexit 1\n"])
+def test_clean_removes_nothing_under_a_stack_that_it_cannot_stop(
+    tmp_path: Path, python: str | None
+) -> None:
+    (tmp_path / "Makefile").write_text((CHECKOUT / "Makefile").read_text())
+    if python:
+        broken = tmp_path / ".venv" / "bin" / "python"
+        broken.parent.mkdir(parents=True)
+        broken.write_text(python)
+        broken.chmod(0o755)
+    pidfile = tmp_path / ".slipway" / "supervisor" / "supervisord.pid"
+    pidfile.parent.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as running:
+        pidfile.write_text(f"{running.pid}\n")
+        refused = make("-C", str(tmp_path), "clean")
+        assert refused.returncode != 0
+        assert f"process {running.pid}" in refused.stderr
+        assert "make setup && make down" in refused.stderr
+        assert pidfile.exists()
+        running.kill()
+    assert make("-C", str(tmp_path), "clean").returncode == 0
+    assert not pidfile.exists()

@@ -99,6 +99,36 @@ def test_what_flows_did_is_kept_beside_what_the_checkout_did(
     assert bring_up_to_date(origin, checkout) == []
 
 
+def test_files_of_one_training_come_from_one_side(
+    checkout: Path, origin: Path, tmp_path: Path
+) -> None:
+    made = (
+        "dvc.lock",
+        "model/wine.mlem",
+        "model/wine.golden.json",
+        "model/wine.runtime.json",
+        "reports/metrics.json",
+    )
+
+    def write(folder: Path, who: str) -> None:
+        for name in made:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(who)
+
+    write(checkout, "the start")
+    commit(checkout)
+    bring_up_to_date(origin, checkout)
+    clone = tmp_path / "clone"
+    Git(tmp_path)("clone", "--quiet", str(origin), str(clone))
+    write(clone, "a flow")
+    commit(clone)
+    Git(clone)("push", "--quiet", "origin", "HEAD:main")
+    write(checkout, "the checkout")
+    commit(checkout)
+    bring_up_to_date(origin, checkout)
+    assert {Git(origin)("show", f"main:{name}") for name in made} == {"a flow"}
+
+
 def test_commits_that_do_not_merge_leave_origin_as_it_was(
     checkout: Path, origin: Path, tmp_path: Path
 ) -> None:

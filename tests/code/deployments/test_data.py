@@ -1,0 +1,140 @@
+"""Data that were added to DVC in the checkout reach the cache that the flows use."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deployments import data
+from deployments.credentials import S3Identity
+from deployments.data import Object
+from deployments.origin import Git
+from deployments.stack import Stack
+from tasks.errors import ConfigurationError
+
+
+def dvc(folder: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a file and a folder in DVC, committed."""
+    folder = tmp_path_factory.mktemp("data") / "checkout"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "a.csv").write_text("x;y\n1;2\n")
+    for name in ("b", "c"):
+        (folder / "parts" / name).write_text(name)
+    git = Git(folder)
+    git("init", "--quiet")
+    dvc(folder, "init", "--quiet")
+    dvc(folder, "config", "core.analytics", "false")
+    dvc(folder, "add", "--quiet", "a.csv", "parts")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=Data")
+    return folder
+
+
+@pytest.fixture
+def checkout(made: Path, tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "checkout"
+    shutil.copytree(made, folder)
+    yield folder
+    # DVC protects its cache from being written to.
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+
+
+def content(cache: Path) -> dict[str, bytes]:
+    files = (path for path in cache.rglob("*") if path.is_file())
+    return {str(path.relative_to(cache)): path.read_bytes() for path in files}
+
+
+def test_files_and_folders_are_brought_once_and_whole(checkout: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert data.bring(checkout, cache) == (4, [])  # a.csv, the listing of parts, b and c
+    assert content(cache) == content(checkout / ".dvc" / "cache")
+    shutil.rmtree(checkout / ".dvc" / "cache")
+    assert data.bring(checkout, cache) == (0, [])
+
+
+def test_a_cache_elsewhere_is_found_and_another_disk_is_copied_from(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(checkout / ".dvc" / "cache", tmp_path / "shared")
+    dvc(checkout, "cache", "dir", "--local", str(tmp_path / "shared"))
+
+    def refuse(*_: object) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert data.bring(checkout, tmp_path / "cache") == (4, [])
+    assert content(tmp_path / "cache") == content(tmp_path / "shared")
+
+
+def test_what_was_not_committed_is_not_brought(checkout: Path, tmp_path: Path) -> None:
+    Git(checkout)("rm", "--quiet", "--cached", "parts.dvc")
+    Git(checkout)("commit", "--quiet", "--message=No parts")
+    assert data.bring(checkout, tmp_path / "cache") == (1, [])
+
+
+def test_a_member_that_is_missing_is_named_and_found_later(checkout: Path, tmp_path: Path) -> None:
+    own, cache = checkout / ".dvc" / "cache", tmp_path / "cache"
+    name = next(name for name, text in content(own).items() if text == b"c")
+    kept = (own / name).rename(tmp_path / "kept")
+    brought, missing = data.bring(checkout, cache)
+    assert (brought, [each.path for each in missing]) == (3, ["parts/c"])
+    kept.rename(own / name)
+    assert data.bring(checkout, cache) == (1, [])
+
+
+def test_what_is_nowhere_is_refused_with_what_to_type(stack: Stack) -> None:
+    absent = Object("0" * 32, "data/source/my.csv", "data/source/my.csv.dvc")
+    data.require([], replace(stack.storage, read_write=S3Identity("no", "body")))
+    with pytest.raises(ConfigurationError, match=r"data/source/my\.csv") as refused:
+        data.require([absent], stack.storage)
+    assert "dvc add data/source/my.csv`" in refused.value.next_step
+
+
+def test_what_only_the_bucket_has_is_not_missing(stack: Stack) -> None:
+    import boto3
+
+    there = Object("1" * 32, "a", "a.dvc")
+    storage = stack.storage
+    client = boto3.client(
+        "s3",
+        endpoint_url=storage.endpoint_url,
+        region_name=storage.region,
+        aws_access_key_id=storage.read_write.key_id,
+        aws_secret_access_key=storage.read_write.secret,
+    )
+    client.put_object(Bucket=storage.bucket, Key=f"dvc/{there.key}", Body=b"a")
+    data.require([there], storage)
+    client.delete_object(Bucket=storage.bucket, Key=f"dvc/{there.key}")
+
+
+def test_the_stack_brings_data_when_it_comes_up(
+    stack: Stack, checkout: Path, tmp_path: Path
+) -> None:
+    """With the checkout as its source, origin and cache are made before any program starts."""
+    said: list[str] = []
+    other = Stack(tmp_path / "home", stack.checkout, source=checkout, usual_ports=False)
+
+    class EnoughError(Exception):
+        pass
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line == "starting":
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        other.up(say)
+    assert "objects of data brought from the checkout's DVC cache: 4" in said
+    assert content(other.home / "dvc-cache") == content(checkout / ".dvc" / "cache")
