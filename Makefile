@@ -43,7 +43,7 @@ status:  ## Say what runs, and where
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack status; else echo "nothing is set up yet"; fi
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup  ## Check style and types
 	$(PYTHON) -m ruff check
@@ -55,7 +55,7 @@ format: setup  ## Mend style
 	$(PYTHON) -m ruff format
 
 clean: down  ## Stop everything and remove all that was made, data and models included
-	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie inside the environments, so that they go together.

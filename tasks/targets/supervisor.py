@@ -243,6 +243,6 @@ def _quoted(value: str) -> str:
         raise ConfigurationError(
             "supervisord cannot be given a variable that has both kinds of quotes",
             state="nothing was started",
-            next_step="remove the quotes from the environment variables SLIPWAY_* and PATH",
+            next_step="remove the quotes from PATH and the variables SLIPWAY_*, UV_*, PIP_*",
         )
     return f"{quote}{plain(value)}{quote}"
