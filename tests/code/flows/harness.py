@@ -291,6 +291,16 @@ class Lab:
         return self.key(runtime["artifacts"]["model/wine"]["md5"])
 
 
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that run; one that nobody has asked for its end does not."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def stages(names: Sequence[str], log: str) -> list[str]:
     """Those of the stages that a log says were run."""
     return [name for name in names if f"Running stage '{name}'" in log]

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.targets.supervisor import Program
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import Lab
+from tests.code.flows.harness import Lab, alive
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +249,7 @@ def test_cancelled_it_stops_what_it_started_and_lets_go(
     children = psutil.Process(run.process.pid).children(recursive=True)
     run.process.terminate()
     run.process.wait(20)
-    assert not [child for child in children if child.is_running()]
+    assert not alive(children)
     assert lab.live()["commit"] == delivered.commit
     assert len(lab.servers()) == 1
     assert lab.run("deploy", {"ref": delivered.commit}).data["reason"] == "already live"
@@ -309,7 +309,7 @@ def test_killed_alone_its_preflight_server_is_ended_by_the_next_run(
         assert time.monotonic() < deadline, run.log
         time.sleep(0.1)
     run.kill(alone=True)
-    assert all(server.is_running() for server in servers)
+    assert alive(servers)
     assert lab.run("deploy", {"ref": delivered.commit}).data["reason"] == "already live"
-    assert not [server for server in servers if server.is_running()]
+    assert not alive(servers)
     _untouched(lab, delivered)

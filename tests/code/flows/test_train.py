@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import Lab, stages
+from tests.code.flows.harness import Lab, alive, stages
 
 
 def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered: Delivery) -> None:
@@ -87,7 +87,7 @@ def test_killed_in_the_middle_the_next_run_completes(
     again = lab.run("train", parameters)
     assert again.state == "Completed", again.log
     assert not list((lab.stack.home / "workspaces").iterdir()), "the killed run's workspace is gone"
-    assert not [child for child in children if child.is_running()], "and so are its children"
+    assert not alive(children), "and so are its children"
 
 
 def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
@@ -122,7 +122,10 @@ def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
 def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery) -> None:
     spy = "import os, sys\nprint('SEEN', sorted(k for k in os.environ if 'SECRET' in k or "
     spy += "'PASSWORD' in k or k.startswith('PREFECT_API')), file=sys.stderr, flush=True)\n"
-    commit = lab.commit({"model/process.py": lambda old: old + spy}, delivered.commit, "spy")
+    start = 'if __name__ == "__main__":'
+    commit = lab.commit(
+        {"model/process.py": lambda old: old.replace(start, spy + start)}, delivered.commit, "spy"
+    )
     trained = lab.run("train", {"ref": commit})
     assert trained.state == "Completed", trained.log
     assert "SEEN []" in trained.log
