@@ -88,7 +88,7 @@ class Gateway:
             partial.write_text(json.dumps(self._configuration(route)))  # JSON is YAML
             partial.replace(self._file)
         deadline = time.monotonic() + _SWITCH_SECONDS
-        while self.route() != route:
+        while not self._leads_to(route):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
@@ -96,6 +96,12 @@ class Gateway:
                     next_step="look at the gateway's log under .slipway/logs, run the flow again",
                 )
             time.sleep(0.05)
+
+    def _leads_to(self, route: Route | None) -> bool:
+        try:
+            return self.route() == route
+        except TransientError:  # not read yet
+            return False
 
     def _configuration(self, route: Route) -> dict[str, object]:
         router = {
