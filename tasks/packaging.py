@@ -147,7 +147,7 @@ def read_package(workspace: Workspace) -> Package:
     return package
 
 
-@capability("verify artifact", run_name="verify {package.label}", timeout=600)
+@capability("verify artifact", run_name="verify bytes of {package.label}", timeout=600)
 async def verify_artifact(package: Package, file: Path) -> None:
     """Hold the model file against the size and SHA-256 in Git, before anything unpickles it.
 
