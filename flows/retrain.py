@@ -11,6 +11,7 @@ from prefect.states import Completed
 from flows.push import push
 from flows.save import save
 from flows.train import train
+from tasks.environments import load_environment
 from tasks.findings import judge_candidate
 from tasks.git import remote_head
 from tasks.naming import named
@@ -44,6 +45,7 @@ async def retrain(
     Returns:
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
+    load_environment(environment)  # refuses an unknown one before anything runs
     candidate = await save(await train(ref, overrides, force))
     async with open_workspace(candidate) as workspace:
         if await is_ancestor(workspace, candidate, remote_head(branch)):

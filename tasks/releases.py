@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 
 from tasks import commands, report
+from tasks.errors import ConfigurationError
 from tasks.packaging import Package, read_metrics
 
 Outcome = Literal["live", "rolled_back", "rejected", "superseded"]
@@ -78,7 +79,10 @@ async def reported(package: Package, environment: str, url: str) -> AsyncIterato
 
 async def _publish(release: Release, seconds: float) -> None:
     package = release.package
-    metrics = read_metrics(package.workspace)
+    try:
+        metrics = read_metrics(package.workspace)
+    except ConfigurationError:  # a release without metrics has a note without metrics
+        metrics = {}
     key = report.artifact_key(package.model, release.environment)
     note = report.release_note(
         model=package.model,

@@ -41,6 +41,15 @@ def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: Delive
     assert not stages(["train"], refused.log)
 
 
+def test_retrain_refuses_an_unknown_environment_before_it_trains(
+    lab: Lab, delivered: Delivery
+) -> None:
+    refused = lab.run("retrain", {"environment": "moon", "overrides": {"train.cv": 9}})
+    assert refused.error == "ConfigurationError"
+    assert "environment 'moon' does not exist; known: " in refused.message
+    assert "checked out" not in refused.log
+
+
 def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
     refused = lab.run("train", {"ref": "no-such-branch"})
     assert refused.error == "TerminalError"
