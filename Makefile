@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Another project's activated environment is not ours to install into.
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 # A preference when an environment is made, see find_python; uv would take it for an order.
+PREFERRED_PYTHON ?= $(UV_PYTHON)
+export PREFERRED_PYTHON
 unexport UV_PYTHON
 
 PYTHON := .venv/bin/python
@@ -85,7 +87,7 @@ uv:
 
 # Prints the path of the first Python that both environments can be made from.
 define find_python
-for each in $(UV_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+for each in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
   path=$$(command -v "$$each" || command -v "python$$each") || continue; \
   "$$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
   echo "$$path"; exit 0; \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from tasks.settings import CHECKOUT
 
 
-def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def make(
+    *arguments: str, folder: Path = CHECKOUT, **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", *arguments],
-        cwd=CHECKOUT,
+        cwd=folder,
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -30,6 +33,15 @@ def test_help_is_the_default_and_lists_every_command() -> None:
     assert phony
     for target in phony[1].split():
         assert re.search(rf"^  make {target} ", shown.stdout, re.MULTILINE), target
+
+
+def test_the_python_that_is_named_comes_first(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "uv.lock", "model/pyproject.toml", "model/uv.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(CHECKOUT / name, tmp_path / name)
+    shown = make("--dry-run", "setup", folder=tmp_path, UV_PYTHON="/somewhere/python3.12")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("for each in /somewhere/python3.12 python3.13") >= 2
 
 
 def test_a_python_that_is_too_old_is_refused_with_a_reason(tmp_path: Path) -> None:
