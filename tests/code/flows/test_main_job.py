@@ -69,7 +69,7 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
 
 def test_results_survive_in_the_bucket(lab: Lab, delivered: Delivery) -> None:
     listed = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix="results/")
-    assert listed["KeyCount"] >= 5
+    assert listed["KeyCount"] >= 4  # of retrain, train, save and push
     bodies = [
         lab.s3().get_object(Bucket=lab.bucket, Key=each["Key"])["Body"].read().decode()
         for each in listed["Contents"]
