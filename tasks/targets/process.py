@@ -204,10 +204,10 @@ class ProcessTarget:
             async with asyncio.timeout(self._environment.ready_seconds):
                 while not await _answers(f"{url}/readyz"):
                     if await asyncio.to_thread(crashed):
-                        raise TerminalError(f"the model server ended at start:\n{last_lines()}")
+                        raise _unfit(f"the model server ended at start:\n{last_lines()}")
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise TerminalError(
+            raise _unfit(
                 f"the model server did not get ready within"
                 f" {self._environment.ready_seconds:g} s:\n{last_lines()}"
             ) from None
@@ -219,14 +219,14 @@ class ProcessTarget:
             await golden.replay(url, self._made().package.golden)
         except SlipwayError as error:
             # A server that is up and does not answer is no better than one that answers wrongly.
-            raise TerminalError(f"{error.what}\n{last_lines()}".rstrip()) from error
+            raise _unfit(f"{error.what}\n{last_lines()}".rstrip()) from error
 
     async def _identify(self, url: str) -> None:
         bundle, answer = self._made(), await _version(url)
         expected = (bundle.identifier, bundle.package.md5)
         got = (answer.get("release"), answer.get("md5")) if answer else None
         if got != expected:
-            raise TerminalError(f"{url}/version is {got}, should be {expected}")
+            raise _unfit(f"{url}/version is {got}, should be {expected}")
 
     def _made(self) -> Bundle:
         assert self._bundle, "preflight comes first"
@@ -255,6 +255,14 @@ class ProcessTarget:
         for path in old[: max(0, len(old) - (self._environment.keep - 1))]:
             shutil.rmtree(path, ignore_errors=True)
             self._log(Route(path.name, 0)).unlink(missing_ok=True)
+
+
+def _unfit(what: str) -> TerminalError:
+    return TerminalError(
+        what,
+        state="what was live before goes on serving",
+        next_step="mend the model or the serving code, commit, and deploy that commit",
+    )
 
 
 def _free_port() -> int:
