@@ -10,7 +10,7 @@ from tasks.environments import load_environment
 from tasks.locks import hold
 from tasks.naming import named
 from tasks.packaging import read_package, verify_artifact
-from tasks.registry import record_release, register_version
+from tasks.registry import Version, record_release, register_version
 from tasks.releases import Outcome, Release, reported
 from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
 from tasks.storage import pull
@@ -50,7 +50,7 @@ async def deploy(
             if live and live.healthy and live.runs(package) and not force:
                 told.version = live.version or "-"
                 if live.commit == package.commit:
-                    await record(told)
+                    await record(told, await register_version(workspace))
                 await tidy(target)
                 return ended(told, "live", "already live")
 
@@ -60,10 +60,11 @@ async def deploy(
             file = await pull(workspace, package.artifact)
             await verify_artifact(package, file)
             await preflight(target, package, file)
-            told.version = (await register_version(workspace)).name
+            version = await register_version(workspace)
+            told.version = version.name
 
             try:
-                await release(target, package, told.version)
+                await release(target, package, version.name)
                 await verify(target, package)
                 await settle(target, package)
             except BaseException:
@@ -74,18 +75,15 @@ async def deploy(
                 raise
 
             told.outcome = "live"
-            await record(told)
+            await record(told, version)
             await tidy(target)
             return ended(told, "live", "released")
 
 
-async def record(told: Release) -> None:
+async def record(told: Release, version: Version) -> None:
     """Write the release into the history."""
-    workspace = told.package.workspace
-    version = await register_version(workspace)
-    await record_release(
-        workspace, version, told.environment, f"Released by Slipway; before: {told.previous}"
-    )
+    note = f"Released by Slipway; before: {told.previous}"
+    await record_release(told.package.workspace, version, told.environment, note)
 
 
 def ended(told: Release, outcome: Outcome, reason: str) -> State[dict[str, str]]:

@@ -82,11 +82,6 @@ def commit_time(commit: str) -> Argv:
     return ["git", "show", "--no-patch", "--format=%ct", commit]
 
 
-def message(commit: str) -> Argv:
-    """The whole commit message."""
-    return ["git", "show", "--no-patch", "--format=%B", commit]
-
-
 def merge_ours(commit: str) -> Argv:
     """Start a merge that keeps our tree as it is."""
     return ["git", "merge", "--quiet", "--no-commit", "--no-ff", "--strategy=ours", commit]

@@ -65,9 +65,7 @@ class Package:
     @property
     def files(self) -> tuple[Path, Path, Path]:
         """Metadata files, in the workspace: `.mlem`, golden predictions, runtime."""
-        folder = self.workspace.path / "model"
-        mlem, golden, runtime = (f"{self.model}.{end}" for end in _METADATA)
-        return folder / mlem, folder / golden, folder / runtime
+        return _metadata_files(self.workspace)
 
     @property
     def artifact(self) -> str:
@@ -75,7 +73,13 @@ class Package:
         return f"model/{self.model}"
 
 
-_METADATA = ("mlem", "golden.json", "runtime.json")
+def _metadata_files(workspace: Workspace) -> tuple[Path, Path, Path]:
+    stem = workspace.path / "model" / workspace.model
+    return (
+        stem.with_name(f"{stem.name}.mlem"),
+        stem.with_name(f"{stem.name}.golden.json"),
+        stem.with_name(f"{stem.name}.runtime.json"),
+    )
 
 
 def read_package(workspace: Workspace) -> Package:
@@ -91,10 +95,8 @@ def read_package(workspace: Workspace) -> Package:
         TerminalError: There is no saved model at the commit, or its metadata disagree.
     """
     model = workspace.model
-    mlem_path, golden_path, runtime_path = (
-        workspace.path / "model" / f"{model}.{end}" for end in _METADATA
-    )
-    for path in (mlem_path, golden_path, runtime_path):
+    mlem_path, golden_path, runtime_path = files = _metadata_files(workspace)
+    for path in files:
         if not path.is_file():
             raise TerminalError(
                 f"model/{path.name} is missing at {workspace.ref} ({workspace.commit[:7]})",

@@ -239,7 +239,7 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
     if (await workspace.git(git.staged(), ok=(0, 1))).code:
         await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
     # Not what is staged but HEAD decides: an earlier try may have committed and not pushed.
-    commit = (await workspace.git(git.resolve("HEAD"))).stdout.strip()
+    commit = await workspace.head()
     if commit == workspace.commit:
         commands.run_logger().info("nothing has changed since %s", workspace.label)
         return commit

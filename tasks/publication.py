@@ -106,7 +106,7 @@ async def _merged(workspace: Workspace, branch: str) -> str:
     await workspace.git(git.take(candidate, await _existing(workspace, candidate)))
     subject = f"Merge candidate {workspace.label} into {branch}"
     await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge"))
-    merge = (await workspace.git(git.resolve("HEAD"))).stdout.strip()
+    merge = await workspace.head()
     await workspace.git(git.checkout(candidate))
     return merge
 

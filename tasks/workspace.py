@@ -94,6 +94,10 @@ class Workspace:
         """Model and commit, for names of runs."""
         return f"{self.model}@{self.commit[:7]}"
 
+    async def head(self) -> str:
+        """The commit that the workspace is at now."""
+        return (await self.git(git.resolve("HEAD"))).stdout.strip()
+
     async def git(self, argv: git.Argv, *, ok: tuple[int, ...] = (0,)) -> commands.Finished:
         """Run a Git (or GTO) command in the workspace.
 
