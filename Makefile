@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Another project's activated environment is not ours to install into.
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 # A preference when an environment is made, see find_python; uv would take it for an order.
-PREFERRED_PYTHON ?= $(UV_PYTHON)
+PREFERRED_PYTHON := $(or $(UV_PYTHON),$(PREFERRED_PYTHON))
 export PREFERRED_PYTHON
 unexport UV_PYTHON
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 import psutil
 
-from deployments.api import PrefectAPI
+from deployments.api import FlowRun, PrefectAPI
 from deployments.stack import Stack
 from tasks.settings import CHECKOUT
 
@@ -179,6 +179,14 @@ class Lab:
         variables = {**os.environ, **self.stack.environment()}
         command = [sys.executable, "-c", _BLOCK, name, json.dumps(changes)]
         subprocess.run(command, env=variables, check=True, capture_output=True)
+
+    def artifacts(self, *runs: FlowRun) -> list[dict[str, Any]]:
+        """What some runs and their subflow runs have shown."""
+        family = [run.id for first in runs for run in self.api.family(first.id)]
+        query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
+        url = f"{self.stack.prefect_api_url}/artifacts/filter"
+        found = httpx.post(url, json=query, trust_env=False).raise_for_status().json()
+        return list(found)
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run Git on origin, or in a clone of it."""
