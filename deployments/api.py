@@ -5,19 +5,24 @@ Importing Prefect takes seconds, a request milliseconds: whoever only triggers a
 
 from __future__ import annotations
 
+import os
+import re
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
-from tasks.errors import TerminalError, TransientError
+from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _PAGE = 200
+_CLOUD = re.compile(r"https://api(\.[\w.]+)/api/accounts/([^/]+)/workspaces/([^/]+)")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class FlowRun:
         label: Name of its state, which tells more: `Late`, `AwaitingRetry`, `Cached`.
         message: What its state says, for a failed run the error.
         seconds: How long it has run.
+        ended: When it ended, None as long as it has not.
     """
 
     id: str
@@ -41,6 +47,7 @@ class FlowRun:
     label: str
     message: str
     seconds: float
+    ended: datetime | None = None
 
     @property
     def finished(self) -> bool:
@@ -51,6 +58,53 @@ class FlowRun:
     def succeeded(self) -> bool:
         """Whether it completed."""
         return self.state == "COMPLETED"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment as the server knows it.
+
+    Attributes:
+        id: Its id.
+        name: `flow/deployment`.
+        pool: The work pool that its runs wait in, None if it has none.
+    """
+
+    id: str
+    name: str
+    pool: str | None
+
+
+@dataclass(frozen=True)
+class WorkPool:
+    """A work pool, and who would execute its runs.
+
+    Attributes:
+        name: Its name.
+        paused: Whether it holds its runs back.
+        needs_worker: Whether runs wait for a worker; pools of Prefect Cloud may do without.
+        online: The workers that were heard of lately: a stopped one counts for up to 90 s.
+    """
+
+    name: str
+    paused: bool
+    needs_worker: bool
+    online: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a run has published.
+
+    Attributes:
+        key: Its key.
+        type: `markdown`, `table`, `link`, ...
+        data: Its content: text, for a table JSON.
+    """
+
+    key: str
+    type: str
+    data: Any
 
 
 @dataclass(frozen=True)
@@ -80,16 +134,55 @@ class PrefectAPI:
     """A client of one Prefect server; use it as a context manager, or close it.
 
     Args:
-        url: The server's API URL, ending in `/api`.
+        url: The server's API URL: it ends in `/api`, of Prefect Cloud in a workspace's id.
         headers: Added to every request, for instance `Authorization`.
+        ui: Where the server's UI is, if that does not follow from the API URL.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str] | None = None, ui: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
+        self._ui = (ui or _ui_of(self.url)).rstrip("/")
         # The environment's proxies are not for a server on this machine.
-        trust = "127.0.0.1" not in url and "localhost" not in url
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=15, trust_env=trust)
+        self._local = "127.0.0.1" in url or "localhost" in url
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=15, trust_env=not self._local
+        )
         self._flow_name = cache(lambda flow_id: self._get(f"/flows/{flow_id}")["name"])
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The server that the variables of Prefect's own settings name.
+
+        `PREFECT_API_URL`, and what the server asks for: `PREFECT_API_AUTH_STRING`, the
+        `user:password` of a self-hosted server, or `PREFECT_API_KEY`, the key of Prefect Cloud. A
+        `PREFECT_API_KEY` with a colon in it, which no key has, is taken for a `user:password`: so
+        two secrets do for either. `PREFECT_UI_URL` where the UI is elsewhere than usual.
+
+        Args:
+            environment: The variables.
+
+        Returns:
+            A client of that server.
+
+        Raises:
+            ConfigurationError: `PREFECT_API_URL` is missing or no URL.
+        """
+        url = environment.get("PREFECT_API_URL", "").strip()
+        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+            raise ConfigurationError(
+                f"PREFECT_API_URL is {'not an http(s) URL' if url else 'not set'}",
+                state="nothing was asked for",
+                next_step="set it to the API URL of your Prefect server, which ends in /api, or to"
+                " that of a workspace of Prefect Cloud (`prefect config view` shows it); on GitHub"
+                " it is a secret",
+            )
+        headers = _authorization(
+            key=environment.get("PREFECT_API_KEY", "").strip(),
+            user=environment.get("PREFECT_API_AUTH_STRING", "").strip(),
+        )
+        return cls(url, headers, environment.get("PREFECT_UI_URL"))
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +203,14 @@ class PrefectAPI:
 
     def ui(self, run: FlowRun | str | None = None) -> str:
         """The address of the UI, or of a run in it."""
-        base = self.url.removesuffix("/api")
         if run is None:
-            return base
-        return f"{base}/runs/flow-run/{run if isinstance(run, str) else run.id}"
+            return self._ui
+        return f"{self._ui}/runs/flow-run/{run if isinstance(run, str) else run.id}"
+
+    def deployment(self, name: str) -> Deployment | None:
+        """A deployment by its name, `flow/deployment`; None if there is none."""
+        found = self._request("GET", f"/deployments/name/{quote(name)}", missing=True)
+        return Deployment(found["id"], name, found["work_pool_name"]) if found else None
 
     def create_run(
         self,
@@ -139,11 +236,20 @@ class PrefectAPI:
             TerminalError: No such deployment, or parameters it does not accept.
             TransientError: The server does not answer.
         """
-        found = self._get(f"/deployments/name/{deployment}")
+        found = self._get(f"/deployments/name/{quote(deployment)}")
         body: dict[str, Any] = {"parameters": dict(parameters), "tags": list(tags)}
         if idempotency_key:
             body["idempotency_key"] = idempotency_key
         return self._run(self._post(f"/deployments/{found['id']}/create_flow_run", body))
+
+    def run_of_key(self, flow: str, idempotency_key: str) -> FlowRun | None:
+        """The run of a flow that was asked for with a key; None if there is none."""
+        query = {
+            "flows": {"name": {"any_": [flow]}},
+            "flow_runs": {"idempotency_key": {"any_": [idempotency_key]}},
+        }
+        found = self._post("/flow_runs/filter", query)
+        return self._run(found[0]) if found else None
 
     def run(self, run_id: str) -> FlowRun:
         """Read a run."""
@@ -254,14 +360,25 @@ class PrefectAPI:
             query["deployments"] = {"name": {"any_": [name]}}
         return [self._run(each) for each in self._post("/flow_runs/filter", query)]
 
+    def artifacts(self, run_id: str) -> list[Artifact]:
+        """What a run has published, the newest first."""
+        query = {
+            "artifacts": {"flow_run_id": {"any_": [run_id]}},
+            "sort": "CREATED_DESC",
+            "limit": _PAGE,
+        }
+        found = self._post("/artifacts/filter", query)
+        return [Artifact(each["key"] or "", each["type"], each["data"]) for each in found]
+
     def crash(self, run_id: str, message: str) -> None:
         """Say of a run that nothing executes it any more; frees what it holds on the server."""
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
-    def deployments(self) -> set[str]:
-        """The names of all deployments, as `flow/deployment`."""
-        found = self._post("/deployments/filter", {"limit": _PAGE})
+    def deployments(self, flow: str | None = None) -> set[str]:
+        """The names of all deployments, or of those of one flow, as `flow/deployment`."""
+        of = {"flows": {"name": {"any_": [flow]}}} if flow else {}
+        found = self._post("/deployments/filter", {**of, "limit": _PAGE})
         return {f"{self._flow_name(each['flow_id'])}/{each['name']}" for each in found}
 
     def blocks(self) -> set[str]:
@@ -282,6 +399,17 @@ class PrefectAPI:
         else:
             self._request("PATCH", f"/variables/name/{name}", body)
 
+    def pool(self, name: str) -> WorkPool:
+        """A work pool, and who would execute its runs."""
+        found = self._get(f"/work_pools/{quote(name)}")
+        workers = self._post(f"/work_pools/{quote(name)}/workers/filter", {})
+        return WorkPool(
+            name,
+            paused=found["is_paused"],
+            needs_worker=not found["type"].endswith((":push", ":managed")),
+            online=tuple(each["name"] for each in workers if each["status"] == "ONLINE"),
+        )
+
     def worker_seen(self, pool: str) -> datetime | None:
         """When a worker of a work pool was last heard of."""
         found = self._post(f"/work_pools/{pool}/workers/filter", {})
@@ -298,6 +426,7 @@ class PrefectAPI:
             label=state.get("name", "Pending"),
             message=state.get("message") or "",
             seconds=found.get("estimated_run_time") or found.get("total_run_time") or 0.0,
+            ended=datetime.fromisoformat(found["end_time"]) if found.get("end_time") else None,
         )
 
     def _get(self, path: str) -> Any:
@@ -320,16 +449,52 @@ class PrefectAPI:
             raise TransientError(
                 f"the Prefect server at {self.url} does not answer: {error}",
                 state="runs that were started go on",
-                next_step="make status",
+                next_step="make status"
+                if self._local
+                else "check PREFECT_API_URL, and that the server runs and can be reached from here",
             ) from error
         if missing and response.status_code == 404:
             return None
         if response.is_error:
-            kind = TransientError if response.status_code >= 500 else TerminalError
-            raise kind(
-                f"{method} {path}: the Prefect server answers {response.status_code}: "
-                f"{response.text[:500]}",
+            raise self._refused(f"{method} {path}", response)
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise ConfigurationError(
+                f"what answers at {self.url} is not the API of a Prefect server",
                 state="nothing was started by this request",
-                next_step=f"open {self.ui()}",
+                next_step="set PREFECT_API_URL to the API URL, which ends in /api"
+                " (`prefect config view` shows it)",
+            ) from error
+
+    def _refused(self, request: str, response: httpx.Response) -> SlipwayError:
+        """The error to raise for an answer that is one."""
+        code = response.status_code
+        if code in {401, 403}:
+            return ConfigurationError(
+                f"the Prefect server at {self.url} refuses the key ({code})",
+                state="nothing was started by this request",
+                next_step="set PREFECT_API_KEY to an API key of Prefect Cloud that may use this"
+                " workspace, or to the user:password of your own server",
             )
-        return response.json() if response.content else None
+        kind = TransientError if code >= 500 or code == 429 else TerminalError
+        return kind(
+            f"{request}: the Prefect server answers {code}: {response.text[:500]}",
+            state="nothing was started by this request",
+            next_step=f"open {self.ui()}",
+        )
+
+
+def _authorization(*, key: str, user: str) -> dict[str, str]:
+    user = user or (key if ":" in key else "")
+    if user:
+        return {"Authorization": f"Basic {b64encode(user.encode()).decode()}"}
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _ui_of(url: str) -> str:
+    """Where the UI is that goes with an API."""
+    if cloud := _CLOUD.fullmatch(url):
+        domain, account, workspace = cloud.groups()
+        return f"https://app{domain}/account/{account}/workspace/{workspace}"
+    return url.removesuffix("/api")
