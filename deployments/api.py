@@ -218,6 +218,7 @@ class PrefectAPI:
         parameters: Mapping[str, Any],
         *,
         idempotency_key: str | None = None,
+        name: str | None = None,
         tags: Sequence[str] = (),
     ) -> FlowRun:
         """Ask for a run of a deployment.
@@ -227,6 +228,7 @@ class PrefectAPI:
             parameters: Parameters that differ from the deployment's own.
             idempotency_key: The same key gets the same run, even one that failed: put the attempt
                 into the key where a new try is meant.
+            name: What it is called until it runs and names itself.
             tags: Tags of the run, beside the deployment's.
 
         Returns:
@@ -240,6 +242,8 @@ class PrefectAPI:
         body: dict[str, Any] = {"parameters": dict(parameters), "tags": list(tags)}
         if idempotency_key:
             body["idempotency_key"] = idempotency_key
+        if name:
+            body["name"] = name
         return self._run(self._post(f"/deployments/{found['id']}/create_flow_run", body))
 
     def run_of_key(self, flow: str, idempotency_key: str) -> FlowRun | None:
@@ -453,19 +457,18 @@ class PrefectAPI:
                 if self._local
                 else "check PREFECT_API_URL, and that the server runs and can be reached from here",
             ) from error
-        if missing and response.status_code == 404:
-            return None
-        if response.is_error:
-            raise self._refused(f"{method} {path}", response)
-        try:
-            return response.json() if response.content else None
-        except ValueError as error:
+        if _is_no_api(response):
             raise ConfigurationError(
                 f"what answers at {self.url} is not the API of a Prefect server",
                 state="nothing was started by this request",
                 next_step="set PREFECT_API_URL to the API URL, which ends in /api"
                 " (`prefect config view` shows it)",
-            ) from error
+            )
+        if missing and response.status_code == 404:
+            return None
+        if response.is_error:
+            raise self._refused(f"{method} {path}", response)
+        return response.json() if response.content else None
 
     def _refused(self, request: str, response: httpx.Response) -> SlipwayError:
         """The error to raise for an answer that is one."""
@@ -483,6 +486,14 @@ class PrefectAPI:
             state="nothing was started by this request",
             next_step=f"open {self.ui()}",
         )
+
+
+def _is_no_api(response: httpx.Response) -> bool:
+    """Whether a page answered, or a server that does not know the route at all."""
+    if response.status_code == 404:
+        return response.text == '{"detail":"Not Found"}'  # of an object, it says which is not found
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    return response.is_success and bool(response.content) and not is_json
 
 
 def _authorization(*, key: str, user: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from rich.text import Text
 from deployments.api import FlowRun, PrefectAPI, Progress
 from deployments.origin import Git
 from deployments.stack import Stack
+from deployments.trigger import ask
+from deployments.watching import require_completed, told
 from tasks.errors import SlipwayError, TransientError
 from tasks.settings import CHECKOUT
 
@@ -49,10 +52,6 @@ class LiveModel:
     version: Mapping[str, Any]
     row: Any
     prediction: Any
-
-
-class RunFailed(SlipwayError):
-    """A flow run that did not complete."""
 
 
 def ask_model(url: str) -> LiveModel:
@@ -106,19 +105,46 @@ def metrics_at(origin: Path, commit: str) -> dict[str, float]:
     }
 
 
-def run_flow(
-    api: PrefectAPI, deployment: str, parameters: Mapping[str, Any], show: Show, tag: str
-) -> tuple[FlowRun, ...]:
-    """Run a deployment through the worker and wait for its end.
-
-    A run under way that has the tag is taken over: an earlier `make demo` stopped watching it.
+def retrain_run(api: PrefectAPI, tag: str) -> FlowRun:
+    """The run that retrains: one under way, which an earlier `make demo` stopped watching, or new.
 
     Args:
         api: The Prefect server.
-        deployment: `flow/deployment`.
-        parameters: Parameters that differ from the deployment's own.
-        show: Shows the progress and returns the last one.
         tag: Tag of the run; the same for runs that would do the same.
+
+    Returns:
+        The run.
+    """
+    deployment = "retrain/retrain"
+    under_way = api.unfinished(_UNDER_WAY, deployment=deployment, tags=[tag])
+    return under_way[0] if under_way else api.create_run(deployment, {}, tags=[tag])
+
+
+def deploy_run(api: PrefectAPI, commit: str, since: datetime) -> FlowRun:
+    """The run that deploys a commit: the one that the push to main has started, or will.
+
+    Args:
+        api: The Prefect server.
+        commit: The commit.
+        since: A run that ended before then is not taken for an answer; a new one is.
+
+    Returns:
+        The run.
+    """
+    run = ask(api, ENVIRONMENT, commit)
+    if run.ended and run.ended < since:
+        return ask(api, ENVIRONMENT, commit, again=f"{since:%Y%m%dT%H%M%S}")
+    return run
+
+
+def watch(api: PrefectAPI, run: FlowRun, show: Show, console: Console) -> tuple[FlowRun, ...]:
+    """Show a run until it ends.
+
+    Args:
+        api: The Prefect server.
+        run: The run.
+        show: Shows the progress and returns the last one.
+        console: Shows the end of the log of a run that failed.
 
     Returns:
         The run and its subflow runs.
@@ -126,18 +152,13 @@ def run_flow(
     Raises:
         RunFailed: It did not complete.
     """
-    under_way = api.unfinished(_UNDER_WAY, deployment=deployment, tags=[tag])
-    run = under_way[0] if under_way else api.create_run(deployment, parameters, tags=[tag])
     runs = show(api.follow(run.id)).runs
-    if not runs[0].succeeded:
-        lines = api.logs([each.id for each in runs], count=15)
-        log = "\n".join(f"  {text}" for line in lines for text in line.message.splitlines())
-        raise RunFailed(
-            f"the {runs[0].flow} run ended as {runs[0].label}:\n{runs[0].message}\n\n"
-            f"The end of its log:\n{log}",
-            state="what was live is still live; the stack is still up",
-            next_step=f"open {api.ui(runs[0])}",
-        )
+    require_completed(
+        api,
+        runs,
+        lambda line: console.print(line, style="dim", markup=False),
+        next_step=f"open {api.ui(run)}; the stack is still up",
+    )
     return runs
 
 
@@ -164,15 +185,8 @@ def show_lines(console: Console) -> Show:
 
     def show(steps: Iterator[Progress]) -> Progress:
         step: Progress | None = None
-        told: set[object] = set()
-        for step in steps:
-            for run in step.runs:
-                if (event := (run.id, run.label)) not in told:
-                    told.add(event)
-                    console.print(f"{run.flow:8} {run.label:12} {run.seconds:6.1f} s", markup=False)
-            if step.line and step.line not in told:
-                told.add(step.line)
-                console.print(f"         {step.line.message.partition(chr(10))[0]}", markup=False)
+        for step in told(steps, lambda line: console.print(line, markup=False)):
+            pass
         assert step is not None
         return step
 
@@ -230,11 +244,12 @@ def main() -> int:
     # Where nobody watches, lines as long as links are.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     show = show_live(console) if console.is_terminal else show_lines(console)
+    started = datetime.now(UTC)
     try:
         stack.up(lambda line: console.print(line, style="dim", markup=False))
         with PrefectAPI(stack.prefect_api_url) as api:
             console.print(f"Prefect UI: {api.ui()}")
-            runs = run_flow(api, "retrain/retrain", {}, show, _tag(stack.origin))
+            runs = watch(api, retrain_run(api, _tag(stack.origin)), show, console)
             if runs[0].label == REJECTED:
                 console.print(
                     f"The gate rejected the new model: {runs[0].message}. It is kept on a branch of"
@@ -242,9 +257,8 @@ def main() -> int:
                     style="yellow",
                     markup=False,
                 )
-            runs += run_flow(
-                api, f"deploy/{ENVIRONMENT}", {"ref": "main"}, show, _tag(stack.origin)
-            )
+            deploy = deploy_run(api, Git(stack.origin)("rev-parse", "main"), started)
+            runs += watch(api, deploy, show, console)
             model = ask_model(stack.model_url(ENVIRONMENT))
             commit = model.version.get("commit") or Git(stack.origin)("rev-parse", "main")
             console.print()

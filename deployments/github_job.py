@@ -10,28 +10,47 @@ from pathlib import Path
 from deployments.release_note import ReleaseNote
 
 
-def summary(title: str, note: ReleaseNote, seconds: float, run_url: str) -> str:
+@dataclass(frozen=True)
+class Ended:
+    """How the run of a deploy ended.
+
+    Attributes:
+        note: What it said of itself.
+        seconds: How long it ran.
+    """
+
+    note: ReleaseNote
+    seconds: float
+
+
+def summary(title: str, run_url: str, ended: Ended | None, reason: str) -> str:
     """The summary of a deploy, in markdown.
 
     Args:
         title: Which commit, and where to.
-        note: What the run said of itself.
-        seconds: How long it ran.
-        run_url: Where it is in the Prefect UI.
+        run_url: The run in the Prefect UI, empty if there is none.
+        ended: How it ended, None if it has not.
+        reason: Why the job fails, empty if it does not.
 
     Returns:
-        A heading and a table.
+        A heading, a table, the reason.
     """
-    metrics = ", ".join(f"{name} {value}" for name, value in note.metrics.items())
-    rows = {
-        "model version": note.model,
-        "metrics": metrics,
-        "URL": note.url and f"[{note.url}]({note.url})",
-        "duration": f"{seconds:.1f} s",
-        "run": f"[in the Prefect UI]({run_url})",
-    }
+    rows = {"run": run_url and f"[in the Prefect UI]({run_url})"}
+    outcome = "failed"
+    if ended:
+        note, outcome = ended.note, ended.note.outcome
+        rows = {
+            "model version": note.model,
+            "metrics": ", ".join(f"{name} {value}" for name, value in note.metrics.items()),
+            "URL": note.url and f"[{note.url}]({note.url})",
+            "duration": f"{ended.seconds:.1f} s",
+            **rows,
+        }
     body = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
-    return f"### Deploy {title}: {note.outcome}\n\n| | |\n| --- | --- |\n{body}\n"
+    parts = [f"### Deploy {title}: {outcome}"]
+    parts += [f"| | |\n| --- | --- |\n{body}"] if body else []
+    parts += [f"```\n{reason}\n```"] if reason else []
+    return "\n\n".join(parts) + "\n"
 
 
 def annotation(title: str, text: str) -> str:
@@ -50,12 +69,14 @@ class GitHubJob:
         report: The file that the summary goes to, None outside of a job.
         title: What the job does, for headings.
         run_url: The run that it has asked for.
+        end: How that run ended.
     """
 
     outputs: Path | None
     report: Path | None
     title: str = ""
     run_url: str = ""
+    end: Ended | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> GitHubJob:
@@ -73,22 +94,18 @@ class GitHubJob:
 
     def ended(self, note: ReleaseNote, seconds: float) -> None:
         """The run has ended."""
+        self.end = Ended(note, seconds)
         self._output(outcome=note.outcome, url=note.url)
-        self._summarize(summary(self.title, note, seconds, self.run_url))
 
-    def failed(self, reason: str) -> None:
-        """The job fails; says why."""
-        link = f"\n[The run in the Prefect UI]({self.run_url})\n" if self.run_url else ""
-        self._summarize(f"### Deploy {self.title} failed\n\n```\n{reason}\n```\n{link}")
+    def finish(self, reason: str = "") -> None:
+        """Write the summary, and say why the job fails if it does."""
         if self.report:
-            print(annotation(f"deploy {self.title}", reason), flush=True)
+            with self.report.open("a") as file:
+                file.write(summary(self.title, self.run_url, self.end, reason))
+            if reason:
+                print(annotation(f"deploy {self.title}", reason), flush=True)
 
     def _output(self, **values: str) -> None:
         if self.outputs:
             with self.outputs.open("a") as file:
                 file.writelines(f"{name}={' '.join(v.split())}\n" for name, v in values.items())
-
-    def _summarize(self, text: str) -> None:
-        if self.report:
-            with self.report.open("a") as file:
-                file.write(f"{text}\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +28,17 @@ _OUTPUTS = (
 )
 _MAIN = "refs/heads/main"
 _INCOMING = "refs/slipway/checkout"
+_HOOK = """\
+#!/bin/sh
+# Written by `make up`. Plays GitHub: a push to main that .github/workflows/deploy.yaml is for asks
+# for a deploy. In the background and with nothing of the pusher's, so the push neither waits nor
+# fails; make down ends it.
+while read -r old new ref; do
+  [ "$ref" = {main} ] || continue
+  (cd {checkout} && exec env -i PATH="$PATH" HOME="$HOME" {marker} \\
+    {python} -m deployments.post_receive --home {home} "$old" "$new") </dev/null >>{log} 2>&1 &
+done
+"""
 
 
 class Git:
@@ -119,6 +132,42 @@ def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
     return notes
 
 
+def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log: Path) -> None:
+    """Make every push to main that GitHub would deploy ask the local stack for a deploy.
+
+    Args:
+        origin: The bare repository.
+        checkout: Where this package is.
+        home: The folder of the stack.
+        marker: `NAME=value` by which the stack knows its processes.
+        log: What becomes of it is written there.
+    """
+    words = {
+        "main": _MAIN,
+        "checkout": checkout,
+        "marker": marker,
+        "python": sys.executable,
+        "home": home,
+        "log": log,
+    }
+    text = _HOOK.format(**{name: shlex.quote(str(word)) for name, word in words.items()})
+    hook = _hook(origin)
+    hook.parent.mkdir(exist_ok=True)
+    draft = hook.with_suffix(".draft")
+    draft.write_text(text)
+    draft.chmod(0o700)
+    draft.replace(hook)
+
+
+def ignore_pushes(origin: Path) -> None:
+    """Let pushes be pushes and nothing else."""
+    _hook(origin).unlink(missing_ok=True)
+
+
+def _hook(origin: Path) -> Path:
+    return origin / "hooks" / "post-receive"
+
+
 def _create(origin: Path) -> None:
     origin.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=origin.parent) as folder:
@@ -150,5 +199,6 @@ def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
                 next_step=f"git clone {origin}, merge {incoming[:8]} there by hand, git push",
             )
         merge("commit", "--quiet", "--no-verify", message)
-        merge("push", "--quiet", "origin", f"HEAD:{_MAIN}")
+        # Not a push: bringing origin up to date deploys nothing by itself, in no case.
+        git("fetch", "--quiet", str(clone), f"HEAD:{_MAIN}")
         return merge("rev-parse", "HEAD")

@@ -82,6 +82,7 @@ class Stack:
         checkout: The checkout whose flows the worker runs.
         source: Repository that origin is made from, if not the checkout.
         usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
+        deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Stack:
         *,
         source: Path | None = None,
         usual_ports: bool = True,
+        deploy_on_push: bool = True,
     ) -> None:
         self.home = home.resolve()
         self.checkout = checkout.resolve()
@@ -99,6 +101,7 @@ class Stack:
         self.routes = self.home / "gateway"
         self._source = source or checkout
         self._usual_ports = usual_ports
+        self._deploy_on_push = deploy_on_push
         self._file = self.home / "stack.json"
         self._configuration = self.home / "supervisor" / "supervisord.conf"
 
@@ -252,6 +255,7 @@ class Stack:
                 self._register(api, say)
                 self._start_worker(api)
             self._write_file()
+            self._set_hook()
             data.require(missing, self.storage)
 
     def down(self, say: Say = lambda _: None) -> None:
@@ -486,6 +490,18 @@ class Stack:
             if state == "FATAL" or time.monotonic() > deadline:
                 raise self._failure(self.programs()[-1])
             time.sleep(0.2)
+
+    def _set_hook(self) -> None:
+        if self._deploy_on_push:
+            origin.deploy_on_push(
+                self.origin,
+                self.checkout,
+                home=self.home,
+                marker=f"{processes.MARKER}={self.credentials.stack}",
+                log=self.logs / "post-receive.log",
+            )
+        else:
+            origin.ignore_pushes(self.origin)
 
     def _process_environments(self) -> dict[str, ProcessEnvironment]:
         folder = self.checkout / "deployments" / "environments"

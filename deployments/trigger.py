@@ -80,7 +80,8 @@ def ask(api: PrefectAPI, environment: str, commit: str, *, again: str | None = N
         return found
     if deployment.pool:
         _require_worker(api, deployment.pool)
-    return api.create_run(name, {"ref": commit}, idempotency_key=key)
+    label = f"deploy {commit[:7]} to {environment}"
+    return api.create_run(name, {"ref": commit}, idempotency_key=key, name=label)
 
 
 def _require_worker(api: PrefectAPI, name: str) -> None:
@@ -159,27 +160,33 @@ def main() -> int:
         return 130
     except SlipwayError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        job.failed(str(error))
+        job.finish(str(error))
         return 1
 
 
 def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> int:
     run = _patiently(api, arguments)
     job.asked(api.ui(run))
-    before = f", asked for before, {run.label}" if run.finished else ""
-    _say(f"run {run.id} ({run.name}){before}: {api.ui(run)}")
+    before = f", which was asked for before and is {run.label}" if run.finished else ""
+    _say(f"run {run.id}{before}: {api.ui(run)}")
     if not arguments.wait:
         return 0
-    runs = follow(api, run, start_within=arguments.start_within)
+    try:
+        runs = follow(api, run, start_within=arguments.start_within)
+    except WaitsForApproval:
+        job.ended(ReleaseNote(outcome="waiting"), run.seconds)
+        raise
     note = note_of(api, run.id) or ReleaseNote(outcome=runs[0].label.lower())
     job.ended(note, runs[0].seconds)
     require_completed(
         api,
         runs,
+        _say,
         next_step=f"open {api.ui(run)}; to try the same commit again: run the workflow by hand"
         " with `again`, or this command with --again",
     )
     _say(f"{note.outcome}: {note.model} {note.url}")
+    job.finish()
     return 0
 
 

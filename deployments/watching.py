@@ -36,24 +36,28 @@ def told(steps: Iterable[Progress], say: Say) -> Iterator[Progress]:
         yield step
 
 
-def require_completed(api: PrefectAPI, runs: tuple[FlowRun, ...], *, next_step: str) -> None:
+def require_completed(
+    api: PrefectAPI, runs: tuple[FlowRun, ...], say: Say, *, next_step: str
+) -> None:
     """Refuse a run that ended otherwise than it should.
 
     Args:
         api: The server.
         runs: The run and its subflow runs, ended.
+        say: Told the end of the log of one that failed.
         next_step: What to do about it.
 
     Raises:
-        RunFailed: It did not complete; has the reason and the end of its log.
+        RunFailed: It did not complete; says why.
     """
     run = runs[0]
     if run.succeeded:
         return
-    lines = api.logs([each.id for each in runs], count=15)
-    log = "\n".join(f"  {text}" for line in lines for text in line.message.splitlines())
+    say("the end of its log:")
+    for line in api.logs([each.id for each in runs], count=15):
+        say(f"  {line.message.partition(chr(10))[0]}")
     raise RunFailed(
-        f"the {run.flow} run ended as {run.label}:\n{run.message}\n\nThe end of its log:\n{log}",
+        f"the {run.flow} run ended as {run.label}: {run.message}",
         state="what was live is still live",
         next_step=next_step,
     )

@@ -67,8 +67,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Iterator[Stack]:
     """The real stack, up, with ports and a folder of its own; shared by all tests of a run."""
-    home = tmp_path_factory.mktemp("stack")
-    with reaped(Stack(home, CHECKOUT, source=source, usual_ports=False)) as stack:
+    stack = Stack(
+        tmp_path_factory.mktemp("stack"),
+        CHECKOUT,
+        source=source,
+        usual_ports=False,
+        deploy_on_push=False,
+    )
+    with reaped(stack):
         stack.up(print)
         yield stack
 
@@ -93,7 +99,7 @@ def make_stack(
 
         def make() -> Stack:
             home = tmp_path_factory.mktemp("another")
-            stack = Stack(home, CHECKOUT, source=source, usual_ports=False)
+            stack = Stack(home, CHECKOUT, source=source, usual_ports=False, deploy_on_push=False)
             return opened.enter_context(reaped(stack))
 
         yield make
