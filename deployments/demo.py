@@ -185,8 +185,8 @@ def show_lines(console: Console) -> Show:
 
     def show(steps: Iterator[Progress]) -> Progress:
         step: Progress | None = None
-        for step in told(steps, lambda line: console.print(line, markup=False)):
-            pass
+        for each in told(steps, lambda line: console.print(line, markup=False)):
+            step = each
         assert step is not None
         return step
 

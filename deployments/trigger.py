@@ -23,7 +23,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _PAUSES = (1.0, 2.0, 4.0)  # seconds before the server is asked again that did not answer
 _LOOK_SECONDS = 2.0
 _SERVER_SECONDS = 300.0  # how long the server may be away while a run is followed
-_NOT_STARTED = frozenset({"Scheduled", "Late", "Pending"})
+_NOT_TAKEN_ON = frozenset({"Scheduled", "Late"})
 
 
 class NoWorker(ConfigurationError):
@@ -124,7 +124,7 @@ def follow(api: PrefectAPI, run: FlowRun, *, start_within: float) -> tuple[FlowR
         now = step.run
         if now.state == "PAUSED":
             raise _waits_for_approval(api, now)
-        if now.label not in _NOT_STARTED:
+        if now.state != "PENDING" and now.label not in _NOT_TAKEN_ON:
             deadline = time.monotonic() + start_within
         elif time.monotonic() > deadline:
             raise NotStarted(
