@@ -1,0 +1,95 @@
+"""Pictures of how a model predicts, drawn from `reports/predictions.csv` without a browser.
+
+The templates are those of `dvc plots show` (`.dvc/plots/`), filled by DVC's own renderer. Neither
+Prefect nor DVC itself is imported: a pull request's report draws the same pictures as a flow.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.errors import TerminalError
+
+Points = Sequence[Mapping[str, str]]
+
+PREDICTIONS = Path("reports/predictions.csv")
+_TEMPLATES = Path(".dvc/plots")
+_VEGA_LITE = "5.21"  # the newest that the templates' `$schema` allows
+_SCALE = 1.5  # sharp on a dense screen, and still about 40 kB
+
+
+def read_points(root: Path) -> Points:
+    """What was predicted for each row of the test split.
+
+    Args:
+        root: Folder of a checkout at the commit.
+
+    Returns:
+        One `{"actual": …, "predicted": …}` per row; none where nothing was evaluated.
+    """
+    path = root / PREDICTIONS
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def draw_predictions(points: Mapping[str, Points], template: Path, title: str = "") -> bytes:
+    """Draw predicted against actual: a confusion matrix, or a cloud of points.
+
+    Args:
+        points: What `read_points` gave, by the name to show it under; several are drawn side by
+            side (a matrix each) or over each other (points, a colour each).
+        template: The Vega-Lite template, see `template_of`.
+        title: Shown above.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        TerminalError: The template is not there, or is not one that can be drawn.
+    """
+    # Drawing takes 80 MB of program text, which whoever only imports a flow is to be spared.
+    import vl_convert
+    from dvc_render.exceptions import DvcRenderError
+    from dvc_render.vega import VegaRenderer
+
+    rows = [{**row, "rev": name} for name, several in points.items() for row in several]
+    try:
+        specification = VegaRenderer(
+            rows,
+            str(PREDICTIONS),
+            template=str(template.resolve()),
+            x="predicted",
+            y="actual",
+            title=title,
+            revs_with_datapoints=list(points),
+        ).get_filled_template()
+        return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
+    except (DvcRenderError, ValueError) as error:
+        raise TerminalError(
+            f"{template.name} cannot be drawn: {error}",
+            state="nothing else is affected: it is a picture",
+            next_step=f"see what `dvc plots show` says of .dvc/plots/{template.name}",
+        ) from error
+
+
+def template_of(root: Path, task: str) -> Path:
+    """The template for a task.
+
+    Args:
+        root: Folder of a checkout.
+        task: `classification` or `regression`.
+
+    Returns:
+        Its path.
+    """
+    return root / _TEMPLATES / f"{task}.json"
+
+
+def as_data_uri(png: bytes) -> str:
+    """A picture as a URI that carries it whole, so that it shows without a server to fetch from."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

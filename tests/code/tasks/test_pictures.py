@@ -1,0 +1,91 @@
+"""Pictures drawn from predictions: what they are made from, and what they show."""
+
+from __future__ import annotations
+
+import base64
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import TerminalError
+from tasks.pictures import as_data_uri, draw_predictions, read_points, template_of
+from tasks.settings import CHECKOUT
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CLASSES = [{"actual": label, "predicted": label} for label in ("red", "white") for _ in range(5)]
+_NUMBERS = [{"actual": str(value), "predicted": str(value * 1.1)} for value in range(40)]
+
+
+def _width(png: bytes) -> int:
+    assert png.startswith(_SIGNATURE)
+    return int(struct.unpack(">I", png[16:20])[0])
+
+
+@pytest.mark.parametrize(
+    ("task", "points"), [("classification", _CLASSES), ("regression", _NUMBERS)]
+)
+def test_each_task_has_its_picture_which_shows_the_points(
+    task: str, points: list[dict[str, str]]
+) -> None:
+    template = template_of(CHECKOUT, task)
+    drawn = draw_predictions({"wine@1234567": points}, template)
+    assert _width(drawn) > 300
+    assert draw_predictions({"wine@1234567": points}, template) == drawn
+    changed = [*points[:-1], {"actual": points[-1]["actual"], "predicted": points[0]["predicted"]}]
+    assert draw_predictions({"wine@1234567": changed}, template) != drawn
+    assert draw_predictions({"wine@7654321": points}, template) != drawn
+
+
+def test_two_models_are_drawn_side_by_side() -> None:
+    template = template_of(CHECKOUT, "classification")
+    one = draw_predictions({"main": _CLASSES}, template)
+    both = draw_predictions({"main": _CLASSES, "candidate": _CLASSES[:7]}, template)
+    assert _width(both) > 1.5 * _width(one)
+
+
+def test_a_picture_of_very_many_rows_stays_small() -> None:
+    rows = random.Random(1)
+    points = [
+        {"actual": str(value := rows.gauss(0, 1)), "predicted": str(value + rows.gauss(0, 0.3))}
+        for _ in range(20_000)
+    ]
+    assert len(draw_predictions({"big": points}, template_of(CHECKOUT, "regression"))) < 500_000
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"data": {"values": "<DVC_METRIC_DATA>"}}', "{"])
+def test_a_template_that_cannot_be_drawn_is_named(tmp_path: Path, content: str | None) -> None:
+    template = tmp_path / "classification.json"
+    if content is not None:
+        template.write_text(content)
+    with pytest.raises(TerminalError, match=r"classification\.json cannot be drawn"):
+        draw_predictions({"main": _CLASSES}, template)
+
+
+def test_points_are_those_of_the_checkout(tmp_path: Path) -> None:
+    assert read_points(tmp_path) == []
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "predictions.csv").write_text('actual,predicted\n"a, b",c\n')
+    assert read_points(tmp_path) == [{"actual": "a, b", "predicted": "c"}]
+
+
+def test_the_uri_carries_the_picture() -> None:
+    head, _, body = as_data_uri(b"abc").partition(",")
+    assert (head, base64.b64decode(body)) == ("data:image/png;base64", b"abc")
+
+
+def test_drawing_needs_neither_prefect_nor_dvc() -> None:
+    code = (
+        "import sys\nfrom tasks.pictures import draw_predictions, template_of\n"
+        "from pathlib import Path\n"
+        "draw_predictions({'a': [{'actual': 'x', 'predicted': 'x'}]},"
+        " template_of(Path(), 'classification'))\n"
+        "print(sorted({'prefect', 'dvc', 'numpy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
