@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.release_note import ReleaseNote
 
+# GitHub shows no pictures that the markdown carries itself.
+_CARRIED_PICTURE = re.compile(r"!\[[^]]*\]\(data:[^)]*\)")
+
 
 @dataclass(frozen=True)
 class Ended:
-    """How the run of a deploy ended.
+    """How far the run of a deploy has come.
 
     Attributes:
-        note: What it said of itself.
+        outcome: Its outcome.
         seconds: How long it ran.
+        note: What it said of itself, None if it had nothing to say.
     """
 
-    note: ReleaseNote
+    outcome: str
     seconds: float
+    note: ReleaseNote | None = None
+
+
+def without_pictures(markdown: str) -> str:
+    """Markdown without the pictures that it carries itself, as data URIs."""
+    return _CARRIED_PICTURE.sub("", markdown)
 
 
 def summary(title: str, run_url: str, ended: Ended | None, reason: str) -> str:
@@ -33,23 +44,15 @@ def summary(title: str, run_url: str, ended: Ended | None, reason: str) -> str:
         reason: Why the job fails, empty if it does not.
 
     Returns:
-        A heading, a table, the reason.
+        A heading, how long it took, the reason, the release note.
     """
-    rows = {"run": run_url and f"[in the Prefect UI]({run_url})"}
-    outcome = "failed"
-    if ended:
-        note, outcome = ended.note, ended.note.outcome
-        rows = {
-            "model version": note.model,
-            "metrics": ", ".join(f"{name} {value}" for name, value in note.metrics.items()),
-            "URL": note.url and f"[{note.url}]({note.url})",
-            "duration": f"{ended.seconds:.1f} s",
-            **rows,
-        }
-    body = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
-    parts = [f"### Deploy {title}: {outcome}"]
-    parts += [f"| | |\n| --- | --- |\n{body}"] if body else []
+    parts = [f"## Deploy {title}: {ended.outcome if ended else 'failed'}"]
+    facts = [f"{ended.seconds:.1f} s"] if ended else []
+    facts += [f"[run in the Prefect UI]({run_url})"] if run_url else []
+    parts += [", ".join(facts)] if facts else []
     parts += [f"```\n{reason}\n```"] if reason else []
+    if ended and ended.note:
+        parts.append(re.sub(r"^#", "###", without_pictures(ended.note.markdown), flags=re.M))
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,10 +95,10 @@ class GitHubJob:
         self.run_url = run_url
         self._output(run_url=run_url)
 
-    def ended(self, note: ReleaseNote, seconds: float) -> None:
-        """The run has ended."""
-        self.end = Ended(note, seconds)
-        self._output(outcome=note.outcome, url=note.url)
+    def ended(self, end: Ended) -> None:
+        """The run has ended, or waits."""
+        self.end = end
+        self._output(outcome=end.outcome, url=end.note.url if end.note else "")
 
     def finish(self, reason: str = "") -> None:
         """Write the summary, and say why the job fails if it does."""

@@ -1,58 +1,43 @@
-"""What a deploy run said of itself, read from the release note that it published."""
+"""What a deploy run said of itself: the release note that it published."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deployments.api import PrefectAPI
 
 _ROW = re.compile(r"^\| ([^|]+?) \| (.+?) \|$", re.MULTILINE)
-_HEADING = re.compile(r"^# (.+) to \S+$", re.MULTILINE)
 _LINK = re.compile(r"\[[^]]*\]\(([^)]+)\)")
-_METRIC = "metric "
 
 
 @dataclass(frozen=True)
 class ReleaseNote:
-    """The facts of a release note, as `tasks.report.release_note` writes it.
+    """A release note, as `tasks.report.release_note` writes it.
 
     Attributes:
-        outcome: `live`, `rolled_back`, `rejected` or `superseded`; without a note, the run's state.
-        model: Name and version of the model.
+        markdown: The note: model version, metrics, links.
+        outcome: `live`, `rolled_back`, `rejected` or `superseded`.
         url: Where the environment serves.
-        metrics: What the model achieved on its test split, by name.
     """
 
+    markdown: str
     outcome: str
-    model: str = ""
-    url: str = ""
-    metrics: Mapping[str, str] = field(default_factory=dict)
+    url: str
 
 
 def read_note(markdown: str) -> ReleaseNote:
-    """Read the facts out of a release note.
+    """Read out of a release note what machines want to know.
 
     Args:
         markdown: The note.
 
     Returns:
-        Its facts.
+        The note with its facts.
     """
-    heading = _HEADING.search(markdown)
     rows = dict(_ROW.findall(markdown))
-    link = _LINK.search(rows.get("page", ""))
-    return ReleaseNote(
-        outcome=rows.get("outcome", "").strip("*"),
-        model=heading[1] if heading else "",
-        url=link[1] if link else "",
-        metrics={
-            name.removeprefix(_METRIC): value
-            for name, value in rows.items()
-            if name.startswith(_METRIC)
-        },
-    )
+    page = _LINK.search(rows.get("page", ""))
+    return ReleaseNote(markdown, rows.get("outcome", "").strip("*"), page[1] if page else "")
 
 
 def note_of(api: PrefectAPI, run_id: str) -> ReleaseNote | None:
@@ -63,7 +48,7 @@ def note_of(api: PrefectAPI, run_id: str) -> ReleaseNote | None:
         run_id: The run.
 
     Returns:
-        Its facts, None if the run ended before it had something to say.
+        The note, None if the run ended before it had something to say.
     """
     notes = (each for each in api.artifacts(run_id) if each.key.endswith("-release"))
     return next((read_note(each.data) for each in notes), None)

@@ -14,8 +14,8 @@ import time
 from datetime import UTC, datetime
 
 from deployments.api import FlowRun, PrefectAPI
-from deployments.github_job import GitHubJob
-from deployments.release_note import ReleaseNote, note_of
+from deployments.github_job import Ended, GitHubJob
+from deployments.release_note import note_of
 from deployments.watching import require_completed, told
 from tasks.errors import ConfigurationError, SlipwayError, TransientError
 
@@ -174,10 +174,11 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
     try:
         runs = follow(api, run, start_within=arguments.start_within)
     except WaitsForApproval:
-        job.ended(ReleaseNote(outcome="waiting"), run.seconds)
+        job.ended(Ended("waiting", run.seconds))
         raise
-    note = note_of(api, run.id) or ReleaseNote(outcome=runs[0].label.lower())
-    job.ended(note, runs[0].seconds)
+    note = note_of(api, run.id)
+    end = Ended(note.outcome if note else runs[0].label.lower(), runs[0].seconds, note)
+    job.ended(end)
     require_completed(
         api,
         runs,
@@ -185,7 +186,7 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         next_step=f"open {api.ui(run)}; to try the same commit again: run the workflow by hand"
         " with `again`, or this command with --again",
     )
-    _say(f"{note.outcome}: {note.model} {note.url}")
+    _say(f"{end.outcome}{f': {note.url}' if note else ''}")
     job.finish()
     return 0
 
