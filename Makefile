@@ -47,10 +47,12 @@ status:  ## Say what runs, and where
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
-lint: setup  ## Check style and types
+lint: setup  ## Check style, types and workflows
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	.venv/bin/actionlint
+	.venv/bin/zizmor --offline --quiet --persona=pedantic .github
 
 format: setup  ## Mend style
 	$(PYTHON) -m ruff check --fix

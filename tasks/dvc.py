@@ -37,3 +37,18 @@ def push(remote: str, targets: Sequence[str]) -> Argv:
 def pull(remote: str, targets: Sequence[str]) -> Argv:
     """Download what the targets hold, and nothing else."""
     return ["dvc", LOCK_WAIT, "pull", "--force", "--remote", remote, *targets]
+
+
+def metrics_diff(base: str) -> Argv:
+    """Print, as a markdown table, the metrics of the workspace that differ from a commit's."""
+    return ["dvc", LOCK_WAIT, "metrics", "diff", "--md", base]
+
+
+def parameters_diff(base: str) -> Argv:
+    """Print, as a markdown table, the parameters of the workspace that differ from a commit's."""
+    return ["dvc", LOCK_WAIT, "params", "diff", "--md", base]
+
+
+def plots_diff(base: str) -> Argv:
+    """Print, as JSON, the plots of the workspace and a commit, each in one filled template."""
+    return ["dvc", LOCK_WAIT, "plots", "diff", "--json", base]

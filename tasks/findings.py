@@ -40,10 +40,17 @@ async def report_training(workspace: Workspace, commit: str) -> None:
     await report.publish_markdown(key, text, f"Data and cross-validation of {commit[:7]}")
 
 
-@capability("report model", run_name="model card of {workspace.model}", timeout=60)
-async def report_model(workspace: Workspace, commit: str) -> None:
-    """Publish the model card of a saved candidate."""
-    card = report.model_card(
+async def model_card(workspace: Workspace, commit: str) -> str:
+    """The model card of what is in a workspace, in markdown.
+
+    Args:
+        workspace: The workspace with the reports.
+        commit: The commit that is named in it.
+
+    Returns:
+        The card.
+    """
+    return report.model_card(
         model=workspace.model,
         commit=commit,
         parameters=workspace.parameters,
@@ -54,7 +61,13 @@ async def report_model(workspace: Workspace, commit: str) -> None:
         data_version=_data_version(workspace),
         runtime=_read(workspace, f"model/{workspace.model}.runtime.json"),
     )
+
+
+@capability("report model", run_name="model card of {workspace.model}", timeout=60)
+async def report_model(workspace: Workspace, commit: str) -> None:
+    """Publish the model card of a saved candidate."""
     key = report.artifact_key(workspace.model, "card")
+    card = await model_card(workspace, commit)
     await report.publish_markdown(key, card, f"Model card of {commit[:7]}")
 
 

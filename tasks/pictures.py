@@ -10,6 +10,7 @@ import base64
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import TerminalError
 
@@ -52,8 +53,6 @@ def draw_predictions(points: Mapping[str, Points], template: Path, title: str = 
     Raises:
         TerminalError: The template is not there, or is not one that can be drawn.
     """
-    # Drawing takes 80 MB of program text, which whoever only imports a flow is to be spared.
-    import vl_convert
     from dvc_render.exceptions import DvcRenderError
     from dvc_render.vega import VegaRenderer
 
@@ -68,13 +67,31 @@ def draw_predictions(points: Mapping[str, Points], template: Path, title: str = 
             title=title,
             revs_with_datapoints=list(points),
         ).get_filled_template()
-        return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
+        return draw(specification)
     except (DvcRenderError, ValueError) as error:
         raise TerminalError(
             f"{template.name} cannot be drawn: {error}",
             state="nothing else is affected: it is a picture",
             next_step=f"see what `dvc plots show` says of .dvc/plots/{template.name}",
         ) from error
+
+
+def draw(specification: str | dict[str, Any]) -> bytes:
+    """Draw a template that DVC has filled.
+
+    Args:
+        specification: The Vega-Lite specification.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        ValueError: It cannot be drawn.
+    """
+    # Drawing takes 80 MB of program text, which whoever only imports a flow is to be spared.
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
 
 
 def template_of(root: Path, task: str) -> Path:
