@@ -18,7 +18,7 @@ PYTHON := .venv/bin/python
 UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
-.PHONY: help setup demo up down status test lint format clean
+.PHONY: help setup demo up down status doctor test lint format clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ down:  ## Stop everything; data stays in .slipway
 
 status:  ## Say what runs, and where
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack status; else echo "nothing is set up yet"; fi
+
+doctor: setup  ## Say what is wrong with the set-up, and how to mend it
+	@$(PYTHON) -m deployments.doctor
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile

@@ -1,23 +1,18 @@
-"""The Prefect blocks that hold where the bytes are and who may read or write them.
+"""The Prefect blocks that hold what is secret, and the variables that they are created from.
 
-`python -m deployments.blocks` saves them on the server that `PREFECT_API_URL` names, from the
-variables `SLIPWAY_S3_*`: BUCKET, READ_WRITE_KEY_ID, READ_WRITE_SECRET, READ_KEY_ID, READ_SECRET,
-and if it is not AWS, or not us-east-1: ENDPOINT_URL, REGION.
+`python -m deployments.apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
+`_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
+not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `SECRETS` and `NOTIFY`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
 
 from deployments.credentials import S3Identity
-from tasks.errors import ConfigurationError, SlipwayError, TransientError
+from tasks.errors import ConfigurationError
 
 READ_WRITE = "slipway-read-write"
 READ = "slipway-read"
@@ -25,6 +20,17 @@ RESULTS = "slipway-results"
 NAMES = frozenset({READ_WRITE, READ, RESULTS})
 DVC_FOLDER = "dvc"
 PREFIX = "SLIPWAY_S3_"
+
+# `Secret` blocks, each from the variable of the same name in capitals; none has to be there.
+GIT_TOKEN = "slipway-git-token"  # noqa: S105 - by which workers clone a private origin over https
+SECRETS = (
+    GIT_TOKEN,
+    "slipway-fly-token",
+    "slipway-heroku-token",
+)
+# The block by which automations notify: of any type, made in the UI, or from a webhook's URL.
+NOTIFY = "slipway-notify"
+NOTIFY_VARIABLE = "SLIPWAY_NOTIFY_URL"
 
 _NEEDED = ("BUCKET", "READ_WRITE_KEY_ID", "READ_WRITE_SECRET", "READ_KEY_ID", "READ_SECRET")
 
@@ -77,8 +83,8 @@ class ObjectStorage:
         if missing := [PREFIX + key for key, value in values.items() if not value]:
             raise ConfigurationError(
                 f"not set: {', '.join(missing)}",
-                state="no block was registered",
-                next_step=f"export {missing[0]}=…",
+                state="nothing was changed",
+                next_step=f"export {missing[0]}=…, or write it into .env beside prefect.yaml",
             )
         return cls(
             bucket=values["BUCKET"],
@@ -88,78 +94,17 @@ class ObjectStorage:
             region=environment.get(PREFIX + "REGION") or "us-east-1",
         )
 
-
-async def register(storage: ObjectStorage) -> None:
-    """Save the blocks, over what there is.
-
-    Args:
-        storage: What they hold.
-    """
-    from prefect_aws import AwsCredentials, S3Bucket
-    from prefect_aws.client_parameters import AwsClientParameters
-    from pydantic import SecretStr
-
-    parameters = AwsClientParameters(endpoint_url=storage.endpoint_url)
-    credentials: dict[str, Any] = {}
-    for name, identity in ((READ_WRITE, storage.read_write), (READ, storage.read)):
-        credentials[name] = AwsCredentials(
-            aws_access_key_id=identity.key_id,
-            aws_secret_access_key=SecretStr(identity.secret),
-            region_name=storage.region,
-            aws_client_parameters=parameters,
-        )
-        await credentials[name].save(name, overwrite=True)
-    for name, owner, folder in (
-        (READ_WRITE, READ_WRITE, DVC_FOLDER),
-        (READ, READ, DVC_FOLDER),
-        (RESULTS, READ_WRITE, "results"),
-    ):
-        bucket = S3Bucket(
-            bucket_name=storage.bucket, credentials=credentials[owner], bucket_folder=folder
-        )
-        await bucket.save(name, overwrite=True)
+    @classmethod
+    def is_in(cls, environment: Mapping[str, str]) -> bool:
+        """Whether any of its variables is set."""
+        return any(environment.get(PREFIX + key) for key in _NEEDED)
 
 
-def main() -> int:
-    """Register the blocks; the exit code says whether they are."""
-    try:
-        storage = ObjectStorage.from_environment()
-        url = _server()
-        try:
-            asyncio.run(register(storage))
-        except httpx.HTTPError as error:
-            raise TransientError(
-                f"the Prefect server at {url} does not take the blocks: {error}",
-                state="some blocks may be registered, others not",
-                next_step="check PREFECT_API_URL and the login to the server, and run it again",
-            ) from error
-    except SlipwayError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    where = storage.endpoint_url or f"AWS, {storage.region}"
-    print(f"registered with {url}, for the bucket {storage.bucket} ({where}):")
-    for name, use in (
-        (READ_WRITE, f"to push models, as {storage.read_write.key_id}"),
-        (READ, f"to pull them when deploying, as {storage.read.key_id}"),
-        (RESULTS, f"for results of flows, as {storage.read_write.key_id}"),
-    ):
-        print(f"  s3-bucket/{name:20}{use}")
-    return 0
+def secret_variables() -> frozenset[str]:
+    """The variables that become blocks beside `SLIPWAY_S3_*`: no program but `apply` needs them."""
+    return frozenset({*map(variable, SECRETS), NOTIFY_VARIABLE})
 
 
-def _server() -> str:
-    """The Prefect server that is asked; without one Prefect would start its own for a moment."""
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
-    if not url:
-        raise ConfigurationError(
-            "PREFECT_API_URL is not set, and the Prefect profile names no server",
-            state="no block was registered",
-            next_step="export PREFECT_API_URL=https://<your server>/api",
-        )
-    return url
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def variable(block: str) -> str:
+    """The variable that a `Secret` block is created from."""
+    return block.upper().replace("-", "_")

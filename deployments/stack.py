@@ -35,6 +35,7 @@ from deployments import (
     processes,
 )
 from deployments.api import PrefectAPI
+from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
 from deployments.blocks import ObjectStorage
 from deployments.ports import HOST
 from deployments.program import Program
@@ -69,7 +70,11 @@ _FOR_WORKER = frozenset({"XDG_CONFIG_HOME", "XDG_DATA_HOME"})
 _FOR_WORKER_PREFIXES = ("PIP_", "SLIPWAY_", "UV_")
 # Another environment or Python is not for uv in flow runs; blocks hold the S3 credentials; the
 # marker of a stack that we may be in is not ours.
-_NOT_FOR_WORKER = frozenset({processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"})
+_NOT_FOR_WORKER = frozenset(
+    {processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"} | blocks.secret_variables()
+)
+# Nothing is retrained by itself here, and automations lock SQLite.
+APPLY_OPTIONS = (WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES)
 
 Say = Callable[[str], None]
 
@@ -252,7 +257,7 @@ class Stack:
                     self.supervisor.start(program.name)
             self._wait_until_ready(say)
             with PrefectAPI(self.prefect_api_url) as api:
-                self._register(api, say)
+                self._apply(api, say)
                 self._start_worker(api)
             self._write_file()
             self._set_hook()
@@ -451,20 +456,26 @@ class Stack:
             next_step="make down, then run the same command again",
         )
 
-    def _register(self, api: PrefectAPI, say: Say) -> None:
-        if catalogue.is_registered(api, self.checkout, self.storage):
+    def _apply(self, api: PrefectAPI, say: Say) -> None:
+        """Give the Prefect server what the checkout declares, unless it has it."""
+        environment = {
+            **self._base_environment(),
+            **self.environment(),
+            **_inherited(blocks.secret_variables(), ()),
+            **self.storage.to_environment(),
+        }
+        expected = catalogue.digest(self.checkout, environment, APPLY_OPTIONS)
+        if catalogue.is_registered(api, catalogue.Manifest.read(self.checkout), expected):
             return
         say("registering blocks and deployments")
-        log = self.logs / "register.log"
+        log = self.logs / "apply.log"
+        # What is meant for another server is not read from a file here.
+        command = ["-m", "deployments.apply", f"--env-file={os.devnull}", *APPLY_OPTIONS]
         with log.open("w") as output:
             result = subprocess.run(
-                [sys.executable, "-m", "deployments.register"],
+                [sys.executable, *command],
                 cwd=self.checkout,
-                env={
-                    **self._base_environment(),
-                    **self.environment(),
-                    **self.storage.to_environment(),
-                },
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -477,6 +488,7 @@ class Stack:
                 state="the servers run; some deployments may be missing",
                 next_step="mend what it complains about and run the same command again",
             )
+        catalogue.mark_registered(api, expected)
 
     def _start_worker(self, api: PrefectAPI) -> None:
         name = prefect_programs.WORKER

@@ -61,6 +61,16 @@ def push(refspecs: Sequence[str]) -> Argv:
     return ["git", "push", "--quiet", "--atomic", "origin", *refspecs]
 
 
+def list_branches(origin: str) -> Argv:
+    """The branches of a repository that there need not be a clone of."""
+    return ["git", "ls-remote", "--quiet", "--heads", origin]
+
+
+def try_push(origin: str, branch: str) -> Argv:
+    """Ask a repository whether it would take HEAD as a branch; it does not."""
+    return ["git", "push", "--quiet", "--dry-run", origin, f"HEAD:refs/heads/{branch}"]
+
+
 def is_ancestor(older: str, newer: str) -> Argv:
     """Exit code 0 if `newer` contains `older`."""
     return ["git", "merge-base", "--is-ancestor", older, newer]

@@ -24,7 +24,7 @@ _REFUSED = {
     "InvalidToken", "SignatureDoesNotMatch",
 }  # fmt: skip
 ABSENT = {"404", "NoSuchKey", "NotFound"}
-_REGISTER = "`make up` (local stack) or `python -m deployments.blocks`"
+_REGISTER = "`make up` (local stack) or `python -m deployments.apply`"
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,30 @@ async def load_remote(name: Literal["read-write", "read"]) -> Remote:
         TerminalError: The block does not exist or cannot be used.
         TransientError: The Prefect server does not answer.
     """
+    settings = Settings()
+    block = {"read-write": settings.read_write_block, "read": settings.read_block}[name]
+    return await open_bucket(block, name)
+
+
+async def open_bucket(block_name: str, name: str) -> Remote:
+    """Read where a bucket is, and with what credentials, from a Prefect block.
+
+    Args:
+        block_name: Name of the `S3Bucket` block.
+        name: What DVC is to call it.
+
+    Returns:
+        The bucket, as a remote.
+
+    Raises:
+        TerminalError: The block does not exist or cannot be used.
+        TransientError: The Prefect server does not answer.
+    """
     import httpx
     from botocore.config import Config
     from prefect_aws.s3 import S3Bucket
     from pydantic import ValidationError
 
-    settings = Settings()
-    block_name = {"read-write": settings.read_write_block, "read": settings.read_block}[name]
     try:
         block = cast("S3Bucket", await S3Bucket.aload(block_name))
     except ValidationError as error:

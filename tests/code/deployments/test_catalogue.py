@@ -3,27 +3,93 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import jsonschema
+import pytest
 from prefect import Flow
-from ruamel.yaml import YAML
+from prefect.cli.deploy._models import PrefectYamlModel
 
 from deployments import catalogue
 from deployments.blocks import ObjectStorage
+from deployments.catalogue import Manifest, is_url
 from deployments.credentials import S3Identity
+from deployments.prefect_programs import WORK_POOL
 from tasks.environments import environment_names
 from tasks.settings import CHECKOUT
 
-_DECLARED = YAML(typ="safe").load(CHECKOUT / "prefect.yaml")["deployments"]
+_MANIFEST = Manifest.read(CHECKOUT)
+_DECLARED = _MANIFEST.deployments
+# None of these is needed to know what a flow takes; together they take seconds to import.
+_HEAVY = {"boto3", "botocore", "docker", "dvc", "gto", "kubernetes", "mlem", "numpy", "pandas",
+          "prefect_aws", "sklearn"}  # fmt: skip
+
+
+def schema() -> dict[str, Any]:
+    """Prefect's JSON schema of `prefect.yaml`, as its repository generates and publishes it.
+
+    It ignores keys that Prefect ignores; here they are refused, for they are mistakes.
+    """
+    found = PrefectYamlModel.model_json_schema()
+    for each in (found, *found["$defs"].values()):
+        if "properties" in each:
+            each["additionalProperties"] = False
+    found["properties"]["definitions"] = {
+        "type": "object"
+    }  # is ours; YAML anchors are defined in it
+    return found
+
+
+def test_prefect_yaml_is_what_prefect_accepts() -> None:
+    jsonschema.validate(_MANIFEST.values, schema())
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"enforce_parameters": True},
+        {"schedules": [{"cron": "0 4 * * 1", "time_zone": "UTC"}]},
+        {"concurrency_limit": {"limits": 1}},
+        {"tags": 1},
+    ],
+)
+def test_a_mistake_in_prefect_yaml_is_found(mistake: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"deployments": [{**_DECLARED[0], **mistake}]}, schema())
 
 
 def test_every_entry_point_is_a_flow_of_that_name_that_takes_its_parameters() -> None:
     for each in _DECLARED:
         path, _, name = each["entrypoint"].partition(":")
+        assert (CHECKOUT / path).is_file()
         flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
         assert isinstance(flow, Flow)
         assert flow.name == name
-        assert each.get("parameters", {}).keys() <= flow.parameters.properties.keys()
+        parameters = each.get("parameters", {})
+        assert parameters.keys() <= flow.parameters.properties.keys()
+        flow.validate_parameters({**dict.fromkeys(flow.parameters.required, "x"), **parameters})
+        assert flow.description
+        for parameter in flow.parameters.properties.values():
+            assert parameter["description"]
+
+
+def test_every_flow_has_a_deployment() -> None:
+    flows = {path.stem for path in (CHECKOUT / "flows").glob("[!_]*.py")}
+    assert {each["entrypoint"].rpartition(":")[2] for each in _DECLARED} == flows
+
+
+def test_deployments_have_what_apply_goes_by() -> None:
+    for each in _DECLARED:
+        assert catalogue.TAG in each["tags"]
+        assert each["work_pool"]["name"] == _MANIFEST.work_pool == WORK_POOL
+        assert each["enforce_parameter_schema"]
+        assert each["version"] == "{{ commit.stdout }}"
+        for schedule in each.get("schedules", []):
+            assert schedule["slug"]
+            assert schedule["timezone"]
 
 
 def test_every_environment_has_its_deployment_of_deploy() -> None:
@@ -39,22 +105,71 @@ def test_runs_that_must_not_overlap_wait_for_each_other() -> None:
         if each["entrypoint"].endswith((":push", ":deploy")):
             assert each["concurrency_limit"]["limit"] == 1
             assert each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+            assert each["concurrency_limit"]["grace_period_seconds"] >= 60
 
 
-def test_the_digest_changes_with_a_flow_and_with_a_secret(tmp_path: Path) -> None:
+def test_flows_import_nothing_heavy() -> None:
+    modules = [each["entrypoint"].partition(".")[0].replace("/", ".") for each in _DECLARED]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & _HEAVY
+
+
+def test_the_digest_changes_with_a_flow_with_a_secret_and_with_an_option(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "prefect.yaml").write_text("deployments: []")
     (tmp_path / "flows" / "a.py").write_text("one")
 
-    def digest(secret: str) -> str:
+    def digest(secret: str, *options: str) -> str:
         identity = S3Identity("key", secret)
-        return catalogue.digest(tmp_path, ObjectStorage("bucket", identity, identity))
+        variables = ObjectStorage("bucket", identity, identity).to_environment()
+        return catalogue.digest(tmp_path, variables, options)
 
     first = digest("s")
     assert digest("s") == first
     assert digest("t") != first
+    assert digest("s", "--without-schedules") != first
     (tmp_path / "flows" / "a.py").write_text("two")
     assert digest("s") != first
+
+
+def test_the_version_is_the_commit_that_last_changed_what_workers_run(
+    source: Path, tmp_path: Path
+) -> None:
+    def git(*arguments: str) -> str:
+        argv = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", *arguments]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("clone", "--quiet", str(source), ".")
+    head = git("rev-parse", "HEAD")
+    assert _MANIFEST.version(tmp_path) == head
+    git("commit", "--quiet", "--no-gpg-sign", "--allow-empty", "--message=Another model")
+    assert _MANIFEST.version(tmp_path) == head
+
+
+def test_code_comes_from_the_checkout_that_is_named_or_from_origin() -> None:
+    assert "set_working_directory" in str(_MANIFEST.pull({"SLIPWAY_CHECKOUT": "/srv/slipway"})[0])
+    url = {"SLIPWAY_ORIGIN": "git@git.example:slipway.git"}
+    assert "git_clone" in str(_MANIFEST.pull(url)[0])
+    assert "set_working_directory" in str(_MANIFEST.pull({**url, "SLIPWAY_CHECKOUT": "/srv"})[0])
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("https://git.example/slipway.git", True),
+        ("file:///srv/slipway.git", True),
+        ("git@git.example:slipway.git", True),
+        ("/srv/slipway.git", False),
+        ("../slipway", False),
+        ("", False),
+    ],
+)
+def test_urls_are_told_from_paths(origin: str, expected: bool) -> None:
+    assert is_url(origin) is expected
 
 
 def test_storage_survives_the_way_through_the_environment() -> None:

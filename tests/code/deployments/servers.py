@@ -1,0 +1,161 @@
+"""A Prefect server with a password, and this repository as somebody else has checked it out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from deployments import blocks, ports
+from deployments.blocks import ObjectStorage
+from deployments.credentials import S3Identity
+from deployments.ports import HOST
+from tasks.settings import CHECKOUT
+
+STORAGE = ObjectStorage(
+    "a-bucket",
+    S3Identity("writer", "secret-of-the-writer"),
+    S3Identity("reader", "secret-of-the-reader"),
+    "http://127.0.0.1:9",
+)
+PASSWORD = "admin:not-for-everybody"
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A server of its own: nothing of the local stack is there."""
+
+    url: str
+    home: Path
+
+    @property
+    def http(self) -> httpx.Client:
+        user, _, password = PASSWORD.partition(":")
+        return httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30)
+
+    def variables(self) -> dict[str, str]:
+        """What a shell has in which this server is used."""
+        return {
+            "PREFECT_API_URL": self.url,
+            "PREFECT_API_AUTH_STRING": PASSWORD,
+            "PREFECT_HOME": str(self.home / "client"),
+            "DO_NOT_TRACK": "1",
+        }
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[PrefectServer]:
+    """Run a server until the end of the block."""
+    port = ports.choose({"prefect": []}, keep={}, companions={})["prefect"]
+    url = f"http://{HOST}:{port}/api"
+    log = home / "server.log"
+    environment = {
+        **clean_environment(),
+        "PREFECT_HOME": str(home / "server"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
+    }
+    command = [sys.executable, "-m", "deployments.prefect_server", "--host", HOST]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=CHECKOUT, env=environment,
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield PrefectServer(url, home)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what it says of servers and buckets."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "SLIPWAY_", "AWS_"))
+    }
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A clone from which a server is set up; without a model environment."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str, **variables: str | None) -> subprocess.Popen[str]:
+        """Start a Python module of it; a variable that is None is not set."""
+        environment = {**clean_environment(), **self.variables, **variables}
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env={name: value for name, value in environment.items() if value is not None},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+        """Run a Python module of it to its end."""
+        process = self.start(*arguments, **variables)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def apply(self, *options: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+        """Apply it."""
+        return self.run("deployments.apply", *options, **variables)
+
+    def commit(self, message: str) -> str:
+        """Commit everything; return the commit."""
+        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+        subprocess.run([*git, "add", "--all"], cwd=self.folder, check=True)
+        subprocess.run(
+            [*git, "commit", "--quiet", "--no-gpg-sign", "--no-verify", "-m", message],
+            cwd=self.folder, check=True,
+        )  # fmt: skip
+        return self.head()
+
+    def head(self) -> str:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return found.stdout.strip()
+
+
+def clone(source: Path, folder: Path, server: PrefectServer) -> Repository:
+    """Clone the repository for use with a server."""
+    subprocess.run(["git", "clone", "--quiet", str(source), str(folder)], check=True)
+    return Repository(
+        folder,
+        {
+            **server.variables(),
+            **STORAGE.to_environment(),
+            "SLIPWAY_CHECKOUT": str(folder),
+            "SLIPWAY_GIT_TOKEN": "secret-git-token",
+            blocks.NOTIFY_VARIABLE: "http://127.0.0.1:9/secret-path",
+        },
+    )

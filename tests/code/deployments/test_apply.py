@@ -1,0 +1,346 @@
+"""`python -m deployments.apply`, against a real server with a password."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import apply as module
+from deployments import blocks
+from deployments.apply import WITHOUT_SCHEDULES, apply, reconcile
+from deployments.catalogue import Manifest
+from deployments.difference import Change
+from deployments.resources.automations import Automations
+from tasks.errors import ConfigurationError
+from tasks.settings import CHECKOUT
+from tests.code.deployments.servers import (
+    PASSWORD,
+    STORAGE,
+    PrefectServer,
+    Repository,
+    clone,
+    prefect_server,
+)
+
+EQUAL = "is equal to the repository: nothing to do"
+SECRETS = {
+    STORAGE.read_write.secret,
+    STORAGE.read.secret,
+    "secret-git-token",
+    "secret-path",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    with prefect_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class First:
+    """What came of the first applies, on an empty server."""
+
+    repository: Repository
+    shown: subprocess.CompletedProcess[str]
+    after_dry_run: int
+    said: list[subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def first(server: PrefectServer, source: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
+    """A dry run, then two applies at once."""
+    cloned = clone(source, tmp_path_factory.mktemp("repository") / "slipway", server)
+    shown = cloned.apply("--dry-run", "--exit-code")
+    after = sum(len(rows(server, each)) for each in ("deployments", "work_pools", "flows"))
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda _: cloned.apply(), range(2)))
+    return First(cloned, shown, after, said)
+
+
+@pytest.fixture
+def repository(first: First, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """The repository, applied; this process is in its shell."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(module, "CHECKOUT", first.repository.folder)
+    variables = first.repository.variables
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    url = variables["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: PASSWORD}):
+        yield first.repository
+
+
+def rows(server: PrefectServer, kind: str) -> list[dict[str, Any]]:
+    with server.http as client:
+        found = client.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
+    assert isinstance(found, list)
+    return found
+
+
+def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in rows(server, "deployments")}
+
+
+def told(changes: list[Change]) -> set[str]:
+    return {f"{each.action} {each.kind} {each.name}" for each in changes}
+
+
+def test_a_dry_run_shows_everything_and_makes_nothing(first: First) -> None:
+    assert first.shown.returncode == 2, first.shown.stderr
+    assert "+ deployment retrain/retrain" in first.shown.stdout
+    assert first.after_dry_run == 0
+
+
+def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -> None:
+    assert [each.returncode for each in first.said] == [0, 0], first.said
+    assert len(rows(server, "deployments")) == len(Manifest.read(CHECKOUT).names)
+    assert len(rows(server, "work_pools")) == 1
+    documents = [each["name"] for each in rows(server, "block_documents")]
+    once = {blocks.RESULTS, blocks.GIT_TOKEN, blocks.NOTIFY}
+    twice = {blocks.READ, blocks.READ_WRITE}
+    assert sorted(documents) == sorted([*once, *twice, *twice])
+    again = first.repository.apply()
+    assert again.returncode == 0
+    assert EQUAL in again.stdout
+    for each in (first.shown, *first.said, again):
+        assert not any(secret in each.stdout + each.stderr for secret in SECRETS)
+
+
+async def test_deployments_are_what_the_repository_says(
+    repository: Repository, server: PrefectServer
+) -> None:
+    found = deployments(server)
+    for each in found.values():
+        assert each["version"] == repository.head()
+        assert each["tags"] == ["slipway"]
+        assert each["enforce_parameter_schema"]
+        assert each["work_pool_name"] == "slipway"
+    assert found["local"]["concurrency_options"] == {
+        "collision_strategy": "ENQUEUE",
+        "grace_period_seconds": 120,
+    }
+    (weekly,) = found["retrain"]["schedules"]
+    assert weekly["slug"] == "weekly"
+    assert weekly["active"]
+    assert weekly["schedule"]["timezone"]
+
+
+async def test_what_was_edited_on_the_server_is_put_back(
+    repository: Repository, server: PrefectServer
+) -> None:
+    before = deployments(server)
+    retrain, train = before["retrain"], before["train"]
+    documents = {each["name"]: each for each in rows(server, "block_documents")}
+    token = documents[blocks.GIT_TOKEN]["id"]
+    with server.http as client:
+        for path, body in (
+            ("/work_pools/slipway", {"concurrency_limit": 1}),
+            (f"/deployments/{train['id']}", {"tags": [], "paused": True}),
+            (f"/block_documents/{token}", {"data": {"value": "another"}}),
+        ):
+            client.patch(path, json=body).raise_for_status()
+        document = documents[blocks.RESULTS]["id"]
+        client.delete(f"/block_documents/{document}").raise_for_status()
+        monthly = {"schedule": {"cron": "0 0 1 * *"}, "active": True}
+        client.post(f"/deployments/{retrain['id']}/schedules", json=[monthly]).raise_for_status()
+
+    shown = await apply(dry_run=True)
+    assert told(shown) == {
+        "change work pool slipway",
+        "change deployment train/train",
+        "change deployment retrain/retrain",
+        "create block s3-bucket/slipway-results",
+        "change block secret/slipway-git-token",
+    }
+    lines = [line for change in shown for line in change.fields()]
+    assert "concurrency_limit: 1 → 10" in lines
+    assert "paused: true → false" in lines
+    assert "value: (secret) → (secret)" in lines
+    assert not any(secret in repr(shown) for secret in SECRETS | {"another"})
+
+    assert await apply() == shown
+    assert not await apply()
+    after = deployments(server)
+    assert [each["slug"] for each in after["retrain"]["schedules"]] == ["weekly"]
+    assert after["train"]["id"] == train["id"]
+
+
+@pytest.mark.usefixtures("repository")
+async def test_a_changed_secret_reaches_the_block_and_the_bucket_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", "another-secret")
+    assert told(await apply()) == {
+        "change block aws-credentials/slipway-read",
+        "change block s3-bucket/slipway-read",
+    }
+    assert not await apply()
+    monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", STORAGE.read.secret)
+    await apply()
+
+
+async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
+    repository: Repository, server: PrefectServer
+) -> None:
+    with server.http as client:
+        flow = client.post("/flows/", json={"name": "of-others"}).raise_for_status().json()["id"]
+        for name, tags in (("theirs", ["theirs"]), ("ours-of-old", ["slipway"])):
+            body = {"flow_id": flow, "name": name, "tags": tags}
+            client.post("/deployments/", json=body).raise_for_status()
+    path = repository.folder / "prefect.yaml"
+    text = path.read_text()
+    path.write_text(re.sub(r"\n  - name: save\n(    .*\n)+", "\n", text))
+    try:
+        changes = await apply()
+    finally:
+        path.write_text(text)
+    assert told(changes) == {
+        "remove deployment save/save",
+        "remove deployment of-others/ours-of-old",
+    }
+    found = deployments(server)
+    assert "theirs" in found
+    assert not {"save", "ours-of-old"} & found.keys()
+    assert told(await apply()) == {"create deployment save/save"}
+
+
+@pytest.mark.usefixtures("repository")
+async def test_without_schedules_they_are_there_and_not_active(server: PrefectServer) -> None:
+    (change,) = await apply(frozenset({WITHOUT_SCHEDULES}))
+    assert change.fields() == ["schedules.weekly.active: true → false"]
+    (weekly,) = deployments(server)["retrain"]["schedules"]
+    assert not weekly["active"]
+    await apply()
+
+
+async def test_prefect_deploy_says_the_same_and_needs_no_model_environment(
+    repository: Repository,
+) -> None:
+    assert not (repository.folder / "model" / ".venv").exists()
+    deployed = repository.run("prefect", "--no-prompt", "deploy", "--all")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert not await apply(dry_run=True)
+
+
+@pytest.mark.usefixtures("repository")
+async def test_workers_without_a_checkout_clone_the_commit_with_the_token_there_is(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLIPWAY_CHECKOUT")
+    monkeypatch.setenv("SLIPWAY_ORIGIN", "https://git.example/slipway.git")
+    changes = [each for each in await apply(dry_run=True) if each.kind == "deployment"]
+    assert len(changes) == len(Manifest.read(CHECKOUT).names)
+    for change in changes:
+        assert change.after
+        clone, _ = change.after["pull_steps"]
+        assert clone["prefect.deployments.steps.git_clone"] == {
+            "id": "clone",
+            "repository": "https://git.example/slipway.git",
+            "commit_sha": repository.head(),
+            "access_token": "{{ prefect.blocks.secret.slipway-git-token }}",
+        }
+
+
+def test_variables_are_read_from_a_file_and_those_that_are_set_win(
+    repository: Repository,
+) -> None:
+    lines = [f"{name}={value}" for name, value in repository.variables.items()]
+    file = repository.folder / ".env"
+    file.write_text("\n".join(lines).replace("a-bucket", "another-bucket"))
+    try:
+        unset: dict[str, str | None] = dict.fromkeys(repository.variables)
+        from_file = repository.apply("--dry-run", **unset)
+        assert 'bucket_name: "a-bucket" → "another-bucket"' in from_file.stdout, from_file.stderr
+        from_both = repository.apply("--dry-run", **unset | {"SLIPWAY_S3_BUCKET": "a-bucket"})
+        assert EQUAL in from_both.stdout
+    finally:
+        file.unlink()
+
+
+@pytest.mark.usefixtures("repository")
+async def test_blocks_that_are_there_need_no_variables_and_half_of_them_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SLIPWAY_S3_READ_SECRET")
+    monkeypatch.delenv("SLIPWAY_S3_BUCKET")
+    with pytest.raises(ConfigurationError, match=r": SLIPWAY_S3_BUCKET, SLIPWAY_S3_READ_SECRET\n"):
+        await apply()
+    for name in STORAGE.to_environment():
+        monkeypatch.delenv(name, raising=False)
+    assert not await apply()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PREFECT_API_AUTH_STRING", "admin:wrong", "refuses us: 401"),
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "does not answer"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_next_step(
+    first: First, name: str, value: str, said: str
+) -> None:
+    refused = first.repository.apply(**{"PREFECT_CLIENT_MAX_RETRIES": "0", name: value})
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert "Next:" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.usefixtures("repository")
+async def test_neither_the_server_nor_where_the_code_is_is_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: None}),
+        pytest.raises(ConfigurationError, match="PREFECT_API_URL is not set"),
+    ):
+        await apply()
+    monkeypatch.delenv("SLIPWAY_CHECKOUT")
+    monkeypatch.setenv("SLIPWAY_ORIGIN", "/srv/slipway")
+    with pytest.raises(ConfigurationError, match="neither SLIPWAY_ORIGIN"):
+        await apply()
+
+
+@pytest.mark.usefixtures("repository")
+async def test_several_at_once_make_no_second_automation() -> None:
+    from prefect import get_client
+    from prefect.events.actions import DoNothing
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    def automation(name: str, seconds: int = 60) -> AutomationCore:
+        trigger = EventTrigger(
+            posture=Posture.Reactive, expect={"a.b", "a.c", "a.d"}, threshold=1, within=seconds
+        )
+        return AutomationCore(name=name, trigger=trigger, actions=[DoNothing()])
+
+    async with get_client() as client:
+
+        async def names() -> list[str]:
+            return sorted(each.name for each in await client.read_automations())
+
+        declared = [automation("slipway: one"), automation("slipway: two")]
+        for name in ("of others", "slipway: of old", "slipway: one", "slipway: one"):
+            await client.create_automation(automation(name))
+        await asyncio.gather(*(reconcile(Automations(client, declared)) for _ in range(3)))
+        assert await names() == ["of others", "slipway: one", "slipway: two"]
+        assert not await reconcile(Automations(client, declared))
+
+        changed = [automation("slipway: one", 61), declared[1]]
+        (change,) = await reconcile(Automations(client, changed))
+        assert change.action == "change"
+        assert not await reconcile(Automations(client, changed))
+        await reconcile(Automations(client, []))
+        assert await names() == ["of others"]
