@@ -16,6 +16,8 @@ unexport UV_PYTHON
 
 PYTHON := .venv/bin/python
 UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
+# make up DB=postgres: remembered until another one is named.
+DATABASE := $(if $(DB),--database=$(DB))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
 .PHONY: help setup demo up down status doctor test lint format clean
@@ -27,10 +29,10 @@ setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try the result
-	@$(PYTHON) -m deployments.demo
+	@$(PYTHON) -m deployments.demo $(DATABASE)
 
-up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin
-	@$(PYTHON) -m deployments.stack up
+up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin (DB=postgres: with automations)
+	@$(PYTHON) -m deployments.stack up $(DATABASE)
 
 down:  ## Stop everything; data stays in .slipway
 	@if $(PYTHON) -c 'import deployments.stack' 2>/dev/null; then \

@@ -10,7 +10,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Self
@@ -105,6 +105,21 @@ class Artifact:
     key: str
     type: str
     data: Any
+
+
+@dataclass(frozen=True)
+class State:
+    """A state to put a run into.
+
+    Attributes:
+        type: Its type, for instance `CRASHED`.
+        name: Its name, which may tell more.
+        message: Why the run is put into it.
+    """
+
+    type: str
+    name: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -374,10 +389,10 @@ class PrefectAPI:
         found = self._post("/artifacts/filter", query)
         return [Artifact(each["key"] or "", each["type"], each["data"]) for each in found]
 
-    def crash(self, run_id: str, message: str) -> None:
-        """Say of a run that nothing executes it any more; frees what it holds on the server."""
-        state = {"type": "CRASHED", "name": "Crashed", "message": message}
-        self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+    def force_state(self, run_id: str, state: State) -> None:
+        """Put a run into a state, whatever it is in."""
+        body = {"state": asdict(state), "force": True}
+        self._post(f"/flow_runs/{run_id}/set_state", body)
 
     def deployments(self, flow: str | None = None) -> set[str]:
         """The names of all deployments, or of those of one flow, as `flow/deployment`."""

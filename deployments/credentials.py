@@ -30,6 +30,7 @@ class Credentials:
         read: Identity that pulls them when deploying.
         supervisor: Password of the process runner.
         signing: Key with which the parts of the S3 server trust each other.
+        database: Password of PostgreSQL, where the Prefect server is on it.
         stack: Marks the processes of this stack; not a secret, but as unique.
     """
 
@@ -37,6 +38,7 @@ class Credentials:
     read: S3Identity = field(default_factory=S3Identity)
     supervisor: str = field(default_factory=_secret, repr=False)
     signing: str = field(default_factory=_secret, repr=False)
+    database: str = field(default_factory=_secret, repr=False)
     stack: str = field(default_factory=_secret)
 
 
@@ -54,8 +56,12 @@ def load(folder: Path) -> Credentials:
         values = json.loads(path.read_text())
         values["read_write"] = S3Identity(**values["read_write"])
         values["read"] = S3Identity(**values["read"])
-        return Credentials(**values)
-    made = Credentials()
+        found = Credentials(**values)
+        if values.keys() == asdict(found).keys():
+            return found
+        made = found  # a secret is new since the folder was made
+    else:
+        made = Credentials()
     write_private(path, json.dumps(asdict(made), indent=2))
     return made
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 from rich.console import Console, Group
@@ -23,7 +23,7 @@ from rich.text import Text
 
 from deployments.api import FlowRun, PrefectAPI, Progress
 from deployments.origin import Git
-from deployments.stack import Stack
+from deployments.stack import DATABASE_HELP, Database, Stack
 from deployments.trigger import ask
 from deployments.watching import require_completed, told
 from tasks.errors import SlipwayError, TransientError
@@ -240,7 +240,9 @@ def main() -> int:
     """Run the demo; the exit code says whether all of it worked."""
     parser = argparse.ArgumentParser(prog="deployments.demo", description=__doc__)
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
-    stack = Stack(parser.parse_args().home)
+    parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
+    arguments = parser.parse_args()
+    stack = Stack(arguments.home, database=arguments.database)
     # Where nobody watches, lines as long as links are.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     show = show_live(console) if console.is_terminal else show_lines(console)

@@ -13,15 +13,20 @@ SERVER = "prefect-server"
 WORKER = "prefect-worker"
 SERVER_PORT = "prefect"
 WORK_POOL = "slipway"
+# How often a flow run says that it lives: the least that Prefect allows, its default is 180 s.
+HEARTBEAT_SECONDS = 30
 
 
-def server(checkout: Path, folder: Path, ports: Mapping[str, int]) -> Program:
+def server(
+    checkout: Path, folder: Path, ports: Mapping[str, int], database_url: str | None = None
+) -> Program:
     """Describe the server.
 
     Args:
         checkout: Where this package is.
         folder: Its `PREFECT_HOME`, where the SQLite database is.
         ports: Its port, by name.
+        database_url: URL of the PostgreSQL that it works on; none: the SQLite database.
 
     Returns:
         The program.
@@ -40,11 +45,13 @@ def server(checkout: Path, folder: Path, ports: Mapping[str, int]) -> Program:
         environment={
             "PREFECT_HOME": str(folder),
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+            "PREFECT_UI_URL": f"http://{HOST}:{port}",  # of links in notifications
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # How soon a new schedule makes its first runs; the default is 60 s.
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             # How soon a run that had to wait for another looks again; the default is 30 s.
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
+            **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url} if database_url else {}),
         },
         ports=(SERVER_PORT,),
         health=f"http://{HOST}:{port}/api/health",

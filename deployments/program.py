@@ -13,7 +13,7 @@ class Program(supervisor.Program):
 
     Attributes:
         ports: Names of the ports that it listens on.
-        health: URL that answers 200 once the program is ready.
+        health: URL that answers 200 once the program is ready; `tcp://…`: one that is listened on.
     """
 
     ports: tuple[str, ...] = ()

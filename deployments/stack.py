@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import httpx
 import psutil
@@ -31,6 +31,7 @@ from deployments import (
     object_store,
     origin,
     ports,
+    postgres,
     prefect_programs,
     processes,
 )
@@ -77,6 +78,8 @@ _NOT_FOR_WORKER = frozenset(
 APPLY_OPTIONS = (WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES)
 
 Say = Callable[[str], None]
+Database = Literal["sqlite", "postgres"]
+DATABASE_HELP = "what the Prefect server works on; by default what it has worked on so far"
 
 
 class Stack:
@@ -88,6 +91,7 @@ class Stack:
         source: Repository that origin is made from, if not the checkout.
         usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
         deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
+        database: What the Prefect server works on; by default what it has worked on so far.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Stack:
         source: Path | None = None,
         usual_ports: bool = True,
         deploy_on_push: bool = True,
+        database: Database | None = None,
     ) -> None:
         self.home = home.resolve()
         self.checkout = checkout.resolve()
@@ -107,6 +112,7 @@ class Stack:
         self._source = source or checkout
         self._usual_ports = usual_ports
         self._deploy_on_push = deploy_on_push
+        self._database = database
         self._file = self.home / "stack.json"
         self._configuration = self.home / "supervisor" / "supervisord.conf"
 
@@ -120,10 +126,13 @@ class Stack:
     @property
     def ports(self) -> dict[str, int]:
         """The ports that the stack has chosen, by name; empty before its first start."""
-        try:
-            found: dict[str, int] = json.loads(self._file.read_text())["ports"]
-        except (OSError, ValueError, KeyError):
-            return {}
+        found: dict[str, int] = self._remembered().get("ports", {})
+        return found
+
+    @property
+    def database(self) -> Database:
+        """What the Prefect server works on; a new stack's is SQLite."""
+        found: Database = self._database or self._remembered().get("database", "sqlite")
         return found
 
     @property
@@ -201,6 +210,7 @@ class Stack:
             "PATH": os.pathsep.join([str(_bin()), os.environ.get("PATH", os.defpath)]),
             "PREFECT_API_URL": self.prefect_api_url,
             "PREFECT_CLI_COLORS": "false",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(prefect_programs.HEARTBEAT_SECONDS),
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_LOGGING_COLORS": "false",
             # How soon `make demo` shows a line; the default is 2 s.
@@ -224,9 +234,11 @@ class Stack:
 
     def programs(self) -> tuple[Program, ...]:
         """The programs of the stack, in the order they start."""
+        database, database_url = self._database_program()
         return (
+            *database,
             object_store.program(_bin(), self.home / "object-store", self.ports),
-            prefect_programs.server(self.checkout, self.home / "prefect", self.ports),
+            prefect_programs.server(self.checkout, self.home / "prefect", self.ports, database_url),
             gateway.program(_bin(), self.routes, self.ports, self.process_environments),
             prefect_programs.worker(self.checkout, self.environment()),
         )
@@ -240,11 +252,13 @@ class Stack:
             say: Told what is being done, line by line.
 
         Raises:
-            ConfigurationError: The checkout has no commit, a file of it is wrong, or data that it
-                names are nowhere.
+            ConfigurationError: The checkout has no commit, a file of it is wrong, data that it
+                names are nowhere, or PostgreSQL is asked for and not installed.
             TransientError: A program does not get ready; says the end of its log.
             TerminalError: The checkout's commits do not merge into origin's main.
         """
+        if self.database == "postgres":
+            postgres.find()
         with self._locked():
             for note in origin.bring_up_to_date(self.origin, self._source):
                 say(note)
@@ -277,8 +291,10 @@ class Stack:
                 say("stopping")
                 # If supervisord gives up meanwhile, what is left is ended below all the same.
                 with contextlib.suppress(TransientError):
-                    # The worker first: the server must still be there to be told of its runs.
+                    # The worker first: the server must still be there to be told of its runs,
+                    # and so must the database until the server has ended.
                     self.supervisor.stop(prefect_programs.WORKER)
+                    self.supervisor.stop(prefect_programs.SERVER)
                     self.supervisor.stop_all()
                     self.supervisor.shutdown()
                 deadline = time.monotonic() + _STOP_SECONDS
@@ -299,7 +315,8 @@ class Stack:
             the model servers included; all `STOPPED` if the process runner does not run.
         """
         if not self.ports or not self.supervisor.alive():
-            return dict.fromkeys(_PROGRAM_NAMES, "STOPPED")
+            database = [postgres.NAME] if self.database == "postgres" else []
+            return dict.fromkeys([*database, *_PROGRAM_NAMES], "STOPPED")
         return {
             name: str(program["statename"]) for name, program in self.supervisor.programs().items()
         }
@@ -315,6 +332,22 @@ class Stack:
         return total
 
     # How it does it
+
+    def _remembered(self) -> dict[str, Any]:
+        """What `stack.json` says."""
+        try:
+            found: dict[str, Any] = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _database_program(self) -> tuple[tuple[Program, ...], str | None]:
+        """PostgreSQL and its URL, where it is what the Prefect server works on."""
+        if self.database == "sqlite":
+            return (), None
+        password, folder = self.credentials.database, self.home / "postgres"
+        program = postgres.program(self.checkout, postgres.find(), folder, self.ports, password)
+        return (program,), postgres.connection_url(self.ports, password)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -345,7 +378,7 @@ class Stack:
         before = self._configuration.read_text() if alive else ""
         self._write_files()
         if alive:
-            names = list(_PROGRAM_NAMES)
+            names = [postgres.NAME, *_PROGRAM_NAMES]
             # A worker that stops takes its flow runs with it; another PATH is no reason for that.
             if self._runs_flows():
                 names.remove(prefect_programs.WORKER)
@@ -378,25 +411,28 @@ class Stack:
             prefect_programs.SERVER_PORT,
             *object_store.PORTS,
             gateway.API_PORT,
+            *([postgres.PORT] if self.database == "postgres" else []),
             *environments,
         ]
-        in_use = {_SUPERVISOR_PORT} if alive else set()
+
+        def choose(names: Iterable[str], keep: Mapping[str, int]) -> dict[str, int]:
+            usual = preferred if self._usual_ports else {}
+            wanted = {
+                name: [port for port in (remembered.get(name), usual.get(name)) if port]
+                for name in names
+            }
+            return ports.choose(wanted, keep=keep, companions=object_store.COMPANIONS)
+
+        in_use: set[str] = set()
         if alive:
-            in_use |= {p for each in self.programs() if each.name in running for p in each.ports}
-        wanted = {
-            name: [
-                port
-                for port in (
-                    remembered.get(name),
-                    preferred.get(name) if self._usual_ports else None,
-                )
-                if port
-            ]
-            for name in names
-        }
+            # What is new since the start needs a port before the programs can be described.
+            new = [name for name in names if name not in remembered]
+            self._write_file({**remembered, **choose(new, keep=remembered)})
+            in_use = {_SUPERVISOR_PORT}.union(
+                *(each.ports for each in self.programs() if each.name in running)
+            )
         keep = {name: remembered[name] for name in names if name in in_use and name in remembered}
-        chosen = ports.choose(wanted, keep=keep, companions=object_store.COMPANIONS)
-        self._write_file(chosen)
+        self._write_file(choose(names, keep))
 
     def _write_files(self) -> None:
         for folder in (self.logs, self.routes, self.home / "prefect", self.home / "tmp"):
@@ -446,7 +482,7 @@ class Stack:
                     ):
                         raise self._failure(program)
                 time.sleep(0.1 if waiting else 0)
-        say("S3 server, Prefect server and proxy are ready")
+        say(f"S3 server, Prefect server (on {self.database}) and proxy are ready")
 
     def _failure(self, program: Program) -> SlipwayError:
         log = self.logs / f"{program.name}.log"
@@ -523,10 +559,11 @@ class Stack:
     def _write_file(self, chosen: Mapping[str, int] | None = None) -> None:
         """Write `stack.json`: where everything is, and no secret."""
         chosen = dict(chosen or self.ports)
-        _replace(self._file, {"ports": chosen})
+        _replace(self._file, {"ports": chosen, "database": self.database})
         states = self.supervisor.programs() if self.supervisor.alive() else {}
         description: dict[str, Any] = {
             "ports": chosen,
+            "database": self.database,
             "prefect_api_url": self.prefect_api_url,
             "prefect_ui_url": self.prefect_ui_url,
             "s3_endpoint_url": self.s3_endpoint_url,
@@ -569,8 +606,11 @@ def _bin() -> Path:
 
 
 def _is_healthy(client: httpx.Client, program: Program) -> bool:
+    url = httpx.URL(program.health or "")
+    if url.scheme == "tcp":
+        return url.port is not None and answers(url.port)
     try:
-        return program.health is not None and client.get(program.health).is_success
+        return client.get(url).is_success
     except httpx.HTTPError:
         return False
 
@@ -580,8 +620,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="deployments.stack", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "status"])
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
+    parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
     arguments = parser.parse_args()
-    stack = Stack(arguments.home)
+    stack = Stack(arguments.home, database=arguments.database)
     try:
         if arguments.command == "up":
             stack.up(print)
@@ -594,6 +635,7 @@ def main() -> int:
         print(f"{name:45}{state.lower()}")
     if arguments.command != "down" and stack.ports:
         print(f"{'Prefect UI':45}{stack.prefect_ui_url}")
+        print(f"{'Prefect database':45}{stack.database}")
         print(f"{'S3':45}{stack.s3_endpoint_url}")
         for name in stack.process_environments:
             print(f"{'model, ' + name:45}{stack.model_url(name)}")

@@ -1,8 +1,8 @@
 """The worker of the local stack: `python -m deployments.worker`.
 
-Before it takes on anything, it says of runs that have lost their process that they crashed. On the
-open-source server nobody else does: such a run would count as running, and hold the slot that the
-next one waits for, for ever.
+Before it takes on anything, it settles runs that have lost their process: they would count as
+running, and hold the slot that the next one waits for. On PostgreSQL the server would come to the
+same conclusion a minute later (`deployments/automations.py`); on SQLite nobody else does.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ import time
 import psutil
 
 from deployments import processes
-from deployments.api import PrefectAPI
+from deployments.api import PrefectAPI, State
 from deployments.prefect_programs import WORK_POOL
 from tasks.errors import TransientError
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
-_UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
+_GONE = "its process is gone: killed, or stopped together with the stack"
+_SETTLED = {
+    "RUNNING": State("CRASHED", "Crashed", _GONE),
+    "PENDING": State("SCHEDULED", "AwaitingRetry", "its worker was killed before it had started"),
+    "CANCELLING": State("CANCELLED", "Cancelled", _GONE),
+}
 _SERVER_SECONDS = 60.0
 
 
 def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
-    """Say of every run that has lost its process that it crashed, which frees what it held.
+    """Settle every run that has lost its process, which frees what it held.
 
-    What such a run has started, and nobody waits for any more, is ended first.
+    One that was running has crashed, one that had not started is to start, one that was being
+    cancelled is cancelled. What they have started, and nobody waits for any more, is ended first.
 
     Args:
         api: The Prefect server of the stack, whose only worker is about to start.
@@ -49,10 +55,10 @@ def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
     alive = {run.id for run_id in engines for run in api.family(run_id)}
-    lost = [run.id for run in api.unfinished(_UNFINISHED) if run.id not in alive]
-    for run_id in lost:
-        api.crash(run_id, "its process is gone: killed, or stopped together with the stack")
-    return lost
+    lost = [run for run in api.unfinished(tuple(_SETTLED)) if run.id not in alive]
+    for run in lost:
+        api.force_state(run.id, _SETTLED[run.state])
+    return [run.id for run in lost]
 
 
 def main() -> None:
@@ -68,7 +74,7 @@ def main() -> None:
                 )
             time.sleep(0.5)
         for run_id in settle_lost_runs(api, os.environ[processes.MARKER]):
-            print(f"flow run {run_id} has lost its process: crashed", flush=True)
+            print(f"flow run {run_id} has lost its process", flush=True)
     command = ["-m", "prefect", "--no-prompt", "worker", "start", "--name=local"]
     options = [f"--pool={WORK_POOL}", "--type=process", "--no-create-pool-if-not-found"]
     os.execv(sys.executable, [sys.executable, *command, *options])  # noqa: S606

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -14,7 +14,7 @@ from flows.train import train
 from tasks.environments import load_environment
 from tasks.findings import judge_candidate
 from tasks.git import remote_head
-from tasks.naming import named
+from tasks.naming import TAG, named
 from tasks.results import PERSISTED
 from tasks.settings import Settings
 from tasks.workspace import is_ancestor, open_workspace
@@ -46,13 +46,14 @@ async def retrain(
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
     load_environment(environment)  # refuses an unknown one before anything runs
-    candidate = await save(await train(ref, overrides, force))
-    async with open_workspace(candidate) as workspace:
-        if await is_ancestor(workspace, candidate, remote_head(branch)):
-            await push(candidate)  # proves that its bytes are there
-            return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
-        verdict = await judge_candidate(workspace, environment)
-    commit = await push(candidate, branch if verdict.passed else None)
+    with tags(TAG):  # subflow runs have no deployment to take it from
+        candidate = await save(await train(ref, overrides, force))
+        async with open_workspace(candidate) as workspace:
+            if await is_ancestor(workspace, candidate, remote_head(branch)):
+                await push(candidate)  # proves that its bytes are there
+                return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
+            verdict = await judge_candidate(workspace, environment)
+        commit = await push(candidate, branch if verdict.passed else None)
     return Completed(
         name="Completed" if verdict.passed else "Rejected",
         message="; ".join(verdict.reasons),

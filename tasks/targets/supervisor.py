@@ -28,6 +28,7 @@ class Program:
         directory: Working directory.
         environment: Variables beside the inherited ones.
         autostart: Whether it starts together with supervisord.
+        stop_signal: What asks it to stop.
         stop_seconds: How long it may take to stop before it is killed.
         priority: Lower ones start first and stop last.
     """
@@ -37,6 +38,7 @@ class Program:
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     autostart: bool = True
+    stop_signal: str = "TERM"
     stop_seconds: int = 10
     priority: int = 100
 
@@ -203,6 +205,7 @@ autostart = {str(program.autostart).lower()}
 autorestart = true
 startsecs = 1
 startretries = 5
+stopsignal = {program.stop_signal}
 stopwaitsecs = {program.stop_seconds}
 stopasgroup = true
 killasgroup = true

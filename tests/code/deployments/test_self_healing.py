@@ -1,0 +1,388 @@
+"""What heals by itself, on PostgreSQL: server and worker killed, runs cancelled, late and failed.
+
+The server lives in one time zone, the worker in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+from deployments import postgres, prefect_programs, processes
+from deployments.api import FlowRun, PrefectAPI, State
+from deployments.stack import Stack
+from tasks.errors import ConfigurationError, TransientError
+from tasks.settings import CHECKOUT
+from tests.code.flows.harness import Lab, alive
+from tests.conftest import reaped
+
+SECONDS = 150.0
+# Little more than the time between two heartbeats, and the least that Prefect waits for anything.
+LOST_SECONDS, LATE_SECONDS = 36, 11
+_APPLY = """
+import asyncio, sys
+from prefect import get_client
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from deployments.automations import declared
+
+async def main():
+    block = CustomWebhookNotificationBlock(
+        name="receiver", url=sys.argv[1], json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    )
+    notify = await block.save("slipway-notify", overwrite=True)
+    async with get_client() as client:
+        for automation in declared(notify):
+            await client.create_automation(automation)
+
+asyncio.run(main())
+"""
+
+
+def wait_until(true: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[list[dict[str, str]]]:
+    """What a receiver of notifications was told; its URL is in the first entry."""
+    received: list[dict[str, str]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        received.append({"url": f"http://127.0.0.1:{server.server_port}/"})
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield received
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(
+    tmp_path_factory: pytest.TempPathFactory, source: Path, told: list[dict[str, str]]
+) -> Iterator[Stack]:
+    """A stack on PostgreSQL with all automations, which wait less than they usually would."""
+    try:
+        postgres.find()
+    except ConfigurationError as error:
+        pytest.skip(error.what)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        home = tmp_path_factory.mktemp("on-postgres")
+        stack = Stack(
+            home,
+            CHECKOUT,
+            source=source,
+            usual_ports=False,
+            deploy_on_push=False,
+            database="postgres",
+        )
+        with reaped(stack):
+            stack.up(print)
+            variables = {
+                **os.environ,
+                **stack.environment(),
+                "SLIPWAY_LOST_SECONDS": str(LOST_SECONDS),
+                "SLIPWAY_LATE_HOURS": str(LATE_SECONDS / 3600),
+            }
+            command = [sys.executable, "-c", _APPLY, told[0]["url"]]
+            subprocess.run(command, cwd=CHECKOUT, env=variables, check=True)
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def lab(on_postgres: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with PrefectAPI(on_postgres.prefect_api_url) as api:
+        yield Lab(on_postgres, api, tmp_path_factory.mktemp("lab"))
+
+
+def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
+    """What runs for a flow run: its engine and all that it has started."""
+    found = []
+    for process in processes.of_stack(lab.stack.credentials.stack):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
+                found.append(process)
+    return found
+
+
+def said(lab: Lab, run_id: str, words: str) -> bool:
+    family = [run.id for run in lab.api.family(run_id)]
+    return any(words in line.message for line in lab.api.logs(family, count=200))
+
+
+def ended(lab: Lab, run_id: str) -> FlowRun:
+    *_, last = lab.api.follow(run_id, every=0.2)
+    return last.run
+
+
+def history(lab: Lab, run_id: str) -> list[str]:
+    """The names of the states that a run was in."""
+    url = f"{lab.stack.prefect_api_url}/flow_run_states/"
+    states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
+    return [each["name"] for each in sorted(states.json(), key=lambda each: each["timestamp"])]
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> FlowRun:
+    """A retrain that completed although the server was killed in the middle of it."""
+    run = lab.api.create_run("retrain/retrain", {})
+    wait_until(lambda: said(lab, run.id, "Running stage 'train'"), "training starts")
+    pids = {name: each["pid"] for name, each in lab.stack.supervisor.programs().items()}
+    os.kill(pids[prefect_programs.SERVER], signal.SIGKILL)
+    wait_until(lambda: not lab.api.healthy(), "the server is gone")
+    return ended(lab, run.id)
+
+
+@contextlib.contextmanager
+def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in another time zone instead of the stack's, which nobody keeps alive."""
+    stack = lab.stack
+    stack.supervisor.stop(prefect_programs.WORKER)
+    started = datetime.datetime.now(datetime.UTC)
+    variables = {
+        **os.environ,
+        **stack.environment(),
+        processes.MARKER: stack.credentials.stack,
+        "TZ": "Asia/Kolkata",
+    }
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--name=another"]
+    with (stack.logs / "another-worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, f"--pool={prefect_programs.WORK_POOL}", "--type=process"],
+            cwd=CHECKOUT, env=variables, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+    def seen() -> bool:
+        when = lab.api.worker_seen(prefect_programs.WORK_POOL)
+        return when is not None and when > started
+
+    try:
+        wait_until(seen, "the worker starts")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class Night:
+    """What happened while nobody was looking."""
+
+    killed: FlowRun
+    seconds: float
+    late: FlowRun
+    scheduled: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def night(lab: Lab, trained: FlowRun) -> Night:
+    """A worker dies with the deploy it was at; a run is late, another one is scheduled."""
+    zone = datetime.timezone(datetime.timedelta(hours=9))
+    with httpx.Client(base_url=lab.stack.prefect_api_url, trust_env=False) as client:
+        with another_worker(lab) as worker:
+            run = lab.api.create_run("deploy/local", {"ref": "main"})
+            wait_until(lab.servers, "the new server is there")
+            worker.kill()
+            for process in processes_of(lab, run.id):
+                if "prefect.engine" in process.cmdline():
+                    process.kill()
+        killed_at = time.monotonic()
+        late = lab.api.create_run("train/train", {"ref": "no-such-ref"})
+        crashed = wait_until(lambda: "Crashed" in history(lab, run.id), "the run is crashed")
+        seconds = time.monotonic() - killed_at
+        assert crashed
+        wait_until(lambda: lab.api.run(late.id).finished, "the late run is cancelled")
+
+        deployment = client.get("/deployments/name/save/save").raise_for_status().json()["id"]
+        due = datetime.datetime.now(zone) + datetime.timedelta(seconds=75)
+        schedule = {"cron": f"{due.minute} {due.hour} * * *", "timezone": "Asia/Tokyo"}
+        made = client.post(
+            f"/deployments/{deployment}/schedules",
+            json=[{"active": True, "schedule": schedule, "parameters": {"ref": "no-such-ref"}}],
+        )
+        made.raise_for_status()
+        with another_worker(lab):
+            killed = ended(lab, run.id)
+            wait_until(
+                lambda: datetime.datetime.now(zone) > due.replace(second=15), "the hour comes"
+            )
+        query = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}},
+        }
+        scheduled = client.post("/flow_runs/filter", json=query).raise_for_status().json()
+        client.delete(f"/deployments/{deployment}/schedules/{made.json()[0]['id']}")
+    lab.stack.up()
+    return Night(killed, seconds, lab.api.run(late.id), scheduled)
+
+
+def test_the_database_lets_in_who_knows_the_password_which_nobody_can_read(
+    on_postgres: Stack,
+) -> None:
+    password, home = on_postgres.credentials.database, on_postgres.home
+    url = postgres.connection_url(on_postgres.ports, password).replace("+asyncpg", "")
+
+    async def user(url: str) -> Any:
+        connection = await asyncpg.connect(url, ssl=False)
+        try:
+            return await connection.fetchval("select current_user")
+        finally:
+            await connection.close()
+
+    assert asyncio.run(user(url)) == "slipway"
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(user(url.replace(password, "guess")))
+    private = {home / "secrets" / "credentials.json", home / "supervisor" / "supervisord.conf"}
+    for path in home.rglob("*"):
+        if path not in private and path.is_file() and path.stat().st_size < 20_000_000:
+            assert password.encode() not in path.read_bytes(), path
+    for process in processes.of_stack(on_postgres.credentials.stack):
+        with contextlib.suppress(psutil.Error):
+            assert password not in " ".join(process.cmdline())
+            assert process.name() != "postgres" or process.uids().real != 0
+    assert json.loads((home / "stack.json").read_text())["database"] == "postgres"
+    assert Stack(home).database == "postgres"  # from now on without being told
+
+
+def test_a_database_that_is_killed_comes_back_with_all_that_was_in_it(
+    lab: Lab, night: Night
+) -> None:
+    pid = lab.stack.supervisor.programs()[postgres.NAME]["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def remembers() -> bool:
+        try:
+            return lab.api.run(night.killed.id).succeeded
+        except TransientError:  # the server says 500, or nothing, while its database is away
+            return False
+
+    wait_until(lambda: lab.stack.supervisor.programs()[postgres.NAME]["pid"] != pid, "restarted")
+    wait_until(remembers, "the server reads from it again")
+
+
+def test_a_run_goes_on_while_the_server_is_away_and_its_end_is_recorded(
+    lab: Lab, trained: FlowRun
+) -> None:
+    assert trained.succeeded, trained.message
+    states = {run.flow: run.label for run in lab.api.family(trained.id)}
+    assert states == dict.fromkeys(("retrain", "train", "save", "push"), "Completed")
+    assert history(lab, trained.id).count("Running") == 1
+
+
+def test_a_run_that_lost_worker_and_process_is_crashed_and_run_again_once(
+    lab: Lab, night: Night
+) -> None:
+    assert night.seconds < 120
+    assert night.killed.succeeded, night.killed.message
+    assert history(lab, night.killed.id).count("Crashed") == 1
+    assert lab.is_live(lab.head())
+    assert len(lab.servers()) == 1
+    tags = [ref for ref in lab.refs() if ref.startswith("refs/tags/wine")]
+    assert len([tag for tag in tags if "@" in tag]) == 1
+    assert len([tag for tag in tags if "#local" in tag]) == 1
+
+
+def test_a_run_that_crashes_again_stays_crashed(lab: Lab, night: Night) -> None:
+    def crash(run: FlowRun) -> None:
+        for state in ("Running", "Crashed"):
+            lab.api.force_state(run.id, State(state.upper(), state, "by a test"))
+
+    def is_to_run_again(run: FlowRun) -> bool:
+        return lab.api.run(run.id).label == "AwaitingRetry"
+
+    pool = f"{lab.stack.prefect_api_url}/work_pools/{prefect_programs.WORK_POOL}"
+    httpx.patch(pool, json={"is_paused": True}, trust_env=False).raise_for_status()
+    first, second = (lab.api.create_run("train/train", {"ref": "main"}) for _ in range(2))
+    crash(first)
+    wait_until(lambda: is_to_run_again(first), "it is to run again")
+    crash(first)
+    crash(second)  # events are worked off in turn: once this one is, those of the first are
+    wait_until(lambda: is_to_run_again(second), "the other one is to run again")
+    assert lab.api.run(first.id).label == "Crashed"
+    for run in (first, second):
+        lab.api.force_state(run.id, State("CANCELLED", "Cancelled", "by a test"))
+    httpx.patch(pool, json={"is_paused": False}, trust_env=False).raise_for_status()
+
+
+def test_a_run_that_is_late_is_cancelled_and_told(night: Night, told: list[dict[str, str]]) -> None:
+    assert night.late.label == "Cancelled"
+    assert "no worker has started it" in night.late.message
+    [letter] = [each for each in told[1:] if night.late.id in each["body"]]
+    assert letter["subject"] == "Slipway: a run of train/train was cancelled"
+
+
+def test_a_schedule_fires_once_wherever_server_and_worker_are(night: Night) -> None:
+    assert len(night.scheduled) == 1
+    assert night.scheduled[0]["state"]["type"] == "FAILED"  # it ran; there is no such ref
+
+
+def test_a_deploy_that_fails_is_told(lab: Lab, told: list[dict[str, str]]) -> None:
+    run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
+    assert ended(lab, run.id).state == "FAILED"
+    letter = wait_until(
+        lambda: next((each for each in told[1:] if run.id in each["body"]), None), "it is told"
+    )
+    assert letter["subject"] == "Slipway: deploy no-such-ref to local did not succeed"
+    assert "ref 'no-such-ref' does not exist on origin" in letter["body"]
+    assert f"{lab.stack.prefect_ui_url}/runs/flow-run/{run.id}" in letter["body"]
+
+
+@pytest.mark.parametrize("deployment", ["retrain/retrain", "deploy/local"])
+def test_a_run_that_is_cancelled_leaves_no_child_and_no_lock(
+    lab: Lab, night: Night, deployment: str
+) -> None:
+    live = lab.live()
+    parameters: dict[str, Any] = {"force": True}
+    if deployment.startswith("retrain"):
+        parameters["overrides"] = {"train.cv": 9}
+    run = lab.api.create_run(deployment, parameters)
+    if deployment.startswith("retrain"):
+        wait_until(lambda: said(lab, run.id, "Running stage 'train'"), "training starts")
+    else:
+        wait_until(lambda: len(lab.servers()) == 2, "the new server is beside the old one")
+    children = processes_of(lab, run.id)
+    assert children
+    asked = time.monotonic()
+    state = {"type": "CANCELLING", "name": "Cancelling"}
+    url = f"{lab.stack.prefect_api_url}/flow_runs/{run.id}/set_state"
+    httpx.post(url, json={"state": state}, trust_env=False).raise_for_status()
+    wait_until(lambda: not alive(children), "its processes are gone")
+    assert time.monotonic() - asked < 10
+    assert ended(lab, run.id).label == "Cancelled"
+    assert not lab.api.unfinished(["RUNNING", "CANCELLING"])
+    assert not processes_of(lab, run.id)
+    assert not list((lab.stack.home / "locks").glob("*.json"))
+    assert not list((lab.stack.home / "workspaces").iterdir())
+    assert lab.live() == live
+    assert len(lab.servers()) == 1
