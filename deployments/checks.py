@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from deployments import blocks
 from deployments.apply import apply
-from deployments.catalogue import Manifest
 from deployments.findings import Finding, problem
 from deployments.resources.blocks import notification_block
 from tasks import commands, git
@@ -37,18 +36,23 @@ class Place(TypedDict):
     Key: str
 
 
-async def worker(client: PrefectClient) -> Finding:
-    """Whether somebody takes runs from the work pool."""
+async def worker(client: PrefectClient, pool: str) -> Finding:
+    """Whether somebody takes runs from a work pool.
+
+    Args:
+        client: The server.
+        pool: Name of the pool.
+    """
     from prefect.client.schemas.filters import WorkerFilter
     from prefect.exceptions import ObjectNotFound
 
-    pool = Manifest.read(CHECKOUT).work_pool
     thing = f"worker of pool {pool}"
     online = WorkerFilter.model_validate({"status": {"any_": ["ONLINE"]}})
     try:
-        found = await client.read_workers_for_work_pool(pool, worker_filter=online)
+        await client.read_work_pool(pool)
     except ObjectNotFound:
         return Finding(thing, "there is no such pool", _APPLY)
+    found = await client.read_workers_for_work_pool(pool, worker_filter=online)
     if not found:
         return Finding(thing, "none is online", f"prefect worker start --pool {pool}")
     return Finding(thing, f"online: {', '.join(each.name for each in found)}")

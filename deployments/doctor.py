@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.apply import add_options, chosen_options, server
+from deployments.catalogue import Manifest
 from deployments.findings import Finding, problem
 from deployments.stack import APPLY_OPTIONS, Stack
 from tasks.errors import ConfigurationError
@@ -48,7 +49,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         async with get_client() as client:
             await client.read_work_pools(limit=1)
             yield Finding("Prefect server", f"{url} answers")
-            yield await checks.worker(client)
+            yield await checks.worker(client, Manifest.read(CHECKOUT).work_pool)
             yield await checks.catalogue(options)
             async for finding in checks.buckets():
                 yield finding

@@ -111,7 +111,7 @@ class Deployments:
         return f"{flow.name}/{each['name']}", {
             "concurrency_limit": limit.get("limit"),
             "concurrency_options": {k: v for k, v in limit.items() if k != "limit"} or None,
-            "description": flow.description,
+            "description": flow.description or "",
             "enforce_parameter_schema": each.get("enforce_parameter_schema", True),
             "entrypoint": each["entrypoint"],
             "job_variables": each["work_pool"].get("job_variables", {}),
@@ -176,7 +176,7 @@ def _as_declared(found: DeploymentResponse) -> Value:
         "concurrency_options": options.model_dump(mode="json", exclude_none=True)
         if options
         else None,
-        "description": found.description,
+        "description": found.description or "",
         "enforce_parameter_schema": found.enforce_parameter_schema,
         "entrypoint": found.entrypoint,
         "job_variables": found.job_variables,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +39,17 @@ SECRETS = {
     "secret-git-token",
     "secret-path",
 }
+_WHERE = """\
+from prefect import flow
+from prefect.states import Completed
+
+from tasks.settings import CHECKOUT  # the tasks come from where the flow comes from
+
+
+@flow(name="where")
+async def where():
+    return Completed(message=f"{{CHECKOUT}}/flows/where.py {}")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +262,43 @@ async def test_workers_without_a_checkout_clone_the_commit_with_the_token_there_
             "commit_sha": repository.head(),
             "access_token": "{{ prefect.blocks.secret.slipway-git-token }}",
         }
+
+
+async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
+    repository: Repository, server: PrefectServer, source: Path, tmp_path: Path
+) -> None:
+    origin = clone(source, tmp_path / "origin", server)
+    flow = origin.folder / "flows" / "where.py"
+    flow.write_text(_WHERE.format("as applied"))
+    with (origin.folder / "prefect.yaml").open("a") as manifest:
+        manifest.write("\n  - {name: there, <<: *shared, entrypoint: 'flows/where.py:where'}\n")
+    applied = origin.commit("A flow that says where it is")
+    url = f"file://{origin.folder}"
+    try:
+        done = origin.apply(SLIPWAY_CHECKOUT=None, SLIPWAY_ORIGIN=url)
+        assert done.returncode == 0, done.stderr
+        flow.write_text(_WHERE.format("later"))
+        assert origin.commit("Not applied") != applied
+
+        with server.http as client:
+            there = deployments(server)["there"]
+            assert there["version"] == applied
+            made = client.post(f"/deployments/{there['id']}/create_flow_run", json={})
+            run = made.raise_for_status().json()["id"]
+            worker = Repository(tmp_path, origin.variables).run(
+                *("prefect", "worker", "start", "--run-once", "--pool=slipway", "--name=there"),
+                PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            )
+            state = client.get(f"/flow_runs/{run}").json()["state"]
+        assert state["type"] == "COMPLETED", worker.stdout + worker.stderr
+        where, said = state["message"].split(maxsplit=1)
+        assert said == "as applied"
+        assert Path(where).name == "where.py"
+        assert not Path(where).is_relative_to(origin.folder)
+        assert not Path(where).is_relative_to(CHECKOUT)
+    finally:
+        await apply()
+    assert "there" not in deployments(server)
 
 
 def test_variables_are_read_from_a_file_and_those_that_are_set_win(

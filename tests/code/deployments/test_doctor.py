@@ -1,0 +1,222 @@
+"""`make doctor`, on the real stack: what is well, and what is not."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments import blocks, checks, ports
+from deployments.credentials import S3Identity
+from deployments.doctor import examine
+from deployments.findings import Finding
+from deployments.ports import HOST
+from deployments.stack import APPLY_OPTIONS, Stack
+from tasks.settings import CHECKOUT
+from tests.code.deployments.servers import Repository
+
+OPTIONS = frozenset(APPLY_OPTIONS)
+
+
+@pytest.fixture
+def shell(stack: Stack, stack_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """This process is where flows of the stack run."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+        yield stack_environment
+
+
+async def listed(findings: AsyncIterator[Finding]) -> dict[str, Finding]:
+    return {each.thing: each async for each in findings}
+
+
+def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:
+    done = Repository(CHECKOUT).run("deployments.doctor", f"--home={stack.home}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all is well" in done.stdout
+    for identity in (stack.storage.read_write, stack.storage.read):
+        assert identity.secret not in done.stdout + done.stderr
+
+
+async def test_a_server_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+    shell: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    away = "http://127.0.0.1:9/api"
+    monkeypatch.setenv("PREFECT_API_URL", away)
+    with temporary_settings({PREFECT_API_URL: away, PREFECT_CLIENT_MAX_RETRIES: 0}):
+        found = await listed(examine(OPTIONS, local=True, notify=False))
+    assert found["Prefect server"].fix == "make up"
+    assert found["origin, to push"].ok
+
+
+@pytest.mark.usefixtures("shell")
+async def test_a_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
+    from prefect import get_client
+
+    pool = {"name": "nobody-works-here", "type": "process"}
+    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+        http.post("/work_pools/", json=pool).raise_for_status()
+    async with get_client() as client:
+        idle = await checks.worker(client, "nobody-works-here")
+        absent = await checks.worker(client, "no-such-pool")
+    assert idle.fix == "prefect worker start --pool nobody-works-here"
+    assert absent.fix == "python -m deployments.apply"
+
+
+@pytest.mark.usefixtures("shell")
+async def test_what_was_edited_on_the_server_is_a_problem(stack: Stack) -> None:
+    assert (await checks.catalogue(OPTIONS)).ok
+    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+        train = http.get("/deployments/name/train/train").json()["id"]
+        http.patch(f"/deployments/{train}", json={"tags": ["mine"]}).raise_for_status()
+        try:
+            found = await checks.catalogue(OPTIONS)
+        finally:
+            tags = {"tags": ["slipway"]}
+            http.patch(f"/deployments/{train}", json=tags).raise_for_status()
+    assert "1 differ: deployment train/train" in found.said
+    assert found.fix == "python -m deployments.apply --dry-run"
+
+
+@pytest.mark.usefixtures("shell")
+async def test_credentials_that_may_too_little_or_too_much_are_found(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_aws import AwsCredentials, S3Bucket
+    from prefect_aws.client_parameters import AwsClientParameters
+
+    async def save(name: str, identity: S3Identity) -> None:
+        credentials: Any = AwsCredentials(
+            aws_access_key_id=identity.key_id,
+            aws_secret_access_key=identity.secret,
+            region_name="us-east-1",
+            aws_client_parameters=AwsClientParameters(endpoint_url=stack.s3_endpoint_url),
+        )
+        block: Any = S3Bucket(
+            bucket_name=stack.storage.bucket, credentials=credentials, bucket_folder="dvc"
+        )
+        await block.asave(name, overwrite=True)
+
+    writer, reader = stack.storage.read_write, stack.storage.read
+    await save("doctor-writes", writer)
+    await save("doctor-reads", reader)
+    await save("doctor-wrong", S3Identity(writer.key_id, "0" * 40))
+
+    monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-reads")
+    monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-writes")
+    found = await listed(checks.buckets())
+    assert "refuses the credentials" in found["block s3-bucket/doctor-reads"].said
+    assert "can put" in found["block s3-bucket/doctor-writes"].said
+    assert "SLIPWAY_S3_READ_KEY_ID" in found["block s3-bucket/doctor-writes"].fix
+    assert found[f"block s3-bucket/{blocks.RESULTS}"].ok
+
+    monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-absent")
+    monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-wrong")
+    found = await listed(checks.buckets())
+    absent, wrong = (found[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
+    assert "does not exist" in absent.said
+    assert "refuses the credentials" in wrong.said
+    for each in (absent, wrong):
+        assert "python -m deployments.apply" in each.fix
+
+
+def objects(stack: Stack) -> list[str]:
+    import boto3
+
+    identity = stack.storage.read_write
+    client = boto3.client(
+        "s3",
+        endpoint_url=stack.s3_endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=identity.key_id,
+        aws_secret_access_key=identity.secret,
+    )
+    found = client.list_objects_v2(Bucket=stack.storage.bucket, Prefix="dvc/slipway-doctor")
+    return [each["Key"] for each in found.get("Contents", [])]
+
+
+@pytest.mark.usefixtures("shell")
+async def test_probes_leave_nothing_in_the_bucket(stack: Stack) -> None:
+    assert all(each.ok for each in (await listed(checks.buckets())).values())
+    assert objects(stack) == []
+
+
+@pytest.fixture
+def read_only_origin(stack: Stack) -> Iterator[str]:
+    """Origin, served by Git's daemon, which lets nobody push."""
+    port = ports.choose({"git": []}, keep={}, companions={})["git"]
+    argv = ["git", "daemon", "--export-all", f"--base-path={stack.home}", f"--listen={HOST}"]
+    url = f"git://{HOST}:{port}/origin.git"
+    with subprocess.Popen([*argv, f"--port={port}", str(stack.origin)]) as daemon:
+        deadline = time.monotonic() + 30
+        asked = ["git", "ls-remote", url]
+        while subprocess.run(asked, capture_output=True, check=False).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield url
+        daemon.terminate()
+
+
+async def test_an_origin_that_takes_no_push_is_a_problem(
+    read_only_origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_ORIGIN", read_only_origin)
+    found = await listed(checks.origin())
+    assert found["origin, to clone"].ok
+    assert not found["origin, to push"].ok
+    assert "SLIPWAY_ORIGIN" in found["origin, to push"].fix
+
+
+async def test_an_origin_that_is_not_there_is_told_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_ORIGIN", "http://me:hush@127.0.0.1:9/slipway.git")
+    found = await listed(checks.origin())
+    assert not any(each.ok for each in found.values())
+    assert "hush" not in repr(found)
+
+
+@pytest.mark.usefixtures("shell")
+async def test_the_notification_block_is_proven_by_a_message(stack: Stack) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    from prefect import get_client
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+    received: list[bytes] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    async with get_client() as client:
+        none = await checks.notification(client, send=True)
+        assert blocks.NOTIFY_VARIABLE in none.said
+        with HTTPServer((HOST, 0), Receiver) as http:
+            Thread(target=http.serve_forever, daemon=True).start()
+            block: Any = CustomWebhookNotificationBlock(
+                name="test", url=f"http://{HOST}:{http.server_port}/", json_data={"a": "{{body}}"}
+            )
+            document = await block.asave(blocks.NOTIFY, overwrite=True)
+            try:
+                assert (await checks.notification(client, send=False)).ok
+                assert not received
+                assert (await checks.notification(client, send=True)).said == "sent a message"
+                http.shutdown()
+            finally:
+                await client.delete_block_document(document)
+    assert b"notifications work" in received[0]
