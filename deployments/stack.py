@@ -163,8 +163,8 @@ class Stack:
 
     @property
     def process_environments(self) -> tuple[str, ...]:
-        """The environments that this stack serves: those whose target is `process`."""
-        return tuple(self._process_environments())
+        """The environments that this stack serves: those with the target `process`, since `up`."""
+        return tuple(name for name in self._process_environments() if name in self.ports)
 
     def model_url(self, environment: str) -> str:
         """Where the live model of a `process` environment is, or will be."""

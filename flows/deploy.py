@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 
+from tasks.approval import read_approval, wait_for_answer
 from tasks.environments import load_environment
+from tasks.history import tag_message
 from tasks.locks import hold
 from tasks.naming import named
 from tasks.packaging import read_package, verify_artifact
+from tasks.parameters import EnvironmentName, Ref
 from tasks.registry import Version, record_release, register_version
 from tasks.releases import Outcome, Release, reported
 from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
@@ -23,29 +27,34 @@ from tasks.workspace import is_older, open_workspace
     timeout_seconds=2 * 3600,
 )
 async def deploy(
-    ref: str = "main", environment: str = "local", force: bool = False
+    ref: Ref = "main", environment: EnvironmentName = "local", force: bool = False
 ) -> State[dict[str, str]]:
     """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
 
     Whatever fails, the model that was live goes on serving.
 
     Args:
-        ref: Branch, tag or commit on origin to deploy.
-        environment: Name of a file in deployments/environments, without .toml.
-        force: Release also what is live already, or older than what is live.
+        ref: Branch, tag or commit on origin to deploy; a version as `wine@v0.0.3`.
+        environment: Where to: a file in deployments/environments.
+        force: Release also what is live already, or older than what is live (to go back).
 
     Returns:
         The release: model, version, commit, md5, environment, url, outcome, reason.
     """
-    target = target_of(load_environment(environment))
-    async with open_workspace(ref) as workspace:
+    settings = load_environment(environment)
+    target = target_of(settings)
+    approval = await read_approval(settings)
+    async with open_workspace(approval.commit or ref) as workspace:
         package = read_package(workspace)
         async with (
             hold(environment, package.label),
             reported(package, environment, target.url) as told,
         ):
             live = await status(target)
-            told.previous = live.label if live else "-"
+            told.before, told.approval = live, approval.told
+
+            if approval.rejected:
+                return ended(told, "rejected", approval.told)
 
             if live and live.healthy and live.runs(package) and not force:
                 told.version = live.version or "-"
@@ -60,6 +69,7 @@ async def deploy(
             file = await pull(workspace, package.artifact)
             await verify_artifact(package, file)
             await preflight(target, package, file)
+            await wait_for_answer(approval, told, target)
             version = await register_version(workspace)
             told.version = version.name
 
@@ -82,15 +92,18 @@ async def deploy(
 
 async def record(told: Release, version: Version) -> None:
     """Write the release into the history."""
-    note = f"Released by Slipway; before: {told.previous}"
-    await record_release(told.package.workspace, version, told.environment, note)
+    message = tag_message(before=told.previous, approval=told.approval, run=flow_run.get_id() or "")
+    await record_release(told.package.workspace, version, told.environment, message)
 
 
 def ended(told: Release, outcome: Outcome, reason: str) -> State[dict[str, str]]:
-    """The final state of a deploy that did what it should."""
+    """The final state of a deploy that did what it should; one that was rejected has not."""
     told.outcome, told.reason = outcome, reason
+    message = f"{told.package.label} to {told.environment}: {outcome}, {reason}"
+    if outcome == "rejected":
+        return Failed(name="Rejected", message=message, data=told.describe())
     return Completed(
         name="Superseded" if outcome == "superseded" else "Completed",
-        message=f"{told.package.label} to {told.environment}: {outcome}, {reason}",
+        message=message,
         data=told.describe(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from tasks.naming import named
+from tasks.parameters import BranchOrNone, Ref
 from tasks.publication import publish
 from tasks.results import PERSISTED
 from tasks.storage import upload
@@ -12,16 +13,16 @@ from tasks.workspace import open_workspace
 
 
 @flow(name="push", flow_run_name=named("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
-async def push(ref: str, branch: str | None = None) -> str:
+async def push(ref: Ref = "main", branch: BranchOrNone = "") -> str:
     """Upload what a commit needs, verify every object, and only then push the Git refs.
 
     Args:
-        ref: The commit that the save flow returned, or any ref on origin.
-        branch: Branch that is to take the candidate in, such as main; none by default.
+        ref: The commit that the save flow returned, or any branch, tag or commit on origin.
+        branch: Branch that is to take the candidate in, such as main; empty for none.
 
     Returns:
         The commit that is now on origin: the candidate, or its merge into `branch`.
     """
     async with open_workspace(ref) as workspace:
         uploaded = await upload(workspace)
-        return await publish(workspace, uploaded, branch)
+        return await publish(workspace, uploaded, branch or None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -15,6 +13,7 @@ from tasks.environments import load_environment
 from tasks.findings import judge_candidate
 from tasks.git import remote_head
 from tasks.naming import TAG, named
+from tasks.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
 from tasks.results import PERSISTED
 from tasks.settings import Settings
 from tasks.workspace import is_ancestor, open_workspace
@@ -27,17 +26,18 @@ from tasks.workspace import is_ancestor, open_workspace
     **PERSISTED,
 )
 async def retrain(
-    ref: str = "main",
-    overrides: dict[str, Any] | None = None,
-    environment: str = "local",
-    branch: str = "main",
+    ref: Ref = "main",
+    overrides: Overrides = NO_OVERRIDES,
+    environment: EnvironmentName = "local",
+    branch: Ref = "main",
     force: bool = False,
 ) -> State[str]:
     """Train, save and push a candidate; it reaches `branch` if the gate lets it pass.
 
     Args:
         ref: Branch, tag or commit on origin to train at.
-        overrides: Values for keys of params.yaml, such as {"train.cv": 3}.
+        overrides: Values for keys of params.yaml, dots between levels, for this run alone:
+            {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
         environment: Environment whose champion the candidate is held against.
         branch: Branch that takes in a candidate that passes.
         force: Run every stage, also those whose inputs have not changed.
@@ -53,7 +53,7 @@ async def retrain(
                 await push(candidate)  # proves that its bytes are there
                 return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
             verdict = await judge_candidate(workspace, environment)
-        commit = await push(candidate, branch if verdict.passed else None)
+        commit = await push(candidate, branch if verdict.passed else "")
     return Completed(
         name="Completed" if verdict.passed else "Rejected",
         message="; ".join(verdict.reasons),

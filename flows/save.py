@@ -6,6 +6,7 @@ from prefect import flow
 
 from tasks.findings import report_model
 from tasks.naming import named
+from tasks.parameters import Ref
 from tasks.pipeline import commit_candidate, run_pipeline
 from tasks.results import PERSISTED
 from tasks.settings import Settings
@@ -18,11 +19,12 @@ from tasks.workspace import open_workspace
     timeout_seconds=Settings().training_seconds + 3600,
     **PERSISTED,
 )
-async def save(ref: str) -> str:
+async def save(ref: Ref = "main") -> str:
     """Save the estimator of a candidate with MLEM, and evaluate what was saved.
 
     Args:
-        ref: The candidate: a commit that the train flow returned, or any ref on origin.
+        ref: The candidate: a commit that the train flow returned, or any
+            branch, tag or commit on origin.
 
     Returns:
         The commit with the `.mlem`; the commit of `ref` where nothing has changed.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
 
 from tasks.findings import report_training
 from tasks.naming import named
+from tasks.parameters import NO_OVERRIDES, Overrides, Ref
 from tasks.pipeline import commit_candidate, run_pipeline, set_parameters
 from tasks.results import PERSISTED
 from tasks.settings import Settings
@@ -20,21 +19,22 @@ from tasks.workspace import open_workspace
     timeout_seconds=Settings().training_seconds + 3600,
     **PERSISTED,
 )
-async def train(
-    ref: str = "main", overrides: dict[str, Any] | None = None, force: bool = False
-) -> str:
+async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: bool = False) -> str:
     """Reproduce the pipeline up to the estimator and its cross-validation metrics.
+
+    What has not changed is not run again: the same inputs give the same commit.
 
     Args:
         ref: Branch, tag or commit on origin to train at.
-        overrides: Values for keys of params.yaml, such as {"train.cv": 3}.
+        overrides: Values for keys of params.yaml, dots between levels, for this run alone:
+            {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
         force: Run every stage, also those whose inputs have not changed.
 
     Returns:
         The candidate's commit; the commit of `ref` where nothing has changed.
     """
     async with open_workspace(ref) as workspace:
-        await set_parameters(workspace, overrides or {})
+        await set_parameters(workspace, overrides)
         await run_pipeline(workspace, until="train", force=force)
         candidate = await commit_candidate(workspace, f"Train {workspace.model}")
         await report_training(workspace, candidate)

@@ -24,6 +24,9 @@ class Environment(BaseModel):
         keep: How many releases are kept for rollback.
         ready_seconds: How long a started model may take to get ready.
         soak_seconds: How long a new release must answer correctly before it is settled.
+        approval: Whether a person is asked before each release; `suspend` ends the run's process
+            until there is an answer.
+        approval_hours: How long it waits for the answer; none in that time is a no.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +36,8 @@ class Environment(BaseModel):
     keep: int = Field(3, ge=1)
     ready_seconds: float = Field(60.0, gt=0)
     soak_seconds: float = Field(2.0, ge=0)
+    approval: Literal["none", "suspend"] = "none"
+    approval_hours: float = Field(24.0, gt=0)
 
 
 class ProcessEnvironment(Environment):

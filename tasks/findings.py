@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,12 +12,52 @@ from tasks import git, report
 from tasks.capability import capability
 from tasks.gate import Metrics, Verdict, judge, read_rules
 from tasks.packaging import read_metrics
+from tasks.pictures import PREDICTIONS, parse_points, read_points, template_of
 from tasks.registry import champion_of
 from tasks.workspace import Workspace
 
 
 def _read(workspace: Workspace, path: str) -> Any:
     return json.loads((workspace.path / path).read_text())
+
+
+async def _at(workspace: Workspace, commit: str, path: str) -> str:
+    """A text file at a commit, empty if it has none."""
+    shown = await workspace.git(git.show(commit, path), ok=(0, 128))
+    return shown.stdout if shown.code == 0 else ""
+
+
+async def metrics_at(workspace: Workspace, commit: str) -> Metrics | None:
+    """The metrics that a commit has of its model, None if it has none.
+
+    Args:
+        workspace: Any workspace.
+        commit: The commit.
+
+    Returns:
+        Metrics by name.
+    """
+    text = await _at(workspace, commit, "reports/metrics.json")
+    return dict(json.loads(text)) if text else None
+
+
+async def picture_of(workspace: Workspace, commit: str, champion: str | None = None) -> str:
+    """The picture of what the workspace's model predicts, as a markdown image.
+
+    Args:
+        workspace: The workspace with the reports.
+        commit: The commit that is named in it.
+        champion: Commit of the model to show beside it.
+
+    Returns:
+        The image, or nothing where there is none to draw.
+    """
+    points = {f"{workspace.model}@{commit[:7]}": read_points(workspace.path)}
+    if champion and champion != commit:
+        old = await _at(workspace, champion, PREDICTIONS.as_posix())
+        points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
+    template = template_of(workspace.path, workspace.parameters["data"]["task"])
+    return await asyncio.to_thread(report.picture, points, template)
 
 
 def _data_version(workspace: Workspace) -> str:
@@ -59,6 +100,7 @@ async def model_card(workspace: Workspace, commit: str) -> str:
         data=_read(workspace, "reports/data.json"),
         evaluation=_read(workspace, "reports/evaluation.json"),
         data_version=_data_version(workspace),
+        predictions=await picture_of(workspace, commit),
         runtime=_read(workspace, f"model/{workspace.model}.runtime.json"),
     )
 
@@ -87,15 +129,18 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
     """
     candidate = read_metrics(workspace)
     champion = await champion_of(workspace, environment)
-    old: Metrics | None = None
-    if champion:
-        shown = await workspace.git(git.show(champion.commit, "reports/metrics.json"), ok=(0, 128))
-        old = json.loads(shown.stdout) if shown.code == 0 else None
+    old = await metrics_at(workspace, champion.commit) if champion else None
     verdict = judge(candidate, old, read_rules(workspace.parameters))
-    await report.publish_table(
-        report.artifact_key(workspace.model, "against-champion"),
-        report.comparison(candidate, old),
-        f"{workspace.label} against {champion.name if champion else 'no champion'}:"
-        f" {'passed' if verdict.passed else 'rejected'}; {'; '.join(verdict.reasons)}",
+    title = (
+        f"{workspace.label} against {f'champion {champion.name}' if champion else 'no champion'}:"
+        f" {'passed' if verdict.passed else 'rejected'}"
     )
+    shown = [
+        f"# {title}",
+        *(f"- {reason}" for reason in verdict.reasons),
+        report.comparison_table(candidate, old),
+        await picture_of(workspace, workspace.commit, champion.commit if champion else None),
+    ]
+    key = report.artifact_key(workspace.model, "against-champion")
+    await report.publish_markdown(key, "\n\n".join(shown), title)
     return verdict

@@ -122,6 +122,11 @@ def refs(pattern: str) -> Argv:
     return ["git", "for-each-ref", "--format=%(refname)", pattern]
 
 
+def names(*places: str) -> Argv:
+    """Short names of the refs in some places, the newest first."""
+    return ["git", "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)", *places]
+
+
 def delete_tag(name: str) -> Argv:
     """Delete a tag of the clone."""
     return ["git", "tag", "--delete", name]
@@ -135,6 +140,13 @@ def remote_head(branch: str) -> str:
 def top_level(commit: str) -> Argv:
     """Names at the top of a commit's tree, each ended by a NUL."""
     return ["git", "ls-tree", "-z", "--name-only", commit]
+
+
+def annotated(pattern: str, count: int) -> Argv:
+    """Commit, time and message of annotated tags, highest number first, each ended by a NUL."""
+    fields = "%(*objectname)%00%(creatordate:iso-strict)"
+    return ["git", "for-each-ref", "--sort=-version:refname", f"--count={count}",
+            f"--format={fields}%00%(contents)%00", f"refs/tags/{pattern}"]  # fmt: skip
 
 
 def newest_tag(pattern: str) -> Argv:

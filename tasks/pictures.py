@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ def read_points(root: Path) -> Points:
         One `{"actual": …, "predicted": …}` per row; none where nothing was evaluated.
     """
     path = root / PREDICTIONS
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return parse_points(path.read_text()) if path.is_file() else []
+
+
+def parse_points(text: str) -> Points:
+    """The same, of the content of a `predictions.csv`."""
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def draw_predictions(points: Mapping[str, Points], template: Path, title: str = "") -> bytes:

@@ -17,7 +17,7 @@ from tasks import commands, dvc, git, uv
 from tasks.capability import capability
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.fingerprint import fingerprint
-from tasks.report import Progress
+from tasks.report import Progress, artifact_key
 from tasks.settings import Settings
 from tasks.storage import restore
 from tasks.workspace import Workspace
@@ -150,7 +150,8 @@ async def reproduce(
     """
     stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
 
-    async with Progress(f"reproduce {workspace.label}") as progress:
+    key = artifact_key(workspace.model, "pipeline")
+    async with Progress(key, f"Pipeline of {workspace.label} up to {until}") as progress:
 
         async def follow(line: str) -> None:
             if (stage := _STAGE.match(line)) and stage[1] in stages:

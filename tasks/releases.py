@@ -5,14 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import anyio
+from prefect.exceptions import Pause
+from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
 
 from tasks import commands, report
 from tasks.errors import ConfigurationError
+from tasks.findings import metrics_at
+from tasks.gate import Metrics
+from tasks.history import read_history, timeline
 from tasks.packaging import Package, read_metrics
+from tasks.settings import Settings
+from tasks.targets.protocol import Live
 
 Outcome = Literal["live", "rolled_back", "rejected", "superseded"]
 
@@ -26,18 +34,21 @@ class Release:
         environment: Where to.
         url: Public URL of the environment.
         outcome: How it ends, as far as it has come.
-        previous: What was live before.
+        before: What was live before.
         version: Name of the model version.
         reason: Why it ends so.
+        approval: What the person who was asked has answered.
     """
 
     package: Package
     environment: str
     url: str
     outcome: Outcome = "rejected"
-    previous: str = "-"
+    before: Live | None = None
     version: str = "-"
     reason: str = ""
+    approval: str = ""
+    started: float = field(default_factory=time.monotonic)
 
     def describe(self) -> dict[str, str]:
         """The release as plain values, which is what the deploy flow returns."""
@@ -52,10 +63,51 @@ class Release:
             "reason": self.reason,
         }
 
+    @property
+    def previous(self) -> str:
+        """Label of what was live before."""
+        return self.before.label if self.before else "-"
+
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of what is deployed; a release without any has a note without any."""
+        try:
+            return read_metrics(self.package.workspace)
+        except ConfigurationError:
+            return {}
+
+    async def metrics_before(self) -> Metrics | None:
+        """Metrics of what was live before, None if nothing was or it has none."""
+        if self.before is None:
+            return None
+        return await metrics_at(self.package.workspace, self.before.commit)
+
+    async def note(self, title: str) -> str:
+        """The release note, in markdown."""
+        ui = get_current_settings().ui_url
+        facts = {
+            "outcome": f"**{self.outcome}**",
+            "environment": self.environment,
+            "version": self.version,
+            "commit": report.commit_link(Settings().origin, self.package.commit),
+            "before": self.previous,
+            "approval": self.approval,
+            "page": f"[{self.url}]({self.url}), its API: [{self.url}/docs]({self.url}/docs)",
+            "run": f"[{flow_run.get_name()}]({ui}/runs/flow-run/{flow_run.get_id()})",
+            "took": f"{time.monotonic() - self.started:.1f} s",
+        }
+        return report.release_note(
+            title=title,
+            facts={name: value for name, value in facts.items() if value},
+            metrics=self.metrics,
+            before=await self.metrics_before(),
+            reason=self.reason,
+        )
+
 
 @asynccontextmanager
 async def reported(package: Package, environment: str, url: str) -> AsyncIterator[Release]:
-    """Publish the release note, the metrics and the link of a deploy, however it ends.
+    """Publish the release note, the timeline and the link of a deploy, however it ends.
 
     Args:
         package: What is deployed.
@@ -65,41 +117,34 @@ async def reported(package: Package, environment: str, url: str) -> AsyncIterato
     Yields:
         The release, for the flow to write down how far it has come.
     """
-    started = time.monotonic()
     release = Release(package, environment, url)
     try:
         yield release
+    except Pause:  # it has not ended: it waits for a person
+        raise
     except BaseException as error:
         release.reason = f"{release.reason}\n\n{error or type(error).__name__}".strip()
+        await _publish(release)
         raise
-    finally:
-        with anyio.CancelScope(shield=True):  # a cancelled deploy has a note too
-            await _publish(release, time.monotonic() - started)
+    else:
+        await _publish(release)
 
 
-async def _publish(release: Release, seconds: float) -> None:
-    package = release.package
-    try:
-        metrics = read_metrics(package.workspace)
-    except ConfigurationError:  # a release without metrics has a note without metrics
-        metrics = {}
-    key = report.artifact_key(package.model, release.environment)
-    note = report.release_note(
-        model=package.model,
-        version=release.version,
-        commit=package.commit,
-        environment=release.environment,
-        outcome=release.outcome,
-        url=release.url,
-        previous=release.previous,
-        metrics=metrics,
-        seconds=seconds,
-        reason=release.reason,
-    )
-    title = f"{package.label} {release.outcome} in {release.environment}"
-    await report.publish_markdown(f"{key}-release", note, title)
-    if release.outcome == "live":
-        rows = [{"metric": name, "value": value} for name, value in metrics.items()]
-        await report.publish_table(f"{key}-metrics", rows, f"Metrics of {package.label}")
-        await report.publish_link(f"{key}-page", release.url, f"Try {package.label}")
-    commands.run_logger().info("%s: %s", title, release.url)
+async def _publish(release: Release) -> None:
+    with anyio.CancelScope(shield=True):  # a cancelled deploy has a note too
+        package, environment = release.package, release.environment
+        key = report.artifact_key(package.model, environment)
+        title = f"{package.label} {release.outcome} in {environment}"
+        with report.best_effort("the release note"):
+            name = package.model if release.version == "-" else f"{package.model} {release.version}"
+            note = await release.note(f"{name} to {environment}: {release.outcome}")
+            await report.publish_markdown(f"{key}-release", note, title)
+        with report.best_effort("the timeline of releases"):
+            entries = await read_history(package.workspace, environment)
+            ui, origin = get_current_settings().ui_url or "", Settings().origin
+            history = timeline(entries, ui=ui, origin=origin)
+            about = f"Releases of {package.model} to {environment}"
+            await report.publish_markdown(f"{key}-timeline", history, about)
+        if release.outcome == "live":
+            await report.publish_link(f"{key}-page", release.url, f"Try {package.label}")
+        commands.run_logger().info("%s: %s", title, release.url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -13,17 +14,23 @@ from prefect.artifacts import (
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_progress_artifact,
-    acreate_table_artifact,
     aupdate_progress_artifact,
 )
 
 from tasks.commands import run_logger
+from tasks.pictures import Points, as_data_uri, draw_predictions
 
 Number = int | float
 
 
+# https://[user:token@]host/path.git, ssh://git@host/path.git, git@host:path.git
+_WEB = re.compile(
+    r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)(?P<host>[\w.-]+\.\w+)[:/](?P<path>[\w./-]+?)(?:\.git)?/?"
+)
+
+
 @contextmanager
-def _best_effort(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """What tells people about the work must not undo it: log what went wrong, and go on."""
     try:
         yield
@@ -40,24 +47,24 @@ class Progress:
     """A progress artifact for a step that takes long, from 0 to 100 when all went well.
 
     Args:
+        key: Key of the artifact.
         what: What is under way.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, key: str, what: str) -> None:
+        self._key = key
         self._what = what
         self._id: UUID | None = None
 
     async def __aenter__(self) -> Self:
-        with _best_effort(self._what):
-            self._id = await acreate_progress_artifact(
-                0.0, key=artifact_key("progress", self._what), description=self._what
-            )
+        with best_effort(self._what):
+            self._id = await acreate_progress_artifact(0.0, key=self._key, description=self._what)
         return self
 
     async def set(self, percent: float) -> None:
         """Show how far it has come, in percent."""
         if self._id:
-            with _best_effort(self._what):
+            with best_effort(self._what):
                 await aupdate_progress_artifact(self._id, progress=percent)
 
     async def __aexit__(
@@ -72,21 +79,13 @@ class Progress:
 
 async def publish_markdown(key: str, markdown: str, description: str) -> None:
     """Create a markdown artifact."""
-    with _best_effort(key):
+    with best_effort(key):
         await acreate_markdown_artifact(markdown=markdown, key=key, description=description)
-
-
-async def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """Create a table artifact; no rows, no table."""
-    if rows:
-        with _best_effort(key):
-            table = [dict(row) for row in rows]
-            await acreate_table_artifact(table=table, key=key, description=description)
 
 
 async def publish_link(key: str, url: str, text: str) -> None:
     """Create a link artifact."""
-    with _best_effort(key):
+    with best_effort(key):
         await acreate_link_artifact(link=url, link_text=text, key=key, description=text)
 
 
@@ -124,6 +123,47 @@ def comparison(
     return rows
 
 
+def comparison_table(candidate: Mapping[str, Number], champion: Mapping[str, Number] | None) -> str:
+    """`comparison`, as a markdown table."""
+    rows = comparison(candidate, champion)
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def picture(points: Mapping[str, Points], template: Path) -> str:
+    """The picture of what models predict, carried whole by the markdown that shows it.
+
+    Args:
+        points: The predictions of each, by the label to show.
+        template: The template to draw them with.
+
+    Returns:
+        A markdown image, or nothing where it cannot be drawn.
+    """
+    shown = {label: several for label, several in points.items() if several}
+    what = f"predictions of {' and '.join(shown)}"
+    if shown:
+        with best_effort(what):
+            return f"![{what}]({as_data_uri(draw_predictions(shown, template))})"
+    return ""
+
+
+def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
+    """A commit, as a link where origin is a place that shows commits.
+
+    Args:
+        origin: Git URL or path.
+        commit: The commit.
+        short: Show its first seven digits only.
+
+    Returns:
+        Markdown. Credentials in the URL are left out.
+    """
+    shown = commit[:7] if short else commit
+    if place := _WEB.fullmatch(origin):
+        return f"[`{shown}`](https://{place['host']}/{place['path']}/commit/{commit})"
+    return f"`{shown}`"
+
+
 def data_summary(data: Mapping[str, Any], version: str) -> str:
     """What the model was made from, in markdown.
 
@@ -157,6 +197,7 @@ def model_card(
     metrics: Mapping[str, Number],
     cross_validation: Mapping[str, Any],
     evaluation: Mapping[str, Any],
+    predictions: str,
     data: Mapping[str, Any],
     data_version: str,
     runtime: Mapping[str, Any],
@@ -170,6 +211,7 @@ def model_card(
         metrics: Content of `reports/metrics.json`.
         cross_validation: Content of `reports/cv.json`.
         evaluation: Content of `reports/evaluation.json`.
+        predictions: Their picture.
         data: Content of `reports/data.json`.
         data_version: md5 of the data the model was made from.
         runtime: Content of `model/<name>.runtime.json`.
@@ -182,15 +224,12 @@ def model_card(
         f"`{parameters['train']['estimator']}` trained with Python {runtime['python']}.",
         f"## Metrics on the test split ({evaluation['rows']} rows)",
         markdown_table(["metric", "value"], [[k, v] for k, v in metrics.items()]),
+        predictions,
     ]
-    if matrix := evaluation.get("confusion_matrix"):
-        labels = evaluation["labels"]
-        body = [[f"**{label}**", *row] for label, row in zip(labels, matrix, strict=True)]
-        parts += [
-            "## Confusion matrix",
-            "Rows are the true class, columns the predicted one.",
-            markdown_table(["true \\ predicted", *labels], body),
-        ]
+    if classes := evaluation.get("per_class"):
+        parts.append(markdown_table(list(classes[0]), [list(each.values()) for each in classes]))
+    if errors := evaluation.get("errors"):
+        parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
     parts += [
         "## Data",
         data_summary(data, data_version),
@@ -221,44 +260,26 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:
 
 def release_note(
     *,
-    model: str,
-    version: str,
-    commit: str,
-    environment: str,
-    outcome: str,
-    url: str,
-    previous: str,
+    title: str,
+    facts: Mapping[str, str],
     metrics: Mapping[str, Number],
-    seconds: float,
+    before: Mapping[str, Number] | None,
     reason: str = "",
 ) -> str:
     """What a deploy did, in markdown.
 
     Args:
-        model: Name of the model.
-        version: GTO version, or "-" if it has none.
-        commit: Commit of the release.
-        environment: Where it was released to.
-        outcome: `live`, `rolled_back`, `rejected` or `superseded`.
-        url: Public URL of the model.
-        previous: Label of what was live before, or "-".
+        title: Model, version, environment and outcome.
+        facts: What there is to know of it, by name.
         metrics: Its metrics on the test split.
-        seconds: How long the deploy took.
+        before: The same of what was live before, None if nothing was.
         reason: Why it ended so, where that needs saying.
 
     Returns:
         The note.
     """
-    rows: list[list[object]] = [
-        ["outcome", f"**{outcome}**"],
-        ["environment", environment],
-        ["version", version],
-        ["commit", f"`{commit}`"],
-        ["before", previous],
-        ["page", f"[{url}]({url})"],
-        ["API", f"[{url}/docs]({url}/docs)"],
-        ["took", f"{seconds:.1f} s"],
-    ]
-    rows += [[f"metric {name}", value] for name, value in metrics.items()]
-    note = f"# {model} {version} to {environment}\n\n{markdown_table(['', ''], rows)}\n"
-    return f"{note}\n{reason}\n" if reason else note
+    first, *others = facts.items()
+    parts = [f"# {title}", reason, markdown_table(first, others)]
+    if metrics:
+        parts += ["## Metrics", comparison_table(metrics, before)]
+    return "\n\n".join(filter(None, parts)) + "\n"

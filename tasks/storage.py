@@ -20,7 +20,7 @@ from tasks.remote import (
     load_remote,
     transfer_failed,
 )
-from tasks.report import Progress
+from tasks.report import Progress, artifact_key
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -81,7 +81,8 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
     remote, cache = await load_remote("read-write"), Settings().dvc_cache
     configure_dvc(workspace, remote, cache)
     objects = await _with_members(remote, cache, await outputs_of(workspace))
-    async with Progress(f"upload {workspace.label}") as progress:
+    key = artifact_key(workspace.model, "upload")
+    async with Progress(key, f"Upload of {workspace.label}") as progress:
         faults = await _faults(remote, objects)
         if not faults:
             commands.run_logger().info("all %d objects are in %s", len(objects), remote.url)

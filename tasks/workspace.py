@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ _HOPELESS = (
     "protected branch",
     "already exists",
 )
+_NAMED = 5
+_HEADS = {"origin", "origin/HEAD"}  # what versions of Git call the default branch
 _NETWORK = ("clone", "fetch", "push")
 # What becomes a path, a ref and an argument must not be more than a name.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
@@ -227,10 +230,21 @@ async def resolve(workspace: Workspace, ref: str) -> str:
         if found.code == 0:
             return found.stdout.strip()
     raise TerminalError(
-        f"ref {ref!r} does not exist on origin",
+        f"ref {ref!r} does not exist on origin; {await _named_on_origin(workspace, ref)}",
         state="nothing was started",
         next_step="run `git ls-remote` to see what exists; push the branch or commit first",
     )
+
+
+async def _named_on_origin(workspace: Workspace, ref: str) -> str:
+    """What there is instead of a ref: names that look like it, and the branches."""
+    branches = (await workspace.git(git.names(git.remote_head("*")))).stdout.split()
+    branches = [name.removeprefix("origin/") for name in branches if name not in _HEADS]
+    tags = (await workspace.git(git.names("refs/tags"))).stdout.split()
+    near = get_close_matches(ref, [*branches, *tags], n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    more = f" and {len(branches) - _NAMED} more" if len(branches) > _NAMED else ""
+    return f"{hint}branches: {', '.join(branches[:_NAMED])}{more}"
 
 
 async def is_ancestor(workspace: Workspace, older: str, newer: str) -> bool:

@@ -237,6 +237,8 @@ def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -
         api.create_run("deploy/nowhere", {})
     with pytest.raises(TerminalError, match="force"):
         api.create_run("deploy/local", {"force": "perhaps"})
+    with pytest.raises(TerminalError, match="'moon' is not one of"):
+        api.create_run("deploy/local", {"environment": "moon"})
 
 
 def test_a_run_that_lost_its_worker_and_its_process_is_settled_and_frees_its_slot(

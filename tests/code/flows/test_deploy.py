@@ -48,9 +48,9 @@ def test_an_unknown_environment_names_the_known_ones(lab: Lab, delivered: Delive
 
 
 def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
-    refused = lab.run("deploy", {"ref": "v9.9.9"})
+    refused = lab.run("deploy", {"ref": "wine@v0.0.9"})
     assert refused.error == "TerminalError"
-    assert "ref 'v9.9.9' does not exist on origin" in refused.message
+    assert "ref 'wine@v0.0.9' does not exist on origin; did you mean 'wine@v0.0." in refused.message
     assert "Retry" not in refused.log
 
 

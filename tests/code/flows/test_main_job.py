@@ -52,13 +52,18 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     assert "wine-training" in {each["key"] for each in found}
     assert {
         "wine-card", "wine-against-champion",
-        "wine-local-release", "wine-local-metrics", "wine-local-page",
+        "wine-local-release", "wine-local-page",
     } <= set(content)  # fmt: skip
     card = content["wine-card"]["data"]
-    assert "Confusion matrix" in card
+    assert "![predictions of wine@" in card
+    assert "](data:image/png;base64," in card, "it shows without a bucket to fetch it from"
     assert "| f1_macro |" in card
     assert f"# wine at `{delivered.commit[:7]}`" in card
     assert "**live**" in content["wine-local-release"]["data"]
+    assert f"/runs/flow-run/{delivered.deploy.id}" in content["wine-local-release"]["data"]
+    (timeline,) = [each["data"] for each in found if each["key"] == "wine-local-timeline"]
+    assert f"| **v0.0.1** | `{delivered.commit[:7]}` | live |" in timeline
+    assert f"/runs/flow-run/{delivered.deploy.id}" in timeline
     assert lab.url in content["wine-local-page"]["data"]
     progress = [each for each in found if each["type"] == "progress"]
     assert progress

@@ -1,0 +1,196 @@
+"""A person approves or rejects a release, through the real worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from deployments.api import FlowRun
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import SECONDS, Lab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_ASK = {"SLIPWAY_PRODUCTION_APPROVAL": "suspend", "SLIPWAY_PRODUCTION_SOAK_SECONDS": "0.5"}
+
+
+class Asking:
+    """Deploy runs to production that are to be approved."""
+
+    def __init__(self, lab: Lab, http: httpx.Client) -> None:
+        self.lab = lab
+        self._http = http
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._http.post(path, json=body).raise_for_status().json()
+
+    def start(self, ref: str, **env: str) -> str:
+        """Ask the worker for a run whose environment asks for approval, as a file could say."""
+        found = self._http.get("/deployments/name/deploy/production").raise_for_status().json()
+        body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_ASK, **env}}}
+        return str(self.post(f"/deployments/{found['id']}/create_flow_run", body)["id"])
+
+    def wait(self, run_id: str, *labels: str) -> FlowRun:
+        """Wait until a run is in one of some states."""
+        deadline = time.monotonic() + SECONDS
+        while (run := self.lab.api.run(run_id)).label not in labels:
+            assert not run.finished, f"{run.label}: {run.message}"
+            assert time.monotonic() < deadline, f"{run.label}: {run.message}"
+            time.sleep(0.2)
+        return run
+
+    def suspended(self, ref: str, **env: str) -> str:
+        """Start a run, and wait until it asks."""
+        run_id = self.start(ref, **env)
+        self.wait(run_id, "Suspended")
+        return run_id
+
+    def answer(self, run_id: str, **run_input: str) -> Any:
+        """What the form in the UI sends."""
+        return self.post(f"/flow_runs/{run_id}/resume", {"run_input": run_input})
+
+    def form(self, run_id: str, part: str) -> str:
+        """The description of what is asked, or the schema of the answer."""
+        state = self._http.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
+        key = state["state_details"]["run_input_keyset"][part]
+        found = self._http.get(f"/flow_runs/{run_id}/input/{key}").raise_for_status()
+        return str(found.json() if part == "description" else found.text)
+
+    def live(self) -> str | None:
+        """The commit that is live in production."""
+        try:
+            answer = httpx.get(
+                f"{self.lab.stack.model_url('production')}/version", timeout=10, trust_env=False
+            )
+        except httpx.HTTPError:
+            return None
+        return str(answer.json()["commit"]) if answer.status_code == 200 else None
+
+    def note(self, run_id: str) -> str:
+        """The release note of a run."""
+        found = self.lab.artifacts(self.lab.api.run(run_id))
+        (note,) = [each["data"] for each in found if each["key"] == "wine-production-release"]
+        return str(note)
+
+    def newest_tag(self) -> str:
+        """Message of the newest tag of production's history."""
+        pattern = "refs/tags/wine#production#*"
+        return self.lab.git(
+            "for-each-ref", "--sort=-version:refname", "--count=1", "--format=%(contents)", pattern
+        )
+
+
+@pytest.fixture(scope="module")
+def asking(lab: Lab, delivered: Delivery) -> Iterator[Asking]:
+    url = lab.stack.prefect_api_url
+    with httpx.Client(base_url=url, trust_env=False, timeout=20) as http:
+        yield Asking(lab, http)
+
+
+def _child(lab: Lab, base: str, branch: str) -> str:
+    """A commit that is to be released, though its model is the same."""
+    note = f"\n# {branch}\n"
+    return lab.commit({"serving/settings.py": lambda old: old + note}, base, branch)
+
+
+def test_asked_it_waits_without_standing_in_the_way_and_releases_what_was_shown(
+    lab: Lab, delivered: Delivery, asking: Asking
+) -> None:
+    shown = _child(lab, delivered.commit, "to-approve")
+    run_id = asking.suspended("to-approve")
+
+    text = asking.form(run_id, "description")
+    assert f"Release wine@{shown[:7]} to production?" in text
+    assert "Gate: **passed**; f1_macro " in text
+    assert "Preflight: **passed**" in text
+    assert "| f1_macro | " in text
+    assert "](data:image/png;base64," in text
+    assert asking.live() is None
+    bundles = lab.stack.home / "bundles" / "production"
+    assert not list(bundles.iterdir()), "preflight leaves nothing behind"
+
+    # It has neither the environment's lock nor the deployment's only slot: others get through.
+    other = lab.api.create_run("deploy/production", {"ref": delivered.commit})
+    *_, last = lab.api.follow(other.id)
+    assert last.run.succeeded, last.run.message
+    assert asking.live() == delivered.commit
+
+    for wrong in ({}, {"decision": "perhaps"}, {"decision": "approve", "who": "me"}):
+        assert asking.answer(run_id, **wrong)["status"] == "REJECT"
+    assert lab.api.run(run_id).label == "Suspended"
+
+    moved = _child(lab, shown, "to-approve")
+    assert asking.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
+    assert asking.wait(run_id, "Completed").succeeded
+    assert asking.live() == shown != moved
+    assert "approved in the Prefect UI: Jo:" in asking.note(run_id)
+    assert f"| wine@{delivered.commit[:7]} |" in asking.note(run_id)
+    assert "Approval: approved in the Prefect UI: Jo: fine" in asking.newest_tag()
+    assert f"Flow-Run: {run_id}" in asking.newest_tag()
+
+
+def test_rejected_it_fails_and_leaves_all_as_it_was(
+    lab: Lab, delivered: Delivery, asking: Asking
+) -> None:
+    before, tags = asking.live(), lab.git("tag")
+    _child(lab, before or delivered.commit, "to-reject")
+    run_id = asking.suspended("to-reject")
+    asking.answer(run_id, decision="reject", reason="not on a Friday")
+    run = asking.wait(run_id, "Rejected")
+    assert (run.state, run.succeeded) == ("FAILED", False), "CI must not take it for a release"
+    assert "rejected in the Prefect UI: not on a Friday" in run.message
+    assert "| outcome | **rejected** |" in asking.note(run_id)
+    assert "not on a Friday" in asking.note(run_id)
+    assert asking.live() == before
+    assert lab.git("tag") == tags
+
+
+def test_no_answer_in_time_is_a_no(lab: Lab, delivered: Delivery, asking: Asking) -> None:
+    before = asking.live()
+    _child(lab, before or delivered.commit, "too-late")
+    run_id = asking.start("too-late", SLIPWAY_PRODUCTION_APPROVAL_HOURS="0.0001")
+    run = asking.wait(run_id, "Failed")
+    assert run.message == "The flow was paused and never resumed."
+    late = asking.answer(run_id, decision="approve")
+    assert late["status"] == "ABORT"
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}  # as the UI's Retry does
+    asking.post(f"/flow_runs/{run_id}/set_state", retry)
+    asking.wait(run_id, "Suspended")
+    asking.wait(run_id, "Failed")
+    assert asking.live() == before
+
+
+def test_by_hand_nobody_could_be_asked(lab: Lab, delivered: Delivery) -> None:
+    refused = lab.run("deploy", {"environment": "production"}, **_ASK)
+    assert refused.error == "ConfigurationError"
+    assert "a release to production is to be approved" in refused.message
+    assert "prefect deployment run deploy/production" in refused.message
+    assert "checked out" not in refused.log
+
+
+def test_a_person_reads_the_form_and_rejects(
+    lab: Lab, delivered: Delivery, asking: Asking, visit: Callable[..., Page]
+) -> None:
+    before = asking.live()
+    shown = _child(lab, before or delivered.commit, "to-look-at")
+    run_id = asking.suspended("to-look-at")
+    page = visit(lab.api.ui(run_id), ours=False)
+    page.get_by_role("button", name="Resume").click()
+    form = page.get_by_role("dialog")
+    form.get_by_text(f"Release wine@{shown[:7]} to production?").wait_for()
+    picture = form.locator("img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    form.locator("button[class*=select]").focus()
+    page.keyboard.press("ArrowDown")
+    page.locator(".p-select-option", has_text="reject").click()
+    form.locator("textarea").fill("seen in a browser")
+    form.get_by_role("button", name="Submit").click()
+    run = asking.wait(run_id, "Rejected")
+    assert "seen in a browser" in run.message
+    assert asking.live() == before

@@ -1,0 +1,94 @@
+"""The timeline of an environment, read from real tags."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments.origin import Git
+from tasks import gto
+from tasks.commands import run
+from tasks.history import Entry, read_history, tag_message, timeline
+from tasks.report import commit_link
+from tasks.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A repository of a model `wine` with two commits, not yet released."""
+    git = Git(tmp_path)
+    git("init", "--quiet", "--initial-branch=main")
+    (tmp_path / "params.yaml").write_text("name: wine\n")
+    git("add", "--all")
+    for subject in ("one", "two"):
+        git("commit", "--quiet", "--allow-empty", f"--message={subject}")
+    return Workspace(tmp_path, git("rev-parse", "HEAD"), "main")
+
+
+async def _release(workspace: Workspace, commit: str, version: str, message: str) -> None:
+    for argv in (
+        gto.register("wine", commit, "Registered"),
+        gto.assign("wine", version, "local", message),
+    ):
+        done = await run(argv, timeout=60, cwd=workspace.path, log=False)
+        assert done.code == 0, done.stderr
+
+
+async def test_the_history_is_what_the_tags_say(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@localhost")
+    assert await read_history(workspace, "local") == []
+    first = (await workspace.git(["git", "rev-parse", "HEAD~1"])).stdout.strip()
+    told = tag_message(before="-", approval="", run="7f0c8a9e-0000-4000-8000-000000000000")
+    await _release(workspace, first, "v0.0.1", told)
+    told = tag_message(before="wine@1234567", approval="approved: Jo,\nFlow-Run: me", run="")
+    await _release(workspace, workspace.commit, "v0.0.2", told)
+    newest, oldest = await read_history(workspace, "local")
+    assert (newest.version, newest.commit, newest.run) == ("v0.0.2", workspace.commit, "")
+    assert (newest.before, newest.approval) == ("wine@1234567", "approved: Jo, Flow-Run: me")
+    assert (oldest.version, oldest.commit, oldest.before) == ("v0.0.1", first, "-")
+    assert oldest.run == "7f0c8a9e-0000-4000-8000-000000000000"
+    assert await read_history(workspace, "production") == []
+
+
+def test_the_newest_is_live_and_runs_are_linked() -> None:
+    at = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
+    entries = [
+        Entry("v0.0.2", "b" * 40, at, "wine@aaaaaaa", "approved | fine", "123"),
+        Entry("v0.0.1", "a" * 40, at, "-", "", ""),
+    ]
+    lines = timeline(entries, ui="http://ui", origin="git@github.com:me/wine.git").splitlines()
+    link = f"[`bbbbbbb`](https://github.com/me/wine/commit/{'b' * 40})"
+    assert lines[2] == (
+        f"| 2026-11-25 22:48 UTC | **v0.0.2** | {link} | live | [run](http://ui/runs/flow-run/123)"
+        " | wine@aaaaaaa | approved \\| fine |"
+    )
+    assert "| v0.0.1 |" in lines[3]
+    assert "| was live | - |" in lines[3]
+    assert "Nothing was released" in timeline([], ui="", origin="")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://github.com/me/wine",
+        "https://github.com/me/wine.git",
+        "https://me:secret@github.com/me/wine.git",
+        "git@github.com:me/wine.git",
+        "ssh://git@github.com/me/wine.git",
+    ],
+)
+def test_a_commit_is_a_link_where_origin_shows_commits(origin: str) -> None:
+    assert commit_link(origin, "a" * 40, short=True) == (
+        f"[`aaaaaaa`](https://github.com/me/wine/commit/{'a' * 40})"
+    )
+
+
+@pytest.mark.parametrize("origin", ["/srv/origin.git", "file:///srv/origin.git", "../origin"])
+def test_a_commit_of_a_local_origin_is_no_link(origin: str) -> None:
+    assert commit_link(origin, "a" * 40) == f"`{'a' * 40}`"

@@ -1,0 +1,54 @@
+"""The runbook knows every message with which a flow or a command gives up."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tasks.settings import CHECKOUT
+
+_ERRORS = {"TransientError", "TerminalError", "ConfigurationError", "_unfit"}
+# What every message that is told to a person comes with.
+_TOLD = {"state", "next_step"}
+_SHORTEST = 6
+
+
+def _words(text: str) -> str:
+    return " ".join(text.replace("`", "").replace("…", " … ").split())
+
+
+def _messages() -> Iterator[tuple[str, str]]:
+    """Where each message is made, and the longest of its parts that do not vary."""
+    for folder in ("flows", "tasks", "deployments"):
+        for path in sorted((CHECKOUT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.Call) or not node.args:
+                    continue
+                named = isinstance(node.func, ast.Name) and node.func.id in _ERRORS
+                told = {keyword.arg for keyword in node.keywords} & _TOLD
+                if not named and not told:
+                    continue
+                message = node.args[0]
+                parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+                fixed = [
+                    _words(part.value).strip(" .:;,()")
+                    for part in parts
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                ]
+                longest = max(fixed, key=len, default="")
+                if len(longest) >= _SHORTEST:
+                    yield f"{path.relative_to(CHECKOUT)}:{node.lineno}", longest
+
+
+_RUNBOOK = _words((CHECKOUT / "docs" / "runbook.md").read_text())
+
+
+def test_every_message_is_explained() -> None:
+    missing = [f"{where}: {fixed}" for where, fixed in _messages() if fixed not in _RUNBOOK]
+    assert not missing, "add to docs/runbook.md:\n" + "\n".join(missing)
+
+
+def test_messages_are_found() -> None:
+    found = [fixed for _, fixed in _messages()]
+    assert len(found) > 60
+    assert "does not exist on origin" in found
