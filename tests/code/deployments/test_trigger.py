@@ -1,0 +1,313 @@
+"""Asking for a deploy, where something is wrong: a real Prefect server of its own, no worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments import ports, trigger
+from deployments.api import PrefectAPI
+from deployments.github_job import Ended, annotation, summary
+from deployments.release_note import read_note
+from tasks import report
+from tasks.errors import ConfigurationError
+from tasks.settings import CHECKOUT
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+AUTH = "somebody:not-a-secret"
+
+
+class Server:
+    """A Prefect server that asks for a password, with a work pool and a deployment in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = ports.choose({"it": []}, keep={}, companions={})["it"]
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.client = httpx.Client(
+            base_url=self.url,
+            trust_env=False,
+            headers={"Authorization": f"Basic {b64encode(AUTH.encode()).decode()}"},
+        )
+
+    def start(self) -> None:
+        argv = ["-m", "deployments.prefect_server", "--host=127.0.0.1", f"--port={self.port}"]
+        self.process = subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=CHECKOUT,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+                "PREFECT_HOME": str(self.folder),
+                "PREFECT_SERVER_API_AUTH_STRING": AUTH,
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while not self._answers():
+            assert self.process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.get("/health").is_success
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.client.post(path, json=body).raise_for_status().json()
+
+    def set_state(self, run_id: str, kind: str, name: str, message: str = "") -> None:
+        state = {"type": kind, "name": name, "message": message}
+        self.post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def deployment(self, environment: str, pool: str) -> None:
+        """Declare `deploy/<environment>`, whose runs wait in a work pool of its own."""
+        flow = self.post("/flows/", {"name": "deploy"})["id"]
+        self.post("/work_pools/", {"name": pool, "type": "process"})
+        parameters = {"type": "object", "properties": {"ref": {"type": "string"}}}
+        body = {
+            "name": environment, "flow_id": flow, "work_pool_name": pool,
+            "entrypoint": "flows/deploy.py:deploy", "parameter_openapi_schema": parameters,
+        }  # fmt: skip
+        self.post("/deployments/", body)
+
+    def worker(self, pool: str) -> None:
+        """Let the server hear of a worker, which then never asks for work."""
+        answer = self.client.post(
+            f"/work_pools/{pool}/workers/heartbeat",
+            json={"name": "idle", "heartbeat_interval_seconds": 600},
+        )
+        answer.raise_for_status()
+
+    def runs(self) -> int:
+        return len(self.post("/flow_runs/filter", {}))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    server.deployment("staffed", "with-a-worker")
+    server.worker("with-a-worker")
+    server.deployment("deserted", "without-a-worker")
+    yield server
+    server.stop()
+    server.client.close()
+
+
+def variables(server: Server, **more: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "GITHUB_"))}
+    return {**inherited, "PREFECT_API_URL": server.url, "PREFECT_API_KEY": AUTH, **more}
+
+
+def start(server: Server, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deployments.trigger", "deploy", *arguments],
+        cwd=CHECKOUT,
+        env=variables(server, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def deploy(server: Server, *arguments: str, **more: str) -> tuple[int, str]:
+    with start(server, *arguments, **more) as process:
+        output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def to(environment: str, commit: str = COMMIT) -> list[str]:
+    return ["--ref", commit, "--environment", environment]
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[PrefectAPI]:
+    with PrefectAPI.from_environment(variables(server)) as api:
+        yield api
+
+
+def test_a_wrong_key_is_refused(server: Server) -> None:
+    for key in ("somebody:wrong", "pnu_wrong", ""):
+        code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
+        assert code == 1
+        assert "refuses the key (401)" in output
+        assert "PREFECT_API_KEY" in output
+        assert "Traceback" not in output
+        assert not key or key not in output
+
+
+def test_the_password_may_also_be_in_prefects_own_variable(server: Server) -> None:
+    given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": AUTH}
+    with PrefectAPI.from_environment(variables(server, **given)) as api:
+        assert api.deployments() == {"deploy/staffed", "deploy/deserted"}
+
+
+def test_an_unknown_environment_names_the_known_ones(server: Server) -> None:
+    code, output = deploy(server, *to("moon"))
+    assert code == 1
+    assert "environment 'moon' is unknown" in output
+    assert "known: deserted, staffed" in output
+
+
+def test_a_branch_is_refused_because_it_moves(server: Server) -> None:
+    code, output = deploy(server, *to("staffed", "main"))
+    assert code == 1
+    assert "git rev-parse main" in output
+
+
+def test_a_url_that_is_not_the_apis_is_told(server: Server) -> None:
+    code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
+    assert code == 1
+    assert "is not the API of a Prefect server" in output
+    for url in ("", "not a url"):
+        code, output = deploy(server, *to("staffed"), PREFECT_API_URL=url)
+        assert code == 1
+        assert "PREFECT_API_URL is not" in output
+
+
+def test_without_a_worker_it_fails_at_once_and_leaves_no_run(server: Server) -> None:
+    before = server.runs()
+    code, output = deploy(server, *to("deserted"), "--wait")
+    assert code == 1
+    assert "no worker is online in work pool 'without-a-worker'" in output
+    assert "prefect worker start --pool without-a-worker" in output
+    assert server.runs() == before
+
+
+def test_a_paused_pool_is_told(server: Server, api: PrefectAPI) -> None:
+    pool = "/work_pools/with-a-worker"
+    server.client.patch(pool, json={"is_paused": True}).raise_for_status()
+    try:
+        with pytest.raises(trigger.NoWorker, match="is paused"):
+            trigger.ask(api, "staffed", COMMIT.replace("0", "1"))
+    finally:
+        server.client.patch(pool, json={"is_paused": False}).raise_for_status()
+
+
+def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
+    server: Server, api: PrefectAPI
+) -> None:
+    commit = COMMIT.replace("0", "2")
+    processes = [start(server, *to("staffed", commit)) for _ in range(4)]
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said
+    run = trigger.ask(api, "staffed", commit)
+    assert all(run.id in output for output in said)
+    again = trigger.ask(api, "staffed", commit, again="a")
+    assert again.id != run.id
+    assert trigger.ask(api, "staffed", commit, again="a").id == again.id
+
+
+def test_one_that_was_asked_for_is_found_whether_or_not_a_worker_is_there(
+    server: Server, api: PrefectAPI
+) -> None:
+    server.deployment("left", "of-a-worker-that-left")
+    server.worker("of-a-worker-that-left")
+    run = trigger.ask(api, "left", COMMIT)
+    server.client.delete("/work_pools/of-a-worker-that-left/workers/idle").raise_for_status()
+    assert trigger.ask(api, "left", COMMIT).id == run.id
+
+
+def test_a_run_that_nobody_takes_on_is_not_waited_for(server: Server) -> None:
+    commit = COMMIT.replace("0", "3")
+    code, output = deploy(server, *to("staffed", commit), "--wait", "--start-within=1")
+    assert code == 1
+    assert "has not started within 1 s" in output
+    assert "it follows the same run" in output
+
+
+def test_a_run_that_waits_for_a_person_says_where(
+    server: Server, api: PrefectAPI, tmp_path: Path
+) -> None:
+    commit = COMMIT.replace("0", "4")
+    run = trigger.ask(api, "staffed", commit)
+    server.set_state(run.id, "PAUSED", "Suspended")
+    job = {"GITHUB_OUTPUT": str(tmp_path / "o"), "GITHUB_STEP_SUMMARY": str(tmp_path / "s")}
+    code, output = deploy(server, *to("staffed", commit), "--wait", **job)
+    assert code == 1
+    assert "waits for a person: it is Suspended" in output
+    assert f"open {api.ui(run)} and press Resume" in output
+    assert "outcome=waiting" in (tmp_path / "o").read_text()
+    assert f"Deploy {commit[:7]} to staffed: waiting" in (tmp_path / "s").read_text()
+    server.set_state(run.id, "CANCELLED", "Cancelled", "rejected")
+    code, output = deploy(server, *to("staffed", commit), "--wait")
+    assert code == 1
+    assert "ended as Cancelled: rejected" in output
+
+
+def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI) -> None:
+    commit = COMMIT.replace("0", "5")
+    run = trigger.ask(api, "staffed", commit)
+    server.set_state(run.id, "RUNNING", "Running")
+    with start(server, *to("staffed", commit), "--wait") as process:
+        assert process.stdout
+        while "Running" not in process.stdout.readline():
+            assert process.poll() is None
+        server.stop()
+        time.sleep(3)
+        server.start()
+        server.set_state(run.id, "COMPLETED", "Superseded")
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "superseded" in output
+
+
+def test_the_ui_of_prefect_cloud_is_linked() -> None:
+    url = "https://api.prefect.cloud/api/accounts/a-1/workspaces/w-2"
+    with PrefectAPI.from_environment({"PREFECT_API_URL": f"{url}/", "PREFECT_API_KEY": "k"}) as api:
+        assert api.url == url
+        expected = "https://app.prefect.cloud/account/a-1/workspace/w-2/runs/flow-run/r"
+        assert api.ui("r") == expected
+    elsewhere = {
+        "PREFECT_API_URL": "https://p.example/api",
+        "PREFECT_UI_URL": "https://ui.example/",
+    }
+    with PrefectAPI.from_environment(elsewhere) as api:
+        assert api.ui("r") == "https://ui.example/runs/flow-run/r"
+    with pytest.raises(ConfigurationError, match="not set"):
+        PrefectAPI.from_environment({})
+
+
+def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
+    code = "import sys, deployments.trigger, deployments.sticky_comment; print(*sys.modules)"
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "httpx" in loaded
+    assert not loaded & {"prefect", "pydantic", "dvc", "yaml"}
+
+
+def test_a_summary_is_the_release_note() -> None:
+    note = report.release_note(
+        model="wine", version="v0.0.2", commit=COMMIT, environment="local", outcome="live",
+        url="http://here", previous="-", metrics={"f1_macro": 0.97}, seconds=3.0,
+    )  # fmt: skip
+    read = read_note(note)
+    assert (read.outcome, read.url) == ("live", "http://here")
+    text = summary("0123456 to local", "http://run", Ended("live", 35.0, read), "")
+    assert text.startswith("## Deploy 0123456 to local: live\n\n35.0 s, [run in the Prefect UI]")
+    assert "### wine v0.0.2 to local" in text
+    assert "| metric f1_macro | 0.97 |" in text
+    failed = summary("0123456 to local", "", None, "no worker")
+    assert failed == "## Deploy 0123456 to local: failed\n\n```\nno worker\n```\n"
+
+
+def test_an_annotation_is_one_line() -> None:
+    assert annotation("deploy", "100 %\nNext") == "::error title=deploy::100 %25%0ANext"

@@ -1,0 +1,183 @@
+"""The workflows, run by act against the real stack; and the hook that plays GitHub for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments import origin, processes
+from deployments.post_receive import concerns, paths_of
+from tasks.settings import CHECKOUT
+from tests.code.flows.acting import WORKFLOWS, Act, Job
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+
+@pytest.fixture(scope="module")
+def act(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Act:
+    return Act(tmp_path_factory.mktemp("act"), lab.stack.origin)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ends_as_it_began(lab: Lab, delivered: Delivery) -> Iterator[None]:
+    yield
+    if not lab.is_live(delivered.commit):
+        again = lab.run("deploy", {"ref": delivered.commit, "force": True})
+        assert again.state == "Completed", again.log
+
+
+def push(act: Act, lab: Lab, commit: str, **secrets: str) -> Job:
+    known = {"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": "", **secrets}
+    variables = {"SLIPWAY_ENVIRONMENT": "local"}
+    return act.run("push", "deploy.yaml", commit=commit, secrets=known, variables=variables)
+
+
+def test_a_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered: Delivery) -> None:
+    change = {"serving/settings.py": lambda old: f"{old}\n# pushed\n"}
+    commit = lab.commit(change, delivered.commit, "pushed")
+    job = push(act, lab, commit)
+    assert job.code == 0, job.output
+    run = lab.api.run(job.run_id)
+    assert (run.state, run.name) == ("COMPLETED", f"deploy {commit[:7]} to local")
+    assert lab.live()["commit"] == commit
+    assert job.set_output("url") == lab.url
+    assert job.set_output("outcome") == "live"
+    assert job.set_output("run_url") == lab.api.ui(run)
+    version = lab.live()["version"]
+    assert f"wine {version} to local" in job.output
+    assert "f1_macro" in job.output
+
+    again = push(act, lab, commit)
+    assert again.code == 0, again.output
+    assert again.run_id == job.run_id
+    assert "which was asked for before and is Completed" in again.output
+    assert lab.live()["version"] == version
+
+
+def test_by_hand_a_ref_is_deployed_and_again_is_a_new_run(
+    act: Act, lab: Lab, delivered: Delivery
+) -> None:
+    def dispatch(**inputs: str) -> Job:
+        return act.run(
+            "workflow_dispatch",
+            "deploy.yaml",
+            commit=delivered.commit,
+            inputs={"environment": "local", **inputs},
+            secrets={"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": ""},
+        )
+
+    commit = lab.commit({"README.md": "Other words"}, delivered.commit, "of-a-person")
+    first, again = dispatch(ref="origin/of-a-person"), dispatch(ref=commit, again="true")
+    assert (first.code, again.code) == (0, 0), first.output + again.output
+    assert f"Deploy {commit[:7]} to local" in first.output
+    assert first.run_id != again.run_id
+
+
+def test_a_deploy_that_fails_fails_the_job_with_its_reason(
+    act: Act, lab: Lab, delivered: Delivery
+) -> None:
+    commit = lab.commit({"model/wine.mlem": None}, delivered.commit, "without-a-model")
+    job = push(act, lab, commit)
+    assert job.code == 1
+    assert f"model/wine.mlem is missing at {commit}" in job.output
+    assert "::error title=" in job.output
+    assert lab.api.run(job.run_id).state == "FAILED"
+    again = push(act, lab, commit)
+    assert again.code == 1
+    assert again.run_id == job.run_id
+    assert "to try the same commit again" in again.output
+
+
+def test_a_server_out_of_reach_is_told_at_once(act: Act, lab: Lab, delivered: Delivery) -> None:
+    job = push(act, lab, delivered.commit, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert job.code == 1
+    assert "the Prefect server at" in job.output
+    assert "does not answer" in job.output
+
+
+def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
+    act: Act, lab: Lab, delivered: Delivery
+) -> None:
+    def quicker(old: str) -> str:
+        return old.replace("cv: 5", "cv: 2").replace("[0.1, 1.0, 10.0]", "[10.0]")
+
+    commit = lab.commit({"params.yaml": quicker}, delivered.commit, "of-a-fork")
+    fork = {"head": {"repo": {"full_name": "somebody/slipway"}}, "user": {"login": "somebody"}}
+    payload = {"number": 7, "pull_request": {"number": 7, "base": {"ref": "main"}, **fork}}
+    job = act.run("pull_request", "test.yaml", commit=commit, job="report", payload=payload)
+    assert job.code == 0, job.output
+    assert "no read-only credentials here: everything is made again" in job.output
+    report = (act.artifacts / "report" / "report.md").read_text()
+    assert "against the champion's" in report
+    assert "| params.yaml | train.cv" in report
+    assert "best_params.C" in report
+    assert "Model card" in report
+    assert "![Predictions](reports-predictions.png)" in report
+    picture = (act.artifacts / "report" / "reports-predictions.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert "The picture is in the artifact `report`" in job.output  # of the summary
+
+
+@pytest.fixture
+def pushes_deploy(lab: Lab) -> Iterator[Path]:
+    """Origin's hook at work; afterwards main is where it was."""
+    log = lab.stack.logs / "post-receive.log"
+    before = lab.head()
+    origin.deploy_on_push(
+        lab.stack.origin,
+        CHECKOUT,
+        home=lab.stack.home,
+        marker=f"{processes.MARKER}={lab.stack.credentials.stack}",
+        log=log,
+    )
+    yield log
+    origin.ignore_pushes(lab.stack.origin)
+    lab.git("update-ref", "refs/heads/main", before)
+
+
+def wait_for(log: Path, words: str) -> str:
+    deadline = time.monotonic() + 30
+    while not log.exists() or words not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text() if log.exists() else "no log"
+        time.sleep(0.1)
+    return next(line for line in log.read_text().splitlines() if words in line)
+
+
+def test_a_push_to_the_local_origin_deploys_what_is_served_and_nothing_else(
+    lab: Lab, delivered: Delivery, pushes_deploy: Path
+) -> None:
+    words = lab.commit({"README.md": "Other words"}, "main", "main")
+    assert "nothing in it is served" in wait_for(pushes_deploy, words[:7])
+    change = {"deployments/environments/local.toml": lambda old: f"{old}# pushed\n"}
+    commit = lab.commit(change, "main", "main")
+    said = wait_for(pushes_deploy, commit[:7])
+    run = lab.api.run_of_key("deploy", f"deploy/local/{commit}")
+    assert run
+    assert lab.api.ui(run) in said
+    *_, last = lab.api.follow(run.id)
+    assert last.run.succeeded, last.run.message
+    assert lab.api.run_of_key("deploy", f"deploy/local/{words}") is None
+
+
+def test_the_hook_knows_the_patterns_of_the_workflow() -> None:
+    patterns = paths_of((WORKFLOWS / "deploy.yaml").read_text())
+    # Of GitHub's patterns, these two are all that the hook understands.
+    assert not any(set(each) & set("?+[]!") for each in patterns)
+    served = (
+        "model/wine.mlem",
+        "model/wine.golden.json",
+        "model/wine.runtime.json",
+        "serving/app.py",
+        "serving/static/page.css",
+        "deployments/environments/local.toml",
+    )
+    for path in served:
+        assert concerns([path], patterns), path
+    others = (
+        "README.md", "params.yaml", "dvc.lock", "model/train.py", "flows/deploy.py",
+        "model/custom/x.mlem", "deployments/stack.py",
+    )  # fmt: skip
+    assert not concerns(others, patterns)
