@@ -115,11 +115,11 @@ class Act:
             "--action-offline-mode", "--no-cache-server",
             "--secret-file", self._write("secrets", _lines(secrets)),
             "--var-file", self._write("variables", _lines(variables)),
-            "--input-file", self._write("inputs", _lines(inputs)),
             "--eventpath", self._write("event.json", json.dumps(payload or {})),
             # Its own home is for act; programs that the steps start have the usual one.
             "--env", f"HOME={Path.home()}",
             *(["--job", job] if job else []),
+            *(f"--input={name}={value}" for name, value in (inputs or {}).items()),
             *self._stand_ins(checkout / ".github" / "workflows" / workflow),
         ]  # fmt: skip
         home = self.folder / "home"

@@ -1,0 +1,67 @@
+"""What the report on a pull request says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployments.pull_request import for_summary, markdown, specifications
+from tasks.gate import Verdict
+
+
+def report(**changes: Any) -> str:
+    facts: dict[str, Any] = {
+        "model": "wine",
+        "base": "main",
+        "verdict": Verdict(True, ("f1_macro 0.97 keeps the minimum 0.9",)),
+        "metrics": "| Metric | Change |\n|---|---|\n| f1_macro | 0.03 |\n",
+        "parameters": "",
+        "pictures": {"Predictions": "reports-predictions.png"},
+        "card": "# wine\n\n![predictions](data:image/png;base64,AAAA)\n\nWords",
+    }
+    return markdown(**{**facts, **changes})
+
+
+def test_the_verdict_comes_first_then_what_differs_then_the_card() -> None:
+    text = report()
+    assert text.startswith("## ✅ wine passes the gate\n\n- f1_macro 0.97 keeps the minimum 0.9\n")
+    assert "### Metrics\n\n| Metric | Change |" in text
+    assert "### Parameters\n\nThey are those of `main`." in text
+    assert "![Predictions](reports-predictions.png)" in text
+    assert "<summary>Model card</summary>\n\n# wine" in text
+    assert "data:image" not in text  # GitHub would not show it
+
+
+def test_a_model_that_is_not_good_enough_is_plain_to_see() -> None:
+    text = report(verdict=Verdict(False, ("worse than accepted",)))
+    assert text.startswith("## ❌ wine does not pass the gate\n\n- worse than accepted\n")
+
+
+def test_a_card_too_long_for_a_comment_is_left_out() -> None:
+    text = report(card="x" * 100_000)
+    assert len(text) < 65_536
+    assert "too long" in text
+
+
+def test_a_summary_says_where_the_pictures_are() -> None:
+    text = for_summary(report())
+    assert "reports-predictions.png" not in text
+    assert "artifact `report`" in text
+
+
+def test_revisions_are_called_what_people_call_them() -> None:
+    def plot(kind: str, *revisions: str) -> dict[str, Any]:
+        rows = [{"actual": "1", "rev": each} for each in revisions]
+        return {"type": kind, "content": {"mark": "rect", "data": {"values": rows}}}
+
+    plots = {
+        "data": {
+            "reports/a.csv": [plot("vega", "workspace", "origin/main")],
+            "picture.png": [{"type": "image", "url": "somewhere"}],
+            "reports/none.csv": [],
+        }
+    }
+    (found,) = specifications(plots, "origin/main").items()
+    assert found[0] == "reports/a.csv"
+    assert found[1]["mark"] == "rect"
+    assert [row["rev"] for row in found[1]["data"]["values"]] == ["this branch", "main"]
+    assert specifications({}, "origin/main") == {}
