@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import origin, processes
 from deployments.post_receive import concerns, paths_of
+from deployments.stack import Stack
 from tasks.settings import CHECKOUT
 from tests.code.flows.acting import WORKFLOWS, Act, Job
 from tests.code.flows.conftest import Delivery
@@ -122,19 +122,12 @@ def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
 
 
 @pytest.fixture
-def pushes_deploy(lab: Lab) -> Iterator[Path]:
-    """Origin's hook at work; afterwards main is where it was."""
-    log = lab.stack.logs / "post-receive.log"
+def pushes_deploy(lab: Lab, source: Path) -> Iterator[Path]:
+    """The stack as it is outside of tests: pushes deploy. Afterwards main is where it was."""
     before = lab.head()
-    origin.deploy_on_push(
-        lab.stack.origin,
-        CHECKOUT,
-        home=lab.stack.home,
-        marker=f"{processes.MARKER}={lab.stack.credentials.stack}",
-        log=log,
-    )
-    yield log
-    origin.ignore_pushes(lab.stack.origin)
+    Stack(lab.stack.home, CHECKOUT, source=source, usual_ports=False).up()
+    yield lab.stack.logs / "post-receive.log"
+    lab.stack.up()
     lab.git("update-ref", "refs/heads/main", before)
 
 
