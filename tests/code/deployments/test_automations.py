@@ -1,0 +1,65 @@
+"""What is declared, without a server; `test_self_healing.py` sees it work."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.settings import get_current_settings
+
+from deployments.automations import PREFIX, Patience, declared
+from deployments.prefect_programs import HEARTBEAT_SECONDS
+
+_GRANULARITY = get_current_settings().server.events.proactive_granularity
+
+
+def by_name(automations: list[AutomationCore]) -> dict[str, EventTrigger]:
+    triggers = {}
+    for each in automations:
+        assert isinstance(each.trigger, EventTrigger)
+        triggers[each.name.removeprefix(PREFIX)] = each.trigger
+    return triggers
+
+
+def test_names_tell_ours_from_others_and_differ() -> None:
+    names = [each.name for each in declared(uuid4())]
+    assert all(name.startswith("slipway: ") for name in names)
+    assert len(set(names)) == len(names)
+
+
+def test_a_lost_run_is_crashed_within_two_minutes_and_outlives_a_missed_heartbeat() -> None:
+    lost = by_name(declared(None))["a run without heartbeats has crashed"]
+    assert lost.within + _GRANULARITY <= timedelta(minutes=2)
+    assert lost.within >= timedelta(seconds=2 * HEARTBEAT_SECONDS)
+
+
+def test_only_runs_of_ours_are_touched() -> None:
+    for trigger in by_name(declared(uuid4())).values():
+        related = trigger.match_related
+        specifications = related if isinstance(related, list) else [related]
+        tags = [str(each) for each in specifications if "prefect.tag." in str(each)]
+        assert tags
+        assert trigger.for_each == {"prefect.resource.id"}
+
+
+def test_whatever_is_heard_of_a_run_counts_as_a_sign_of_life() -> None:
+    for trigger in by_name(declared(None)).values():
+        if trigger.posture == Posture.Proactive:
+            assert trigger.expect == {"prefect.flow-run.*"}
+
+
+def test_without_a_block_nobody_is_told() -> None:
+    actions = [action.type for each in declared(None) for action in each.actions]
+    assert set(actions) == {"change-flow-run-state"}
+    told = [each for each in declared(uuid4()) if "send-notification" in
+            [action.type for action in each.actions]]  # fmt: skip
+    assert len(told) == 2
+
+
+def test_how_long_to_wait_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_LATE_HOURS", "1.5")
+    late = by_name(declared(None))["a run that is late for too long is cancelled"]
+    assert late.within == timedelta(minutes=90)
+    assert Patience(late_hours=2).late_hours == 2
