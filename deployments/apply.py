@@ -141,8 +141,9 @@ async def _all(client: PrefectClient, options: frozenset[str]) -> AsyncIterator[
     from prefect.deployments.steps.core import run_steps
     from prefect.utilities.templating import apply_values
 
+    from deployments.automations import declared
     from deployments.resources.automations import Automations
-    from deployments.resources.blocks import Blocks
+    from deployments.resources.blocks import Blocks, notification_block
     from deployments.resources.deployments import Deployments
     from deployments.resources.variables import Variables
     from deployments.resources.work_pools import WorkPools
@@ -156,7 +157,9 @@ async def _all(client: PrefectClient, options: frozenset[str]) -> AsyncIterator[
     yield Deployments(
         client, manifest, CHECKOUT, pull, outputs, schedules=WITHOUT_SCHEDULES not in options
     )
-    yield Automations(client, [])
+    notify = await notification_block(client)
+    automations = declared(notify.id if notify else None)
+    yield Automations(client, [] if WITHOUT_AUTOMATIONS in options else automations)
     # Last, for they say what the rest was made from.
     yield Variables(client, apply_values(dict(manifest.variables), outputs))
 

@@ -14,13 +14,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from deployments.prefect_programs import HEARTBEAT_SECONDS
-from tasks.naming import TAG
+from deployments.patience import Patience
+from deployments.resources.automations import PREFIX
+from tasks.settings import TAG
 
-PREFIX = "slipway: "
-NOTIFICATION_BLOCK = "slipway-notify"
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
 # Flows that people want to hear of when they do not end well.
@@ -33,23 +31,6 @@ _FACTS = """\
 {{ flow_run.state.message or "No reason was given." }}
 
 Run: {{ flow_run|ui_url }}"""
-
-
-class Patience(BaseSettings):
-    """How long the server waits before it acts, from `SLIPWAY_*` environment variables.
-
-    Attributes:
-        lost_seconds: After so long without a heartbeat, a run counts as lost. By default three
-            heartbeats, so that a server that was away for a minute takes no run for lost.
-        start_minutes: A run that a worker has taken and not started after so long counts as lost.
-        late_hours: A run that no worker has started after so long is cancelled.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
-
-    lost_seconds: float = 3.0 * HEARTBEAT_SECONDS
-    start_minutes: float = 10.0
-    late_hours: float = 6.0
 
 
 def declared(notify: UUID | None, patience: Patience | None = None) -> list[AutomationCore]:

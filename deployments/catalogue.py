@@ -14,12 +14,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from deployments import blocks
+from deployments import blocks, patience
 from deployments.api import PrefectAPI
 from tasks.errors import ConfigurationError
 
-# Every deployment of ours has it, and what has it is ours to remove.
-TAG = "slipway"
 # On the server and not in a file, so it cannot outlive the database that it speaks of.
 _VARIABLE = "slipway_registered"
 
@@ -145,7 +143,8 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
         *checkout.glob("flows/**/*.py"),
         *checkout.glob("deployments/**/*.py"),
     ]
-    variables = blocks.secret_variables() | {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}
+    variables = blocks.secret_variables() | patience.variables()
+    variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}
     parts = [f"{path.relative_to(checkout)}\n{path.read_text()}" for path in sorted(files)]
     parts += [path.name for path in sorted(checkout.glob("deployments/environments/*"))]
     parts += [

@@ -21,7 +21,7 @@ from rich.text import Text
 from deployments.apply import add_options, chosen_options, server
 from deployments.catalogue import Manifest
 from deployments.findings import Finding, problem
-from deployments.stack import APPLY_OPTIONS, Stack
+from deployments.stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT
 
@@ -109,8 +109,9 @@ def main() -> int:
     add_options(parser)
     arguments = parser.parse_args()
     load_dotenv(arguments.env_file)
-    local = use_local_stack(Stack(arguments.home))
-    options = frozenset(APPLY_OPTIONS) if local else chosen_options(arguments)
+    stack = Stack(arguments.home)
+    local = use_local_stack(stack)
+    options = frozenset(stack.apply_options) if local else chosen_options(arguments)
     examined = examine(options, local=local, notify=arguments.notify)
     findings = asyncio.run(_listed(examined))
     Console(width=None if sys.stdout.isatty() else 140).print(table(findings))

@@ -74,8 +74,6 @@ _FOR_WORKER_PREFIXES = ("PIP_", "SLIPWAY_", "UV_")
 _NOT_FOR_WORKER = frozenset(
     {processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"} | blocks.secret_variables()
 )
-# Nothing is retrained by itself here, and automations lock SQLite.
-APPLY_OPTIONS = (WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES)
 
 Say = Callable[[str], None]
 Database = Literal["sqlite", "postgres"]
@@ -160,6 +158,13 @@ class Stack:
             read=secrets.read,
             endpoint_url=self.s3_endpoint_url,
         )
+
+    @property
+    def apply_options(self) -> tuple[str, ...]:
+        """How the Prefect server is to differ from one in production."""
+        # Nothing is retrained by itself here, and automations lock SQLite.
+        without_automations = (WITHOUT_AUTOMATIONS,) if self.database == "sqlite" else ()
+        return (*without_automations, WITHOUT_SCHEDULES)
 
     @property
     def process_environments(self) -> tuple[str, ...]:
@@ -500,13 +505,17 @@ class Stack:
             **_inherited(blocks.secret_variables(), ()),
             **self.storage.to_environment(),
         }
-        expected = catalogue.digest(self.checkout, environment, APPLY_OPTIONS)
+        expected = catalogue.digest(self.checkout, environment, self.apply_options)
         if catalogue.is_registered(api, catalogue.Manifest.read(self.checkout), expected):
             return
-        say("registering blocks and deployments")
+        without = WITHOUT_AUTOMATIONS in self.apply_options
+        say(
+            "registering blocks and deployments"
+            + (", no automations: they need DB=postgres" if without else ", automations")
+        )
         log = self.logs / "apply.log"
         # What is meant for another server is not read from a file here.
-        command = ["-m", "deployments.apply", f"--env-file={os.devnull}", *APPLY_OPTIONS]
+        command = ["-m", "deployments.apply", f"--env-file={os.devnull}", *self.apply_options]
         with log.open("w") as output:
             result = subprocess.run(
                 [sys.executable, *command],

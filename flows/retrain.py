@@ -12,10 +12,10 @@ from flows.train import train
 from tasks.environments import load_environment
 from tasks.findings import judge_candidate
 from tasks.git import remote_head
-from tasks.naming import TAG, named
+from tasks.naming import named
 from tasks.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
 from tasks.results import PERSISTED
-from tasks.settings import Settings
+from tasks.settings import TAG, Settings
 from tasks.workspace import is_ancestor, open_workspace
 
 

@@ -1,4 +1,4 @@
-"""Names and tags of runs."""
+"""Names of runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect.runtime import flow_run, task_run
 
-TAG = "slipway"  # of every run of ours, so that what heals runs leaves those of others alone
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 

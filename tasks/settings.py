@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Of everything of ours on a Prefect server that can have tags: what has it is ours to change.
+TAG = "slipway"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.catalogue import TAG, Manifest
+from deployments.catalogue import Manifest
 from deployments.difference import Value, Values
 from tasks.errors import ConfigurationError
+from tasks.settings import TAG
 
 if TYPE_CHECKING:
     from uuid import UUID

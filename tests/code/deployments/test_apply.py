@@ -135,7 +135,7 @@ async def test_deployments_are_what_the_repository_says(
     found = deployments(server)
     for each in found.values():
         assert each["version"] == repository.head()
-        assert each["tags"] == ["slipway"]
+        assert each["tags"] == ["idempotent", "slipway"]
         assert each["enforce_parameter_schema"]
         assert each["work_pool_name"] == "slipway"
     assert found["local"]["concurrency_options"] == {

@@ -19,7 +19,7 @@ from deployments.catalogue import Manifest, is_url
 from deployments.credentials import S3Identity
 from deployments.prefect_programs import WORK_POOL
 from tasks.environments import environment_names
-from tasks.settings import CHECKOUT
+from tasks.settings import CHECKOUT, TAG
 
 _MANIFEST = Manifest.read(CHECKOUT)
 _DECLARED = _MANIFEST.deployments
@@ -83,7 +83,7 @@ def test_every_flow_has_a_deployment() -> None:
 
 def test_deployments_have_what_apply_goes_by() -> None:
     for each in _DECLARED:
-        assert catalogue.TAG in each["tags"]
+        assert TAG in each["tags"]
         assert each["work_pool"]["name"] == _MANIFEST.work_pool == WORK_POOL
         assert each["enforce_parameter_schema"]
         assert each["version"] == "{{ commit.stdout }}"

@@ -38,23 +38,6 @@ pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of t
 SECONDS = 240.0
 # Little more than the time between two heartbeats, and the least that Prefect waits for anything.
 LOST_SECONDS, LATE_SECONDS = 45, 11
-_APPLY = """
-import asyncio, sys
-from prefect import get_client
-from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from deployments.automations import declared
-
-async def main():
-    block = CustomWebhookNotificationBlock(
-        name="receiver", url=sys.argv[1], json_data={"subject": "{{subject}}", "body": "{{body}}"}
-    )
-    notify = await block.save("slipway-notify", overwrite=True)
-    async with get_client() as client:
-        for automation in declared(notify):
-            await client.create_automation(automation)
-
-asyncio.run(main())
-"""
 
 
 def wait_until(true: Callable[[], Any], what: str) -> Any:
@@ -89,7 +72,7 @@ def told() -> Iterator[list[dict[str, str]]]:
 
 @pytest.fixture(scope="module")
 def on_postgres(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Iterator[Stack]:
-    """A stack on PostgreSQL, without automations."""
+    """A stack on PostgreSQL, with automations."""
     try:
         postgres.find()
     except ConfigurationError as error:
@@ -155,16 +138,14 @@ def trained(lab: Lab) -> FlowRun:
 
 
 @pytest.fixture(scope="module")
-def automated(lab: Lab, trained: FlowRun, told: list[dict[str, str]]) -> None:
-    """All automations, which wait less than they usually would, and a block for notifications."""
-    variables = {
-        **os.environ,
-        **lab.stack.environment(),
-        "SLIPWAY_LOST_SECONDS": str(LOST_SECONDS),
-        "SLIPWAY_LATE_HOURS": str(LATE_SECONDS / 3600),
-    }
-    command = [sys.executable, "-c", _APPLY, told[0]["url"]]
-    subprocess.run(command, cwd=CHECKOUT, env=variables, check=True)
+def automated(lab: Lab, trained: FlowRun, told: list[dict[str, str]]) -> Iterator[None]:
+    """The automations wait less than they usually do, and there is somebody to notify."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_LOST_SECONDS", str(LOST_SECONDS))
+        patch.setenv("SLIPWAY_LATE_HOURS", str(LATE_SECONDS / 3600))
+        patch.setenv("SLIPWAY_NOTIFY_URL", told[0]["url"])
+        lab.stack.up()
+        yield
 
 
 @contextlib.contextmanager
@@ -326,7 +307,7 @@ def test_a_run_that_crashes_again_stays_crashed(lab: Lab, night: Night) -> None:
 def test_a_run_that_is_late_is_cancelled_and_told(night: Night, told: list[dict[str, str]]) -> None:
     assert night.late.label == "Cancelled"
     assert "no worker has started it" in night.late.message
-    [letter] = [each for each in told[1:] if night.late.id in each["body"]]
+    [letter] = [each for each in told[1:] if night.late.id in each["text"]]
     assert letter["subject"] == "Slipway: a run of train/train was cancelled"
 
 
@@ -385,8 +366,8 @@ def test_a_deploy_that_fails_is_told(lab: Lab, automated: None, told: list[dict[
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
     assert ended(lab, run.id).state == "FAILED"
     letter = wait_until(
-        lambda: next((each for each in told[1:] if run.id in each["body"]), None), "it is told"
+        lambda: next((each for each in told[1:] if run.id in each["text"]), None), "it is told"
     )
     assert letter["subject"] == "Slipway: deploy no-such-ref to local did not succeed"
-    assert "ref 'no-such-ref' does not exist on origin" in letter["body"]
-    assert f"{lab.stack.prefect_ui_url}/runs/flow-run/{run.id}" in letter["body"]
+    assert "ref 'no-such-ref' does not exist on origin" in letter["text"]
+    assert f"{lab.stack.prefect_ui_url}/runs/flow-run/{run.id}" in letter["text"]
