@@ -23,8 +23,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from deployments import processes
-from deployments.api import PrefectAPI
+from deployments.api import PrefectAPI, State
 from deployments.credentials import S3Identity
+from deployments.prefect_programs import WORK_POOL
 from deployments.stack import Stack
 from tasks.errors import TerminalError
 
@@ -123,7 +124,13 @@ def test_nobody_else_listens_in(stack: Stack) -> None:
 
 def test_secrets_are_where_they_belong_and_nowhere_else(stack: Stack) -> None:
     secrets = stack.credentials
-    words = {secrets.read_write.secret, secrets.read.secret, secrets.signing, secrets.supervisor}
+    words = {
+        secrets.read_write.secret,
+        secrets.read.secret,
+        secrets.signing,
+        secrets.supervisor,
+        secrets.database,
+    }
     private = {
         stack.home / "secrets" / "credentials.json",
         stack.home / "object-store" / "identities.json",
@@ -241,9 +248,16 @@ def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -
         api.create_run("deploy/local", {"environment": "moon"})
 
 
-def test_a_run_that_lost_its_worker_and_its_process_is_settled_and_frees_its_slot(
+def test_runs_that_lost_their_worker_and_their_process_are_settled_and_free_their_slots(
     stack: Stack, api: PrefectAPI
 ) -> None:
+    pool = f"{stack.prefect_api_url}/work_pools/{WORK_POOL}"
+    httpx.patch(pool, json={"is_paused": True}, trust_env=False).raise_for_status()
+    ref = {"ref": "no-such-ref"}
+    taken, cancelling = (api.create_run("train/train", ref) for _ in range(2))
+    api.force_state(taken.id, State("PENDING", "Pending", "a worker has taken it"))
+    api.force_state(cancelling.id, State("CANCELLING", "Cancelling", "somebody cancels it"))
+    httpx.patch(pool, json={"is_paused": False}, trust_env=False).raise_for_status()
     run = api.create_run("deploy/local", {"ref": "main"})
     for step in api.follow(run.id, every=0.05):
         if step.run.state == "RUNNING":
@@ -255,6 +269,10 @@ def test_a_run_that_lost_its_worker_and_its_process_is_settled_and_frees_its_slo
                 process.kill()
     *_, last = api.follow(run.id, every=0.2)
     assert last.run.state == "CRASHED"
+    *_, last = api.follow(taken.id, every=0.2)
+    assert last.run.state == "FAILED"  # it was started after all; there is no such ref
+    *_, last = api.follow(cancelling.id, every=0.2)
+    assert last.run.state == "CANCELLED"
     after = api.create_run("deploy/local", {"ref": "no-such-ref"})
     *_, last = api.follow(after.id, every=0.2)
     assert last.run.state == "FAILED"  # that it ran at all is what matters
