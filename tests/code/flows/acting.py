@@ -102,7 +102,6 @@ class Act:
         commit: str,
         job: str | None = None,
         payload: Mapping[str, Any] | None = None,
-        inputs: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Job:
@@ -119,7 +118,6 @@ class Act:
             # Its own home is for act; programs that the steps start have the usual one.
             "--env", f"HOME={Path.home()}",
             *(["--job", job] if job else []),
-            *(f"--input={name}={value}" for name, value in (inputs or {}).items()),
             *self._stand_ins(checkout / ".github" / "workflows" / workflow),
         ]  # fmt: skip
         home = self.folder / "home"

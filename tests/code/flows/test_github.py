@@ -65,7 +65,7 @@ def test_by_hand_a_ref_is_deployed_and_again_is_a_new_run(
             "workflow_dispatch",
             "deploy.yaml",
             commit=delivered.commit,
-            inputs={"environment": "local", **inputs},
+            payload={"inputs": {"environment": "local", **inputs}},
             secrets={"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": ""},
         )
 
