@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from deployments.api import FlowRun, LogLine, PrefectAPI, Progress
-from deployments.demo import RunFailed, ask_model, metrics_at, run_flow, show_lines, show_live
+from deployments.api import FlowRun, LogLine, PrefectAPI, Progress, State
+from deployments.demo import (
+    ask_model,
+    deploy_run,
+    metrics_at,
+    retrain_run,
+    show_lines,
+    show_live,
+    watch,
+)
 from deployments.origin import Git
 from deployments.stack import Stack
+from deployments.trigger import ask
+from deployments.watching import RunFailed
 from tasks.errors import TransientError
 
 _NOW = datetime.datetime.now(datetime.UTC)
@@ -67,44 +76,43 @@ def test_metrics_are_those_of_the_commit(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) -> None:
-    shown = show_lines(Console(file=io.StringIO()))
-    with (
-        PrefectAPI(stack.prefect_api_url) as api,
-        pytest.raises(RunFailed, match="no-such-ref") as failed,
-    ):
-        run_flow(api, "deploy/local", {"ref": "no-such-ref"}, shown, "demo-failing")
-    assert "The end of its log" in str(failed.value)
-    assert f"{stack.prefect_ui_url}/runs/flow-run/" in failed.value.next_step
+    output = io.StringIO()
+    console = Console(file=output, width=200)
+    with PrefectAPI(stack.prefect_api_url) as api:
+        run = api.create_run("deploy/local", {"ref": "no-such-ref"})
+        with pytest.raises(RunFailed, match="no-such-ref") as failed:
+            watch(api, run, show_lines(console), console)
+    assert "the end of its log:" in output.getvalue()
+    assert f"{stack.prefect_ui_url}/runs/flow-run/{run.id}" in failed.value.next_step
 
 
-def test_a_run_that_was_left_under_way_is_taken_over_and_one_that_ended_is_not(
+def test_a_retraining_that_was_left_under_way_is_taken_over_and_one_that_ended_is_not(
     stack: Stack,
 ) -> None:
-    shown = show_lines(Console(file=io.StringIO()))
-    seen: list[str] = []
-
-    def stop_watching(steps: Iterator[Progress]) -> Progress:
-        seen.append(next(steps).run.id)
-        raise KeyboardInterrupt
-
-    def watch(steps: Iterator[Progress]) -> Progress:
-        last = shown(steps)
-        seen.append(last.run.id)
-        return last
-
-    work = ("deploy/local", {"ref": "no-such-ref"})
     with PrefectAPI(stack.prefect_api_url) as api:
-        with pytest.raises(KeyboardInterrupt):
-            run_flow(api, *work, stop_watching, "demo-interrupted")
-        with pytest.raises(KeyboardInterrupt):
-            run_flow(api, *work, stop_watching, "demo-of-another-commit")
-        with pytest.raises(RunFailed):
-            run_flow(api, *work, watch, "demo-interrupted")
-        with pytest.raises(RunFailed):
-            run_flow(api, *work, watch, "demo-interrupted")
-    first, other, again, after = seen
-    assert first == again
-    assert len({first, other, after}) == 3
+        first = retrain_run(api, "demo-of-a-commit")
+        again = retrain_run(api, "demo-of-a-commit")
+        other = retrain_run(api, "demo-of-another-commit")
+        for run in (first, other):
+            api.force_state(run.id, State("CANCELLED", "Cancelled", "seen enough"))
+        after = retrain_run(api, "demo-of-a-commit")
+        api.force_state(after.id, State("CANCELLED", "Cancelled", "seen enough"))
+    assert first.id == again.id
+    assert len({first.id, other.id, after.id}) == 3
+
+
+def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    with PrefectAPI(stack.prefect_api_url) as api:
+        before = datetime.datetime.now(datetime.UTC)
+        pushed = ask(api, "local", commit)
+        assert deploy_run(api, commit, before).id == pushed.id
+        *_, last = api.follow(pushed.id)
+        assert last.run.state == "FAILED"  # there is no such commit
+        assert deploy_run(api, commit, before).id == pushed.id
+        after = deploy_run(api, commit, datetime.datetime.now(datetime.UTC))
+        assert after.id != pushed.id
+        *_, last = api.follow(after.id)
 
 
 def test_a_model_that_is_not_there_is_an_error_and_no_traceback(stack: Stack) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.origin import Git, bring_up_to_date
+from deployments.origin import Git, bring_up_to_date, deploy_on_push, ignore_pushes
 from tasks.errors import ConfigurationError, TerminalError
 
 
@@ -160,3 +160,21 @@ def test_variables_of_a_git_hook_around_us_are_not_heard(
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
     bring_up_to_date(origin, checkout)
     assert main_of(origin) == made
+
+
+def test_bringing_commits_together_is_no_push(checkout: Path, origin: Path, tmp_path: Path) -> None:
+    commit(checkout, a="1", b="1")
+    bring_up_to_date(origin, checkout)
+    told = tmp_path / "told"
+    deploy_on_push(origin, tmp_path, home=tmp_path, marker="A=b", log=told)
+    hook = origin / "hooks" / "post-receive"
+    assert "deployments.post_receive" in hook.read_text()
+    hook.write_text(f"#!/bin/sh\ncat >> '{told}'\n")  # a push that is one is told
+    flow_commits(origin, tmp_path, b="2")
+    assert len(told.read_text().splitlines()) == 1
+    commit(checkout, a="2")
+    assert "merged as" in bring_up_to_date(origin, checkout)[0]
+    assert len(told.read_text().splitlines()) == 1
+    ignore_pushes(origin)
+    ignore_pushes(origin)
+    assert not hook.exists()
