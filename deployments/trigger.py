@@ -23,6 +23,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _PAUSES = (1.0, 2.0, 4.0)  # seconds before the server is asked again that did not answer
 _LOOK_SECONDS = 2.0
 _SERVER_SECONDS = 300.0  # how long the server may be away while a run is followed
+_HEALING_SECONDS = 10.0  # in which an automation has run a crashed run again
 _NOT_TAKEN_ON = frozenset({"Scheduled", "Late"})
 
 
@@ -134,7 +135,19 @@ def follow(api: PrefectAPI, run: FlowRun, *, start_within: float) -> tuple[FlowR
                 next_step=f"see what the worker does (its log, {api.ui(now)}), then run this again:"
                 " it follows the same run",
             )
+    if step.run.state == "CRASHED" and _runs_again(api, run):
+        return follow(api, run, start_within=start_within)
     return step.runs
+
+
+def _runs_again(api: PrefectAPI, run: FlowRun) -> bool:
+    """Whether a crashed run is run again, as an automation does it once."""
+    deadline = time.monotonic() + _HEALING_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        if not api.run(run.id).finished:
+            return True
+    return False
 
 
 def _waits_for_approval(api: PrefectAPI, run: FlowRun) -> WaitsForApproval:

@@ -252,14 +252,18 @@ def test_a_run_that_waits_for_a_person_says_where(
     assert "ended as Cancelled: rejected" in output
 
 
+def wait_for(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout
+    while word not in process.stdout.readline():
+        assert process.poll() is None
+
+
 def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI) -> None:
     commit = COMMIT.replace("0", "5")
     run = trigger.ask(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
     with start(server, *to("staffed", commit), "--wait") as process:
-        assert process.stdout
-        while "Running" not in process.stdout.readline():
-            assert process.poll() is None
+        wait_for(process, "Running")
         server.stop()
         time.sleep(3)
         server.start()
@@ -267,6 +271,23 @@ def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     assert "superseded" in output
+
+
+def test_a_crashed_run_that_is_run_again_is_followed_further(
+    server: Server, api: PrefectAPI
+) -> None:
+    commit = COMMIT.replace("0", "6")
+    run = trigger.ask(api, "staffed", commit)
+    server.set_state(run.id, "RUNNING", "Running")
+    with start(server, *to("staffed", commit), "--wait") as process:
+        wait_for(process, "Running")
+        server.set_state(run.id, "CRASHED", "Crashed")
+        wait_for(process, "Crashed")
+        server.set_state(run.id, "SCHEDULED", "AwaitingRetry")
+        wait_for(process, "AwaitingRetry")
+        server.set_state(run.id, "COMPLETED", "Completed")
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
 
 
 def test_the_ui_of_prefect_cloud_is_linked() -> None:
