@@ -142,6 +142,7 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
         checkout / "prefect.yaml",
         *checkout.glob("flows/**/*.py"),
         *checkout.glob("deployments/**/*.py"),
+        *checkout.glob("tasks/parameters.py"),  # what forms offer
     ]
     variables = blocks.secret_variables() | patience.variables()
     variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}

@@ -101,7 +101,7 @@ async def read_approval(environment: Environment) -> Approval:
             )
         for each in stored:
             if each.key.endswith(_ANSWER):
-                commit = each.key.removeprefix(_STORED).partition(".")[0]
+                commit = each.key.removeprefix(_STORED).partition("-")[0]
                 return Approval(environment, commit, Answer(**each.decoded_value))
     elif environment.approval == "suspend":
         raise ConfigurationError(
@@ -129,7 +129,7 @@ async def wait_for_answer(approval: Approval, release: Release, target: Target) 
     await asuspend_flow_run(
         wait_for_input=Answer.with_initial_data(description=description),
         # Prefect asks once per key; a run that is tried again after nobody answered asks again.
-        key=f"{_KEY}{release.package.commit}.{flow_run.get_run_count()}",
+        key=f"{_KEY}{release.package.commit}-{flow_run.get_run_count()}",
         timeout=ceil(hours.total_seconds()),
     )
 

@@ -112,7 +112,8 @@ class Deployments:
         return f"{flow.name}/{each['name']}", {
             "concurrency_limit": limit.get("limit"),
             "concurrency_options": {k: v for k, v in limit.items() if k != "limit"} or None,
-            "description": flow.description or "",
+            # What parameters mean is told beside each of them.
+            "description": (flow.description or "").partition("\nArgs:")[0].strip(),
             "enforce_parameter_schema": each.get("enforce_parameter_schema", True),
             "entrypoint": each["entrypoint"],
             "job_variables": each["work_pool"].get("job_variables", {}),
