@@ -78,7 +78,7 @@ class Approval:
         if self.answer is None:
             return ""
         verb = "rejected" if self.rejected else "approved"
-        return f"{verb} in the Prefect UI: {self.answer.reason.strip() or 'no reason given'}"
+        return f"{verb}: {self.answer.reason.strip() or 'no reason given'}"
 
 
 async def read_approval(environment: Environment) -> Approval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,7 +13,14 @@ from tasks import git, report
 from tasks.capability import capability
 from tasks.gate import Metrics, Verdict, judge, read_rules
 from tasks.packaging import read_metrics
-from tasks.pictures import PREDICTIONS, parse_points, read_points, template_of
+from tasks.pictures import (
+    PREDICTIONS,
+    draw_metrics,
+    draw_predictions,
+    parse_points,
+    read_points,
+    template_of,
+)
 from tasks.registry import champion_of
 from tasks.workspace import Workspace
 
@@ -56,8 +64,21 @@ async def picture_of(workspace: Workspace, commit: str, champion: str | None = N
     if champion and champion != commit:
         old = await _at(workspace, champion, PREDICTIONS.as_posix())
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
+    shown = {label: several for label, several in points.items() if several}
+    if not shown:
+        return ""
     template = template_of(workspace.path, workspace.parameters["data"]["task"])
-    return await asyncio.to_thread(report.picture, points, template)
+    what = f"predictions of {' and '.join(shown)}"
+    return await asyncio.to_thread(report.picture, what, lambda: draw_predictions(shown, template))
+
+
+async def _bars(workspace: Workspace, metrics: Mapping[str, Metrics | None]) -> str:
+    """The picture of some models' metrics, as a markdown image."""
+    shown = {label: each for label, each in metrics.items() if each}
+    template = template_of(workspace.path, "metrics")
+    return await asyncio.to_thread(
+        report.picture, f"metrics of {' and '.join(shown)}", lambda: draw_metrics(shown, template)
+    )
 
 
 def _data_version(workspace: Workspace) -> str:
@@ -139,6 +160,10 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
         f"# {title}",
         *(f"- {reason}" for reason in verdict.reasons),
         report.comparison_table(candidate, old),
+        await _bars(
+            workspace,
+            {f"champion {champion.name if champion else ''}": old, workspace.label: candidate},
+        ),
         await picture_of(workspace, workspace.commit, champion.commit if champion else None),
     ]
     key = report.artifact_key(workspace.model, "against-champion")

@@ -101,11 +101,8 @@ def timeline(entries: list[Entry], *, ui: str, origin: str) -> str:
             report.commit_link(origin, entry.commit, short=True),
             "live" if entry is entries[0] else "was live",
             f"[run]({ui}/runs/flow-run/{entry.run})" if entry.run else "-",
-            entry.before,
             entry.approval,
         ]
         for entry in entries
     ]
-    return report.markdown_table(
-        ["when", "version", "commit", "", "by", "before", "approval"], rows
-    )
+    return report.markdown_table(["when", "version", "commit", "", "by", "approval"], rows)

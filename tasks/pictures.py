@@ -1,4 +1,4 @@
-"""Pictures of how a model predicts, drawn from `reports/predictions.csv` without a browser.
+"""Pictures of how a model predicts, drawn from its reports without a browser.
 
 The templates are those of `dvc plots show` (`.dvc/plots/`), filled by DVC's own renderer. Neither
 Prefect nor DVC itself is imported: a pull request's report draws the same pictures as a flow.
@@ -56,21 +56,48 @@ def draw_predictions(points: Mapping[str, Points], template: Path, title: str = 
     Raises:
         TerminalError: The template is not there, or is not one that can be drawn.
     """
+    rows = [{**row, "rev": name} for name, several in points.items() for row in several]
+    return _fill_and_draw(rows, template, x="predicted", y="actual", title=title)
+
+
+def draw_metrics(metrics: Mapping[str, Mapping[str, float]], template: Path) -> bytes:
+    """Draw metrics as bars, those of several models beneath each other.
+
+    Args:
+        metrics: Metrics by the name to show them under.
+        template: The Vega-Lite template, see `template_of`.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        TerminalError: The template is not there, or is not one that can be drawn.
+    """
+    rows = [
+        {"metric": metric, "value": value, "rev": name}
+        for name, several in metrics.items()
+        for metric, value in several.items()
+    ]
+    return _fill_and_draw(rows, template, x="value", y="metric", title="")
+
+
+def _fill_and_draw(
+    rows: Sequence[Mapping[str, Any]], template: Path, *, x: str, y: str, title: str
+) -> bytes:
     from dvc_render.exceptions import DvcRenderError
     from dvc_render.vega import VegaRenderer
 
-    rows = [{**row, "rev": name} for name, several in points.items() for row in several]
     try:
-        specification = VegaRenderer(
-            rows,
-            str(PREDICTIONS),
+        filled = VegaRenderer(
+            list(rows),
+            template.stem,
             template=str(template.resolve()),
-            x="predicted",
-            y="actual",
+            x=x,
+            y=y,
             title=title,
-            revs_with_datapoints=list(points),
+            revs_with_datapoints=list(dict.fromkeys(row["rev"] for row in rows)),
         ).get_filled_template()
-        return draw(specification)
+        return draw(filled)
     except (DvcRenderError, ValueError) as error:
         raise TerminalError(
             f"{template.name} cannot be drawn: {error}",
@@ -97,17 +124,17 @@ def draw(specification: str | dict[str, Any]) -> bytes:
     return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
 
 
-def template_of(root: Path, task: str) -> Path:
-    """The template for a task.
+def template_of(root: Path, name: str) -> Path:
+    """A template.
 
     Args:
         root: Folder of a checkout.
-        task: `classification` or `regression`.
+        name: `metrics`, or the task of the model: `classification` or `regression`.
 
     Returns:
         Its path.
     """
-    return root / _TEMPLATES / f"{task}.json"
+    return root / _TEMPLATES / f"{name}.json"
 
 
 def as_data_uri(png: bytes) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,7 +17,7 @@ from prefect.artifacts import (
 )
 
 from tasks.commands import run_logger
-from tasks.pictures import Points, as_data_uri, draw_predictions
+from tasks.pictures import as_data_uri
 
 Number = int | float
 
@@ -129,21 +128,18 @@ def comparison_table(candidate: Mapping[str, Number], champion: Mapping[str, Num
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
 
 
-def picture(points: Mapping[str, Points], template: Path) -> str:
-    """The picture of what models predict, carried whole by the markdown that shows it.
+def picture(what: str, draw: Callable[[], bytes]) -> str:
+    """A picture, carried whole by the markdown that shows it.
 
     Args:
-        points: The predictions of each, by the label to show.
-        template: The template to draw them with.
+        what: What it shows.
+        draw: Draws it, as a PNG.
 
     Returns:
         A markdown image, or nothing where it cannot be drawn.
     """
-    shown = {label: several for label, several in points.items() if several}
-    what = f"predictions of {' and '.join(shown)}"
-    if shown:
-        with best_effort(what):
-            return f"![{what}]({as_data_uri(draw_predictions(shown, template))})"
+    with best_effort(what):
+        return f"![{what}]({as_data_uri(draw())})"
     return ""
 
 

@@ -47,10 +47,10 @@ async def restore(workspace: Workspace, *, sources: bool) -> None:
         for stored in await outputs_of(workspace)
         if stored.target.endswith(".dvc") or not sources
     ]
+    remote, cache = await load_remote("read"), Settings().dvc_cache
+    configure_dvc(workspace, remote, cache)  # before the first commit too: stages fill the cache
     if not outputs:
         return
-    remote, cache = await load_remote("read"), Settings().dvc_cache
-    configure_dvc(workspace, remote, cache)
     targets = sorted({stored.target for stored in outputs})
     if all(stored.is_cached(cache) for stored in outputs):
         argv, secrets = dvc.checkout(targets), None

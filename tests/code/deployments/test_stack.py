@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -27,6 +28,7 @@ from deployments.api import PrefectAPI, State
 from deployments.credentials import S3Identity
 from deployments.prefect_programs import WORK_POOL
 from deployments.stack import Stack
+from tasks.environments import environment_names
 from tasks.errors import TerminalError
 
 if TYPE_CHECKING:
@@ -71,6 +73,17 @@ def test_everything_runs_and_a_second_up_changes_nothing(stack: Stack) -> None:
         name: before["pids"][name] for name in PROGRAMS
     }
     assert after["ports"] == before["ports"]
+
+
+def test_an_environment_that_was_added_is_served_from_the_next_up_on(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text(json.dumps({"ports": {"local": 8080}}))
+    assert Stack(tmp_path).process_environments == ("local",)
+
+
+def test_every_environment_is_served_at_a_port_of_its_own(stack: Stack) -> None:
+    urls = [stack.model_url(name) for name in stack.process_environments]
+    assert stack.process_environments == tuple(environment_names())
+    assert len(set(urls)) == len(urls)
 
 
 def test_the_idle_stack_is_small(stack: Stack) -> None:

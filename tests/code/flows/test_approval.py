@@ -128,9 +128,9 @@ def test_asked_it_waits_without_standing_in_the_way_and_releases_what_was_shown(
     assert asking.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
     assert asking.wait(run_id, "Completed").succeeded
     assert asking.live() == shown != moved
-    assert "approved in the Prefect UI: Jo:" in asking.note(run_id)
+    assert "approved: Jo:" in asking.note(run_id)
     assert f"| wine@{delivered.commit[:7]} |" in asking.note(run_id)
-    assert "Approval: approved in the Prefect UI: Jo: fine" in asking.newest_tag()
+    assert "Approval: approved: Jo: fine" in asking.newest_tag()
     assert f"Flow-Run: {run_id}" in asking.newest_tag()
 
 
@@ -143,7 +143,7 @@ def test_rejected_it_fails_and_leaves_all_as_it_was(
     asking.answer(run_id, decision="reject", reason="not on a Friday")
     run = asking.wait(run_id, "Rejected")
     assert (run.state, run.succeeded) == ("FAILED", False), "CI must not take it for a release"
-    assert "rejected in the Prefect UI: not on a Friday" in run.message
+    assert "rejected: not on a Friday" in run.message
     assert "| outcome | **rejected** |" in asking.note(run_id)
     assert "not on a Friday" in asking.note(run_id)
     assert asking.live() == before

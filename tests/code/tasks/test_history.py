@@ -66,7 +66,7 @@ def test_the_newest_is_live_and_runs_are_linked() -> None:
     link = f"[`bbbbbbb`](https://github.com/me/wine/commit/{'b' * 40})"
     assert lines[2] == (
         f"| 2026-11-25 22:48 UTC | **v0.0.2** | {link} | live | [run](http://ui/runs/flow-run/123)"
-        " | wine@aaaaaaa | approved \\| fine |"
+        " | approved \\| fine |"
     )
     assert "| v0.0.1 |" in lines[3]
     assert "| was live | - |" in lines[3]

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import TerminalError
-from tasks.pictures import as_data_uri, draw_predictions, read_points, template_of
+from tasks.pictures import (
+    as_data_uri,
+    draw_metrics,
+    draw_predictions,
+    read_points,
+    template_of,
+)
 from tasks.settings import CHECKOUT
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +51,15 @@ def test_two_models_are_drawn_side_by_side() -> None:
     one = draw_predictions({"main": _CLASSES}, template)
     both = draw_predictions({"main": _CLASSES, "candidate": _CLASSES[:7]}, template)
     assert _width(both) > 1.5 * _width(one)
+
+
+def test_metrics_of_any_magnitude_are_bars_beneath_each_other() -> None:
+    template = template_of(CHECKOUT, "metrics")
+    old, new = {"mae": 41.3, "r2": -0.4}, {"mae": 40.3, "r2": 0.45}
+    drawn = draw_metrics({"champion": old, "wine@1234567": new}, template)
+    assert _width(drawn) > 300
+    assert draw_metrics({"champion": old, "wine@1234567": old}, template) != drawn
+    assert _width(draw_metrics({"wine@1234567": new}, template)) > 300
 
 
 def test_a_picture_of_very_many_rows_stays_small() -> None:
