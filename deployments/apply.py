@@ -17,7 +17,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.text import Text
 
+from deployments.blocks import NOTIFY, NOTIFY_VARIABLE
 from deployments.catalogue import Manifest
 from deployments.difference import Change, diff
 from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
@@ -47,12 +48,18 @@ _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "
 _SECRET_BLOCK = re.compile(r"prefect\.blocks\.secret\.([a-z0-9-]+)")
 
 
-async def apply(options: frozenset[str] = frozenset(), *, dry_run: bool = False) -> list[Change]:
+async def apply(
+    options: frozenset[str] = frozenset(),
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Change]:
     """Make the server equal to the repository, one kind of thing after the other.
 
     Args:
         options: `WITHOUT_AUTOMATIONS`: there are none; `WITHOUT_SCHEDULES`: none is active.
         dry_run: Only find out what differs.
+        say: Told what is left out, and why.
 
     Returns:
         What was changed, or would be.
@@ -67,7 +74,7 @@ async def apply(options: frozenset[str] = frozenset(), *, dry_run: bool = False)
     changes: list[Change] = []
     with _told(server()), contextlib.chdir(CHECKOUT):
         async with get_client() as client:
-            async for resources in _all(client, options):
+            async for resources in _all(client, options, say):
                 changes += await reconcile(resources, dry_run=dry_run)
     return changes
 
@@ -136,14 +143,16 @@ def server() -> str:
     return url
 
 
-async def _all(client: PrefectClient, options: frozenset[str]) -> AsyncIterator[Resources]:
+async def _all(
+    client: PrefectClient, options: frozenset[str], say: Callable[[str], None]
+) -> AsyncIterator[Resources]:
     """All kinds of things; those come first that others name."""
     from prefect.deployments.steps.core import run_steps
     from prefect.utilities.templating import apply_values
 
     from deployments.automations import declared
     from deployments.resources.automations import Automations
-    from deployments.resources.blocks import Blocks, notification_block
+    from deployments.resources.blocks import Blocks
     from deployments.resources.deployments import Deployments
     from deployments.resources.variables import Variables
     from deployments.resources.work_pools import WorkPools
@@ -157,9 +166,14 @@ async def _all(client: PrefectClient, options: frozenset[str]) -> AsyncIterator[
     yield Deployments(
         client, manifest, CHECKOUT, pull, outputs, schedules=WITHOUT_SCHEDULES not in options
     )
-    notify = await notification_block(client)
-    automations = declared(notify.id if notify else None)
-    yield Automations(client, [] if WITHOUT_AUTOMATIONS in options else automations)
+    if WITHOUT_AUTOMATIONS in options:
+        say(f"automations are left out, as {WITHOUT_AUTOMATIONS} says")
+        yield Automations(client, [])
+    else:
+        notify = await blocks.notify()
+        if notify is None:
+            say(f"nobody is notified: no block {NOTIFY}; to be, set {NOTIFY_VARIABLE}")
+        yield Automations(client, declared(notify))
     # Last, for they say what the rest was made from.
     yield Variables(client, apply_values(dict(manifest.variables), outputs))
 
@@ -241,7 +255,7 @@ def main() -> int:
     options = chosen_options(arguments)
     console = Console(soft_wrap=True)
     try:
-        changes = asyncio.run(apply(options, dry_run=arguments.dry_run))
+        changes = asyncio.run(apply(options, dry_run=arguments.dry_run, say=print))
     except SlipwayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -250,8 +264,6 @@ def main() -> int:
         console.print(Text(f"{sign} {change.kind} {change.name}", style=colour))
         for line in change.fields():
             console.print(Text(f"    {line}"))
-    if WITHOUT_AUTOMATIONS in options:
-        console.print(f"automations are left out: {WITHOUT_AUTOMATIONS}")
     if not changes:
         console.print(f"{server()} is equal to the repository: nothing to do", markup=False)
     elif arguments.dry_run:

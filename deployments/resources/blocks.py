@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pydantic import Secret, SecretStr
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import BlockDocument
 
+_NOT_YET = UUID(int=0)
 _SLACK = "https://hooks.slack.com/"
 
 
@@ -85,6 +87,12 @@ class Blocks:
     async def has(self, name: str) -> bool:
         """Whether one is declared, or on the server."""
         return name in self._declared or await self._is_there(name)
+
+    async def notify(self) -> UUID | None:
+        """Id of the block by which automations notify, if there is one or will be."""
+        if document := await notification_block(self._client):
+            return document.id
+        return _NOT_YET if NOTIFY_VARIABLE in self._environment else None
 
     async def _is_there(self, name: str) -> bool:
         from prefect.exceptions import ObjectNotFound

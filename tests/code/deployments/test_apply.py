@@ -118,6 +118,9 @@ def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -
     assert [each.returncode for each in first.said] == [0, 0], first.said
     assert len(rows(server, "deployments")) == len(Manifest.read(CHECKOUT).names)
     assert len(rows(server, "work_pools")) == 1
+    automations = [each["name"] for each in rows(server, "automations")]
+    assert automations
+    assert len(automations) == len(set(automations))
     documents = [each["name"] for each in rows(server, "block_documents")]
     once = {blocks.RESULTS, blocks.GIT_TOKEN, blocks.NOTIFY}
     twice = {blocks.READ, blocks.READ_WRITE}
@@ -394,3 +397,4 @@ async def test_several_at_once_make_no_second_automation() -> None:
         assert not await reconcile(Automations(client, changed))
         await reconcile(Automations(client, []))
         assert await names() == ["of others"]
+    assert {each.kind for each in await apply()} == {"automation"}

@@ -12,15 +12,16 @@ import httpx
 import pytest
 
 from deployments import blocks, checks, ports
+from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
 from deployments.credentials import S3Identity
 from deployments.doctor import examine
 from deployments.findings import Finding
 from deployments.ports import HOST
-from deployments.stack import APPLY_OPTIONS, Stack
+from deployments.stack import Stack
 from tasks.settings import CHECKOUT
 from tests.code.deployments.servers import Repository
 
-OPTIONS = frozenset(APPLY_OPTIONS)
+OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 
 
 @pytest.fixture
@@ -75,15 +76,15 @@ async def test_a_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
 async def test_what_was_edited_on_the_server_is_a_problem(stack: Stack) -> None:
     assert (await checks.catalogue(OPTIONS)).ok
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
-        train = http.get("/deployments/name/train/train").json()["id"]
-        http.patch(f"/deployments/{train}", json={"tags": ["mine"]}).raise_for_status()
+        found = http.get("/deployments/name/train/train").raise_for_status().json()
+        path = f"/deployments/{found['id']}"
+        http.patch(path, json={"tags": ["mine"]}).raise_for_status()
         try:
-            found = await checks.catalogue(OPTIONS)
+            finding = await checks.catalogue(OPTIONS)
         finally:
-            tags = {"tags": ["slipway"]}
-            http.patch(f"/deployments/{train}", json=tags).raise_for_status()
-    assert "1 differ: deployment train/train" in found.said
-    assert found.fix == "python -m deployments.apply --dry-run"
+            http.patch(path, json={"tags": found["tags"]}).raise_for_status()
+    assert "1 differ: deployment train/train" in finding.said
+    assert finding.fix == "python -m deployments.apply --dry-run"
 
 
 @pytest.mark.usefixtures("shell")
