@@ -87,6 +87,17 @@ def _answers(url: str) -> bool:
         return False
 
 
+@contextmanager
+def in_shell_of(url: str, password: str | None = None) -> Iterator[None]:
+    """Prefect in this process uses a server until the end of the block."""
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
+        yield
+        EventsWorker.drain_all()  # while the server is there
+
+
 def clean_environment() -> dict[str, str]:
     """This process's environment without what it says of servers and buckets."""
     return {

@@ -29,6 +29,7 @@ from tests.code.deployments.servers import (
     PrefectServer,
     Repository,
     clone,
+    in_shell_of,
     prefect_server,
 )
 
@@ -82,14 +83,11 @@ def first(server: PrefectServer, source: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def repository(first: First, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     """The repository, applied; this process is in its shell."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
     monkeypatch.setattr(module, "CHECKOUT", first.repository.folder)
     variables = first.repository.variables
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    url = variables["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: PASSWORD}):
+    with in_shell_of(variables["PREFECT_API_URL"], PASSWORD):
         yield first.repository
 
 

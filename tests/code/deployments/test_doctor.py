@@ -19,7 +19,7 @@ from deployments.findings import Finding
 from deployments.ports import HOST
 from deployments.stack import Stack
 from tasks.settings import CHECKOUT
-from tests.code.deployments.servers import Repository
+from tests.code.deployments.servers import Repository, in_shell_of
 
 OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 
@@ -27,9 +27,7 @@ OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 @pytest.fixture
 def shell(stack: Stack, stack_environment: dict[str, str]) -> Iterator[dict[str, str]]:
     """This process is where flows of the stack run."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+    with in_shell_of(stack.prefect_api_url):
         yield stack_environment
 
 
