@@ -38,6 +38,7 @@ class Release:
         version: Name of the model version.
         reason: Why it ends so.
         approval: What the person who was asked has answered.
+        started: When the deploy began, by a clock that only goes forward.
     """
 
     package: Package
