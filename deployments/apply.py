@@ -172,7 +172,10 @@ async def _all(
     else:
         notify = await blocks.notify()
         if notify is None:
-            say(f"nobody is notified: no block {NOTIFY}; to be, set {NOTIFY_VARIABLE}")
+            say(
+                f"nobody is notified when a deploy fails: there is no block {NOTIFY}; set"
+                f" {NOTIFY_VARIABLE}, or make one in the UI, and apply again"
+            )
         yield Automations(client, declared(notify))
     # Last, for they say what the rest was made from.
     yield Variables(client, apply_values(dict(manifest.variables), outputs))
