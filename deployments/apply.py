@@ -147,7 +147,7 @@ async def _all(
     client: PrefectClient, options: frozenset[str], say: Callable[[str], None]
 ) -> AsyncIterator[Resources]:
     """All kinds of things; those come first that others name."""
-    from prefect.deployments.steps.core import run_steps
+    from prefect.deployments.steps.core import StepExecutionError, run_steps
     from prefect.utilities.templating import apply_values
 
     from deployments.automations import declared
@@ -159,7 +159,14 @@ async def _all(
 
     manifest = Manifest.read(CHECKOUT)
     steps = manifest.pull(os.environ)
-    outputs = await run_steps(manifest.build, {}, print_function=lambda *_, **__: None)
+    try:
+        outputs = await run_steps(manifest.build, {}, print_function=lambda *_, **__: None)
+    except StepExecutionError as error:
+        raise ConfigurationError(
+            f"a build step of prefect.yaml fails: {error.__cause__ or error}",
+            state="nothing was changed",
+            next_step="mend it; the one that is there takes the version from the Git history",
+        ) from error
     yield (blocks := Blocks(client, os.environ))
     yield WorkPools(client, manifest.work_pool, manifest.pool)
     pull = [await _without_absent(blocks, step) for step in steps]
@@ -213,7 +220,7 @@ def _told(url: str) -> Iterator[None]:
             state="some of it may be applied, the rest not",
             next_step="mend what it complains about, and apply again",
         ) from None
-    except (httpx.HTTPError, RuntimeError) as error:
+    except httpx.HTTPError as error:
         raise TransientError(
             f"the Prefect server at {url} does not answer: {error}",
             state="some of it may be applied, the rest not",

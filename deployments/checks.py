@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from deployments import blocks
 from deployments.apply import apply
+from deployments.catalogue import Manifest, is_url
 from deployments.findings import Finding, problem
 from deployments.resources.blocks import notification_block
 from tasks import commands, git
@@ -149,13 +154,30 @@ async def origin() -> AsyncIterator[Finding]:
     yield await _git("origin, to push", git.try_push(url, _PROBE_BRANCH), "would take a branch")
 
 
+async def pinned() -> Finding | None:
+    """Whether workers that clone origin find there the commit that `apply` pins them to."""
+    url = Settings().origin
+    if os.environ.get("SLIPWAY_CHECKOUT") or not is_url(url):
+        return None
+    commit = Manifest.read(CHECKOUT).version(CHECKOUT)
+    with TemporaryDirectory() as folder:
+        await commands.run(git.init_bare(), timeout=_GIT_SECONDS, cwd=Path(folder), log=False)
+        fetch = git.fetch_only(url, commit)
+        found = await _git("what workers clone", fetch, f"has {commit[:7]}", folder=Path(folder))
+    return found if found.ok else replace(found, fix="git push, so that workers can clone it")
+
+
 async def _git(
-    thing: str, argv: Sequence[str], said: str, variables: Mapping[str, str] | None = None
+    thing: str,
+    argv: Sequence[str],
+    said: str,
+    variables: Mapping[str, str] | None = None,
+    folder: Path = CHECKOUT,
 ) -> Finding:
     environment = {"GIT_TERMINAL_PROMPT": "0", **(variables or {})}
     try:
         done = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=CHECKOUT, env=environment, log=False
+            argv, timeout=_GIT_SECONDS, cwd=folder, env=environment, log=False
         )
     except SlipwayError as error:
         return problem(thing, error)

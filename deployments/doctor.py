@@ -58,12 +58,14 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
             yield await checks.notification(client, send=notify)
     except ConfigurationError as error:
         yield problem("Prefect server", error)
-    except (httpx.HTTPError, RuntimeError) as error:
+    except httpx.HTTPError as error:
         said = f"{url}: {str(error).partition(chr(10))[0]}"
         check = "check PREFECT_API_URL, and PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
         yield Finding("Prefect server", said, "make up" if local else check)
     async for finding in checks.origin():
         yield finding
+    if found := await checks.pinned():
+        yield found
 
 
 def use_local_stack(stack: Stack) -> bool:

@@ -66,6 +66,16 @@ def list_branches(origin: str) -> Argv:
     return ["git", "ls-remote", "--quiet", "--heads", origin]
 
 
+def fetch_only(origin: str, commit: str) -> Argv:
+    """Fetch a commit of a repository, and nothing of what it holds."""
+    return ["git", "fetch", "--quiet", "--depth=1", "--filter=tree:0", origin, commit]
+
+
+def init_bare() -> Argv:
+    """Make the current folder a repository without a working tree."""
+    return ["git", "init", "--quiet", "--bare"]
+
+
 def try_push(origin: str, branch: str) -> Argv:
     """Ask a repository whether it would take HEAD as a branch; it does not."""
     return ["git", "push", "--quiet", "--dry-run", origin, f"HEAD:refs/heads/{branch}"]

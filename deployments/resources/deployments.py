@@ -102,12 +102,21 @@ class Deployments:
         await self._client.delete_deployment(self._ids[name])
 
     def _describe(self, each: dict[str, Any]) -> tuple[str, Value]:
+        from prefect.exceptions import PrefectException
         from prefect.flows import load_flow_from_entrypoint
         from prefect.utilities.callables import parameter_schema
         from prefect.utilities.templating import apply_values
 
         each = apply_values(each, self._outputs)
-        flow: Flow[..., Any] = load_flow_from_entrypoint(str(self._checkout / each["entrypoint"]))
+        entrypoint = str(self._checkout / each["entrypoint"])
+        try:
+            flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
+        except (PrefectException, OSError, SyntaxError) as error:
+            raise ConfigurationError(
+                f"the entrypoint {each['entrypoint']} in prefect.yaml is no flow: {error}",
+                state="deployments are as they were",
+                next_step="mend prefect.yaml or the flow",
+            ) from error
         limit = each.get("concurrency_limit") or {}
         return f"{flow.name}/{each['name']}", {
             "concurrency_limit": limit.get("limit"),

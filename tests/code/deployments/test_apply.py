@@ -365,6 +365,23 @@ async def test_neither_the_server_nor_where_the_code_is_is_guessed(
         await apply()
 
 
+async def test_a_manifest_that_names_no_flow_changes_no_deployment(
+    repository: Repository,
+) -> None:
+    path = repository.folder / "prefect.yaml"
+    text = path.read_text()
+    try:
+        for wrong in ("flows/nowhere.py:train", "flows/train.py:nothing"):
+            path.write_text(text.replace("flows/train.py:train", wrong))
+            with pytest.raises(ConfigurationError, match=wrong):
+                await apply(dry_run=True)
+        path.write_text(text.replace("git log -1", "git no-such-command"))
+        with pytest.raises(ConfigurationError, match="a build step of"):
+            await apply(dry_run=True)
+    finally:
+        path.write_text(text)
+
+
 @pytest.mark.usefixtures("repository")
 async def test_several_at_once_make_no_second_automation() -> None:
     from prefect import get_client

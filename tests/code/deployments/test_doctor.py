@@ -174,6 +174,29 @@ async def test_an_origin_that_takes_no_push_is_a_problem(
     assert "SLIPWAY_ORIGIN" in found["origin, to push"].fix
 
 
+async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path / "clone", check=True)
+
+    (tmp_path / "clone").mkdir()
+    git("clone", "--quiet", str(source), ".")
+    monkeypatch.setattr(checks, "CHECKOUT", tmp_path / "clone")
+    monkeypatch.setenv("SLIPWAY_ORIGIN", f"file://{source}")
+    monkeypatch.delenv("SLIPWAY_CHECKOUT", raising=False)
+    pushed = await checks.pinned()
+    assert pushed
+    assert pushed.ok, pushed
+    (tmp_path / "clone" / "flows" / "new.py").write_text("")
+    git("add", "--all")
+    git("commit", "--quiet", "--no-gpg-sign", "--message=Not pushed")
+    not_pushed = await checks.pinned()
+    assert not_pushed
+    assert "git push" in not_pushed.fix
+
+
 async def test_an_origin_that_is_not_there_is_told_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
