@@ -33,6 +33,7 @@ _FOLDERS = (
     "/opt/homebrew/opt/postgresql*/bin",
     "/usr/local/opt/postgresql*/bin",
 )
+_DATA = "data"
 _NEEDED = ("initdb", "postgres")
 # PostgreSQL refuses to run as root; its packages bring the first of these, every system the other.
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -51,21 +52,16 @@ def find(path: str | None = None, folders: Iterable[str] = _FOLDERS) -> Path:
     Raises:
         ConfigurationError: PostgreSQL is not installed.
     """
-    if server := shutil.which("postgres", path=path):
-        candidates = [Path(server).resolve().parent]
-    else:
-        candidates = []
+    server = shutil.which("postgres", path=path)
+    candidates = [Path(server).resolve().parent] if server else []
     for pattern in folders:
         found = Path("/").glob(pattern.lstrip("/"))
         candidates += sorted(found, key=_version, reverse=True)
     for candidate in candidates:
         if all((candidate / name).exists() for name in _NEEDED):
             return candidate
-    install = (
-        "brew install postgresql@17"
-        if sys.platform == "darwin"
-        else ("apt-get install postgresql (or your system's package of that name)")
-    )
+    macos = sys.platform == "darwin"
+    install = "brew install postgresql@17" if macos else "apt-get install postgresql"
     raise ConfigurationError(
         "PostgreSQL is not installed: there is no `postgres` and `initdb` on PATH, nor in "
         + ", ".join(folders),
@@ -170,7 +166,7 @@ def main() -> None:
     folder = str(arguments.folder)
     if os.geteuid() == 0:
         folder = _step_down(arguments.folder)
-    data, draft = f"{folder}/data", f"{folder}/draft"
+    data, draft = f"{folder}/{_DATA}", f"{folder}/draft"
     if not Path(data).exists():
         shutil.rmtree(draft, ignore_errors=True)  # what a killed attempt left
         command = initialize(arguments.bin, draft)
@@ -193,13 +189,13 @@ def _step_down(folder: Path) -> str:
     Returns:
         A name of the folder that this user can use.
     """
-    user = _unprivileged()
     if not Path("/proc/self/fd").is_dir():
         raise ConfigurationError(
             "PostgreSQL does not run as root",
             state="the database does not run",
             next_step="make down, then `make up DB=postgres` as another user",
         )
+    user = _owner(folder / _DATA)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     os.set_inheritable(descriptor, True)
     os.fchown(descriptor, user.pw_uid, user.pw_gid)
@@ -209,13 +205,12 @@ def _step_down(folder: Path) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _unprivileged() -> pwd.struct_passwd:
-    for name in _UNPRIVILEGED[:-1]:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    return pwd.getpwnam(_UNPRIVILEGED[-1])
+def _owner(data: Path) -> pwd.struct_passwd:
+    """The user whose the data are, or are to be."""
+    if data.exists():
+        return pwd.getpwuid(data.stat().st_uid)
+    users = {user.pw_name: user for user in pwd.getpwall()}
+    return next(users[name] for name in _UNPRIVILEGED if name in users)
 
 
 if __name__ == "__main__":
