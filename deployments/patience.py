@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from deployments.prefect_programs import HEARTBEAT_SECONDS
-
+# How often a flow run says that it lives, see `prefect.yaml`; Prefect allows no less.
+HEARTBEAT_SECONDS = 30
 _PREFIX = "SLIPWAY_"
 
 

@@ -13,8 +13,6 @@ SERVER = "prefect-server"
 WORKER = "prefect-worker"
 SERVER_PORT = "prefect"
 WORK_POOL = "slipway"
-# How often a flow run says that it lives: the least that Prefect allows, its default is 180 s.
-HEARTBEAT_SECONDS = 30
 
 
 def server(

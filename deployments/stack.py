@@ -215,7 +215,6 @@ class Stack:
             "PATH": os.pathsep.join([str(_bin()), os.environ.get("PATH", os.defpath)]),
             "PREFECT_API_URL": self.prefect_api_url,
             "PREFECT_CLI_COLORS": "false",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(prefect_programs.HEARTBEAT_SECONDS),
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_LOGGING_COLORS": "false",
             # How soon `make demo` shows a line; the default is 2 s.

@@ -8,9 +8,12 @@ from uuid import uuid4
 import pytest
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.settings import get_current_settings
+from ruamel.yaml import YAML
 
-from deployments.automations import PREFIX, Patience, declared
-from deployments.prefect_programs import HEARTBEAT_SECONDS
+from deployments.automations import declared
+from deployments.patience import HEARTBEAT_SECONDS, Patience
+from deployments.resources.automations import PREFIX
+from tasks.settings import CHECKOUT
 
 _GRANULARITY = get_current_settings().server.events.proactive_granularity
 
@@ -27,6 +30,12 @@ def test_names_tell_ours_from_others_and_differ() -> None:
     names = [each.name for each in declared(uuid4())]
     assert all(name.startswith("slipway: ") for name in names)
     assert len(set(names)) == len(names)
+
+
+def test_every_worker_makes_runs_say_often_enough_that_they_live() -> None:
+    for each in YAML(typ="safe").load(CHECKOUT / "prefect.yaml")["deployments"]:
+        variables = each["work_pool"]["job_variables"]["env"]
+        assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 
 
 def test_a_lost_run_is_crashed_within_two_minutes_and_outlives_a_missed_heartbeat() -> None:
