@@ -98,6 +98,7 @@ def test_a_server_out_of_reach_is_told_at_once(act: Act, lab: Lab, delivered: De
     assert "does not answer" in job.output
 
 
+@pytest.mark.timeout(600)  # two environments are made, and the whole pipeline is run
 def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
     act: Act, lab: Lab, delivered: Delivery
 ) -> None:
