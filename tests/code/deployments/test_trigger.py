@@ -316,16 +316,21 @@ def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
 
 
 def test_a_summary_is_the_release_note() -> None:
+    facts = {
+        "outcome": "**live**",
+        "commit": "[`0123456`](http://elsewhere)",
+        "page": "[http://here](http://here)",
+        "run": "[http://run](http://run)",
+    }
     note = report.release_note(
-        model="wine", version="v0.0.2", commit=COMMIT, environment="local", outcome="live",
-        url="http://here", previous="-", metrics={"f1_macro": 0.97}, seconds=3.0,
-    )  # fmt: skip
+        title="wine v0.0.2 to local: live", facts=facts, metrics={"f1_macro": 0.97}, before=None
+    )
     read = read_note(note)
     assert (read.outcome, read.url) == ("live", "http://here")
     text = summary("0123456 to local", "http://run", Ended("live", 35.0, read), "")
     assert text.startswith("## Deploy 0123456 to local: live\n\n35.0 s, [run in the Prefect UI]")
     assert "### wine v0.0.2 to local" in text
-    assert "| metric f1_macro | 0.97 |" in text
+    assert "| f1_macro | 0.97 |" in text
     failed = summary("0123456 to local", "", None, "no worker")
     assert failed == "## Deploy 0123456 to local: failed\n\n```\nno worker\n```\n"
 
