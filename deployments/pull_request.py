@@ -69,8 +69,9 @@ def markdown(
         parameters.strip() or f"They are those of `{base}`.",
         *(f"### {title}\n\n![{title}]({name})" for title, name in pictures.items()),
     ]
-    short = len(card) <= _LONGEST_CARD
-    inside = without_pictures(card).strip() if short else "It is too long to be shown here."
+    inside = without_pictures(card).strip()
+    if len(inside) > _LONGEST_CARD:
+        inside = "It is too long to be shown here."
     parts.append(f"<details>\n<summary>Model card</summary>\n\n{inside}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 

@@ -114,8 +114,8 @@ def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
     report = (act.artifacts / "report" / "report.md").read_text()
     assert "against the champion's" in report
     assert "| params.yaml | train.cv" in report
-    assert "best_params.C" in report
-    assert "Model card" in report
+    assert "| reports/cv.json" in report  # three candidates instead of nine
+    assert "<summary>Model card</summary>\n\n# wine" in report
     assert "![Predictions](reports-predictions.png)" in report
     picture = (act.artifacts / "report" / "reports-predictions.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
