@@ -21,11 +21,35 @@ def test_prefects_ui_shows_the_runs_and_their_tasks(
     page.get_by_text("Completed").first.wait_for()
 
 
-def test_prefects_ui_shows_the_model_card(
+def test_prefects_ui_shows_the_model_card_with_its_picture(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/key/wine-card", ours=False)
+    (card,) = [each for each in lab.artifacts(delivered.retrain) if each["key"] == "wine-card"]
+    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/artifact/{card['id']}", ours=False)
     page.get_by_text("Model card of").first.wait_for()
+    picture = page.locator("img[src^='data:image/png']")
+    picture.wait_for()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+
+
+def test_the_form_explains_itself_and_can_be_sent_as_it_is(
+    lab: Lab, delivered: Delivery, visit: Callable[..., Page]
+) -> None:
+    deployment = lab.api.deployment("deploy/local")
+    assert deployment
+    url = f"{lab.stack.prefect_ui_url}/deployments/deployment/{deployment.id}/run"
+    page = visit(url, ours=False)
+    page.get_by_text("Branch, tag or commit on origin to deploy").wait_for()
+    page.locator("button[class*=select]", has_text="local").focus()
+    page.keyboard.press("ArrowDown")
+    page.locator(".p-select-option", has_text="production").wait_for()
+    page.keyboard.press("Escape")
+    with page.expect_response(lambda answer: "create_flow_run" in answer.url) as sent:
+        page.get_by_role("button", name="Submit").click()
+    run = sent.value.json()
+    assert run["parameters"] == {"ref": "main", "environment": "local", "force": False}
+    *_, last = lab.api.follow(run["id"])
+    assert last.run.succeeded
 
 
 def test_a_person_tries_the_live_model(
