@@ -29,14 +29,14 @@ setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try the result
-	@$(PYTHON) -m deployments.demo $(DATABASE)
+	@$(PYTHON) -m deployments.local.demo $(DATABASE)
 
 up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin (DB=postgres: with automations)
-	@$(PYTHON) -m deployments.stack up $(DATABASE)
+	@$(PYTHON) -m deployments.local.stack up $(DATABASE)
 
 down:  ## Stop everything; data stays in .slipway
-	@if $(PYTHON) -c 'import deployments.stack' 2>/dev/null; then \
-	  $(PYTHON) -m deployments.stack down; \
+	@if $(PYTHON) -c 'import deployments.local.stack' 2>/dev/null; then \
+	  $(PYTHON) -m deployments.local.stack down; \
 	elif pid=$$(cat .slipway/supervisor/supervisord.pid 2>/dev/null) && kill -0 "$$pid" 2>/dev/null; then \
 	  echo "The stack runs (supervisord is process $$pid), and .venv, which could stop it, is broken." >&2; \
 	  echo "Nothing was stopped or removed. Next: rm -rf .venv && make setup && make down" >&2; \
@@ -44,7 +44,7 @@ down:  ## Stop everything; data stays in .slipway
 	fi
 
 status:  ## Say what runs, and where
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.stack status; else echo "nothing is set up yet"; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.local.stack status; else echo "nothing is set up yet"; fi
 
 doctor: setup  ## Say what is wrong with the set-up, and how to mend it
 	@$(PYTHON) -m deployments.doctor

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from deployments.credentials import S3Identity
 from tasks.errors import ConfigurationError
 
 READ_WRITE = "slipway-read-write"
@@ -33,6 +32,14 @@ NOTIFY = "slipway-notify"
 NOTIFY_VARIABLE = "SLIPWAY_NOTIFY_URL"
 
 _NEEDED = ("BUCKET", "READ_WRITE_KEY_ID", "READ_WRITE_SECRET", "READ_KEY_ID", "READ_SECRET")
+
+
+@dataclass(frozen=True)
+class S3Identity:
+    """An access key of an S3 server and its secret."""
+
+    key_id: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 
 from deployments.api import FlowRun, PrefectAPI
-from deployments.github_job import Ended, GitHubJob
+from deployments.github.job import Ended, GitHubJob
 from deployments.release_note import note_of
 from deployments.watching import require_completed, told
 from tasks.errors import ConfigurationError, SlipwayError, TransientError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.stack import Stack
+from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
 
 _REAPER = Path(__file__).with_name("reaper.py")

@@ -19,7 +19,7 @@ def main() -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).wait()
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from deployments.stack import Stack
+    from deployments.local.stack import Stack
 
     Stack(home).down()
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import httpx
 
-from deployments import blocks, ports
+from deployments import blocks
 from deployments.blocks import ObjectStorage
-from deployments.credentials import S3Identity
-from deployments.ports import HOST
+from deployments.local import ports
+from deployments.local.credentials import S3Identity
+from deployments.local.ports import HOST
 from tasks.settings import CHECKOUT
 
 STORAGE = ObjectStorage(
@@ -62,7 +63,7 @@ def prefect_server(home: Path) -> Iterator[PrefectServer]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
     }
-    command = [sys.executable, "-m", "deployments.prefect_server", "--host", HOST]
+    command = [sys.executable, "-m", "deployments.local.prefect_server", "--host", HOST]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port)], cwd=CHECKOUT, env=environment,

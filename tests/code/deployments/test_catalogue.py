@@ -16,8 +16,8 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from deployments import catalogue
 from deployments.blocks import ObjectStorage
 from deployments.catalogue import Manifest, is_url
-from deployments.credentials import S3Identity
-from deployments.prefect_programs import WORK_POOL
+from deployments.local.credentials import S3Identity
+from deployments.local.prefect_programs import WORK_POOL
 from tasks.environments import environment_names
 from tasks.settings import CHECKOUT, TAG
 

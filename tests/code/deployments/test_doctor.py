@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments import blocks, checks, ports
+from deployments import blocks, checks
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
-from deployments.credentials import S3Identity
 from deployments.doctor import examine
 from deployments.findings import Finding
-from deployments.ports import HOST
-from deployments.stack import Stack
+from deployments.local import ports
+from deployments.local.credentials import S3Identity
+from deployments.local.ports import HOST
+from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
 from tests.code.deployments.servers import Repository, in_shell_of
 

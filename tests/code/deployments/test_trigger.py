@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments import ports, trigger
+from deployments import trigger
 from deployments.api import PrefectAPI
-from deployments.github_job import Ended, annotation, summary
+from deployments.github.job import Ended, annotation, summary
+from deployments.local import ports
 from deployments.release_note import read_note
 from tasks import report
 from tasks.errors import ConfigurationError
@@ -40,7 +41,7 @@ class Server:
         )
 
     def start(self) -> None:
-        argv = ["-m", "deployments.prefect_server", "--host=127.0.0.1", f"--port={self.port}"]
+        argv = ["-m", "deployments.local.prefect_server", "--host=127.0.0.1", f"--port={self.port}"]
         self.process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=CHECKOUT,
@@ -307,7 +308,7 @@ def test_the_ui_of_prefect_cloud_is_linked() -> None:
 
 
 def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
-    code = "import sys, deployments.trigger, deployments.sticky_comment; print(*sys.modules)"
+    code = "import sys, deployments.trigger, deployments.github.sticky_comment; print(*sys.modules)"
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

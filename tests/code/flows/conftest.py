@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from deployments.api import FlowRun, PrefectAPI
-from deployments.stack import Stack
+from deployments.local.stack import Stack
 from tests.code.flows.harness import Lab
 
 

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from deployments.api import FlowRun, PrefectAPI
-from deployments.stack import Stack
+from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
 
 _RUNNER = """

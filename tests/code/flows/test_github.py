@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.post_receive import concerns, paths_of
-from deployments.stack import Stack
+from deployments.local.post_receive import concerns, paths_of
+from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
 from tests.code.flows.acting import WORKFLOWS, Act, Job
 from tests.code.flows.conftest import Delivery
@@ -172,6 +172,6 @@ def test_the_hook_knows_the_patterns_of_the_workflow() -> None:
         assert concerns([path], patterns), path
     others = (
         "README.md", "params.yaml", "dvc.lock", "model/train.py", "flows/deploy.py",
-        "model/custom/x.mlem", "deployments/stack.py",
+        "model/custom/x.mlem", "deployments/local/stack.py",
     )  # fmt: skip
     assert not concerns(others, patterns)

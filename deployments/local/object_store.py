@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from deployments.credentials import Credentials, write_private
-from deployments.ports import HOST
-from deployments.program import Program
+from deployments.local.credentials import Credentials, write_private
+from deployments.local.ports import HOST
+from deployments.local.program import Program
 
 NAME = "object-store"
 BUCKET = "models"

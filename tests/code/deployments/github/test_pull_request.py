@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.pull_request import for_summary, markdown, specifications
+from deployments.github.pull_request import for_summary, markdown, specifications
 from tasks.gate import Verdict
 
 

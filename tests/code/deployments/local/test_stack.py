@@ -23,11 +23,11 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from deployments import processes
 from deployments.api import PrefectAPI, State
-from deployments.credentials import S3Identity
-from deployments.prefect_programs import WORK_POOL
-from deployments.stack import Stack
+from deployments.local import processes
+from deployments.local.credentials import S3Identity
+from deployments.local.prefect_programs import WORK_POOL
+from deployments.local.stack import Stack
 from tasks.environments import environment_names
 from tasks.errors import TerminalError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments import postgres
+from deployments.local import postgres
 from tasks.errors import ConfigurationError
 
 

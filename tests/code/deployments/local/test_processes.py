@@ -9,7 +9,7 @@ import uuid
 
 import psutil
 
-from deployments import processes
+from deployments.local import processes
 
 # A child in a session of its own, whose parent ends at once; it ignores requests to end.
 _CHILD = """

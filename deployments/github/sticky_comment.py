@@ -1,9 +1,9 @@
-"""One comment on a pull request, kept up to date: `python -m deployments.sticky_comment`.
+"""One comment on a pull request, kept up to date: `python -m deployments.github.sticky_comment`.
 
-Takes what `deployments.pull_request` has written. GitHub shows no pictures that a comment carries
-itself, so they are committed to a branch of their own, `slipway-reports`, and linked by commit.
-The report comes from the code of the pull request and is not trusted: it is text and PNGs. Needs
-httpx and nothing else.
+Takes what `deployments.github.pull_request` has written. GitHub shows no pictures that a comment
+carries itself, so they are committed to a branch of their own, `slipway-reports`, and linked by
+commit. The report comes from the code of the pull request and is not trusted: it is text and PNGs.
+Needs httpx and nothing else.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def publish(github: GitHub, folder: Path, *, number: int, pages: str) -> str:
 
     Args:
         github: The repository.
-        folder: What `deployments.pull_request` has written.
+        folder: What `deployments.github.pull_request` has written.
         number: The pull request.
         pages: Address of the repository's pages.
 
@@ -233,7 +233,7 @@ def publish(github: GitHub, folder: Path, *, number: int, pages: str) -> str:
 
 def main() -> int:
     """Write the comment from the command line of a job."""
-    parser = argparse.ArgumentParser(prog="deployments.sticky_comment", description=__doc__)
+    parser = argparse.ArgumentParser(prog="deployments.github.sticky_comment", description=__doc__)
     parser.add_argument("--report", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--pull-request", type=int, required=True, metavar="NUMBER")
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from deployments import ports
+from deployments.local import ports
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])

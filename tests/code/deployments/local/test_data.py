@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments import data
-from deployments.credentials import S3Identity
-from deployments.data import Object
-from deployments.origin import Git
-from deployments.stack import Stack
+from deployments.local import data
+from deployments.local.credentials import S3Identity
+from deployments.local.data import Object
+from deployments.local.origin import Git
+from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.origin import Git, bring_up_to_date, deploy_on_push, ignore_pushes
+from deployments.local.origin import Git, bring_up_to_date, deploy_on_push, ignore_pushes
 from tasks.errors import ConfigurationError, TerminalError
 
 
@@ -168,7 +168,7 @@ def test_bringing_commits_together_is_no_push(checkout: Path, origin: Path, tmp_
     told = tmp_path / "told"
     deploy_on_push(origin, tmp_path, home=tmp_path, marker="A=b", log=told)
     hook = origin / "hooks" / "post-receive"
-    assert "deployments.post_receive" in hook.read_text()
+    assert "deployments.local.post_receive" in hook.read_text()
     hook.write_text(f"#!/bin/sh\ncat >> '{told}'\n")  # a push that is one is told
     flow_commits(origin, tmp_path, b="2")
     assert len(told.read_text().splitlines()) == 1

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from deployments.api import FlowRun, LogLine, PrefectAPI, Progress, State
-from deployments.demo import (
+from deployments.local.demo import (
     ask_model,
     deploy_run,
     metrics_at,
@@ -19,8 +19,8 @@ from deployments.demo import (
     show_live,
     watch,
 )
-from deployments.origin import Git
-from deployments.stack import Stack
+from deployments.local.origin import Git
+from deployments.local.stack import Stack
 from deployments.trigger import ask
 from deployments.watching import RunFailed
 from tasks.errors import TransientError

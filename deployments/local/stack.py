@@ -1,6 +1,6 @@
 """The local stack: S3 server, Prefect server and worker, proxy and origin, in one folder.
 
-`python -m deployments.stack up|down|status`
+`python -m deployments.local.stack up|down|status`
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import httpx
 import psutil
 from filelock import FileLock, Timeout
 
-from deployments import (
-    blocks,
-    catalogue,
+from deployments import blocks, catalogue
+from deployments.api import PrefectAPI
+from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
+from deployments.blocks import ObjectStorage
+from deployments.local import (
     credentials,
     data,
     gateway,
@@ -35,12 +37,9 @@ from deployments import (
     prefect_programs,
     processes,
 )
-from deployments.api import PrefectAPI
-from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
-from deployments.blocks import ObjectStorage
-from deployments.ports import HOST
-from deployments.program import Program
-from deployments.supervisor import (
+from deployments.local.ports import HOST
+from deployments.local.program import Program
+from deployments.local.supervisor import (
     USERNAME,
     answers,
     last_lines,
@@ -625,7 +624,7 @@ def _is_healthy(client: httpx.Client, program: Program) -> bool:
 
 def main() -> int:
     """Run a command from the command line."""
-    parser = argparse.ArgumentParser(prog="deployments.stack", description=__doc__)
+    parser = argparse.ArgumentParser(prog="deployments.local.stack", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "status"])
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
     parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)

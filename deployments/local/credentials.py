@@ -8,17 +8,15 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from deployments.blocks import S3Identity
+
 
 def _secret() -> str:
     return secrets.token_hex(20)
 
 
-@dataclass(frozen=True)
-class S3Identity:
-    """An access key of the S3 server and its secret."""
-
-    key_id: str = field(default_factory=lambda: secrets.token_hex(10))
-    secret: str = field(default_factory=_secret, repr=False)
+def _identity() -> S3Identity:
+    return S3Identity(secrets.token_hex(10), _secret())
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Credentials:
         stack: Marks the processes of this stack; not a secret, but as unique.
     """
 
-    read_write: S3Identity = field(default_factory=S3Identity)
-    read: S3Identity = field(default_factory=S3Identity)
+    read_write: S3Identity = field(default_factory=_identity)
+    read: S3Identity = field(default_factory=_identity)
     supervisor: str = field(default_factory=_secret, repr=False)
     signing: str = field(default_factory=_secret, repr=False)
     database: str = field(default_factory=_secret, repr=False)

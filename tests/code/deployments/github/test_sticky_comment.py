@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sticky_comment import MARKER, GitHub, comment, read_pictures
+from deployments.github.sticky_comment import MARKER, GitHub, comment, read_pictures
 from tasks.settings import CHECKOUT
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -147,7 +147,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(small: SmallGitHub, folder: Path, token: str = TOKEN) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.sticky_comment", "--report", str(folder),
+        [sys.executable, "-m", "deployments.github.sticky_comment", "--report", str(folder),
          "--pull-request", "7"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
         env={**os.environ, "GITHUB_API_URL": small.url, "GITHUB_SERVER_URL": "https://github.com",

@@ -1,4 +1,4 @@
-"""The worker of the local stack: `python -m deployments.worker`.
+"""The worker of the local stack: `python -m deployments.local.worker`.
 
 Before it takes on anything, it settles runs that have lost their process: they would count as
 running, and hold the slot that the next one waits for. On PostgreSQL the server would come to the
@@ -14,9 +14,9 @@ import time
 
 import psutil
 
-from deployments import processes
 from deployments.api import PrefectAPI, State
-from deployments.prefect_programs import WORK_POOL
+from deployments.local import processes
+from deployments.local.prefect_programs import WORK_POOL
 from tasks.errors import TransientError
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"

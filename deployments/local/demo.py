@@ -1,6 +1,6 @@
 """The main job, start to end: bring the stack up, retrain, deploy, try the live model.
 
-`python -m deployments.demo`, better known as `make demo`.
+`python -m deployments.local.demo`, better known as `make demo`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.api import FlowRun, PrefectAPI, Progress
-from deployments.origin import Git
-from deployments.stack import DATABASE_HELP, Database, Stack
+from deployments.local.origin import Git
+from deployments.local.stack import DATABASE_HELP, Database, Stack
 from deployments.trigger import ask
 from deployments.watching import require_completed, told
 from tasks.errors import SlipwayError, TransientError
@@ -238,7 +238,7 @@ def summary(
 
 def main() -> int:
     """Run the demo; the exit code says whether all of it worked."""
-    parser = argparse.ArgumentParser(prog="deployments.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="deployments.local.demo", description=__doc__)
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
     parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
     arguments = parser.parse_args()

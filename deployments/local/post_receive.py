@@ -1,4 +1,4 @@
-"""Play GitHub for the local stack: `python -m deployments.post_receive --home HOME OLD NEW`.
+"""Play GitHub for the local stack: `python -m deployments.local.post_receive --home HOME OLD NEW`.
 
 The hook of the stack's origin calls it for a push that moved main from one commit to another. If
 the workflow at the new commit is for what has changed, it asks for a deploy as the workflow does.
@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from deployments.api import PrefectAPI
-from deployments.origin import Git
+from deployments.local.origin import Git
 from deployments.trigger import ask
 from tasks.errors import SlipwayError
 
@@ -80,7 +80,7 @@ def wants_deploy(origin: Git, old: str, new: str) -> bool:
 
 def main() -> int:
     """Ask for a deploy if there is something to deploy; what comes of it shows in Prefect."""
-    parser = argparse.ArgumentParser(prog="deployments.post_receive", description=__doc__)
+    parser = argparse.ArgumentParser(prog="deployments.local.post_receive", description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="folder of the local stack")
     parser.add_argument("old")
     parser.add_argument("new")

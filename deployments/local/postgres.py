@@ -1,8 +1,8 @@
 """A local PostgreSQL for the Prefect server, as data and as a program.
 
-`python -m deployments.postgres --bin=FOLDER --folder=FOLDER --port=PORT` makes the database on its
-first start and becomes the server. It listens on loopback alone and asks everybody for the password
-that it finds in the variable `SLIPWAY_DATABASE_PASSWORD`.
+`python -m deployments.local.postgres --bin=FOLDER --folder=FOLDER --port=PORT` makes the database
+on its first start and becomes the server. It listens on loopback alone and asks everybody for the
+password that it finds in the variable `SLIPWAY_DATABASE_PASSWORD`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from deployments.ports import HOST
-from deployments.program import Program
+from deployments.local.ports import HOST
+from deployments.local.program import Program
 from tasks.errors import ConfigurationError
 
 NAME = "postgres"
@@ -96,7 +96,7 @@ def program(
         argv=(
             sys.executable,
             "-m",
-            "deployments.postgres",
+            "deployments.local.postgres",
             f"--bin={bin_folder}",
             f"--folder={folder}",
             f"--port={port}",

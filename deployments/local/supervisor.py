@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deployments.credentials import write_private
-from deployments.ports import HOST
-from deployments.program import Program
+from deployments.local.credentials import write_private
+from deployments.local.ports import HOST
+from deployments.local.program import Program
 from tasks.errors import TransientError
 from tasks.targets.supervisor import plain, section
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.ports import HOST
-from deployments.program import Program
+from deployments.local.ports import HOST
+from deployments.local.program import Program
 
 API_PORT = "gateway-api"
 

@@ -26,9 +26,9 @@ import httpx
 import psutil
 import pytest
 
-from deployments import postgres, prefect_programs, processes
 from deployments.api import FlowRun, PrefectAPI, State
-from deployments.stack import Stack
+from deployments.local import postgres, prefect_programs, processes
+from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError, TransientError
 from tasks.settings import CHECKOUT
 from tests.code.flows.harness import Lab, alive

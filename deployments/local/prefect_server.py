@@ -1,4 +1,4 @@
-"""Run the Prefect server of the local stack: `python -m deployments.prefect_server`.
+"""Run the Prefect server of the local stack: `python -m deployments.local.prefect_server`.
 
 On SQLite without losing writes: Prefect begins its transactions DEFERRED, and one that reads and
 then writes fails at once, without waiting, if another wrote in between ("database is locked"). Two

@@ -1,9 +1,9 @@
 """The report on a pull request: what it changes in the model.
 
-`python -m deployments.pull_request --base origin/main --to report` holds the model in the checkout,
-as `dvc repro` has left it, against the one in a base commit. It writes `report.md` and the pictures
-that it shows into a folder, and, in a job of GitHub Actions, the same without pictures into the
-job's summary. `deployments.sticky_comment` makes a comment of it.
+`python -m deployments.github.pull_request --base origin/main --to report` holds the model in the
+checkout, as `dvc repro` has left it, against the one in a base commit. It writes `report.md` and
+the pictures that it shows into a folder, and, in a job of GitHub Actions, the same without pictures
+into the job's summary. `deployments.github.sticky_comment` makes a comment of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deployments.github_job import without_pictures
-from deployments.origin import Git
+from deployments.github.job import without_pictures
+from deployments.local.origin import Git
 from tasks import dvc, findings
 from tasks.errors import SlipwayError, TerminalError
 from tasks.gate import Verdict, judge, read_rules
@@ -159,7 +159,7 @@ def _run(argv: Sequence[str], checkout: Path) -> str:
 
 def main() -> int:
     """Write the report from the command line."""
-    parser = argparse.ArgumentParser(prog="deployments.pull_request", description=__doc__)
+    parser = argparse.ArgumentParser(prog="deployments.github.pull_request", description=__doc__)
     parser.add_argument("--base", required=True, help="commit to hold the checkout against")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()

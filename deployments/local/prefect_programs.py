@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.ports import HOST
-from deployments.program import Program
+from deployments.local.ports import HOST
+from deployments.local.program import Program
 
 SERVER = "prefect-server"
 WORKER = "prefect-worker"
@@ -35,7 +35,7 @@ def server(
         argv=(
             sys.executable,
             "-m",
-            "deployments.prefect_server",
+            "deployments.local.prefect_server",
             f"--host={HOST}",
             f"--port={port}",
         ),
@@ -69,7 +69,7 @@ def worker(checkout: Path, environment: Mapping[str, str]) -> Program:
     """
     return Program(
         name=WORKER,
-        argv=(sys.executable, "-m", "deployments.worker"),
+        argv=(sys.executable, "-m", "deployments.local.worker"),
         directory=checkout,
         environment=environment,
         autostart=False,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments import ports, processes
-from deployments.ports import HOST
-from deployments.program import Program
-from deployments.supervisor import USERNAME, start_daemon, write_configuration
+from deployments.local import ports, processes
+from deployments.local.ports import HOST
+from deployments.local.program import Program
+from deployments.local.supervisor import USERNAME, start_daemon, write_configuration
 from tasks.errors import ConfigurationError, TransientError
 from tasks.targets.supervisor import Supervisor
 

@@ -36,7 +36,8 @@ _HOOK = """\
 while read -r old new ref; do
   [ "$ref" = {main} ] || continue
   (cd {checkout} && exec env -i PATH="$PATH" HOME="$HOME" {marker} \\
-    {python} -m deployments.post_receive --home {home} "$old" "$new") </dev/null >>{log} 2>&1 &
+    {python} -m deployments.local.post_receive --home {home} "$old" "$new") \\
+    </dev/null >>{log} 2>&1 &
 done
 """
 
