@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -29,17 +30,49 @@ STORAGE = ObjectStorage(
 PASSWORD = "admin:not-for-everybody"
 
 
-@dataclass(frozen=True)
 class PrefectServer:
-    """A server of its own: nothing of the local stack is there."""
+    """A server of its own, which asks for a password: nothing of the local stack is there."""
 
-    url: str
-    home: Path
-
-    @property
-    def http(self) -> httpx.Client:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._port = ports.choose({"prefect": []}, keep={}, companions={})["prefect"]
+        self.url = f"http://{HOST}:{self._port}/api"
         user, _, password = PASSWORD.partition(":")
-        return httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30)
+        self.http = httpx.Client(
+            base_url=self.url, auth=(user, password), trust_env=False, timeout=30
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.http.close()
+
+    def start(self) -> None:
+        log = self.home / "server.log"
+        environment = {
+            **clean_environment(),
+            "PREFECT_HOME": str(self.home / "server"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
+        }
+        command = [sys.executable, "-m", "deployments.local.prefect_server", "--host", HOST]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self._port)], cwd=CHECKOUT, env=environment,
+                stdout=output, stderr=output,
+            )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not self._answers():
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
 
     def variables(self) -> dict[str, str]:
         """What a shell has in which this server is used."""
@@ -50,42 +83,11 @@ class PrefectServer:
             "DO_NOT_TRACK": "1",
         }
 
-
-@contextmanager
-def prefect_server(home: Path) -> Iterator[PrefectServer]:
-    """Run a server until the end of the block."""
-    port = ports.choose({"prefect": []}, keep={}, companions={})["prefect"]
-    url = f"http://{HOST}:{port}/api"
-    log = home / "server.log"
-    environment = {
-        **clean_environment(),
-        "PREFECT_HOME": str(home / "server"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
-    }
-    command = [sys.executable, "-m", "deployments.local.prefect_server", "--host", HOST]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=CHECKOUT, env=environment,
-            stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        yield PrefectServer(url, home)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/health").is_success
+        except httpx.HTTPError:
+            return False
 
 
 @contextmanager

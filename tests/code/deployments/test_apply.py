@@ -30,7 +30,6 @@ from tests.code.deployments.servers import (
     Repository,
     clone,
     in_shell_of,
-    prefect_server,
 )
 
 EQUAL = "is equal to the repository: nothing to do"
@@ -55,7 +54,7 @@ async def where():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    with prefect_server(tmp_path_factory.mktemp("server")) as running:
+    with PrefectServer(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -92,8 +91,7 @@ def repository(first: First, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reposi
 
 
 def rows(server: PrefectServer, kind: str) -> list[dict[str, Any]]:
-    with server.http as client:
-        found = client.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
+    found = server.http.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
     assert isinstance(found, list)
     return found
 
@@ -156,17 +154,16 @@ async def test_what_was_edited_on_the_server_is_put_back(
     retrain, train = before["retrain"], before["train"]
     documents = {each["name"]: each for each in rows(server, "block_documents")}
     token = documents[blocks.GIT_TOKEN]["id"]
-    with server.http as client:
-        for path, body in (
-            ("/work_pools/slipway", {"concurrency_limit": 1}),
-            (f"/deployments/{train['id']}", {"tags": [], "paused": True}),
-            (f"/block_documents/{token}", {"data": {"value": "another"}}),
-        ):
-            client.patch(path, json=body).raise_for_status()
-        document = documents[blocks.RESULTS]["id"]
-        client.delete(f"/block_documents/{document}").raise_for_status()
-        monthly = {"schedule": {"cron": "0 0 1 * *"}, "active": True}
-        client.post(f"/deployments/{retrain['id']}/schedules", json=[monthly]).raise_for_status()
+    for path, body in (
+        ("/work_pools/slipway", {"concurrency_limit": 1}),
+        (f"/deployments/{train['id']}", {"tags": [], "paused": True}),
+        (f"/block_documents/{token}", {"data": {"value": "another"}}),
+    ):
+        server.http.patch(path, json=body).raise_for_status()
+    document = documents[blocks.RESULTS]["id"]
+    server.http.delete(f"/block_documents/{document}").raise_for_status()
+    monthly = {"schedule": {"cron": "0 0 1 * *"}, "active": True}
+    server.http.post(f"/deployments/{retrain['id']}/schedules", json=[monthly]).raise_for_status()
 
     shown = await apply(dry_run=True)
     assert told(shown) == {
@@ -206,11 +203,10 @@ async def test_a_changed_secret_reaches_the_block_and_the_bucket_that_names_it(
 async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
     repository: Repository, server: PrefectServer
 ) -> None:
-    with server.http as client:
-        flow = client.post("/flows/", json={"name": "of-others"}).raise_for_status().json()["id"]
-        for name, tags in (("theirs", ["theirs"]), ("ours-of-old", ["slipway"])):
-            body = {"flow_id": flow, "name": name, "tags": tags}
-            client.post("/deployments/", json=body).raise_for_status()
+    flow = server.http.post("/flows/", json={"name": "of-others"}).raise_for_status().json()["id"]
+    for name, tags in (("theirs", ["theirs"]), ("ours-of-old", ["slipway"])):
+        body = {"flow_id": flow, "name": name, "tags": tags}
+        server.http.post("/deployments/", json=body).raise_for_status()
     path = repository.folder / "prefect.yaml"
     text = path.read_text()
     path.write_text(re.sub(r"\n  - name: save\n(    .*\n)+", "\n", text))
@@ -285,16 +281,15 @@ async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
         flow.write_text(_WHERE.format("later"))
         assert origin.commit("Not applied") != applied
 
-        with server.http as client:
-            there = deployments(server)["there"]
-            assert there["version"] == applied
-            made = client.post(f"/deployments/{there['id']}/create_flow_run", json={})
-            run = made.raise_for_status().json()["id"]
-            worker = Repository(tmp_path, origin.variables).run(
-                *("prefect", "worker", "start", "--run-once", "--pool=slipway", "--name=there"),
-                PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            )
-            state = client.get(f"/flow_runs/{run}").json()["state"]
+        there = deployments(server)["there"]
+        assert there["version"] == applied
+        made = server.http.post(f"/deployments/{there['id']}/create_flow_run", json={})
+        run = made.raise_for_status().json()["id"]
+        worker = Repository(tmp_path, origin.variables).run(
+            *("prefect", "worker", "start", "--run-once", "--pool=slipway", "--name=there"),
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        )
+        state = server.http.get(f"/flow_runs/{run}").json()["state"]
         assert state["type"] == "COMPLETED", worker.stdout + worker.stderr
         where, said = state["message"].split(maxsplit=1)
         assert said == "as applied"

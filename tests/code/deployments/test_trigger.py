@@ -6,72 +6,31 @@ import os
 import subprocess
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments import trigger
 from deployments.api import PrefectAPI
 from deployments.github.job import Ended, annotation, summary
-from deployments.local import ports
+from deployments.local.origin import Git
 from deployments.release_note import read_note
 from tasks import report
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT
+from tests.code.acting import Act, Job
+from tests.code.deployments.servers import PASSWORD, PrefectServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-AUTH = "somebody:not-a-secret"
 
 
-class Server:
-    """A Prefect server that asks for a password, with a work pool and a deployment in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = ports.choose({"it": []}, keep={}, companions={})["it"]
-        self.url = f"http://127.0.0.1:{self.port}/api"
-        self.client = httpx.Client(
-            base_url=self.url,
-            trust_env=False,
-            headers={"Authorization": f"Basic {b64encode(AUTH.encode()).decode()}"},
-        )
-
-    def start(self) -> None:
-        argv = ["-m", "deployments.local.prefect_server", "--host=127.0.0.1", f"--port={self.port}"]
-        self.process = subprocess.Popen(
-            [sys.executable, *argv],
-            cwd=CHECKOUT,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
-                "PREFECT_HOME": str(self.folder),
-                "PREFECT_SERVER_API_AUTH_STRING": AUTH,
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        while not self._answers():
-            assert self.process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        try:
-            return self.client.get("/health").is_success
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
+class Server(PrefectServer):
+    """A Prefect server with work pools and deployments in it, for no flow that there is."""
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self.client.post(path, json=body).raise_for_status().json()
+        return self.http.post(path, json=body).raise_for_status().json()
 
     def set_state(self, run_id: str, kind: str, name: str, message: str = "") -> None:
         state = {"type": kind, "name": name, "message": message}
@@ -90,7 +49,7 @@ class Server:
 
     def worker(self, pool: str) -> None:
         """Let the server hear of a worker, which then never asks for work."""
-        answer = self.client.post(
+        answer = self.http.post(
             f"/work_pools/{pool}/workers/heartbeat",
             json={"name": "idle", "heartbeat_interval_seconds": 600},
         )
@@ -102,19 +61,16 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("prefect"))
-    server.start()
-    server.deployment("staffed", "with-a-worker")
-    server.worker("with-a-worker")
-    server.deployment("deserted", "without-a-worker")
-    yield server
-    server.stop()
-    server.client.close()
+    with Server(tmp_path_factory.mktemp("prefect")) as server:
+        server.deployment("staffed", "with-a-worker")
+        server.worker("with-a-worker")
+        server.deployment("deserted", "without-a-worker")
+        yield server
 
 
 def variables(server: Server, **more: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "GITHUB_"))}
-    return {**inherited, "PREFECT_API_URL": server.url, "PREFECT_API_KEY": AUTH, **more}
+    return {**inherited, "PREFECT_API_URL": server.url, "PREFECT_API_KEY": PASSWORD, **more}
 
 
 def start(server: Server, *arguments: str, **more: str) -> subprocess.Popen[str]:
@@ -145,7 +101,7 @@ def api(server: Server) -> Iterator[PrefectAPI]:
 
 
 def test_a_wrong_key_is_refused(server: Server) -> None:
-    for key in ("somebody:wrong", "pnu_wrong", ""):
+    for key in ("admin:wrong", "pnu_wrong", ""):
         code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
         assert code == 1
         assert "refuses the key (401)" in output
@@ -155,7 +111,7 @@ def test_a_wrong_key_is_refused(server: Server) -> None:
 
 
 def test_the_password_may_also_be_in_prefects_own_variable(server: Server) -> None:
-    given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": AUTH}
+    given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
     with PrefectAPI.from_environment(variables(server, **given)) as api:
         assert api.deployments() == {"deploy/staffed", "deploy/deserted"}
 
@@ -192,14 +148,46 @@ def test_without_a_worker_it_fails_at_once_and_leaves_no_run(server: Server) -> 
     assert server.runs() == before
 
 
+@pytest.fixture(scope="module")
+def act(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Act:
+    return Act(tmp_path_factory.mktemp("act"), source)
+
+
+def push(act: Act, server: Server, environment: str, key: str) -> Job:
+    """What the workflow makes of a push."""
+    return act.run(
+        "push",
+        "deploy.yaml",
+        commit=Git(act.origin)("rev-parse", "main"),
+        secrets={"PREFECT_API_URL": server.url, "PREFECT_API_KEY": key},
+        variables={"SLIPWAY_ENVIRONMENT": environment},
+    )
+
+
+def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: Server) -> None:
+    before = server.runs()
+    job = push(act, server, "deserted", PASSWORD)
+    assert job.code == 1
+    assert "no worker is online in work pool 'without-a-worker'" in job.output
+    assert "::error title=" in job.output
+    assert server.runs() == before
+
+
+def test_the_workflow_with_a_wrong_key_says_so(act: Act, server: Server) -> None:
+    job = push(act, server, "staffed", "pnu_wrong")
+    assert job.code == 1
+    assert "refuses the key (401)" in job.output
+    assert "pnu_wrong" not in job.output
+
+
 def test_a_paused_pool_is_told(server: Server, api: PrefectAPI) -> None:
     pool = "/work_pools/with-a-worker"
-    server.client.patch(pool, json={"is_paused": True}).raise_for_status()
+    server.http.patch(pool, json={"is_paused": True}).raise_for_status()
     try:
         with pytest.raises(trigger.NoWorker, match="is paused"):
             trigger.ask(api, "staffed", COMMIT.replace("0", "1"))
     finally:
-        server.client.patch(pool, json={"is_paused": False}).raise_for_status()
+        server.http.patch(pool, json={"is_paused": False}).raise_for_status()
 
 
 def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
@@ -222,7 +210,7 @@ def test_one_that_was_asked_for_is_found_whether_or_not_a_worker_is_there(
     server.deployment("left", "of-a-worker-that-left")
     server.worker("of-a-worker-that-left")
     run = trigger.ask(api, "left", COMMIT)
-    server.client.delete("/work_pools/of-a-worker-that-left/workers/idle").raise_for_status()
+    server.http.delete("/work_pools/of-a-worker-that-left/workers/idle").raise_for_status()
     assert trigger.ask(api, "left", COMMIT).id == run.id
 
 
