@@ -128,7 +128,6 @@ class LogLine:
 
     run_id: str
     at: datetime
-    level: int
     message: str
 
 
@@ -193,6 +192,14 @@ class PrefectAPI:
                 " that of a workspace of Prefect Cloud (`prefect config view` shows it); on GitHub"
                 " it is a secret",
             )
+        try:
+            httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(
+                f"PREFECT_API_URL is not an http(s) URL: {error}",
+                state="nothing was asked for",
+                next_step="set it to the API URL of your Prefect server, which ends in /api",
+            ) from None
         headers = _authorization(
             key=environment.get("PREFECT_API_KEY", "").strip(),
             user=environment.get("PREFECT_API_AUTH_STRING", "").strip(),
@@ -315,7 +322,6 @@ class PrefectAPI:
             LogLine(
                 each["flow_run_id"],
                 datetime.fromisoformat(each["timestamp"]),
-                each["level"],
                 each["message"],
             )
             for each in reversed(found)
@@ -507,6 +513,8 @@ def _is_no_api(response: httpx.Response) -> bool:
     """Whether a page answered, or a server that does not know the route at all."""
     if response.status_code == 404:
         return response.text == '{"detail":"Not Found"}'  # of an object, it says which is not found
+    if response.is_redirect:  # to a login page, or from http to https
+        return True
     is_json = response.headers.get("content-type", "").startswith("application/json")
     return response.is_success and bool(response.content) and not is_json
 

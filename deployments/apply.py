@@ -151,6 +151,7 @@ async def _all(
     from prefect.utilities.templating import apply_values
 
     from deployments.automations import declared
+    from deployments.checks import pinned
     from deployments.resources.automations import Automations
     from deployments.resources.blocks import Blocks
     from deployments.resources.deployments import Deployments
@@ -169,6 +170,8 @@ async def _all(
         ) from error
     yield (blocks := Blocks(client, os.environ))
     yield WorkPools(client, manifest.work_pool, manifest.pool)
+    if (clone := await pinned()) and not clone.ok:
+        say(f"{clone.thing}: {clone.said}. {clone.fix}")
     pull = [await _without_absent(blocks, step) for step in steps]
     yield Deployments(
         client, manifest, CHECKOUT, pull, outputs, schedules=WITHOUT_SCHEDULES not in options
@@ -216,7 +219,7 @@ def _told(url: str) -> Iterator[None]:
             ) from None
         kind = TransientError if status >= 500 else TerminalError
         raise kind(
-            f"the Prefect server at {url} answers {status}: {error.response.text[:500]}",
+            f"the Prefect server at {url} answers {status}: {_complaint(error.response)}",
             state="some of it may be applied, the rest not",
             next_step="mend what it complains about, and apply again",
         ) from None
@@ -226,6 +229,15 @@ def _told(url: str) -> Iterator[None]:
             state="some of it may be applied, the rest not",
             next_step="check PREFECT_API_URL and the server, and apply again",
         ) from error
+
+
+def _complaint(response: httpx.Response) -> str:
+    """What a server complains about, without what it was sent: there are secrets in that."""
+    try:
+        details = response.json()["exception_detail"]
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details)
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

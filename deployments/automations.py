@@ -43,7 +43,7 @@ def declared(notify: UUID | None, patience: Patience | None = None) -> list[Auto
     Returns:
         The automations; their names, which begin with `slipway: `, are what identifies them.
     """
-    patience = patience or Patience()
+    patience = patience or Patience.from_environment()
     return [
         _lost(patience),
         _lost_before_start(patience),
@@ -55,57 +55,55 @@ def declared(notify: UUID | None, patience: Patience | None = None) -> list[Auto
 
 
 def _lost(patience: Patience) -> AutomationCore:
-    return AutomationCore(
-        name=f"{PREFIX}a run without heartbeats has crashed",
-        description="Its process is gone, or cannot reach the server. Frees the slot it holds.",
-        trigger=_silence(
-            after={f"{_EVENT}Running", f"{_EVENT}heartbeat"},
-            within=timedelta(seconds=patience.lost_seconds),
-        ),
-        actions=[
-            _become(
-                StateType.CRASHED,
-                "Crashed",
-                f"no heartbeat for {patience.lost_seconds:.0f} s: its worker or its process"
-                " was killed, or cannot reach the Prefect server",
-            )
-        ],
+    return _settled(
+        "a run without heartbeats has crashed",
+        "Its process is gone, or cannot reach the server. Frees the slot it holds.",
+        after={f"{_EVENT}Running", f"{_EVENT}heartbeat"},
+        within=timedelta(seconds=patience.lost_seconds),
+        becomes=StateType.CRASHED,
+        message=f"no heartbeat for {patience.lost_seconds:.0f} s: its worker or its process was"
+        " killed, or cannot reach the Prefect server",
     )
 
 
 def _lost_before_start(patience: Patience) -> AutomationCore:
-    return AutomationCore(
-        name=f"{PREFIX}a run that does not start has crashed",
-        description="Its worker was killed as it took it. Frees the slot it holds.",
-        trigger=_silence(
-            after={f"{_EVENT}Pending"}, within=timedelta(minutes=patience.start_minutes)
-        ),
-        actions=[
-            _become(
-                StateType.CRASHED,
-                "Crashed",
-                f"not started {patience.start_minutes:g} minutes after a worker took it: the worker"
-                " was killed, or what it starts runs in takes longer. See its log, then run it"
-                " again",
-            )
-        ],
+    return _settled(
+        "a run that does not start has crashed",
+        "Its worker was killed as it took it. Frees the slot it holds.",
+        after={f"{_EVENT}Pending"},
+        within=timedelta(minutes=patience.start_minutes),
+        becomes=StateType.CRASHED,
+        message=f"not started {patience.start_minutes:g} minutes after a worker took it: the worker"
+        " was killed, or what it starts runs in takes longer. See its log, then run it again",
     )
 
 
 def _lost_while_cancelling(patience: Patience) -> AutomationCore:
+    return _settled(
+        "a run that nobody cancels is cancelled",
+        "Its worker is gone. Not crashed: it would run again, which nobody wants.",
+        after={f"{_EVENT}Cancelling"},
+        within=timedelta(seconds=patience.lost_seconds),
+        becomes=StateType.CANCELLED,
+        message="its worker did not confirm that it was stopped: it is gone",
+    )
+
+
+def _settled(
+    name: str,
+    description: str,
+    *,
+    after: set[str],
+    within: timedelta,
+    becomes: StateType,
+    message: str,
+) -> AutomationCore:
+    """A run of which nothing is heard any more gets a state that is final."""
     return AutomationCore(
-        name=f"{PREFIX}a run that nobody cancels is cancelled",
-        description="Its worker is gone. Not crashed: it would run again, which nobody wants.",
-        trigger=_silence(
-            after={f"{_EVENT}Cancelling"}, within=timedelta(seconds=patience.lost_seconds)
-        ),
-        actions=[
-            _become(
-                StateType.CANCELLED,
-                "Cancelled",
-                "its worker did not confirm that it was stopped: it is gone",
-            )
-        ],
+        name=f"{PREFIX}{name}",
+        description=description,
+        trigger=_silence(after=after, within=within),
+        actions=[_become(becomes, becomes.value.capitalize(), message)],
     )
 
 
@@ -158,7 +156,11 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
     return AutomationCore(
         name=f"{PREFIX}a run that is late for too long is cancelled",
         description="So that a worker that comes back does not do yesterday's work.",
-        trigger=_silence(after={f"{_EVENT}Late"}, within=timedelta(hours=patience.late_hours)),
+        # Prefect calls no run late that is to be tried again.
+        trigger=_silence(
+            after={f"{_EVENT}Late", f"{_EVENT}AwaitingRetry"},
+            within=timedelta(hours=patience.late_hours),
+        ),
         actions=actions,
     )
 

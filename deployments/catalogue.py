@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
 from collections.abc import Collection, Mapping
@@ -20,6 +21,7 @@ from tasks.errors import ConfigurationError
 
 # On the server and not in a file, so it cannot outlive the database that it speaks of.
 _VARIABLE = "slipway_registered"
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,14 @@ class Manifest:
         """
         if environment.get("SLIPWAY_CHECKOUT"):
             return self._pull("checkout")
-        if is_url(environment.get("SLIPWAY_ORIGIN", "")):
+        origin = environment.get("SLIPWAY_ORIGIN", "")
+        if _PASSWORD.search(origin):
+            raise ConfigurationError(
+                "SLIPWAY_ORIGIN has a password in it, which whoever sees the deployments would see",
+                state="nothing was changed",
+                next_step="take it out of the URL, and set SLIPWAY_GIT_TOKEN to it",
+            )
+        if is_url(origin):
             return self._pull("clone")
         raise ConfigurationError(
             "neither SLIPWAY_ORIGIN is a Git URL that workers can clone, nor SLIPWAY_CHECKOUT the "

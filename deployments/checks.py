@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from deployments import blocks
 from deployments.apply import apply
 from deployments.catalogue import Manifest, is_url
-from deployments.findings import Finding, problem
+from deployments.diagnosis import Finding, problem
 from deployments.resources.blocks import notification_block
 from tasks import commands, git
 from tasks.errors import SlipwayError, TransientError

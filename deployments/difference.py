@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,8 @@ Value = Mapping[str, Any]
 Values = Mapping[str, Value]
 
 _WIDTH = 60
+# Fields that some blocks keep in clear, such as the session token of AWS.
+_SECRET = re.compile(r"(token|secret|password)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def _shown(leaves: Mapping[str, Any], path: str) -> str:
     if path not in leaves:
         return "-"
     value = leaves[path]
-    if isinstance(value, Secret | SecretStr):
+    if isinstance(value, Secret | SecretStr) or _SECRET.search(path):
         return "(secret)"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

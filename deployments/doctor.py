@@ -20,7 +20,7 @@ from rich.text import Text
 
 from deployments.apply import add_options, chosen_options, server
 from deployments.catalogue import Manifest
-from deployments.findings import Finding, problem
+from deployments.diagnosis import Finding, problem
 from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT

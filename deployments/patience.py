@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import ConfigurationError
 
 # How often a flow run says that it lives, see `prefect.yaml`; Prefect allows no less.
 HEARTBEAT_SECONDS = 30
@@ -21,9 +24,26 @@ class Patience(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
 
-    lost_seconds: float = 3.0 * HEARTBEAT_SECONDS
-    start_minutes: float = 10.0
-    late_hours: float = 6.0
+    lost_seconds: float = Field(3.0 * HEARTBEAT_SECONDS, gt=HEARTBEAT_SECONDS)
+    start_minutes: float = Field(10.0, gt=0)
+    late_hours: float = Field(6.0, gt=0)
+
+    @classmethod
+    def from_environment(cls) -> Patience:
+        """What the environment says.
+
+        Raises:
+            ConfigurationError: A variable has a value that makes no sense.
+        """
+        try:
+            return cls()  # type: ignore[call-arg]  # from the environment
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(
+                f"{_PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}",
+                state="nothing was changed",
+                next_step="correct that variable, here or in .env, and apply again",
+            ) from None
 
 
 def variables() -> frozenset[str]:

@@ -24,7 +24,7 @@ _PAUSES = (1.0, 2.0, 4.0)  # seconds before the server is asked again that did n
 _LOOK_SECONDS = 2.0
 _SERVER_SECONDS = 300.0  # how long the server may be away while a run is followed
 _HEALING_SECONDS = 10.0  # in which an automation has run a crashed run again
-_NOT_TAKEN_ON = frozenset({"Scheduled", "Late"})
+_NOT_TAKEN_ON = frozenset({"Scheduled", "Late", "AwaitingRetry"})
 
 
 class NoWorker(ConfigurationError):
@@ -77,10 +77,13 @@ def ask(api: PrefectAPI, environment: str, commit: str, *, again: str | None = N
             next_step="name one of them, or register its deployment: python -m deployments.apply",
         )
     key = f"{name}/{commit}" + (f"/again/{again}" if again else "")
-    if found := api.run_of_key("deploy", key):
+    found = api.run_of_key("deploy", key)
+    if found and found.label not in _NOT_TAKEN_ON:
         return found
     if deployment.pool:
         _require_worker(api, deployment.pool)
+    if found:
+        return found
     label = f"deploy {commit[:7]} to {environment}"
     return api.create_run(name, {"ref": commit}, idempotency_key=key, name=label)
 
@@ -172,13 +175,14 @@ def main() -> int:
         print("stopped watching; the run goes on")
         return 130
     except SlipwayError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        for line in f"{type(error).__name__}: {error}".splitlines():
+            _say(line)
         job.finish(str(error))
         return 1
 
 
 def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> int:
-    run = _patiently(api, arguments)
+    run = ask_patiently(api, arguments.environment, arguments.ref, again=arguments.again)
     job.asked(api.ui(run))
     before = f", which was asked for before and is {run.label}" if run.finished else ""
     _say(f"run {run.id}{before}: {api.ui(run)}")
@@ -204,14 +208,16 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
     return 0
 
 
-def _patiently(api: PrefectAPI, arguments: argparse.Namespace) -> FlowRun:
-    """Ask; a server that is just starting is asked again, which never makes a second run."""
+def ask_patiently(
+    api: PrefectAPI, environment: str, commit: str, *, again: str | None = None
+) -> FlowRun:
+    """`ask`; a server that is just starting is asked again, which never makes a second run."""
     for pause in _PAUSES:
         try:
-            return ask(api, arguments.environment, arguments.ref, again=arguments.again)
+            return ask(api, environment, commit, again=again)
         except TransientError:
             time.sleep(pause)
-    return ask(api, arguments.environment, arguments.ref, again=arguments.again)
+    return ask(api, environment, commit, again=again)
 
 
 def _say(line: str) -> None:

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments.git import Git
 from deployments.github.job import without_pictures
-from deployments.local.origin import Git
 from tasks import dvc, findings
 from tasks.errors import SlipwayError, TerminalError
 from tasks.gate import Verdict, judge, read_rules

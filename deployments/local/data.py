@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from ruamel.yaml import YAML
 
 from deployments.blocks import DVC_FOLDER, ObjectStorage
-from deployments.local.origin import Git
+from deployments.git import Git
 from tasks.errors import ConfigurationError
 
 _DVC_SECONDS = 60.0

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.api import FlowRun, PrefectAPI, Progress
-from deployments.local.origin import Git
+from deployments.git import Git
 from deployments.local.stack import DATABASE_HELP, Database, Stack
 from deployments.trigger import ask
 from deployments.watching import require_completed, told

@@ -18,8 +18,8 @@ from pathlib import Path
 import yaml
 
 from deployments.api import PrefectAPI
-from deployments.local.origin import Git
-from deployments.trigger import ask
+from deployments.git import Git
+from deployments.trigger import ask_patiently
 from tasks.errors import SlipwayError
 
 WORKFLOW = ".github/workflows/deploy.yaml"
@@ -93,7 +93,7 @@ def main() -> int:
         return 0
     try:
         with PrefectAPI(described["prefect_api_url"]) as api:
-            run = ask(api, _ENVIRONMENT, arguments.new)
+            run = ask_patiently(api, _ENVIRONMENT, arguments.new)
             print(f"{said}: {api.ui(run)}")
     except SlipwayError as error:
         print(f"{said}, and was not deployed: {error}")

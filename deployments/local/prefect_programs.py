@@ -39,8 +39,10 @@ def server(
             f"--host={HOST}",
             f"--port={port}",
         ),
-        directory=checkout,
+        # Not the checkout: what a `.env` there says of another server is not for this one.
+        directory=folder,
         environment={
+            "PYTHONPATH": str(checkout),
             "PREFECT_HOME": str(folder),
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
             "PREFECT_UI_URL": f"http://{HOST}:{port}",  # of links in notifications

@@ -22,7 +22,7 @@ import httpx
 import psutil
 from filelock import FileLock, Timeout
 
-from deployments import blocks, catalogue
+from deployments import blocks, catalogue, git
 from deployments.api import PrefectAPI
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
 from deployments.blocks import ObjectStorage
@@ -197,7 +197,7 @@ class Stack:
                 for name, value in _inherited(_FOR_WORKER, _FOR_WORKER_PREFIXES).items()
                 if name not in _NOT_FOR_WORKER and not name.startswith(blocks.PREFIX)
             },
-            **origin.IDENTITY,
+            **git.IDENTITY,
             "AWS_EC2_METADATA_DISABLED": "true",
             "DO_NOT_TRACK": "1",
             "DVC_GLOBAL_CONFIG_DIR": str(dvc / "global"),

@@ -92,7 +92,7 @@ class Blocks:
         """Id of the block by which automations notify, if there is one or will be."""
         if document := await notification_block(self._client):
             return document.id
-        return _NOT_YET if NOTIFY_VARIABLE in self._environment else None
+        return _NOT_YET if self._environment.get(NOTIFY_VARIABLE) else None
 
     async def _is_there(self, name: str) -> bool:
         from prefect.exceptions import ObjectNotFound

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from deployments.difference import Values
+from tasks.settings import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
+_MOST = 200  # of them a server gives at once
+
 
 class Variables:
-    """The declared variables; others are not ours.
+    """The declared variables, and those with our tag; others are not ours.
 
     Args:
         client: The server.
@@ -27,12 +30,15 @@ class Variables:
 
     async def desired(self) -> Values:
         """The declared values."""
-        return {name: {"value": value} for name, value in self._declared.items()}
+        return {name: {"value": each, "tags": [TAG]} for name, each in self._declared.items()}
 
     async def actual(self) -> Values:
-        """Those of them that are there."""
-        found = [await self._client.read_variable_by_name(name) for name in self._declared]
-        return {each.name: {"value": each.value} for each in found if each}
+        """Those that are there and ours."""
+        return {
+            each.name: {"value": each.value, "tags": each.tags}
+            for each in await self._client.read_variables(limit=_MOST)
+            if each.name in self._declared or TAG in each.tags
+        }
 
     async def put(self, name: str) -> None:
         """Set one."""
@@ -40,9 +46,11 @@ class Variables:
 
         value = self._declared[name]
         if name in await self.actual():
-            await self._client.update_variable(VariableUpdate(name=name, value=value))
+            update = VariableUpdate(name=name, value=value, tags=[TAG])
+            await self._client.update_variable(update)
         else:
-            await self._client.create_variable(VariableCreate(name=name, value=value))
+            await self._client.create_variable(VariableCreate(name=name, value=value, tags=[TAG]))
 
     async def remove(self, name: str) -> None:
-        """Nothing of this kind is ever removed."""
+        """Remove one."""
+        await self._client.delete_variable_by_name(name)

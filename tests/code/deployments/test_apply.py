@@ -207,6 +207,8 @@ async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
     for name, tags in (("theirs", ["theirs"]), ("ours-of-old", ["slipway"])):
         body = {"flow_id": flow, "name": name, "tags": tags}
         server.http.post("/deployments/", json=body).raise_for_status()
+        variable = {"name": name.replace("-", "_"), "value": "1", "tags": tags}
+        server.http.post("/variables/", json=variable).raise_for_status()
     path = repository.folder / "prefect.yaml"
     text = path.read_text()
     path.write_text(re.sub(r"\n  - name: save\n(    .*\n)+", "\n", text))
@@ -217,7 +219,9 @@ async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
     assert told(changes) == {
         "remove deployment save/save",
         "remove deployment of-others/ours-of-old",
+        "remove variable ours_of_old",
     }
+    assert "theirs" in {each["name"] for each in rows(server, "variables")}
     found = deployments(server)
     assert "theirs" in found
     assert not {"save", "ours-of-old"} & found.keys()

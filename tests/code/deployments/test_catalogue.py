@@ -19,6 +19,7 @@ from deployments.catalogue import Manifest, is_url
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
 from tasks.environments import environment_names
+from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT, TAG
 
 _MANIFEST = Manifest.read(CHECKOUT)
@@ -155,6 +156,13 @@ def test_code_comes_from_the_checkout_that_is_named_or_from_origin() -> None:
     url = {"SLIPWAY_ORIGIN": "git@git.example:slipway.git"}
     assert "git_clone" in str(_MANIFEST.pull(url)[0])
     assert "set_working_directory" in str(_MANIFEST.pull({**url, "SLIPWAY_CHECKOUT": "/srv"})[0])
+
+
+@pytest.mark.parametrize("login", ["me:hush", "hush", "x-access-token:hush"])
+def test_a_url_with_a_password_does_not_reach_the_server(login: str) -> None:
+    with pytest.raises(ConfigurationError, match="SLIPWAY_GIT_TOKEN") as refused:
+        _MANIFEST.pull({"SLIPWAY_ORIGIN": f"https://{login}@git.example/slipway.git"})
+    assert "hush" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 
 from deployments import trigger
 from deployments.api import PrefectAPI
+from deployments.git import Git
 from deployments.github.job import Ended, annotation, summary
-from deployments.local.origin import Git
 from deployments.release_note import read_note
 from tasks import report
 from tasks.errors import ConfigurationError
@@ -133,7 +133,7 @@ def test_a_url_that_is_not_the_apis_is_told(server: Server) -> None:
     code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
     assert code == 1
     assert "is not the API of a Prefect server" in output
-    for url in ("", "not a url"):
+    for url in ("", "not a url", "https://host:port/api"):
         code, output = deploy(server, *to("staffed"), PREFECT_API_URL=url)
         assert code == 1
         assert "PREFECT_API_URL is not" in output
@@ -204,13 +204,16 @@ def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
     assert trigger.ask(api, "staffed", commit, again="a").id == again.id
 
 
-def test_one_that_was_asked_for_is_found_whether_or_not_a_worker_is_there(
+def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
     server: Server, api: PrefectAPI
 ) -> None:
     server.deployment("left", "of-a-worker-that-left")
     server.worker("of-a-worker-that-left")
     run = trigger.ask(api, "left", COMMIT)
     server.http.delete("/work_pools/of-a-worker-that-left/workers/idle").raise_for_status()
+    with pytest.raises(trigger.NoWorker):
+        trigger.ask(api, "left", COMMIT)
+    server.set_state(run.id, "RUNNING", "Running")
     assert trigger.ask(api, "left", COMMIT).id == run.id
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _ASK = {"SLIPWAY_PRODUCTION_APPROVAL": "suspend", "SLIPWAY_PRODUCTION_SOAK_SECONDS": "0.5"}
 
+# The fixtures deliver a model, and a test waits for several runs.
+pytestmark = pytest.mark.timeout(900)
+
 
 class Asking:
     """Deploy runs to production that are to be approved."""
@@ -43,6 +46,11 @@ class Asking:
             assert time.monotonic() < deadline, f"{run.label}: {run.message}"
             time.sleep(0.2)
         return run
+
+    def states(self, run_id: str) -> list[str]:
+        """The names of the states that a run was in."""
+        found = self._http.get("/flow_run_states/", params={"flow_run_id": run_id})
+        return [each["name"] for each in found.raise_for_status().json()]
 
     def suspended(self, ref: str, **env: str) -> str:
         """Start a run, and wait until it asks."""
@@ -160,8 +168,10 @@ def test_no_answer_in_time_is_a_no(lab: Lab, delivered: Delivery, asking: Asking
     assert late["status"] == "ABORT"
     retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}  # as the UI's Retry does
     asking.post(f"/flow_runs/{run_id}/set_state", retry)
-    asking.wait(run_id, "Suspended")
+    asking.wait(run_id, "Suspended", "Failed")  # it may be over between two looks
     asking.wait(run_id, "Failed")
+    asked = asking.states(run_id).count("Suspended")
+    assert asked == 2
     assert asking.live() == before
 
 

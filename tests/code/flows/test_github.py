@@ -13,7 +13,10 @@ from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
 from tests.code.acting import WORKFLOWS, Act, Job
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import Lab
+from tests.code.flows.harness import SECONDS, Lab
+
+# The fixtures deliver a model, and a test waits for several runs.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_by_hand_a_ref_is_deployed_and_again_is_a_new_run(
         )
 
     commit = lab.commit({"README.md": "Other words"}, delivered.commit, "of-a-person")
-    first, again = dispatch(ref="origin/of-a-person"), dispatch(ref=commit, again="true")
+    first, again = dispatch(ref="of-a-person"), dispatch(ref=commit, again="true")
     assert (first.code, again.code) == (0, 0), first.output + again.output
     assert f"Deploy {commit[:7]} to local" in first.output
     assert first.run_id != again.run_id
@@ -98,7 +101,6 @@ def test_a_server_out_of_reach_is_told_at_once(act: Act, lab: Lab, delivered: De
     assert "does not answer" in job.output
 
 
-@pytest.mark.timeout(600)  # two environments are made, and the whole pipeline is run
 def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
     act: Act, lab: Lab, delivered: Delivery
 ) -> None:
@@ -133,7 +135,7 @@ def pushes_deploy(lab: Lab, source: Path) -> Iterator[Path]:
 
 
 def wait_for(log: Path, words: str) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + SECONDS
     while not log.exists() or words not in log.read_text():
         assert time.monotonic() < deadline, log.read_text() if log.exists() else "no log"
         time.sleep(0.1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.origin import Git
+from deployments.git import Git
 from tasks import gto
 from tasks.commands import run
 from tasks.history import Entry, read_history, tag_message, timeline

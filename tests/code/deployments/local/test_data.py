@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from deployments.git import Git
 from deployments.local import data
 from deployments.local.credentials import S3Identity
 from deployments.local.data import Object
-from deployments.local.origin import Git
 from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from deployments.api import FlowRun, LogLine, PrefectAPI, Progress, State
+from deployments.git import Git
 from deployments.local.demo import (
     ask_model,
     deploy_run,
@@ -19,7 +20,6 @@ from deployments.local.demo import (
     show_live,
     watch,
 )
-from deployments.local.origin import Git
 from deployments.local.stack import Stack
 from deployments.trigger import ask
 from deployments.watching import RunFailed

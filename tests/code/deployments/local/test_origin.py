@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.origin import Git, bring_up_to_date, deploy_on_push, ignore_pushes
+from deployments.git import Git
+from deployments.local.origin import bring_up_to_date, deploy_on_push, ignore_pushes
 from tasks.errors import ConfigurationError, TerminalError
 
 
