@@ -249,7 +249,10 @@ def test_the_same_key_gets_the_same_run_and_a_failure_is_told(api: PrefectAPI) -
     *_, last = api.follow(run.id, every=0.2)
     assert last.run.state == "FAILED"
     assert "no-such-ref" in last.run.message
-    assert any("no-such-ref" in line.message for line in api.logs([run.id]))
+    deadline = time.monotonic() + 30  # the log follows the state
+    while not any("no-such-ref" in line.message for line in api.logs([run.id])):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -> None:
