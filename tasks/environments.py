@@ -56,6 +56,23 @@ class ProcessEnvironment(Environment):
         return f"http://127.0.0.1:{self.port}"
 
 
+class ImageEnvironment(Environment):
+    """An environment whose target runs the model's container image.
+
+    Attributes:
+        repository: Where images are pushed, `registry/repository`.
+        base: What they are built upon; `{python}` stands for the model's Python version.
+        platforms: What they are built for.
+        registry_block: Name of a Secret block with `username` and `password` for the registry;
+            empty for a registry that asks for none.
+    """
+
+    repository: str
+    base: str = "python:{python}-slim"
+    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = ("linux/amd64",)
+    registry_block: str = ""
+
+
 _KINDS: dict[str, type[Environment]] = {"process": ProcessEnvironment}
 
 
