@@ -66,11 +66,13 @@ async def build_image(
     bases = Repository(wanted, login if wanted.host == where.host else None)
     made = int((await package.workspace.git(git.commit_time(package.commit))).stdout)
     moment = datetime.fromtimestamp(made, UTC)
+    found: dict[str, Base] = {}
+    for platform in environment.platforms:
+        found[platform] = await asyncio.to_thread(read_base, bases, wanted, platform)
+        _check_python(found[platform], package)
     ours = await _own_layers(package, file)
     manifests: dict[str, Manifest] = {}
-    for platform in environment.platforms:
-        base = await asyncio.to_thread(read_base, bases, wanted, platform)
-        _check_python(base, package)
+    for platform, base in found.items():
         packages = await make_packages(package, platform)
         layers = (packages.layer, *ours)
         config = image_config(
