@@ -72,8 +72,8 @@ async def build_image(
         _check_python(found[platform], package)
     ours = await _own_layers(package, file)
     manifests: dict[str, Manifest] = {}
-    for platform, base in found.items():
-        packages = await make_packages(package, platform)
+    for name, base in found.items():
+        packages = await make_packages(package, name)
         layers = (packages.layer, *ours)
         config = image_config(
             base, layers, names=_NAMES, labels=_labels(package, base, wanted), made=moment
@@ -83,7 +83,7 @@ async def build_image(
         await asyncio.to_thread(repository.put, manifest)
         bill = sbom.bill_of_materials(package, manifest, base, packages.distributions, moment)
         await asyncio.to_thread(sbom.attach, repository, manifest, bill)
-        manifests[platform] = manifest
+        manifests[name] = manifest
     image = image_list(manifests)
     await asyncio.to_thread(repository.put, image)
     return Image(where.at(image.digest), manifests)
