@@ -40,20 +40,25 @@ class Environment(BaseModel):
     approval_hours: float = Field(24.0, gt=0)
 
 
-class ProcessEnvironment(Environment):
-    """An environment whose target is a process on the worker's own host.
+class HostEnvironment(Environment):
+    """An environment on the worker's own host, behind its proxy.
 
     Attributes:
         port: TCP port of the public URL, on loopback.
     """
 
-    target: Literal["process"]
     port: int = Field(8080, ge=1, le=65535)
 
     @property
     def url(self) -> str:
         """The public URL of the live model."""
         return f"http://127.0.0.1:{self.port}"
+
+
+class ProcessEnvironment(HostEnvironment):
+    """An environment whose target is a process on the worker's own host."""
+
+    target: Literal["process"]
 
 
 class ImageEnvironment(Environment):
@@ -73,7 +78,25 @@ class ImageEnvironment(Environment):
     registry_block: str = ""
 
 
-_KINDS: dict[str, type[Environment]] = {"process": ProcessEnvironment}
+class DockerEnvironment(HostEnvironment, ImageEnvironment):
+    """An environment whose target is a container on the worker's own host.
+
+    Attributes:
+        engine: URL of the Docker engine; empty for the one that `docker` uses.
+        memory: How much memory a container may use.
+        cpus: How many processors it may use.
+    """
+
+    target: Literal["docker"]
+    engine: str = ""
+    memory: str = Field("1g", pattern=r"^\d+[kmg]$")
+    cpus: float = Field(1.0, gt=0)
+
+
+_KINDS: dict[str, type[Environment]] = {
+    "process": ProcessEnvironment,
+    "docker": DockerEnvironment,
+}
 
 
 def environment_names(folder: Path = FOLDER) -> list[str]:
