@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -143,3 +145,78 @@ class BaseImage:
         )
         repository.put(manifest, reference.tag)
         return reference.at(manifest.digest)
+
+
+@contextlib.contextmanager
+def running_engine() -> Iterator[str]:
+    """A Docker engine: the one that is there, else one of our own. Gives its URL."""
+    import docker
+
+    with contextlib.suppress(docker.errors.DockerException):
+        with contextlib.closing(docker.from_env()) as client:
+            client.ping()
+        yield os.environ.get("DOCKER_HOST", "")
+        return
+    needs("dockerd", "iptables")
+    if os.geteuid():
+        pytest.skip("no Docker engine runs, and only root can start one")
+    # Not below pytest's folder: sockets have short names.
+    folder = Path(tempfile.mkdtemp(prefix="slipway-engine-"))
+    url = f"unix://{folder}/docker.sock"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["dockerd", "--host", url, "--data-root", str(folder / "data"),
+             "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        with ended(process):
+            deadline = time.monotonic() + SECONDS
+            while not _engine_answers(url):
+                if process.poll() is not None:
+                    pytest.skip(f"dockerd does not start here: {_end_of(folder / 'log')}")
+                assert time.monotonic() < deadline, _end_of(folder / "log")
+                time.sleep(0.1)
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _engine_answers(url: str) -> bool:
+    import docker
+
+    try:
+        with contextlib.closing(docker.DockerClient(url, version="auto", timeout=5)) as client:
+            return bool(client.ping())
+    except docker.errors.DockerException:
+        return False
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-800:]
+
+
+# The Debian release whose python3 is that Python.
+_SUITES = {"3.11": "bookworm", "3.13": "trixie"}
+
+
+def debian_with_python(path: Path, python: str) -> Path:
+    """The file system of a small Debian with Python, as an archive."""
+    needs("mmdebstrap")
+    if os.geteuid():
+        pytest.skip("only root can make a Debian base image")
+    if python not in _SUITES:
+        pytest.skip(f"no release of Debian has Python {python}")
+    if not path.exists():
+        partial = path.with_name(f"partial-{path.name}")
+        # What official slim images have as well, and nothing else.
+        packages = "python3,ca-certificates,base-passwd,libc-bin,libstdc++6"
+        made = subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}",
+             _SUITES[python], str(partial)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            pytest.skip(f"no Debian can be had here: {made.stderr[-400:]}")
+        partial.replace(path)
+    return path
