@@ -104,8 +104,7 @@ class DockerPlace(Place):
 
     def __init__(self, environment: DockerEnvironment) -> None:
         super().__init__(environment)
-        where = environment.engine
-        self.client = docker.DockerClient(where) if where else docker.from_env()
+        self.client = docker.DockerClient(environment.engine)
         self.repository = Repository(parse_reference(environment.repository))
 
     def containers(self) -> list[Any]:
