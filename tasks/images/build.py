@@ -133,7 +133,7 @@ def _push(
     repository.write(config)
     total = sum(layer.size for layer in (*base.layers, *layers))
     commands.run_logger().info(
-        "%s: %.1f of %.1f MB were new to the registry", repository.name, sent / 1e6, total / 1e6
+        "%s: %.2f of %.2f MB were new to the registry", repository.name, sent / 1e6, total / 1e6
     )
 
 

@@ -82,7 +82,7 @@ class Repository:
     def __init__(self, reference: Reference, login: Login | None = None) -> None:
         self.name = reference.name
         self._login = login
-        self._api = DXF(
+        self._api = _Registry(
             _HUB_HOST if reference.host == HUB else reference.host,
             reference.repository,
             self._authenticate,
@@ -219,7 +219,7 @@ class Repository:
         """
         with self._asked(f"drop {digest}"):
             try:
-                self._api.del_alias(digest)
+                self._api.delete_manifest(digest)
             except (requests.HTTPError, DXFUnauthorizedError) as error:
                 status = _status(error) if isinstance(error, requests.HTTPError) else 401
                 if status in _NO_DELETING:
@@ -280,6 +280,13 @@ class Repository:
             state="what is live is as it was",
             next_step="check the registry's credentials, and that they may push to this repository",
         )
+
+
+class _Registry(DXF):
+    """dxf, which by itself deletes manifests of images only, and not what refers to them."""
+
+    def delete_manifest(self, digest: str) -> None:
+        self._request("delete", f"manifests/{digest}")  # type: ignore[no-untyped-call]
 
 
 def sha256(content: bytes) -> str:

@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +20,7 @@ from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.build import Image, build_image
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
+from tasks.images.retention import retire, tag_of
 from tests.code.images.conftest import PYTHON, MakePackage
 from tests.containers import BaseImage, free_port, running_registry
 
@@ -289,17 +289,34 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
         assert repository.read(digest) == b"something"
 
 
-async def test_what_is_dropped_is_gone_with_its_tags(
+async def test_an_image_that_another_environment_has_stays(
     make_package: MakePackage, environment: ImageEnvironment, registry: str
 ) -> None:
     wanted = environment.model_copy(update={"repository": f"{registry}/short-lived"})
     image = await _build(make_package(b"one model"), wanted)
     (manifest,) = image.manifests.values()
     repository = _repository(image)
-    repository.put(manifest, "v1")
-    assert "v1" in repository.tags()
-    assert repository.drop(manifest.digest)
-    assert "v1" not in repository.tags()
+    repository.put(manifest, tag_of("staging", manifest.digest))
+    repository.put(manifest, tag_of("production", manifest.digest))
+    retire(repository, "staging", keep=[])  # production has it as well
+    retire(repository, "production", keep=[manifest.digest])
+    assert repository.manifest(manifest.digest)
+    assert len(repository.tags()) == 3
+
+
+async def test_images_that_nobody_keeps_go_with_what_is_attached(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str
+) -> None:
+    wanted = environment.model_copy(update={"repository": f"{registry}/shorter-lived"})
+    image = await _build(make_package(b"one model"), wanted)
+    other = await _build(make_package(b"another model"), wanted)
+    repository = _repository(image)
+    (manifest,), (kept,) = image.manifests.values(), other.manifests.values()
+    for each in (manifest, kept):
+        repository.put(each, tag_of("staging", each.digest))
+    retire(repository, "staging", keep=[kept.digest])
+    assert repository.tags() == [
+        kept.digest.replace(":", "-"), tag_of("staging", kept.digest)
+    ]  # fmt: skip
     assert repository.manifest(manifest.digest) is None
-    assert repository.drop(manifest.digest)
-    assert httpx.get(f"http://{registry}/v2/", trust_env=False).status_code == 200
+    assert repository.drop(manifest.digest)  # gone is gone
