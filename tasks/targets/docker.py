@@ -114,13 +114,18 @@ class DockerTarget(SwitchedTarget):
 
     def _stop(self, release: str) -> None:
         for container in self._containers(release):
-            if container.labels.get(f"{LABEL}.role") == _PREFLIGHT:
+            if _is_of_preflight(container):
                 self._engine.remove(container)
             else:
                 self._engine.stop(container)
 
     def _running(self) -> list[str]:
-        return [_release(each) for each in self._containers() if each.status != "exited"]
+        # One that a killed preflight has left counts even if it has ended: it is to go.
+        return [
+            _release(each)
+            for each in self._containers()
+            if each.status != "exited" or _is_of_preflight(each)
+        ]
 
     def _crashed(self, release: str) -> bool:
         return all(self._engine.ended(container) for container in self._containers(release))
@@ -177,6 +182,10 @@ class DockerTarget(SwitchedTarget):
 
     def _container(self, release: str) -> str:
         return f"slipway-{self._environment.name}-{release}"
+
+
+def _is_of_preflight(container: Container) -> bool:
+    return bool(container.labels.get(f"{LABEL}.role") == _PREFLIGHT)
 
 
 def _image(container: Container) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.environments import HostEnvironment
@@ -89,7 +90,8 @@ class SwitchedTarget(ABC):
             await self._make(package, file)
             await self._boot(_free_port())
         except BaseException:
-            await self._discard()
+            with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
+                await self._discard()
             raise
 
     async def release(self, version: str) -> None:

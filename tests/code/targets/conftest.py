@@ -143,21 +143,9 @@ def make_package(
 
 
 @pytest.fixture(scope="session")
-def one(make_package: Callable[..., Package]) -> Package:
-    """A model that is live."""
-    return make_package("one")
-
-
-@pytest.fixture(scope="session")
-def two(make_package: Callable[..., Package]) -> Package:
-    """The next one."""
-    return make_package("two")
-
-
-@pytest.fixture(scope="session")
-def three(make_package: Callable[..., Package]) -> Package:
-    """And one more."""
-    return make_package("three")
+def models(make_package: Callable[..., Package]) -> list[Package]:
+    """Three models that can be live."""
+    return [make_package(name) for name in ("one", "two", "three")]
 
 
 @pytest.fixture(scope="session")
@@ -173,18 +161,19 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
 def docker_place(
     host: Supervisor,
     ports: dict[str, int],
-    one: Package,
+    models: list[Package],
     shared: Path,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:
     """Where the docker target releases to."""
+    python = models[0].minor_python
     with ExitStack() as opened:
         engine = opened.enter_context(running_engine())
         registry = opened.enter_context(running_registry(tmp_path_factory.mktemp("registry")))
         with FileLock(shared / "debian.lock"):
-            archive = debian_with_python(shared / "debian.tar", one.minor_python)
+            archive = debian_with_python(shared / "debian.tar", python)
         base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})
-        base.push(f"{registry}/python:{one.minor_python}-slim")
+        base.push(f"{registry}/python:{python}-slim")
         environment = DockerEnvironment(
             name="docker",
             target="docker",

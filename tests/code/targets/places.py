@@ -18,7 +18,7 @@ from tasks.targets.protocol import Target
 from tasks.targets.supervisor import Supervisor
 from tests.code.flows.harness import Traffic
 
-STEPS = ("preflight", "release", "verify", "settle")
+_AFTER_PREFLIGHT = ("release", "verify", "settle")
 
 
 class Place(ABC):
@@ -41,7 +41,7 @@ class Place(ABC):
         target = self.target(**settings)
         await target.preflight(package, package.workspace.path / "model" / "wine")
         try:
-            for step in STEPS[1:] if until != "preflight" else ():
+            for step in _AFTER_PREFLIGHT if until != "preflight" else ():
                 await (target.release("v1") if step == "release" else getattr(target, step)())
                 if step == until:
                     break
