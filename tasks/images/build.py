@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks import commands, git
 from tasks.environments import ImageEnvironment
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, TerminalError
 from tasks.images import sbom
 from tasks.images.base import Base, read_base
 from tasks.images.image import FOLDER, MODEL, image_config, image_list, image_manifest
@@ -60,7 +60,7 @@ async def build_image(
         TransientError: The registry or the package index does not answer.
     """
     where = parse_reference(environment.repository)
-    wanted = parse_reference(environment.base.format(python=package.minor_python))
+    wanted = parse_reference(environment.base.replace("{python}", package.minor_python))
     repository = Repository(where, login)
     # The login is for the registry that it was made for, and for no other.
     bases = Repository(wanted, login if wanted.host == where.host else None)
@@ -72,8 +72,8 @@ async def build_image(
         _check_python(found[platform], package)
     ours = await _own_layers(package, file)
     manifests: dict[str, Manifest] = {}
-    for name, base in found.items():
-        packages = await make_packages(package, name)
+    for machine, base in found.items():
+        packages = await make_packages(package, machine)
         layers = (packages.layer, *ours)
         config = image_config(
             base, layers, names=_NAMES, labels=_labels(package, base, wanted), made=moment
@@ -82,8 +82,8 @@ async def build_image(
         await asyncio.to_thread(_push, repository, bases, base, layers, config)
         await asyncio.to_thread(repository.put, manifest)
         bill = sbom.bill_of_materials(package, manifest, base, packages.distributions, moment)
-        await asyncio.to_thread(sbom.attach, repository, manifest, bill)
-        manifests[name] = manifest
+        await asyncio.to_thread(_attach, repository, manifest, bill)
+        manifests[machine] = manifest
     image = image_list(manifests)
     await asyncio.to_thread(repository.put, image)
     return Image(where.at(image.digest), manifests)
@@ -135,6 +135,13 @@ def _push(
     commands.run_logger().info(
         "%s: %.2f of %.2f MB were new to the registry", repository.name, sent / 1e6, total / 1e6
     )
+
+
+def _attach(repository: Repository, image: Manifest, bill: bytes) -> None:
+    try:
+        sbom.attach(repository, image, bill)
+    except TerminalError as error:  # Heroku's registry takes images alone
+        commands.run_logger().warning("no bill of materials beside the image: %s", error.what)
 
 
 def _labels(package: Package, base: Base, wanted: Reference) -> dict[str, str]:
