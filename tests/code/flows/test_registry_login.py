@@ -8,7 +8,7 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.stack import Stack
+from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.images.login import load_login
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from deployments import gateway
-from deployments.supervisor import start_daemon, write_configuration
+from deployments.local import gateway
+from deployments.local.supervisor import start_daemon, write_configuration
 from tasks.environments import DockerEnvironment, ProcessEnvironment
 from tasks.packaging import Package, make_runtime, read_package
 from tasks.settings import CHECKOUT
