@@ -20,6 +20,7 @@ from tasks.images.layers import Layer, write_layer
 from tasks.images.packages import compile_modules, make_packages
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Manifest, Repository
+from tasks.images.retention import tag_of
 from tasks.packaging import Package
 from tasks.settings import Settings
 
@@ -85,7 +86,8 @@ async def build_image(
         await asyncio.to_thread(_attach, repository, manifest, bill)
         manifests[machine] = manifest
     image = image_list(manifests)
-    await asyncio.to_thread(repository.put, image)
+    # From now on it has a tag, by which it is found and dropped if this deploy is killed.
+    await asyncio.to_thread(repository.put, image, tag_of(environment.name, image.digest))
     return Image(where.at(image.digest), manifests)
 
 

@@ -9,9 +9,7 @@ from tasks.images.registry import Manifest, Repository
 _ATTACHED = "sha256-"  # tags of what refers to an image
 
 
-def retire(
-    repository: Repository, environment: str, *, keep: Collection[str], made: str = ""
-) -> None:
+def retire(repository: Repository, environment: str, keep: Collection[str]) -> None:
     """Drop the images of an environment beyond those that it keeps, with what is attached to them.
 
     An image that another environment has as well stays. Registries that allow no deleting have
@@ -21,14 +19,13 @@ def retire(
         repository: Where they are.
         environment: Name of the environment.
         keep: Digests of those it keeps.
-        made: Digest of one that may have no tag yet.
     """
-    tagged: dict[str, set[str]] = {made: set()} if made else {}
+    tagged: dict[str, set[str]] = {}
     for tag in repository.tags():
         if not tag.startswith(_ATTACHED) and (found := repository.manifest(tag)):
             tagged.setdefault(found.digest, set()).add(tag)
     for digest, tags in tagged.items():
-        if digest not in keep and tags <= {tag_of(environment, digest)}:
+        if digest not in keep and tags == {tag_of(environment, digest)}:
             _drop(repository, digest)
 
 

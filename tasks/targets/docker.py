@@ -16,7 +16,7 @@ from tasks.images.image import PORT
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.images.retention import retire, tag_of
+from tasks.images.retention import retire
 from tasks.packaging import Package
 from tasks.targets.engine import Engine
 from tasks.targets.gateway import Route
@@ -100,10 +100,6 @@ class DockerTarget(SwitchedTarget):
         await asyncio.to_thread(self._stop, self._identifier)
 
     def _start(self, route: Route, version: str) -> None:
-        image = self._made_image()
-        repository = self._repository()
-        if manifest := repository.manifest(image.reference.version):
-            repository.put(manifest, tag_of(self._environment.name, manifest.digest))
         labels = {
             "environment": self._environment.name,
             "release": route.release,
@@ -134,35 +130,25 @@ class DockerTarget(SwitchedTarget):
         return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
 
     async def _discard(self) -> None:
-        if self._image:
-            ours = await asyncio.to_thread(self._containers, self._identifier)
-            await self._remove(ours, made=self._image)
+        await self._remove(await asyncio.to_thread(self._containers, self._identifier))
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         found = sorted(await asyncio.to_thread(self._containers), key=_release)
         old = [each for each in found if live is None or _release(each) != live.release]
         await self._remove(old[: max(0, len(old) - max(0, keep - 1))])
 
-    async def _remove(self, doomed: Sequence[Container], made: Image | None = None) -> None:
+    async def _remove(self, doomed: Sequence[Container]) -> None:
         """Remove containers, and on the host and in the registry the images that no other needs."""
         self._login = await load_login(self._environment.registry_block)
-        await asyncio.to_thread(self._remove_all, doomed, made)
+        await asyncio.to_thread(self._remove_all, doomed)
 
-    def _remove_all(self, doomed: Sequence[Container], made: Image | None) -> None:
-        images = {_image(each) for each in doomed}
-        if made:
-            images.add(str(made.reference))
+    def _remove_all(self, doomed: Sequence[Container]) -> None:
         for container in doomed:
             self._engine.remove(container)
-        kept = {_image(each) for each in self._containers()}
-        for image in images - kept:
-            self._engine.remove_image(image)
-        retire(
-            self._repository(),
-            self._environment.name,
-            keep={parse_reference(image).version for image in kept},
-            made=made.reference.version if made else "",
-        )
+        where = parse_reference(self._environment.repository)
+        self._engine.remove_images(where.name)
+        kept = {parse_reference(_image(each)).version for each in self._containers()}
+        retire(Repository(where, self._login), self._environment.name, kept)
 
     def _containers(self, release: str = "") -> list[Container]:
         labels = {"environment": self._environment.name}
@@ -170,15 +156,9 @@ class DockerTarget(SwitchedTarget):
             labels["release"] = release
         return self._engine.containers({f"{LABEL}.{k}": v for k, v in labels.items()})
 
-    def _repository(self) -> Repository:
-        return Repository(parse_reference(self._environment.repository), self._login)
-
-    def _made_image(self) -> Image:
-        assert self._image, "preflight comes first"
-        return self._image
-
     def _name_of_image(self) -> str:
-        return str(self._made_image().reference)
+        assert self._image, "preflight comes first"
+        return str(self._image.reference)
 
     def _container(self, release: str) -> str:
         return f"slipway-{self._environment.name}-{release}"

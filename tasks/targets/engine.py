@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 from docker import DockerClient
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.utils import kwargs_from_env
 
@@ -78,14 +78,22 @@ class Engine:
         with _told(f"remove {container.name}"), suppress(NotFound):
             container.remove(force=True, v=True)
 
-    def remove_image(self, image: str) -> None:
-        """Remove an image unless a container needs it."""
-        with _told(f"remove {image}"), suppress(NotFound):
-            try:
-                self._client.images.remove(image)
-            except APIError as error:
-                if error.status_code != 409:
-                    raise
+    def remove_images(self, repository: str) -> None:
+        """Remove the images of a repository that no container needs."""
+        with _told(f"remove images of {repository}"):
+            for image in self._client.images.list():
+                for name in image.attrs.get("RepoDigests") or []:
+                    if name.startswith(f"{repository}@"):
+                        self._remove_image(name)
+
+    def _remove_image(self, name: str) -> None:
+        try:
+            self._client.images.remove(name)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:  # a container needs it
+                raise
 
     def ended(self, container: Container) -> bool:
         """Whether a container has ended, or has been started again because it had."""
@@ -117,7 +125,9 @@ def _told(what: str) -> Iterator[None]:
         yield
     except APIError as error:
         said = error.explanation or str(error)
-        passing = error.status_code is None or error.status_code >= 500
+        # An image that is gone was tidied away by another environment, and is pulled again.
+        gone = isinstance(error, ImageNotFound)
+        passing = gone or error.status_code is None or error.status_code >= 500
         kind = TransientError if passing else TerminalError
         raise kind(
             f"the Docker engine does not {what}: {said}",

@@ -174,7 +174,10 @@ async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> No
     await _is_live(place, new)
 
 
-async def test_no_more_is_kept_than_asked_for(place: Place, others: list[Package]) -> None:
+async def test_no_more_is_kept_than_asked_for(
+    place: Place, others: list[Package], make_package: Callable[..., Package]
+) -> None:
+    await place.deploy(make_package("killed"), until="preflight")
     for package in others:
         await place.deploy(package)
     seen = await place.seen()
