@@ -5,6 +5,7 @@ import base64
 import hashlib
 import importlib
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -18,6 +19,7 @@ from typing import IO, Any
 import yaml
 
 CHUNK_BYTES = 1 << 20
+RELEASE = "SLIPWAY_RELEASE"  # what a deployer knows of a release beyond release.json, as JSON
 PLAIN_PICKLE = {"sklearn", "sklearn_pipeline"}  # the model types MLEM writes as one plain pickle
 
 
@@ -52,12 +54,14 @@ class Bundle:
         return self.folder / self.name
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, environment: Mapping[str, str] = os.environ) -> Bundle:
     """Read a bundle's descriptions; nothing is executed and the model's bytes are not touched.
 
     Args:
         folder: a flat folder with `<name>`, `<name>.mlem`, `<name>.golden.json`,
             `<name>.runtime.json` and, where a deployer wrote it, `release.json`.
+        environment: variables; `SLIPWAY_RELEASE` adds to `release.json`, for a bundle in an image,
+            which does not know yet where it will be released.
 
     Returns:
         The bundle, not yet loaded.
@@ -81,14 +85,13 @@ def read_bundle(folder: Path) -> Bundle:
             f"{found[0].name}: models of type {kind!r} cannot be served; "
             f"known are {', '.join(sorted(PLAIN_PICKLE))}"
         )
-    release = folder / "release.json"
     bundle = Bundle(
         folder=folder,
         name=name,
         mlem=mlem,
         runtime=_read_json(folder / f"{name}.runtime.json"),
         golden=_read_json(folder / f"{name}.golden.json"),
-        release=_read_json(release) if release.exists() else {},
+        release=_read_release(folder, environment),
     )
     if not bundle.model_file.is_file():
         raise BundleError(f"{name}: the model file is missing")
@@ -203,13 +206,24 @@ def _model_type(mlem: Mapping[str, Any]) -> str:
     return str((processors.get("model") or {}).get("type"))
 
 
+def _read_release(folder: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    path = folder / "release.json"
+    written = _read_json(path) if path.exists() else {}
+    return written | _parse_json(RELEASE, environment.get(RELEASE) or "{}")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        return _parse_json(path.name, path.read_bytes())
     except FileNotFoundError:
         raise BundleError(f"{path.name}: is missing") from None
+
+
+def _parse_json(name: str, text: str | bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
     except ValueError as error:
-        raise BundleError(f"{path.name}: not valid JSON: {error}") from error
+        raise BundleError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise BundleError(f"{path.name}: must be a JSON object")
+        raise BundleError(f"{name}: must be a JSON object")
     return content

@@ -40,14 +40,13 @@ class Environment(BaseModel):
     approval_hours: float = Field(24.0, gt=0)
 
 
-class ProcessEnvironment(Environment):
-    """An environment whose target is a process on the worker's own host.
+class HostEnvironment(Environment):
+    """An environment on the worker's own host, behind its proxy.
 
     Attributes:
         port: TCP port of the public URL, on loopback.
     """
 
-    target: Literal["process"]
     port: int = Field(8080, ge=1, le=65535)
 
     @property
@@ -56,7 +55,48 @@ class ProcessEnvironment(Environment):
         return f"http://127.0.0.1:{self.port}"
 
 
-_KINDS: dict[str, type[Environment]] = {"process": ProcessEnvironment}
+class ProcessEnvironment(HostEnvironment):
+    """An environment whose target is a process on the worker's own host."""
+
+    target: Literal["process"]
+
+
+class ImageEnvironment(Environment):
+    """An environment whose target runs the model's container image.
+
+    Attributes:
+        repository: Where images are pushed, `registry/repository`.
+        base: What they are built upon; `{python}` stands for the model's Python version.
+        platforms: What they are built for.
+        registry_block: Name of a Secret block with `username` and `password` for the registry;
+            empty for a registry that asks for none.
+    """
+
+    repository: str
+    base: str = "python:{python}-slim"
+    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = ("linux/amd64",)
+    registry_block: str = ""
+
+
+class DockerEnvironment(HostEnvironment, ImageEnvironment):
+    """An environment whose target is a container on the worker's own host.
+
+    Attributes:
+        engine: URL of the Docker engine; empty for the one that `docker` uses.
+        memory: How much memory a container may use.
+        cpus: How many processors it may use.
+    """
+
+    target: Literal["docker"]
+    engine: str = ""
+    memory: str = Field("1g", pattern=r"^\d+[kmg]$")
+    cpus: float = Field(1.0, gt=0)
+
+
+_KINDS: dict[str, type[Environment]] = {
+    "process": ProcessEnvironment,
+    "docker": DockerEnvironment,
+}
 
 
 def environment_names(folder: Path = FOLDER) -> list[str]:

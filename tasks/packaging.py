@@ -63,6 +63,11 @@ class Package:
         return f"{self.model}@{self.commit[:7]}"
 
     @property
+    def minor_python(self) -> str:
+        """The Python to run it on: 3.11.7 runs what 3.11.9 saved."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
     def files(self) -> tuple[Path, Path, Path]:
         """Metadata files, in the workspace: `.mlem`, golden predictions, runtime."""
         return _metadata_files(self.workspace)
@@ -178,9 +183,6 @@ async def verify_artifact(package: Package, file: Path) -> None:
 async def make_runtime(package: Package) -> Path:
     """Install what the model and its server need; models with the same needs share it.
 
-    Where the model and the serving lock pin the same package, the model's version wins:
-    it is the one the model was trained with, and preflight proves that the server runs on it.
-
     Args:
         package: The package.
 
@@ -190,31 +192,75 @@ async def make_runtime(package: Package) -> Path:
     Raises:
         TerminalError: The requirements cannot be installed.
     """
-    serving = await _uv(uv.export(package.workspace.path / "serving"))
-    model = "".join(f"{name}=={version}\n" for name, version in sorted(package.packages.items()))
+    needed = await read_requirements(package)
     folder = Settings().environments
     folder.mkdir(parents=True, exist_ok=True)
-    # A patch release of Python is no reason to refuse: 3.11.7 runs what 3.11.9 saved.
-    python = ".".join(package.python.split(".")[:2])
-    path = folder / f"runtime-{fingerprint(serving.stdout, model, python)}"
+    python = package.minor_python
+    path = folder / f"runtime-{fingerprint(needed.serving, needed.model, python)}"
     async with AsyncFileLock(f"{path}.lock"):
         if not path.is_dir():
             # Made under another name: a folder with the final name is complete.
             partial = path.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            await _uv(uv.venv(partial, python))
-            (partial / "serving.txt").write_text(serving.stdout)
-            (partial / "model.txt").write_text(model)
-            await _uv(
-                uv.install(partial, [partial / "serving.txt", partial / "model.txt"],
-                           overrides=partial / "model.txt")
-            )  # fmt: skip
+            await run_uv(uv.venv(partial, python))
+            files = needed.write(partial)
+            await run_uv(uv.install(partial, files, overrides=files[-1]))
             partial.rename(path)
     return path / "bin" / "python"
 
 
-async def _uv(argv: Argv) -> commands.Finished:
-    finished = await commands.run(argv, timeout=_INSTALL_SECONDS, log=False)
+@dataclass(frozen=True)
+class Requirements:
+    """What a model and its server need, pinned.
+
+    Where both pin the same package, the model's version wins: it is the one the model was trained
+    with, and preflight proves that the server runs on it.
+
+    Attributes:
+        serving: The server's, as lines of a requirements file.
+        model: The model's.
+    """
+
+    serving: str
+    model: str
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write both as files into a folder; the one that wins is the last."""
+        serving, model = folder / "serving.txt", folder / "model.txt"
+        serving.write_text(self.serving)
+        model.write_text(self.model)
+        return [serving, model]
+
+
+async def read_requirements(package: Package) -> Requirements:
+    """What the commit says that the model and its server need.
+
+    Args:
+        package: The package.
+
+    Returns:
+        The requirements.
+    """
+    serving = await run_uv(uv.export(package.workspace.path / "serving"))
+    model = "".join(f"{name}=={version}\n" for name, version in sorted(package.packages.items()))
+    return Requirements(serving.stdout, model)
+
+
+async def run_uv(argv: Argv, **variables: str) -> commands.Finished:
+    """Run uv on what a model needs.
+
+    Args:
+        argv: The command.
+        variables: Environment variables for it.
+
+    Returns:
+        What it said.
+
+    Raises:
+        TerminalError: It failed, and would again.
+        TransientError: The package index could not be reached.
+    """
+    finished = await commands.run(argv, timeout=_INSTALL_SECONDS, env=variables, log=False)
     if finished.code:
         raise uv.install_failed(
             finished,

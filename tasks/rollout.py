@@ -8,10 +8,9 @@ import anyio
 
 from tasks import commands
 from tasks.capability import capability
-from tasks.environments import Environment, ProcessEnvironment
+from tasks.environments import DockerEnvironment, Environment, ProcessEnvironment
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
-from tasks.targets.process import ProcessTarget
 from tasks.targets.protocol import Live, Target
 
 _ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
@@ -19,8 +18,15 @@ _ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
 
 def target_of(environment: Environment) -> Target:
     """The adapter of the platform that an environment names."""
+    # Each brings its platform's client along: only the one that is used is imported.
     if isinstance(environment, ProcessEnvironment):
+        from tasks.targets.process import ProcessTarget
+
         return ProcessTarget(environment)
+    if isinstance(environment, DockerEnvironment):
+        from tasks.targets.docker import DockerTarget
+
+        return DockerTarget(environment)
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         return self.home / "environments"
 
     @cached_property
+    def layers(self) -> Path:
+        """Layers of images, named by the hash of what they are made from."""
+        return self.home / "layers"
+
+    @cached_property
     def bundles(self) -> Path:
         """What the `process` target runs: one folder per environment and release."""
         return self.home / "bundles"

@@ -37,6 +37,27 @@ def install(environment: Path, requirements: Sequence[Path], *, overrides: Path)
     return [*argv, "--overrides", str(overrides)]
 
 
+def install_for(
+    folder: Path, requirements: Sequence[Path], *, overrides: Path, python: str, platform: str
+) -> Argv:
+    """Install wheels for another machine's Python into a plain folder."""
+    argv = ["uv", "pip", "install", "--quiet", "--target", str(folder), "--python-version", python,
+            "--python-platform", platform, "--only-binary", ":all:"]  # fmt: skip
+    for file in requirements:
+        argv += ["--requirements", str(file)]
+    return [*argv, "--overrides", str(overrides)]
+
+
+def compile_for(folder: Path, place: str, python: str, *, instead: bool = False) -> Argv:
+    """Compile a folder's modules as if they lay in `place`: same sources, same bytes.
+
+    `instead`: the byte code lies where it is found without its source.
+    """
+    return ["uv", "run", "--quiet", "--no-project", "--python", python, "python", "-m",
+            "compileall", "-q", *(["-b"] if instead else []), "--invalidation-mode",
+            "unchecked-hash", "-s", str(folder), "-p", place, str(folder)]  # fmt: skip
+
+
 def install_failed(
     finished: Finished, *, state: str, next_step: str
 ) -> TerminalError | TransientError:

@@ -46,7 +46,7 @@ from deployments.local.supervisor import (
     start_daemon,
     write_configuration,
 )
-from tasks.environments import ProcessEnvironment, environment_names, load_environment
+from tasks.environments import HostEnvironment, environment_names, load_environment
 from tasks.errors import SlipwayError, TransientError
 from tasks.settings import CHECKOUT
 from tasks.targets.supervisor import Supervisor
@@ -166,12 +166,12 @@ class Stack:
         return (*without_automations, WITHOUT_SCHEDULES)
 
     @property
-    def process_environments(self) -> tuple[str, ...]:
-        """The environments that this stack serves: those with the target `process`, since `up`."""
-        return tuple(name for name in self._process_environments() if name in self.ports)
+    def host_environments(self) -> tuple[str, ...]:
+        """The environments that this stack serves: those on this host, since `up`."""
+        return tuple(name for name in self._host_environments() if name in self.ports)
 
     def model_url(self, environment: str) -> str:
-        """Where the live model of a `process` environment is, or will be."""
+        """Where the live model of such an environment is, or will be."""
         return f"http://{HOST}:{self.ports[environment]}"
 
     @property
@@ -231,7 +231,7 @@ class Stack:
             "TMPDIR": str(self.home / "tmp"),
             **{
                 f"SLIPWAY_{name.upper().replace('-', '_')}_PORT": str(self.ports[name])
-                for name in self.process_environments
+                for name in self.host_environments
             },
         }
 
@@ -242,7 +242,7 @@ class Stack:
             *database,
             object_store.program(_bin(), self.home / "object-store", self.ports),
             prefect_programs.server(self.checkout, self.home / "prefect", self.ports, database_url),
-            gateway.program(_bin(), self.routes, self.ports, self.process_environments),
+            gateway.program(_bin(), self.routes, self.ports, self.host_environments),
             prefect_programs.worker(self.checkout, self.environment()),
         )
 
@@ -404,7 +404,7 @@ class Stack:
 
     def _choose_ports(self, running: set[str], *, alive: bool) -> None:
         remembered = self.ports
-        environments = self._process_environments()
+        environments = self._host_environments()
         preferred = {
             **_USUAL_PORTS,
             **{name: environment.port for name, environment in environments.items()},
@@ -558,10 +558,10 @@ class Stack:
         else:
             origin.ignore_pushes(self.origin)
 
-    def _process_environments(self) -> dict[str, ProcessEnvironment]:
+    def _host_environments(self) -> dict[str, HostEnvironment]:
         folder = self.checkout / "deployments" / "environments"
         found = {name: load_environment(name, folder) for name in environment_names(folder)}
-        return {name: each for name, each in found.items() if isinstance(each, ProcessEnvironment)}
+        return {name: each for name, each in found.items() if isinstance(each, HostEnvironment)}
 
     def _write_file(self, chosen: Mapping[str, int] | None = None) -> None:
         """Write `stack.json`: where everything is, and no secret."""
@@ -576,7 +576,7 @@ class Stack:
             "s3_endpoint_url": self.s3_endpoint_url,
             "bucket": object_store.BUCKET,
             "origin": str(self.origin),
-            "models": {name: self.model_url(name) for name in self.process_environments},
+            "models": {name: self.model_url(name) for name in self.host_environments},
             "supervisor_url": self.supervisor.url,
             "gateway_api_url": f"http://{HOST}:{chosen[gateway.API_PORT]}",
             "pids": {name: each["pid"] for name, each in states.items() if each["pid"]},
@@ -644,7 +644,7 @@ def main() -> int:
         print(f"{'Prefect UI':45}{stack.prefect_ui_url}")
         print(f"{'Prefect database':45}{stack.database}")
         print(f"{'S3':45}{stack.s3_endpoint_url}")
-        for name in stack.process_environments:
+        for name in stack.host_environments:
             print(f"{'model, ' + name:45}{stack.model_url(name)}")
     return 0
 

@@ -94,3 +94,6 @@ class Target(Protocol):
 
     async def rollback(self) -> None:
         """Give the traffic back to what was live before, and stop what this run has started."""
+
+    async def remove(self) -> None:
+        """Take the environment down; nothing of it is left on the platform."""

@@ -64,6 +64,15 @@ def test_the_file_loaded_is_the_one_hashed(make):
     assert bundle.digest.sha256 == hashlib.sha256(content).hexdigest()
 
 
+def test_a_variable_adds_to_what_a_release_says_of_itself(make):
+    folder = make(pickle.dumps(1))
+    written = read_bundle(folder, {}).release
+    told = {"SLIPWAY_RELEASE": '{"version": "v7"}'}
+    assert read_bundle(folder, told).release == {**written, "version": "v7"}
+    with pytest.raises(BundleError, match="SLIPWAY_RELEASE: not valid JSON"):
+        read_bundle(folder, {"SLIPWAY_RELEASE": "{"})
+
+
 def wrong_size(mlem, runtime, release):
     runtime["artifacts"]["model/m"]["size"] += 1
 

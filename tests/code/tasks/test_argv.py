@@ -33,6 +33,24 @@ def test_gto_assigns_a_version_to_an_environment() -> None:
     assert argv[:7] == ["gto", "assign", "wine", "--version", "v0.0.1", "--stage", "local"]
 
 
+def test_packages_for_another_machine_are_wheels() -> None:
+    argv = uv.install_for(
+        Path("/t"), [Path("m.txt")], overrides=Path("m.txt"),
+        python="3.12", platform="aarch64-manylinux_2_28",
+    )  # fmt: skip
+    assert argv[:6] == ["uv", "pip", "install", "--quiet", "--target", "/t"]
+    assert argv[argv.index("--python-platform") + 1] == "aarch64-manylinux_2_28"
+    assert argv[argv.index("--only-binary") + 1] == ":all:"
+
+
+def test_byte_code_is_compared_with_nothing_and_knows_where_it_will_lie() -> None:
+    argv = uv.compile_for(Path("/t"), "/app", "3.12", instead=True)
+    assert argv[argv.index("--invalidation-mode") + 1] == "unchecked-hash"
+    assert argv[-5:] == ["-s", "/t", "-p", "/app", "/t"]
+    assert "-b" in argv
+    assert "-b" not in uv.compile_for(Path("/t"), "/app", "3.12")
+
+
 def test_the_models_pins_override_the_servers() -> None:
     argv = uv.install(Path("/e"), [Path("s.txt"), Path("m.txt")], overrides=Path("m.txt"))
     assert argv[-6:] == [

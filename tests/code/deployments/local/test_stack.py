@@ -77,12 +77,12 @@ def test_everything_runs_and_a_second_up_changes_nothing(stack: Stack) -> None:
 
 def test_an_environment_that_was_added_is_served_from_the_next_up_on(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text(json.dumps({"ports": {"local": 8080}}))
-    assert Stack(tmp_path).process_environments == ("local",)
+    assert Stack(tmp_path).host_environments == ("local",)
 
 
 def test_every_environment_is_served_at_a_port_of_its_own(stack: Stack) -> None:
-    urls = [stack.model_url(name) for name in stack.process_environments]
-    assert stack.process_environments == tuple(environment_names())
+    urls = [stack.model_url(name) for name in stack.host_environments]
+    assert stack.host_environments == tuple(environment_names())
     assert len(set(urls)) == len(urls)
 
 

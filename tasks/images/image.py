@@ -1,0 +1,133 @@
+"""The documents of an image: its configuration, its manifest, and the list over its platforms.
+
+They are of Docker's kind, not OCI's: every registry, engine and platform takes those, and only they
+have a health check that podman heeds too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.images.base import Base
+from tasks.images.layers import Layer
+from tasks.images.registry import Manifest, sha256
+
+_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+_LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+FOLDER = "/app"
+PACKAGES = f"{FOLDER}/packages"
+MODEL = f"{FOLDER}/model"
+PORT = 8080
+# A number needs no entry in /etc/passwd, and lets Kubernetes see that it is not root.
+USER = "65532:65532"
+_SECOND = 1_000_000_000
+_HEALTHY = (
+    "import http.client as h, os, sys;"
+    "c = h.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4);"
+    "c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"
+)
+
+
+def image_config(
+    base: Base,
+    layers: Sequence[Layer],
+    *,
+    names: Sequence[str],
+    labels: Mapping[str, str],
+    made: datetime,
+) -> bytes:
+    """What an engine needs to know to run the image.
+
+    Args:
+        base: What it lies on.
+        layers: Our layers, bottom first.
+        names: What is in each of them.
+        labels: What the image says of itself.
+        made: When; the commit's time, so that the same commit gives the same image.
+
+    Returns:
+        The document, which has the same bytes for the same arguments.
+    """
+    moment = made.astimezone(UTC).isoformat()
+    environment = base.environment | {
+        "PYTHONPATH": f"{FOLDER}:{PACKAGES}",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": "/tmp",  # noqa: S108  # the user has none, and nothing else can be written
+        "SLIPWAY_BUNDLE": MODEL,
+        "SLIPWAY_HOST": "0.0.0.0",  # noqa: S104  # the container's own address
+        "PORT": str(PORT),
+    }
+    history = [{"created": moment, "created_by": "slipway", "comment": name} for name in names]
+    config = {
+        "architecture": base.config["architecture"],
+        "os": base.config["os"],
+        "created": moment,
+        "config": {
+            "User": USER,
+            "Env": [f"{name}={value}" for name, value in environment.items()],
+            "Entrypoint": ["python3", "-m", "serving"],
+            "WorkingDir": FOLDER,
+            "ExposedPorts": {f"{PORT}/tcp": {}},
+            "StopSignal": "SIGTERM",
+            "Labels": dict(labels),
+            "Healthcheck": {
+                "Test": ["CMD", "python3", "-IS", "-c", _HEALTHY],
+                "Interval": 30 * _SECOND,
+                "Timeout": 5 * _SECOND,
+                "StartPeriod": 60 * _SECOND,
+                "Retries": 3,
+            },
+        },
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [each.diff_id for each in (*base.layers, *layers)],
+        },
+        "history": [*base.config.get("history", []), *history],
+    }
+    return json.dumps(config, indent=2).encode()
+
+
+def image_manifest(config: bytes, layers: Sequence[Layer]) -> Manifest:
+    """What an image for one platform consists of.
+
+    Args:
+        config: Its configuration.
+        layers: All of its layers, bottom first.
+
+    Returns:
+        The manifest.
+    """
+    return Manifest.of(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE,
+            "config": {"mediaType": _CONFIG_TYPE, "size": len(config), "digest": sha256(config)},
+            "layers": [layer.describe() for layer in layers],
+        }
+    )
+
+
+def image_list(manifests: Mapping[str, Manifest]) -> Manifest:
+    """One name for an image on several platforms.
+
+    Args:
+        manifests: The image's manifest by platform, for instance `linux/arm64`.
+
+    Returns:
+        The list, or the manifest itself if it is the only one.
+    """
+    if len(manifests) == 1:
+        return next(iter(manifests.values()))
+    entries: list[dict[str, Any]] = []
+    for platform, manifest in manifests.items():
+        system, architecture = platform.split("/")
+        made_for = {"os": system, "architecture": architecture}
+        entries.append({**manifest.describe(), "platform": made_for})
+    return Manifest.of({"schemaVersion": 2, "mediaType": _LIST_TYPE, "manifests": entries})

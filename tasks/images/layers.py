@@ -1,0 +1,134 @@
+"""Layers: archives whose bytes depend on the names and contents of the files in them alone."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A compressed archive that lies on those below it.
+
+    Attributes:
+        digest: SHA-256 of the compressed bytes, by which registries know it.
+        size: Number of compressed bytes.
+        diff_id: SHA-256 of the bytes inside, by which engines know it.
+        path: Where it is on this host; None for one that is only in a registry.
+    """
+
+    digest: str
+    size: int
+    diff_id: str
+    path: Path | None = None
+
+    def describe(self) -> dict[str, object]:
+        """The layer as manifests name it."""
+        return {"mediaType": LAYER_TYPE, "size": self.size, "digest": self.digest}
+
+
+def write_layer(path: Path, files: Mapping[str, Path | bytes]) -> Layer:
+    """Write a layer, and beside it what is known of it.
+
+    Args:
+        path: Where to; a layer at this path is complete.
+        files: Content by absolute path in the image: a file, a folder with all below it, or bytes.
+
+    Returns:
+        The layer.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as out:
+        compressed = _Hashing(out)
+        # Without a name and a time in its header, the archive is the same every time.
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=compressed, mtime=0) as packed:
+            inside = _Hashing(packed)
+            _write_archive(inside, files)
+    layer = Layer(compressed.digest, compressed.size, inside.digest, path)
+    known = {key: value for key, value in asdict(layer).items() if key != "path"}
+    _known(path).write_text(json.dumps(known))
+    partial.replace(path)
+    return layer
+
+
+def read_layer(path: Path) -> Layer | None:
+    """A layer that was written before, None if there is none.
+
+    Args:
+        path: Where it would be.
+
+    Returns:
+        The layer.
+    """
+    if not path.is_file():
+        return None
+    return Layer(**json.loads(_known(path).read_text()), path=path)
+
+
+def _known(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _write_archive(out: IO[bytes] | _Hashing, files: Mapping[str, Path | bytes]) -> None:
+    entries: dict[PurePosixPath, Path | bytes | None] = {}
+    for name, content in files.items():
+        place = PurePosixPath(name)
+        for folder in place.parents:
+            entries.setdefault(folder, None)
+        if isinstance(content, Path) and content.is_dir():
+            for each in content.rglob("*"):
+                entries[place / each.relative_to(content).as_posix()] = each
+            entries[place] = None
+        else:
+            entries[place] = content
+    entries.pop(PurePosixPath("/"), None)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        for place in sorted(entries):
+            _add(archive, str(place).lstrip("/"), entries[place])
+
+
+def _add(archive: tarfile.TarFile, name: str, content: Path | bytes | None) -> None:
+    entry = tarfile.TarInfo(name)  # owned by root, at time 0
+    if content is None or (isinstance(content, Path) and content.is_dir()):
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(entry)
+    elif isinstance(content, bytes):
+        entry.mode, entry.size = 0o644, len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    else:
+        status = content.stat()
+        entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
+        entry.size = status.st_size
+        with content.open("rb") as file:
+            archive.addfile(entry, file)
+
+
+class _Hashing:
+    """Writes to a file, hashing and counting what is written."""
+
+    def __init__(self, out: IO[bytes] | gzip.GzipFile) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._out.write(data)
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"

@@ -1,0 +1,54 @@
+"""Which images stay in a registry: those of the releases that an environment keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tasks.images.registry import Manifest, Repository
+
+_ATTACHED = "sha256-"  # tags of what refers to an image
+
+
+def retire(repository: Repository, environment: str, keep: Collection[str]) -> None:
+    """Drop the images of an environment beyond those that it keeps, with what is attached to them.
+
+    An image that another environment has as well stays. Registries that allow no deleting have
+    rules of their own for what is old.
+
+    Args:
+        repository: Where they are.
+        environment: Name of the environment.
+        keep: Digests of those it keeps.
+    """
+    tagged: dict[str, set[str]] = {}
+    for tag in repository.tags():
+        if not tag.startswith(_ATTACHED) and (found := repository.manifest(tag)):
+            tagged.setdefault(found.digest, set()).add(tag)
+    for digest, tags in tagged.items():
+        if digest not in keep and tags == {tag_of(environment, digest)}:
+            _drop(repository, digest)
+
+
+def tag_of(environment: str, digest: str) -> str:
+    """The tag that says that an environment has an image: without one, registries collect it."""
+    return f"{environment}-at-{digest.removeprefix('sha256:')[:16]}"
+
+
+def _drop(repository: Repository, digest: str) -> None:
+    """Drop an image, on all its platforms, and what is attached to it.
+
+    Args:
+        repository: Where it is.
+        digest: Its digest.
+    """
+    image = repository.manifest(digest)
+    if image is None:
+        return
+    for entry in image.document.get("manifests", []):
+        _drop(repository, entry["digest"])
+    index: Manifest | None = repository.manifest(digest.replace(":", "-"))
+    if index:
+        for entry in index.document["manifests"]:
+            repository.drop(entry["digest"])
+        repository.drop(index.digest)
+    repository.drop(digest)

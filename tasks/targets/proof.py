@@ -1,0 +1,121 @@
+"""Proof that a server is the release that it should be, the same for all that serve HTTP.
+
+A server is proven by what it answers, wherever it runs: it is ready, `/version` names the release
+and the model's md5, and the golden inputs give the golden predictions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from tasks import golden
+from tasks.errors import SlipwayError, TerminalError
+from tasks.packaging import Package
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server that is to be proven.
+
+    Attributes:
+        url: Where it answers.
+        package: What it should serve.
+        release: Name of the release, as `/version` should say it.
+        crashed: Says whether it has ended, so that nobody waits for it any longer.
+        last_lines: The last of what it said, for people.
+    """
+
+    url: str
+    package: Package
+    release: str
+    crashed: Callable[[], bool]
+    last_lines: Callable[[], str]
+
+
+async def prove(candidate: Candidate, within: float) -> None:
+    """Wait until a server is ready, and prove it.
+
+    Args:
+        candidate: The server.
+        within: Seconds in which it has to get ready.
+
+    Raises:
+        TerminalError: It crashed, did not get ready, is something else, or predicts otherwise.
+    """
+    try:
+        async with asyncio.timeout(within):
+            while not await _is_ready(candidate.url):
+                if await asyncio.to_thread(candidate.crashed):
+                    said = await asyncio.to_thread(candidate.last_lines)
+                    raise _unfit(f"the model server ended at start:\n{said}")
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        said = await asyncio.to_thread(candidate.last_lines)
+        raise _unfit(f"the model server did not get ready within {within:g} s:\n{said}") from None
+    await _hold(candidate)
+
+
+async def soak(candidate: Candidate, seconds: float) -> None:
+    """Prove a server again and again for some time, at least once.
+
+    Args:
+        candidate: The server, which is ready.
+        seconds: For how long.
+
+    Raises:
+        TerminalError: Once, it was not what it should be.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        await _hold(candidate)
+        if loop.time() >= end:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def version(url: str) -> dict[str, str] | None:
+    """What a server says it is, None if it does not answer."""
+    try:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(f"{url}/version")
+            return dict(answer.json()) if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError):
+        return None
+
+
+async def _hold(candidate: Candidate) -> None:
+    """Hold a server against what it should be."""
+    answer = await version(candidate.url)
+    expected = (candidate.release, candidate.package.md5)
+    got = (answer.get("release"), answer.get("md5")) if answer else None
+    if got != expected:
+        raise _unfit(f"{candidate.url}/version is {got}, should be {expected}")
+    try:
+        await golden.replay(candidate.url, candidate.package.golden)
+    except SlipwayError as error:
+        # A server that is up and does not answer is no better than one that answers wrongly.
+        said = await asyncio.to_thread(candidate.last_lines)
+        raise _unfit(f"{error.what}\n{said}".rstrip()) from error
+
+
+async def _is_ready(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _unfit(what: str) -> TerminalError:
+    return TerminalError(
+        what,
+        state="what was live before goes on serving",
+        next_step="mend the model or the serving code, commit, and deploy that commit",
+    )

@@ -1,0 +1,42 @@
+"""The credentials of a registry, from a block of a real Prefect server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.local.stack import Stack
+from tasks.errors import ConfigurationError
+from tasks.images.login import load_login
+
+
+@pytest.fixture
+def _on_the_stack(stack: Stack) -> Iterator[None]:
+    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+        yield
+
+
+@pytest.mark.usefixtures("_on_the_stack")
+async def test_a_login_comes_from_a_block_and_is_not_told() -> None:
+    await Secret(value={"username": "us", "password": "hidden"}).save("registry", overwrite=True)
+    login = await load_login("registry")
+    assert login
+    assert (login.username, login.password.get_secret_value()) == ("us", "hidden")
+    assert "hidden" not in repr(login)
+
+
+async def test_without_a_block_we_are_nobody_in_particular() -> None:
+    assert await load_login("") is None
+
+
+@pytest.mark.usefixtures("_on_the_stack")
+async def test_another_block_is_refused_without_a_word_of_what_is_in_it() -> None:
+    await Secret(value="hidden").save("no-registry", overwrite=True)
+    for name in ("no-registry", "not-there"):
+        with pytest.raises(ConfigurationError, match=f"block secret/{name} does not") as told:
+            await load_login(name)
+        assert "hidden" not in str(told.value)
+        assert told.value.__cause__ is None

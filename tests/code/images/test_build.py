@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import datetime
+import io
+import ipaddress
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
+
+from tasks.environments import ImageEnvironment
+from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.images.build import Image, build_image
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login, Manifest, Repository
+from tasks.images.retention import retire, tag_of
+from tests.code.images.conftest import PYTHON, MakePackage
+from tests.containers import BaseImage, free_port, running_registry
+
+NUMBER = PYTHON.replace(".", "")
+# `htpasswd -nbB tester secret`
+_PASSWORDS = "tester:$2y$05$06ewQFn/vNXsxHcxpNIKIeMhFOVtufeIoGrcGB69oa9HQa9DhIneG\n"
+
+
+async def _build(package: Any, environment: ImageEnvironment, login: Login | None = None) -> Image:
+    file = package.workspace.path / "model" / "wine"
+    return await build_image(package, file, environment, login)
+
+
+def _repository(image: Image) -> Repository:
+    return Repository(image.reference)
+
+
+def _config(image: Image, platform: str = "linux/amd64") -> dict[str, Any]:
+    digest = image.manifests[platform].document["config"]["digest"]
+    return dict(json.loads(_repository(image).read(digest)))
+
+
+def _files(image: Image, platform: str = "linux/amd64") -> dict[str, bytes]:
+    found = {}
+    for layer in image.manifests[platform].document["layers"]:
+        with tarfile.open(fileobj=io.BytesIO(_repository(image).read(layer["digest"]))) as archive:
+            for entry in archive:
+                if (file := archive.extractfile(entry)) is not None:
+                    found[entry.name] = file.read()
+    return found
+
+
+async def test_building_twice_gives_the_same_image(
+    make_package: MakePackage, environment: ImageEnvironment, home: Path
+) -> None:
+    package = make_package(b"one model")
+    first = await _build(package, environment)
+    shutil.rmtree(home / "layers")  # as on another worker
+    assert await _build(package, environment) == first
+
+
+async def test_a_new_model_with_the_same_requirements_changes_the_last_layer_only(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    one = await _build(make_package(b"one model"), environment)
+    other = await _build(make_package(b"another model"), environment)
+    (before,), (after,) = one.manifests.values(), other.manifests.values()
+    layers = [each.document["layers"] for each in (before, after)]
+    assert layers[0][:-1] == layers[1][:-1]
+    assert layers[0][-1] != layers[1][-1]
+    assert layers[0][-1]["size"] < 2000
+
+
+async def test_what_is_in_it(make_package: MakePackage, environment: ImageEnvironment) -> None:
+    package = make_package(b"one model")
+    image = await _build(package, environment)
+    assert image.reference.digest
+    assert image.reference.tag is None
+    files = _files(image)
+    assert files["app/model/wine"] == b"one model"
+    assert json.loads(files["app/model/release.json"])["commit"] == package.commit
+    names = set(files)
+    assert "app/serving/__main__.py" in names
+    assert f"app/serving/__pycache__/__main__.cpython-{NUMBER}.pyc" in names
+    assert "app/packages/threadpoolctl.py" in names
+    assert not {name for name in names if name.startswith(("app/packages/pip", "app/packages/bin"))}
+    # Flag 1: compared with nothing, so that times and hashes of sources do not matter.
+    assert files[f"app/packages/__pycache__/threadpoolctl.cpython-{NUMBER}.pyc"][4:8] == b"\1\0\0\0"
+
+    config = _config(image)
+    assert config["config"]["User"] == "65532:65532"
+    assert config["config"]["Entrypoint"] == ["python3", "-m", "serving"]
+    assert config["config"]["Healthcheck"]["Test"][:2] == ["CMD", "python3"]
+    assert f"PYTHON_VERSION={PYTHON}.99" in config["config"]["Env"]
+    labels = config["config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == "wine"
+    assert labels["org.opencontainers.image.revision"] == package.commit
+    assert labels["io.slipway.md5"] == package.md5
+    assert labels["org.opencontainers.image.base.digest"].startswith("sha256:")
+    assert len(config["history"]) == 3
+
+
+async def test_large_packages_come_without_what_no_server_needs(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    image = await _build(make_package(b"one model", numpy="2.3.4"), environment)
+    names = {name.removeprefix("app/packages/numpy/") for name in _files(image)}
+    assert "linalg/_linalg.pyc" in names
+    assert not {name for name in names if "tests/" in name or name.endswith("linalg/_linalg.py")}
+
+
+async def test_for_another_processor_only_the_wheels_differ(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+) -> None:
+    arm = BaseImage.of(base_archive, "linux/arm64", {"PYTHON_VERSION": f"{PYTHON}.99"})
+    arm.push(f"{registry}/arm:{PYTHON}")
+    package = make_package(b"one model")
+    wanted = environment.model_copy(
+        update={"base": f"{registry}/arm:{{python}}", "platforms": ("linux/arm64",)}
+    )
+    image = await _build(package, wanted)
+    assert _config(image, "linux/arm64")["architecture"] == "arm64"
+    (library,) = [
+        content for name, content in _files(image, "linux/arm64").items() if "uvloop/loop." in name
+        and name.endswith(".so")
+    ]  # fmt: skip
+    assert library[18:20] == b"\xb7\0"  # the ELF header's number for AArch64
+
+
+async def test_one_name_stands_for_all_platforms(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+) -> None:
+    entries = []
+    for platform in ("linux/amd64", "linux/arm64"):
+        base = BaseImage.of(base_archive, platform, {"PYTHON_VERSION": f"{PYTHON}.99"})
+        pushed = base.push(f"{registry}/both:{platform[-5:]}")
+        system, architecture = platform.split("/")
+        found = Repository(pushed).manifest(pushed.version)
+        assert found
+        made_for = {"os": system, "architecture": architecture}
+        entries.append({**found.describe(), "platform": made_for})
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": entries,
+    }
+    Repository(parse_reference(f"{registry}/both")).put(Manifest.of(index), PYTHON)
+    wanted = environment.model_copy(
+        update={"base": f"{registry}/both:{{python}}", "platforms": ("linux/amd64", "linux/arm64")}
+    )
+    image = await _build(make_package(b"one model"), wanted)
+    pushed_list = _repository(image).manifest(image.reference.version)
+    assert pushed_list
+    made_for = [entry["platform"]["architecture"] for entry in pushed_list.document["manifests"]]
+    assert made_for == ["amd64", "arm64"]
+    assert [entry["digest"] for entry in pushed_list.document["manifests"]] == [
+        manifest.digest for manifest in image.manifests.values()
+    ]
+
+
+async def test_the_bill_of_materials_is_found_from_the_image(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    package = make_package(b"one model")
+    image = await _build(package, environment)
+    await _build(package, environment)  # attaches nothing twice
+    repository = _repository(image)
+    index = repository.manifest(image.reference.version.replace(":", "-"))
+    assert index
+    (entry,) = index.document["manifests"]
+    assert entry["artifactType"] == "application/vnd.cyclonedx+json"
+    artifact = repository.manifest(entry["digest"])
+    assert artifact
+    assert artifact.document["subject"]["digest"] == image.reference.digest
+    bill = json.loads(repository.read(artifact.document["layers"][0]["digest"]))
+    assert bill["specVersion"] == "1.6"
+    found = {part["name"]: part for part in bill["components"]}
+    assert found["threadpoolctl"]["purl"] == "pkg:pypi/threadpoolctl@3.6.0"
+    assert found["wine"]["type"] == "machine-learning-model"
+    assert {each["content"] for each in found["wine"]["hashes"]} == {package.md5, package.sha256}
+
+
+# What is refused
+
+
+async def test_a_base_image_has_to_exist(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str
+) -> None:
+    wanted = environment.model_copy(update={"base": f"{registry}/nothing:{{python}}"})
+    with pytest.raises(ConfigurationError, match=r"base image .*/nothing:\d\.\d+ does not exist"):
+        await _build(make_package(b"one model"), wanted)
+
+
+async def test_a_base_image_has_to_be_for_the_platform(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    wanted = environment.model_copy(update={"platforms": ("linux/arm64",)})
+    with pytest.raises(ConfigurationError, match=r"is for linux/amd64, not linux/arm64"):
+        await _build(make_package(b"one model"), wanted)
+
+
+async def test_a_base_image_has_to_have_the_models_python(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+) -> None:
+    BaseImage.of(base_archive, environment={"PYTHON_VERSION": "3.10.9"}).push(f"{registry}/old:1")
+    wanted = environment.model_copy(update={"base": f"{registry}/old:1"})
+    with pytest.raises(ConfigurationError, match=r"has Python 3\.10\.9; .* saved with 3\.\d+\.\d+"):
+        await _build(make_package(b"one model"), wanted)
+
+
+async def test_a_package_without_a_wheel_is_terminal(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    with pytest.raises(TerminalError, match="cannot be installed"):
+        await _build(make_package(b"one model", threadpoolctl="0.0.0"), environment)
+
+
+async def test_a_registry_that_is_away_is_asked_again_later(
+    make_package: MakePackage, environment: ImageEnvironment
+) -> None:
+    wanted = environment.model_copy(update={"repository": f"127.0.0.1:{free_port()}/wine"})
+    with pytest.raises(TransientError, match="ConnectionError"):
+        await _build(make_package(b"one model"), wanted)
+
+
+def _certificate(folder: Path) -> dict[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = {"certificate": folder / "certificate.pem", "key": folder / "key.pem"}
+    paths["certificate"].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths["key"].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return {name: str(path) for name, path in paths.items()}
+
+
+async def test_a_password_is_sent_over_tls_only_and_never_told(
+    make_package: MakePackage,
+    environment: ImageEnvironment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "passwords").write_text(_PASSWORDS)
+    auth = {"htpasswd": {"realm": "wine", "path": str(tmp_path / "passwords")}}
+    package, login = make_package(b"one model"), Login("tester", SecretStr("secret"))
+    with running_registry(tmp_path, auth=auth) as plain:
+        wanted = environment.model_copy(update={"repository": f"{plain}/wine"})
+        with pytest.raises(ConfigurationError, match="wants a password over plain HTTP"):
+            await _build(package, wanted, login)
+
+    made = _certificate(tmp_path)
+    tls = {"certificate": made["certificate"], "key": made["key"]}
+    with running_registry(tmp_path, auth=auth, tls=tls) as host:
+        # Only registries on this host are spoken to in clear, so this one needs another name.
+        monkeypatch.setattr("tasks.images.reference.Reference.on_loopback", False)
+        reference = parse_reference(f"{host}/wine")
+        with pytest.raises(TerminalError, match="has no certificate that this host trusts"):
+            Repository(reference, login).tags()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", made["certificate"])
+        wrong = Login("tester", SecretStr("guess-me"))
+        with pytest.raises(TerminalError, match="refuses to list its tags for tester: 401") as told:
+            Repository(reference, wrong).tags()
+        assert "guess-me" not in f"{told.value} {wrong!r}"
+        repository = Repository(reference, login)
+        digest = repository.write(b"something")
+        assert repository.read(digest) == b"something"
+
+
+async def test_an_image_that_another_environment_has_stays(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str
+) -> None:
+    wanted = environment.model_copy(update={"repository": f"{registry}/short-lived"})
+    image = await _build(make_package(b"one model"), wanted)
+    (manifest,) = image.manifests.values()
+    repository = _repository(image)
+    repository.put(manifest, tag_of("production", manifest.digest))
+    retire(repository, "test", keep=[])  # production has it as well
+    retire(repository, "production", keep=[manifest.digest])
+    assert repository.manifest(manifest.digest)
+    assert len(repository.tags()) == 3
+
+
+async def test_images_that_nobody_keeps_go_with_what_is_attached(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str
+) -> None:
+    wanted = environment.model_copy(update={"repository": f"{registry}/shorter-lived"})
+    image = await _build(make_package(b"one model"), wanted)
+    other = await _build(make_package(b"another model"), wanted)
+    repository = _repository(image)
+    (manifest,), (kept,) = image.manifests.values(), other.manifests.values()
+    retire(repository, "test", keep=[kept.digest])
+    assert repository.tags() == [
+        kept.digest.replace(":", "-"), tag_of("test", kept.digest)
+    ]  # fmt: skip
+    assert repository.manifest(manifest.digest) is None
+    assert repository.drop(manifest.digest)  # gone is gone

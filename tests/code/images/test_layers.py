@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import gzip
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ConfigurationError
+from tasks.images.layers import read_layer, write_layer
+from tasks.images.reference import parse_reference
+from tasks.images.registry import sha256
+
+
+def _folder(path: Path, time: int, mode: int) -> Path:
+    names = ["b/two.py", "a.py", "b/run"] if time else ["a.py", "b/run", "b/two.py"]
+    for name in names:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+        file.chmod(mode)
+        os.utime(file, (time, time))
+    (path / "b" / "run").chmod(mode | 0o100)
+    (path / "a name so long that it needs a header of its own".replace(" ", "-" * 4)).touch()
+    return path
+
+
+def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
+    one = write_layer(
+        tmp_path / "one.tar.gz",
+        {"/app/code": _folder(tmp_path / "one", 0, 0o600), "/app/model/m": b"bytes"},
+    )
+    other = write_layer(
+        tmp_path / "elsewhere" / "other.tar.gz",
+        {"/app/model/m": b"bytes", "/app/code": _folder(tmp_path / "other", 10**9, 0o664)},
+    )
+    assert (one.digest, one.diff_id, one.size) == (other.digest, other.diff_id, other.size)
+    assert one.path
+    assert other.path
+    assert one.path.read_bytes() == other.path.read_bytes()
+
+
+def test_a_layer_is_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "layer.tar.gz"
+    layer = write_layer(path, {"/app/code": _folder(tmp_path / "code", 7, 0o600)})
+    assert layer.digest == sha256(path.read_bytes())
+    assert layer.size == path.stat().st_size
+    assert layer.diff_id == sha256(gzip.decompress(path.read_bytes()))
+    assert read_layer(path) == layer
+    assert read_layer(tmp_path / "another.tar.gz") is None
+
+
+def test_everything_in_it_is_roots_and_can_be_read_by_all(tmp_path: Path) -> None:
+    path = tmp_path / "layer.tar.gz"
+    write_layer(path, {"/app/code": _folder(tmp_path / "code", 7, 0o600)})
+    with tarfile.open(path) as archive:
+        entries = {entry.name: entry for entry in archive}
+    assert list(entries)[:2] == ["app", "app/code"]  # a folder comes before what is in it
+    for entry in entries.values():
+        assert (entry.uid, entry.gid, entry.mtime) == (0, 0, 0)
+        assert entry.mode == (0o755 if entry.isdir() or entry.name.endswith("run") else 0o644)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("python:3.12-slim", "docker.io/library/python:3.12-slim"),
+        ("someone/python", "docker.io/someone/python"),
+        ("localhost/wine", "localhost/wine"),
+        ("127.0.0.1:5000/a/b/wine:v1", "127.0.0.1:5000/a/b/wine:v1"),
+        (f"ghcr.io/us/wine:v1@sha256:{'a' * 64}", f"ghcr.io/us/wine:v1@sha256:{'a' * 64}"),
+    ],
+)
+def test_names_of_images_are_read_as_docker_does(text: str, says: str) -> None:
+    assert str(parse_reference(text)) == says
+
+
+@pytest.mark.parametrize("text", ["", "Wine", "ghcr.io/us/wine@sha256:12", "ghcr.io/", "a b"])
+def test_what_is_no_name_of_an_image_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no name of an image"):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("127.0.0.1:5000", True),
+        ("localhost", True),
+        ("[::1]:5000", True),
+        ("ghcr.io", False),
+        ("127.0.0.1.example.com", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_plain_http_is_for_this_host_alone(host: str, plain: bool) -> None:
+    assert parse_reference(f"{host}/wine").on_loopback is plain

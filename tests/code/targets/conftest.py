@@ -1,0 +1,197 @@
+"""Targets without a flow around them: a proxy, supervisord, an engine, a registry, and commits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from deployments.local import gateway
+from deployments.local.supervisor import start_daemon, write_configuration
+from tasks.environments import DockerEnvironment, ProcessEnvironment
+from tasks.packaging import Package, make_runtime, read_package
+from tasks.settings import CHECKOUT
+from tasks.targets.supervisor import Supervisor
+from tasks.workspace import Workspace
+from tests.code.serving.conftest import bundles, shared  # noqa: F401
+from tests.code.targets.places import DockerPlace, Place, ProcessPlace
+from tests.containers import (
+    BaseImage,
+    debian_with_python,
+    ended,
+    free_port,
+    running_engine,
+    running_registry,
+    wait_for_port,
+)
+
+Change = Callable[[str], str]
+_PASSWORD = "no-secret"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the targets write to."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def ports() -> dict[str, int]:
+    """The port of each environment, and of the proxy's API."""
+    return {name: free_port() for name in ("process", "docker", gateway.API_PORT)}
+
+
+@pytest.fixture(scope="session")
+def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
+    """The proxy and supervisord, as the local stack starts them; the variables say where."""
+    routes, logs = home / "routes", home / "log"
+    for folder in (routes, logs):
+        folder.mkdir()
+    supervisor_port = free_port()
+    configuration = home / "supervisor" / "supervisord.conf"
+    configuration.parent.mkdir()
+    write_configuration(
+        configuration, port=supervisor_port, password=_PASSWORD, logs=logs, programs=[]
+    )
+    supervisor = Supervisor(f"http://127.0.0.1:{supervisor_port}", "slipway", _PASSWORD)
+    variables = {
+        "SLIPWAY_HOME": str(home),
+        "SLIPWAY_GATEWAY": str(routes),
+        "SLIPWAY_GATEWAY_API": f"http://127.0.0.1:{ports[gateway.API_PORT]}",
+        "SLIPWAY_SUPERVISOR_URL": supervisor.url,
+        "SLIPWAY_SUPERVISOR_USERNAME": "slipway",
+        "SLIPWAY_SUPERVISOR_PASSWORD": _PASSWORD,
+    }
+    proxy = gateway.program(CHECKOUT / ".venv" / "bin", routes, ports, ("process", "docker"))
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as opened:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        # Outside of a flow a task would start a Prefect server; what it does is the same without.
+        patch.setattr("tasks.targets.process.make_runtime", make_runtime.fn)
+        start_daemon(configuration, dict(os.environ))
+        opened.callback(supervisor.shutdown)
+        with (home / "proxy.log").open("wb") as log:
+            process = subprocess.Popen(proxy.argv, stdout=log, stderr=log)
+        opened.enter_context(ended(process))
+        wait_for_port(ports[gateway.API_PORT], process, home / "proxy.log")
+        yield supervisor
+
+
+@pytest.fixture(scope="session")
+def make_package(
+    tmp_path_factory: pytest.TempPathFactory,
+    bundles: Path,  # noqa: F811
+) -> Callable[..., Package]:
+    """Commit the wine model: `make_package("two")`, or with changes of files by path."""
+
+    def make(name: str, **changes: Change) -> Package:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(
+            CHECKOUT / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        model = folder / "model" / "wine"
+        model.parent.mkdir()
+        # What follows the end of a pickle is not read: another model that predicts the same.
+        content = (bundles / "wine" / "wine").read_bytes() + name.encode()
+        model.write_bytes(content)
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        digest = {
+            "size": len(content), "md5": md5, "sha256": hashlib.sha256(content).hexdigest()
+        }  # fmt: skip
+        runtime = json.loads((bundles / "wine" / "wine.runtime.json").read_text())
+        old = runtime["artifacts"]["model/wine"]
+        runtime["artifacts"]["model/wine"] = digest
+        mlem = (bundles / "wine" / "wine.mlem").read_text()
+        for key in ("md5", "size"):
+            mlem = mlem.replace(str(old[key]), str(digest[key]))
+        written: dict[str, Any] = {
+            "params.yaml": json.dumps({"name": "wine"}),
+            "dvc.lock": json.dumps(
+                {"stages": {"save": {"outs": [{"path": "model/wine", "md5": md5}]}}}
+            ),
+            "model/wine.mlem": mlem,
+            "model/wine.golden.json": (bundles / "wine" / "wine.golden.json").read_text(),
+            "model/wine.runtime.json": json.dumps(runtime),
+        }
+        for path, text in written.items():
+            (folder / path).write_text(text)
+        for path, change in changes.items():
+            file = folder / path
+            file.write_text(change(file.read_text()))
+        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+        for command in (
+            ["init", "--quiet"],
+            ["add", "--all"],
+            ["-c", "commit.gpgsign=false", "commit", "--quiet", f"--message={name}"],
+        ):
+            subprocess.run([*git, *command], cwd=folder, check=True)
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+        return read_package(Workspace(folder, commit, "main"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def models(make_package: Callable[..., Package]) -> list[Package]:
+    """Three models that can be live."""
+    return [make_package(name) for name in ("one", "two", "three")]
+
+
+@pytest.fixture(scope="session")
+def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
+    """Where the process target releases to."""
+    environment = ProcessEnvironment(
+        name="process", target="process", port=ports["process"], soak_seconds=0.3, keep=2
+    )
+    return ProcessPlace(environment, host, home / "bundles" / "process")
+
+
+@pytest.fixture(scope="session")
+def docker_place(
+    host: Supervisor,
+    ports: dict[str, int],
+    models: list[Package],
+    shared: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    """Where the docker target releases to."""
+    python = models[0].minor_python
+    with ExitStack() as opened:
+        engine = opened.enter_context(running_engine())
+        registry = opened.enter_context(running_registry(tmp_path_factory.mktemp("registry")))
+        with FileLock(shared / "debian.lock"):
+            archive = debian_with_python(shared / "debian.tar", python)
+        base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})
+        base.push(f"{registry}/python:{python}-slim")
+        environment = DockerEnvironment(
+            name="docker",
+            target="docker",
+            port=ports["docker"],
+            soak_seconds=0.3,
+            keep=2,
+            engine=engine,
+            repository=f"{registry}/wine",
+            base=f"{registry}/python:{{python}}-slim",
+        )
+        place = DockerPlace(environment)
+        opened.callback(place.clear)
+        yield place
+
+
+@pytest.fixture(params=["process", "docker"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each platform in turn."""
+    found = request.getfixturevalue(f"{request.param}_place")
+    assert isinstance(found, Place)
+    return found

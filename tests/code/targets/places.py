@@ -1,0 +1,142 @@
+"""Places to release to: what the tests need to know of a platform beside its target."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from tasks.environments import DockerEnvironment, HostEnvironment, ProcessEnvironment
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Repository
+from tasks.packaging import Package
+from tasks.rollout import target_of
+from tasks.targets.protocol import Target
+from tasks.targets.supervisor import Supervisor
+from tests.code.flows.harness import Traffic
+
+_AFTER_PREFLIGHT = ("release", "verify", "settle")
+
+
+class Place(ABC):
+    """One environment on one platform."""
+
+    def __init__(self, environment: HostEnvironment) -> None:
+        self.environment = environment
+
+    def target(self, **settings: Any) -> Target:
+        """A target that remembers nothing, as every flow run has its own."""
+        return target_of(self.environment.model_copy(update=settings))
+
+    @property
+    def url(self) -> str:
+        """The public URL."""
+        return self.environment.url
+
+    async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Target:
+        """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
+        target = self.target(**settings)
+        await target.preflight(package, package.workspace.path / "model" / "wine")
+        try:
+            for step in _AFTER_PREFLIGHT if until != "preflight" else ():
+                await (target.release("v1") if step == "release" else getattr(target, step)())
+                if step == until:
+                    break
+        except BaseException:
+            await target.rollback()
+            raise
+        if not until:
+            await target.tidy()
+        return target
+
+    def traffic(self, package: Package) -> Traffic:
+        """Requests without end."""
+        return Traffic(self.url, package.golden["inputs"][0], clients=3)
+
+    async def servers(self) -> list[str]:
+        """The model servers that run."""
+        return await asyncio.to_thread(self._servers)
+
+    async def seen(self) -> dict[str, Any]:
+        """All that is on the platform: two that are equal say that nothing was left behind."""
+        return await asyncio.to_thread(self._seen)
+
+    async def break_live(self) -> None:
+        """Stop the live server behind everybody's back."""
+        await asyncio.to_thread(self._break)
+
+    @abstractmethod
+    def _servers(self) -> list[str]: ...
+
+    @abstractmethod
+    def _seen(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _break(self) -> None: ...
+
+
+class ProcessPlace(Place):
+    """supervisord and folders."""
+
+    def __init__(
+        self, environment: ProcessEnvironment, supervisor: Supervisor, bundles: Path
+    ) -> None:
+        super().__init__(environment)
+        self._supervisor = supervisor
+        self._bundles = bundles
+
+    def _servers(self) -> list[str]:
+        return sorted(self._supervisor.programs("model-process-"))
+
+    def _seen(self) -> dict[str, Any]:
+        return {"servers": self._servers(), "kept": sorted(p.name for p in self._bundles.glob("*"))}
+
+    def _break(self) -> None:
+        (server,) = self._servers()
+        self._supervisor.stop(server)
+
+
+class DockerPlace(Place):
+    """Containers, images, and a registry."""
+
+    def __init__(self, environment: DockerEnvironment) -> None:
+        super().__init__(environment)
+        self.client = docker.DockerClient(environment.engine)
+        self.repository = Repository(parse_reference(environment.repository))
+
+    def containers(self) -> list[Any]:
+        """All containers of the environment."""
+        return self.client.containers.list(
+            all=True, filters={"label": f"io.slipway.environment={self.environment.name}"}
+        )
+
+    def clear(self) -> None:
+        """Leave nothing on an engine that is not ours, then let go of it."""
+        for container in self.containers():
+            container.remove(force=True)
+        for image in self._images():
+            self.client.images.remove(image, force=True)
+        self.client.close()
+
+    def _images(self) -> list[str]:
+        found = [digest for each in self.client.images.list() for digest in
+                 each.attrs.get("RepoDigests") or []]  # fmt: skip
+        return sorted(name for name in found if name.startswith(f"{self.repository.name}@"))
+
+    def _servers(self) -> list[str]:
+        return sorted(each.name for each in self.containers() if each.status == "running")
+
+    def _seen(self) -> dict[str, Any]:
+        return {
+            "servers": self._servers(),
+            "kept": sorted(each.name for each in self.containers()),
+            "images": self._images(),
+            "tags": self.repository.tags(),
+        }
+
+    def _break(self) -> None:
+        (server,) = self._servers()
+        self.client.containers.get(server).kill()

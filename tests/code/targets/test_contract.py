@@ -1,0 +1,265 @@
+"""What every target does, on each platform: the flows around it have tests of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tasks.errors import TerminalError, TransientError
+from tasks.packaging import Package
+from tests.code.targets.places import DockerPlace, Place
+from tests.containers import free_port
+
+# Whether a server is the one that was released, not that of preflight: only that has a version.
+_RELEASED = """
+import json, os, sys, pathlib
+_told = json.loads(os.environ.get("SLIPWAY_RELEASE") or "{}")
+if "--bundle" in sys.argv:
+    _bundle = pathlib.Path(sys.argv[sys.argv.index("--bundle") + 1])
+    _told = json.loads((_bundle / "release.json").read_text())
+if _told.get("version"):
+    DEED
+"""
+
+
+def _says(package: Package) -> dict[str, str]:
+    return {"commit": package.commit, "md5": package.md5}
+
+
+async def _served(place: Place) -> dict[str, Any]:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        answer = await client.get(f"{place.url}/version")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def _is_live(place: Place, package: Package) -> None:
+    """Exactly this one is live, as the platform says and as it answers."""
+    live = await place.target().status()
+    assert live
+    assert live.healthy
+    assert live.runs(package)
+    assert live.commit == package.commit
+    assert (await _served(place)).items() >= _says(package).items()
+    assert len(await place.servers()) == 1
+
+
+@pytest.fixture
+async def live(place: Place, models: list[Package]) -> Package:
+    """The model that is live when a test begins, whichever it is."""
+    said = await place.target().status()
+    for each in models:
+        if said and said.healthy and said.runs(each):
+            return each
+    await place.deploy(models[0])
+    return models[0]
+
+
+@pytest.fixture
+def others(live: Package, models: list[Package]) -> list[Package]:
+    """The models that are not live."""
+    return [each for each in models if each is not live]
+
+
+def _in_main(code: str) -> Callable[[str], str]:
+    def change(source: str) -> str:
+        doc, _, rest = source.partition('"""\n')
+        return f'{doc}"""\n{code}\n{rest}'
+
+    return change
+
+
+def _other_prediction(text: str) -> str:
+    golden = json.loads(text)
+    golden["outputs"]["predict"][3] = (golden["outputs"]["predict"][3] + 1) % 3
+    return json.dumps(golden)
+
+
+async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None:
+    await place.target().remove()
+    assert await place.target().status() is None
+    await place.deploy(models[0])
+    await _is_live(place, models[0])
+    said = await _served(place)
+    assert (said["version"], said["environment"]) == ("v1", place.environment.name)
+
+
+async def test_a_new_version_takes_over_without_a_lost_request(
+    place: Place, live: Package, others: list[Package]
+) -> None:
+    with place.traffic(live) as traffic:
+        for package in others:
+            await place.deploy(package)
+            await _is_live(place, package)
+    assert traffic.answered
+    assert traffic.failures == []
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "says"),
+    [
+        ("serving/__main__.py", _in_main("raise SystemExit('cannot go on')"), "cannot go on"),
+        ("serving/__main__.py", _in_main("import time; time.sleep(600)"), "not get ready within"),
+        ("model/wine.golden.json", _other_prediction, "golden"),
+    ],
+    ids=["crashes", "never ready", "predicts differently"],
+)
+async def test_preflight_refuses_and_leaves_nothing(
+    place: Place,
+    live: Package,
+    make_package: Callable[..., Package],
+    path: str,
+    change: Callable[[str], str],
+    says: str,
+) -> None:
+    before, bad = await place.seen(), make_package("bad", **{path: change})
+    with place.traffic(live) as traffic, pytest.raises(TerminalError, match=says):
+        await place.deploy(bad, ready_seconds=5 if "ready" in says else 60)
+    assert traffic.failures == []
+    assert await place.seen() == before
+    await _is_live(place, live)
+
+
+@pytest.mark.parametrize(
+    ("deed", "soak"),
+    [
+        ("raise SystemExit('no room here')", 0.3),
+        ("import threading; threading.Timer(6.0, lambda: os._exit(1)).start()", 30.0),
+    ],
+    ids=["at start", "during soak"],
+)
+async def test_what_fails_after_preflight_is_rolled_back(
+    place: Place,
+    live: Package,
+    make_package: Callable[..., Package],
+    deed: str,
+    soak: float,
+) -> None:
+    fault = _in_main(_RELEASED.replace("DEED", deed))
+    before, bad = await place.seen(), make_package("bad", **{"serving/__main__.py": fault})
+    with pytest.raises(TerminalError):
+        await place.deploy(bad, soak_seconds=soak)
+    assert await place.seen() == before
+    await _is_live(place, live)
+
+
+@pytest.mark.parametrize("step", ["preflight", "release", "settle"])
+async def test_killed_after_any_step_the_next_run_completes(
+    place: Place, live: Package, others: list[Package], step: str
+) -> None:
+    new = others[0]
+    with place.traffic(live) as traffic:
+        await place.deploy(new, until=step)
+        assert (await _served(place))["commit"] in {live.commit, new.commit}
+        await place.deploy(new)
+    assert traffic.failures == []
+    await _is_live(place, new)
+
+
+async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> None:
+    target, new = place.target(), others[0]
+    await target.preflight(new, new.workspace.path / "model" / "wine")
+    for _ in range(2):
+        await target.release("v2")
+    for _ in range(2):
+        await target.verify()
+    for _ in range(2):
+        await target.settle()
+    for _ in range(2):
+        await target.tidy()
+    await _is_live(place, new)
+
+
+async def test_no_more_is_kept_than_asked_for(
+    place: Place, others: list[Package], make_package: Callable[..., Package]
+) -> None:
+    await place.deploy(make_package("killed"), until="preflight")
+    for package in others:
+        await place.deploy(package)
+    seen = await place.seen()
+    assert len(seen["kept"]) == 2
+    assert len(seen["servers"]) == 1
+    if "images" in seen:
+        assert len(seen["images"]) == 2
+        # Each with its own tag, and that of its bill of materials.
+        assert len(seen["tags"]) == 4
+
+
+async def test_a_live_server_that_died_is_seen_and_replaced(place: Place, live: Package) -> None:
+    await place.break_live()
+    said = await place.target().status()
+    assert said
+    assert not said.healthy
+    await place.deploy(live)
+    await _is_live(place, live)
+
+
+@pytest.mark.usefixtures("live")
+async def test_removed_it_leaves_nothing(place: Place) -> None:
+    await place.target().remove()
+    assert not any((await place.seen()).values())
+    assert await place.target().status() is None
+    with pytest.raises(AssertionError, match="404"):
+        await _served(place)
+
+
+# What only containers have
+
+
+async def test_a_container_can_do_little_and_is_not_large(
+    docker_place: DockerPlace, models: list[Package]
+) -> None:
+    await docker_place.deploy(models[0])
+    (name,) = await docker_place.servers()
+    container = docker_place.client.containers.get(name)
+    may, has = container.attrs["HostConfig"], container.attrs["Config"]
+    assert may["ReadonlyRootfs"]
+    assert may["CapDrop"] == ["ALL"]
+    assert may["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (may["Memory"], may["NanoCpus"], may["PidsLimit"]) == (2**30, 10**9, 256)
+    assert may["PortBindings"]["8080/tcp"][0]["HostIp"] == "127.0.0.1"
+    assert may["RestartPolicy"]["Name"] == "unless-stopped"
+    assert has["User"] == "65532:65532"
+    assert "@sha256:" in has["Image"]
+    written = container.exec_run(["python3", "-c", "open('/app/written', 'w')"])
+    assert b"Read-only file system" in written.output
+    healthy = container.exec_run(has["Healthcheck"]["Test"][1:])
+    assert healthy.exit_code == 0, healthy.output
+    assert container.image.attrs["Size"] < 350e6
+
+
+async def test_only_what_a_killed_preflight_has_left_here_is_removed(
+    docker_place: DockerPlace,
+) -> None:
+    (live,) = await docker_place.servers()
+    image = docker_place.client.containers.get(live).attrs["Config"]["Image"]
+
+    def left(environment: str) -> str:
+        labels = {"environment": environment, "release": "20260101T000000-a-b", "role": "preflight"}
+        container = docker_place.client.containers.run(
+            image,
+            entrypoint=["python3", "-c", "import time; time.sleep(600)"],
+            labels={f"io.slipway.{name}": value for name, value in labels.items()},
+            detach=True,
+        )
+        return str(container.name)
+
+    ours, others = left("docker"), left("docker-eu")
+    try:
+        await docker_place.target().tidy()
+        there = {each.name for each in docker_place.client.containers.list(all=True)}
+        assert ours not in there
+        assert {live, others} <= there
+    finally:
+        docker_place.client.containers.get(others).remove(force=True)
+
+
+async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -> None:
+    target = docker_place.target(engine=f"tcp://127.0.0.1:{free_port()}")
+    with pytest.raises(TransientError, match="the Docker engine does not answer") as told:
+        await target.tidy()
+    assert "group `docker`" in told.value.next_step

@@ -1,0 +1,222 @@
+"""A real registry, and base images put into it without any other registry."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasks.images.layers import Layer
+from tasks.images.reference import Reference, parse_reference
+from tasks.images.registry import Manifest, Repository, sha256
+
+SECONDS = 30.0
+
+
+def needs(*programs: str) -> None:
+    """Skip where a program is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, a program does not outlive a block of code."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def running_registry(folder: Path, **http: Any) -> Iterator[str]:
+    """Debian's docker-registry on loopback: gives `host:port`."""
+    needs("docker-registry")
+    port = free_port()
+    configuration: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": f"127.0.0.1:{port}", "tls": http.get("tls", {})},
+    }
+    if "auth" in http:
+        configuration["auth"] = http["auth"]
+    (folder / "registry.yml").write_text(json.dumps(configuration))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(folder / "registry.yml")],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    with ended(process):
+        wait_for_port(port, process, folder / "log")
+        yield f"127.0.0.1:{port}"
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a program listens."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """An image of one layer, to be pushed anywhere."""
+
+    layer: Layer
+    platform: str
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, archive: Path, platform: str = "linux/amd64", environment: Mapping[str, str] = {}
+    ) -> BaseImage:
+        """The image that an archive of a file system makes."""
+        content, packed = archive.read_bytes(), archive.with_suffix(".tar.gz")
+        packed.write_bytes(gzip.compress(content, 1, mtime=0))
+        digest = sha256(packed.read_bytes())
+        layer = Layer(digest, packed.stat().st_size, sha256(content), packed)
+        return cls(layer, platform, environment)
+
+    def push(self, where: str, repository: Repository | None = None) -> Reference:
+        """Put it into a registry, as the OCI image that official ones are."""
+        reference = parse_reference(where)
+        repository = repository or Repository(reference)
+        system, architecture = self.platform.split("/")
+        config = json.dumps(
+            {
+                "os": system,
+                "architecture": architecture,
+                "config": {"Env": [f"{k}={v}" for k, v in self.environment.items()]},
+                "rootfs": {"type": "layers", "diff_ids": [self.layer.diff_id]},
+            }
+        ).encode()
+        repository.upload(self.layer)
+        repository.write(config)
+        manifest = Manifest.of(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {
+                    "mediaType": "application/vnd.oci.image.config.v1+json",
+                    "size": len(config),
+                    "digest": sha256(config),
+                },
+                "layers": [
+                    {
+                        **self.layer.describe(),
+                        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                    }
+                ],
+            }
+        )
+        repository.put(manifest, reference.tag)
+        return reference.at(manifest.digest)
+
+
+@contextlib.contextmanager
+def running_engine() -> Iterator[str]:
+    """A Docker engine: the one that is there, else one of our own. Gives its URL."""
+    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if _engine_answers(usual):
+        yield usual
+        return
+    needs("dockerd", "iptables")
+    if os.geteuid():
+        pytest.skip("no Docker engine runs, and only root can start one")
+    # Not below pytest's folder: sockets have short names.
+    folder = Path(tempfile.mkdtemp(prefix="slipway-engine-"))
+    url = f"unix://{folder}/docker.sock"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["dockerd", "--host", url, "--data-root", str(folder / "data"),
+             "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        with ended(process):
+            deadline = time.monotonic() + SECONDS
+            while not _engine_answers(url):
+                if process.poll() is not None:
+                    pytest.skip(f"dockerd does not start here: {_end_of(folder / 'log')}")
+                assert time.monotonic() < deadline, _end_of(folder / "log")
+                time.sleep(0.1)
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _engine_answers(url: str) -> bool:
+    path = url.removeprefix("unix://")
+    if path == url:
+        return True  # somebody's own setting
+    with socket.socket(socket.AF_UNIX) as probe:  # which clients leave open when nobody is there
+        if probe.connect_ex(path):
+            return False
+    transport = httpx.HTTPTransport(uds=path)
+    with httpx.Client(base_url="http://engine", transport=transport, trust_env=False) as client:
+        return client.get("/_ping").status_code == 200
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-800:]
+
+
+# The Debian release whose python3 is that Python.
+_SUITES = {"3.11": "bookworm", "3.13": "trixie"}
+
+
+def debian_with_python(path: Path, python: str) -> Path:
+    """The file system of a small Debian with Python, as an archive."""
+    needs("mmdebstrap")
+    if os.geteuid():
+        pytest.skip("only root can make a Debian base image")
+    if python not in _SUITES:
+        pytest.skip(f"no release of Debian has Python {python}")
+    if not path.exists():
+        partial = path.with_name(f"partial-{path.name}")
+        # What official slim images have as well, and nothing else.
+        packages = "python3,ca-certificates,base-passwd,libc-bin,libstdc++6"
+        made = subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}",
+             _SUITES[python], str(partial)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            pytest.skip(f"no Debian can be had here: {made.stderr[-400:]}")
+        partial.replace(path)
+    return path
