@@ -21,7 +21,8 @@ QUIET = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as Playwright runs, no other event loop can run in this thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium; the test is skipped where there is none."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

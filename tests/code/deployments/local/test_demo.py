@@ -32,7 +32,7 @@ def steps() -> list[Progress]:
     def run(flow: str, state: str) -> FlowRun:
         return FlowRun(flow, f"a {flow}", flow, state, state.title(), "", 1.5)
 
-    line = LogLine("retrain", _NOW, 20, "fitting [1/3]\nmore")
+    line = LogLine("retrain", _NOW, "fitting [1/3]\nmore")
     return [
         Progress((run("retrain", "RUNNING"),), None),
         Progress((run("retrain", "RUNNING"), run("train", "RUNNING")), line),
