@@ -93,6 +93,16 @@ class DockerEnvironment(HostEnvironment, ImageEnvironment):
     cpus: float = Field(1.0, gt=0)
 
 
+class RemoteEnvironment(ImageEnvironment):
+    """An environment whose target is a platform elsewhere, which runs the model's image.
+
+    Attributes:
+        url: The public URL of the live model; empty where the platform says it.
+    """
+
+    url: str = Field("", pattern=r"^(https?://\S+[^/\s])?$")
+
+
 _KINDS: dict[str, type[Environment]] = {
     "process": ProcessEnvironment,
     "docker": DockerEnvironment,

@@ -308,7 +308,7 @@ class Bundle:
 
 
 def make_bundle(
-    package: Package, file: Path, python: Path, *, environment: str, identifier: str
+    package: Package, file: Path, python: Path, folder: Path, *, environment: str, identifier: str
 ) -> Bundle:
     """Put model, metadata and serving code of the commit into one folder.
 
@@ -316,13 +316,13 @@ def make_bundle(
         package: The package.
         file: Its verified model file.
         python: Python of its runtime.
+        folder: Where to.
         environment: Where it is to be released.
         identifier: Name of the release.
 
     Returns:
         The bundle.
     """
-    folder = Settings().bundles / environment
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / identifier, folder / f"{identifier}.partial"
     shutil.rmtree(partial, ignore_errors=True)

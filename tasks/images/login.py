@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
-from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
-from tasks.errors import ConfigurationError, TransientError
+from tasks.errors import ConfigurationError
 from tasks.images.registry import Login
+from tasks.secret_blocks import read_secret
 
 
 async def load_login(block: str) -> Login | None:
@@ -25,19 +24,13 @@ async def load_login(block: str) -> Login | None:
     """
     if not block:
         return None
+    found = await read_secret(block)
     try:
-        found = (await Secret.aload(block)).get()  # type: ignore[attr-defined]
         return Login(found["username"], SecretStr(found["password"]))
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ConfigurationError(
             f"block secret/{block} does not hold the username and password of a registry",
             state="nothing was pushed",
             next_step=f'create a Secret block {block} with {{"username": ..., "password": ...}}'
             " in the Prefect UI",
         ) from None  # the error may quote the secret
-    except httpx.HTTPError as error:
-        raise TransientError(
-            f"the Prefect server does not give block secret/{block}: {error!r}",
-            state="nothing was pushed",
-            next_step="check PREFECT_API_URL and the server, then run the flow again",
-        ) from error

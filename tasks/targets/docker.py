@@ -20,6 +20,7 @@ from tasks.images.retention import retire
 from tasks.packaging import Package
 from tasks.targets.engine import Engine
 from tasks.targets.gateway import Route
+from tasks.targets.ports import free_port
 from tasks.targets.proof import Candidate, prove
 from tasks.targets.switched import SwitchedTarget
 
@@ -82,7 +83,8 @@ class DockerTarget(SwitchedTarget):
         self._image = await build_image(package, file, self._environment, self._login)
         await asyncio.to_thread(self._engine.pull, self._name_of_image(), self._login)
 
-    async def _boot(self, port: int) -> None:
+    async def _boot(self) -> None:
+        port = free_port()
         name = f"{self._container(self._identifier)}-{_PREFLIGHT}"
         labels = {"environment": self._environment.name, "release": self._identifier}
         options = container_options(self._environment, port, {**labels, "role": _PREFLIGHT})

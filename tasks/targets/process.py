@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,13 +14,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks import commands
 from tasks.environments import ProcessEnvironment
-from tasks.git import Argv
-from tasks.packaging import Bundle, Package, make_bundle, make_runtime
+from tasks.packaging import Bundle, Package
 from tasks.settings import Settings
 from tasks.targets.gateway import Route
-from tasks.targets.proof import Candidate, prove
 from tasks.targets.supervisor import Program, Supervisor
 from tasks.targets.switched import SwitchedTarget
+from tasks.targets.trial import boot, serve, stage
 
 
 class SupervisorSettings(BaseSettings):
@@ -39,12 +36,6 @@ class SupervisorSettings(BaseSettings):
     supervisor_url: str
     supervisor_username: str
     supervisor_password: SecretStr
-
-
-def serve(python: Path, bundle: Path, port: int) -> Argv:
-    """The command that serves a bundle on loopback."""
-    return [str(python), "-m", "serving", "--bundle", str(bundle), "--host", "127.0.0.1",
-            "--port", str(port)]  # fmt: skip
 
 
 class ProcessTarget(SwitchedTarget):
@@ -75,35 +66,16 @@ class ProcessTarget(SwitchedTarget):
             return None
 
     async def _make(self, package: Package, file: Path) -> None:
-        python = await make_runtime(package)
-        self._bundle = await asyncio.to_thread(
-            make_bundle,
+        self._bundle = await stage(
             package,
             file,
-            python,
+            self._bundles,
             environment=self._environment.name,
             identifier=self._identifier,
         )
 
-    async def _boot(self, port: int) -> None:
-        package, bundle = self._made(), self._made_bundle()
-        # In the workspace, so that what a killed run leaves behind is ended with it.
-        folder = package.workspace.path / "preflight"
-        folder.mkdir(exist_ok=True)
-        async with commands.running(
-            serve(bundle.python, bundle.path, port),
-            cwd=folder,
-            env=_bare_environment(folder, bundle.path),
-            log=folder / "log",
-        ) as server:
-            candidate = Candidate(
-                f"http://127.0.0.1:{port}",
-                package,
-                bundle.identifier,
-                crashed=lambda: server.code is not None,
-                last_lines=server.tail,
-            )
-            await prove(candidate, self._environment.ready_seconds)
+    async def _boot(self) -> None:
+        await boot(self._made_bundle(), self._environment.ready_seconds)
 
     def _start(self, route: Route, version: str) -> None:
         bundle = self._made_bundle()
@@ -153,11 +125,3 @@ class ProcessTarget(SwitchedTarget):
 
     def _log(self, release: str) -> Path:
         return self._logs / f"{self._program(release)}.log"
-
-
-def _bare_environment(home: Path, bundle: Path) -> dict[str, str]:
-    # With the two marks by which a process that outlives its run is found.
-    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
-            "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
-    ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
-    return {key: value for key, value in os.environ.items() if key in kept} | ours

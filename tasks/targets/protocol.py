@@ -9,8 +9,10 @@ an adapter remembers nothing but what its own deploy has started.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 from tasks.packaging import Package
 
@@ -45,6 +47,12 @@ class Live:
     def runs(self, package: Package) -> bool:
         """Whether this is the same model version with the same serving code."""
         return (self.md5, self.serving) == (package.md5, package.serving)
+
+
+def name_of_release(package: Package) -> str:
+    """Name a new release of a package: unique, and sorted by time."""
+    moment = datetime.now(UTC)
+    return f"{moment:%Y%m%dT%H%M%S}-{package.commit[:7]}-{uuid4().hex[:4]}"
 
 
 class Target(Protocol):

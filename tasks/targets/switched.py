@@ -5,27 +5,20 @@ that moves the traffic from one to the other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.environments import HostEnvironment
-from tasks.errors import TransientError
 from tasks.packaging import Package
 from tasks.targets.gateway import Gateway, Route
+from tasks.targets.ports import free_port
 from tasks.targets.proof import Candidate, prove, soak, version
-from tasks.targets.protocol import Live
-
-_PORTS = range(23_000, 30_000)
+from tasks.targets.protocol import Live, name_of_release
 
 
 class GatewaySettings(BaseSettings):
@@ -84,11 +77,10 @@ class SwitchedTarget(ABC):
     async def preflight(self, package: Package, file: Path) -> None:
         """Make what would be released, and boot it where nothing of ours is around."""
         self._package = package
-        moment = datetime.now(UTC)
-        self._identifier = f"{moment:%Y%m%dT%H%M%S}-{package.commit[:7]}-{uuid4().hex[:4]}"
+        self._identifier = name_of_release(package)
         try:
             await self._make(package, file)
-            await self._boot(_free_port())
+            await self._boot()
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
                 await self._discard()
@@ -99,7 +91,7 @@ class SwitchedTarget(ABC):
         if self._new is None:  # else it is tried again
             self._old = await asyncio.to_thread(self._gateway.route)
             await asyncio.to_thread(self._sweep, self._old)
-            self._new = Route(self._identifier, _free_port())
+            self._new = Route(self._identifier, free_port())
         await asyncio.to_thread(self._start, self._new, version)
 
     async def verify(self) -> None:
@@ -165,7 +157,7 @@ class SwitchedTarget(ABC):
         """Make what can be started."""
 
     @abstractmethod
-    async def _boot(self, port: int) -> None:
+    async def _boot(self) -> None:
         """Start what was made in isolation, prove it, and stop it."""
 
     @abstractmethod
@@ -195,12 +187,3 @@ class SwitchedTarget(ABC):
     @abstractmethod
     async def _prune(self, live: Route | None, keep: int) -> None:
         """Remove what stopped servers have left, but for the newest ones."""
-
-
-def _free_port() -> int:
-    # Below the ports that systems hand out by themselves: a server keeps its port over reboots.
-    for port in random.sample(_PORTS, 200):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise TransientError("no TCP port is free", state="nothing was started")

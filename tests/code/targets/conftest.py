@@ -76,7 +76,7 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
         for name, value in variables.items():
             patch.setenv(name, value)
         # Outside of a flow a task would start a Prefect server; what it does is the same without.
-        patch.setattr("tasks.targets.process.make_runtime", make_runtime.fn)
+        patch.setattr("tasks.targets.trial.make_runtime", make_runtime.fn)
         start_daemon(configuration, dict(os.environ))
         opened.callback(supervisor.shutdown)
         with (home / "proxy.log").open("wb") as log:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import docker
 
-from tasks.environments import DockerEnvironment, HostEnvironment, ProcessEnvironment
+from tasks.environments import (
+    DockerEnvironment,
+    HostEnvironment,
+    ProcessEnvironment,
+    RemoteEnvironment,
+)
+from tasks.errors import TransientError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Package
@@ -18,13 +26,21 @@ from tasks.targets.protocol import Target
 from tasks.targets.supervisor import Supervisor
 from tests.code.flows.harness import Traffic
 
-_AFTER_PREFLIGHT = ("release", "verify", "settle")
+_TRIES = 30
+
+
+async def again(step: Callable[[], Awaitable[None]]) -> None:
+    """Try a step again as long as its error may pass, as the flow does."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(TransientError):
+            return await step()
+    return await step()
 
 
 class Place(ABC):
     """One environment on one platform."""
 
-    def __init__(self, environment: HostEnvironment) -> None:
+    def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
         self.environment = environment
 
     def target(self, **settings: Any) -> Target:
@@ -39,17 +55,23 @@ class Place(ABC):
     async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Target:
         """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
         target = self.target(**settings)
-        await target.preflight(package, package.workspace.path / "model" / "wine")
+        file = package.workspace.path / "model" / "wine"
+        await again(lambda: target.preflight(package, file))
+        steps = {
+            "release": lambda: target.release("v1"),
+            "verify": target.verify,
+            "settle": target.settle,
+        }
         try:
-            for step in _AFTER_PREFLIGHT if until != "preflight" else ():
-                await (target.release("v1") if step == "release" else getattr(target, step)())
-                if step == until:
+            for name, step in steps.items() if until != "preflight" else ():
+                await again(step)
+                if name == until:
                     break
         except BaseException:
-            await target.rollback()
+            await again(target.rollback)
             raise
         if not until:
-            await target.tidy()
+            await again(target.tidy)
         return target
 
     def traffic(self, package: Package) -> Traffic:

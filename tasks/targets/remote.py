@@ -1,0 +1,106 @@
+"""What the targets on platforms elsewhere share: proof on the worker, then an image in a registry.
+
+A server of ours answers `/readyz` only after it has verified its bytes and replayed its golden
+predictions, so a platform that waits for its health check sends no traffic to an unproven model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import anyio
+
+from tasks.environments import RemoteEnvironment
+from tasks.images.build import Image, build_image
+from tasks.images.login import load_login
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login, Repository
+from tasks.images.retention import retire
+from tasks.packaging import Package
+from tasks.targets.protocol import name_of_release
+from tasks.targets.trial import boot, stage
+
+E = TypeVar("E", bound=RemoteEnvironment)
+
+
+class RemoteTarget(ABC, Generic[E]):
+    """One environment on a platform elsewhere, which runs the model's image.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: E) -> None:
+        self._environment = environment
+        self._package: Package | None = None
+        self._image: Image | None = None
+        self._identifier = ""
+
+    async def preflight(self, package: Package, file: Path) -> None:
+        """Prove the package on the worker, push its image, rehearse it where that is possible."""
+        self._package = package
+        self._identifier = self._identifier or name_of_release(package)
+        await self._try(package, file)
+        try:
+            login = await self._log_in()
+            self._image = await build_image(package, file, self._environment, login)
+            await self._rehearse()
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
+                await self._retire()
+            raise
+
+    async def _try(self, package: Package, file: Path) -> None:
+        folder = package.workspace.path / "trial"  # goes with the workspace
+        bundle = await stage(
+            package,
+            file,
+            folder,
+            environment=self._environment.name,
+            identifier=self._identifier,
+        )
+        try:
+            await boot(bundle, self._environment.ready_seconds)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _rehearse(self) -> None:
+        """Prove the image on the platform itself, without traffic, where it can be proven so."""
+
+    async def _log_in(self) -> Login | None:
+        """Who we are to the registry."""
+        return await load_login(self._environment.registry_block)
+
+    @abstractmethod
+    async def _images_in_use(self) -> Collection[str]:
+        """Digests of the images of what is live and of what is kept for rollback."""
+
+    async def _retire(self) -> None:
+        """Drop this environment's images that nothing on the platform needs."""
+        where = parse_reference(self._environment.repository)
+        repository = Repository(where, await self._log_in())
+        kept = await self._images_in_use()
+        await asyncio.to_thread(retire, repository, self._environment.name, kept)
+
+    def _made(self) -> Package:
+        assert self._package, "preflight comes first"
+        return self._package
+
+    def _pushed(self) -> Image:
+        assert self._image, "preflight comes first"
+        return self._image
+
+    def _release_variables(self, version: str) -> dict[str, str]:
+        """Variables that tell the server what it is released as."""
+        told = {
+            "environment": self._environment.name,
+            "release": self._identifier,
+            "version": version,
+        }
+        return {"SLIPWAY_RELEASE": json.dumps(told)}
