@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
+from urllib.parse import urljoin, urlsplit
 from uuid import uuid4
 
 import requests
@@ -169,6 +170,18 @@ class Repository:
             self._api.push_blob(str(layer.path), check_exists=False)
         return True
 
+    def try_push(self) -> None:
+        """Find out whether images may be pushed: an upload is begun and given up.
+
+        Raises:
+            TerminalError: The registry refuses.
+            TransientError: The registry does not answer.
+        """
+        with self._asked("take images"):
+            upload = self._api.begin_upload()
+        with contextlib.suppress(requests.RequestException, DXFError):
+            self._api.give_up(upload)  # else it expires
+
     def write(self, content: bytes) -> str:
         """Upload a small blob.
 
@@ -238,7 +251,7 @@ class Repository:
             password = self._login.password.get_secret_value()
             api.authenticate(self._login.username, password, response=answer)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _asked(self, what: str) -> Iterator[None]:
         try:
             yield
@@ -283,9 +296,20 @@ class Repository:
 
 
 class _Registry(DXF):
-    """dxf, which by itself deletes manifests of images only, and not what refers to them."""
+    """dxf, with calls that it makes only as part of others."""
+
+    def begin_upload(self) -> str:
+        begun = self._request("post", "blobs/uploads/")  # type: ignore[no-untyped-call]
+        return str(begun.headers["Location"])
+
+    def give_up(self, upload: str) -> None:
+        # Registries behind a proxy name themselves with http, where no token should go.
+        secure = self._base_url.partition(":")[0]
+        url = urlsplit(urljoin(self._base_url, upload))._replace(scheme=secure).geturl()
+        self._base_request("delete", url)  # type: ignore[no-untyped-call]
 
     def delete_manifest(self, digest: str) -> None:
+        # dxf deletes manifests of images only, and not what refers to them.
         self._request("delete", f"manifests/{digest}")  # type: ignore[no-untyped-call]
 
 

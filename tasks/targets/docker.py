@@ -71,6 +71,13 @@ class DockerTarget(SwitchedTarget):
         self._login: Login | None = None
         self._image: Image | None = None
 
+    async def _checked(self) -> Sequence[str]:
+        engine = await asyncio.to_thread(self._engine.version)
+        login = await load_login(self._environment.registry_block)
+        repository = Repository(parse_reference(self._environment.repository), login)
+        await asyncio.to_thread(repository.try_push)
+        return [f"Docker {engine} answers", f"{repository.name} takes our images"]
+
     def _described(self, release: str) -> Mapping[str, Any] | None:
         for container in self._containers(release):
             said = {name: container.labels.get(f"{LABEL}.{name}") for name in

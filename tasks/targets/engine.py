@@ -31,6 +31,11 @@ class Engine:
     def __init__(self, url: str = "") -> None:
         self._url = url
 
+    def version(self) -> str:
+        """Which version of Docker it is."""
+        with _told("tell its version"):
+            return str(self._client.version()["Version"])
+
     def pull(self, image: str, login: Login | None) -> None:
         """Get an image from its registry.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tasks.errors import TransientError
+from tasks.errors import ConfigurationError, TransientError
 
 _SWITCH_SECONDS = 15.0
 
@@ -50,6 +50,26 @@ class Gateway:
         self._api = api
         self._environment = environment
 
+    def address(self) -> str:
+        """Where Traefik listens for this environment.
+
+        Raises:
+            ConfigurationError: It was started without a port for it.
+            TransientError: It does not answer.
+        """
+        try:
+            with self._client() as client:
+                answer = client.get(f"/api/entrypoints/{self._environment}")
+                if answer.status_code == 404:
+                    raise ConfigurationError(
+                        f"the proxy at {self._api} has no entry point {self._environment}",
+                        state="nothing was started",
+                        next_step="run `make up`, or give Traefik an entry point of that name",
+                    )
+                return str(answer.raise_for_status().json()["address"])
+        except httpx.HTTPError as error:
+            raise self._away(error) from error
+
     def route(self) -> Route | None:
         """Where the traffic goes now, as Traefik says; None if nowhere.
 
@@ -57,18 +77,14 @@ class Gateway:
             TransientError: Traefik does not answer, or has not read its routes yet.
         """
         try:
-            with httpx.Client(base_url=self._api, timeout=5, trust_env=False) as client:
+            with self._client() as client:
                 router = client.get(f"/api/http/routers/{self._environment}@file")
                 if router.status_code == 404 and not self._file.exists():
                     return None
                 name = router.raise_for_status().json()["service"]
                 service = client.get(f"/api/http/services/{name}@file").raise_for_status().json()
         except httpx.HTTPError as error:
-            raise TransientError(
-                f"the proxy at {self._api} does not answer: {error}",
-                state="traffic goes where it went",
-                next_step="run `make up`, then the flow again",
-            ) from error
+            raise self._away(error) from error
         server = httpx.URL(service["loadBalancer"]["servers"][0]["url"])
         return Route(name, server.port or 80)
 
@@ -96,6 +112,16 @@ class Gateway:
                     next_step="look at the gateway's log under .slipway/logs, run the flow again",
                 )
             time.sleep(0.05)
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self._api, timeout=5, trust_env=False)
+
+    def _away(self, error: httpx.HTTPError) -> TransientError:
+        return TransientError(
+            f"the proxy at {self._api} does not answer: {error}",
+            state="traffic goes where it went",
+            next_step="run `make up`, then the flow again",
+        )
 
     def _leads_to(self, route: Route | None) -> bool:
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class ProcessTarget(SwitchedTarget):
         self._logs = Settings().home / "log"
         self._bundles = Settings().bundles / environment.name
         self._bundle: Bundle | None = None
+
+    async def _checked(self) -> Sequence[str]:
+        running = await asyncio.to_thread(self._supervisor.programs)
+        return [f"supervisord keeps {len(running)} programs alive"]
 
     def _described(self, release: str) -> Mapping[str, Any] | None:
         try:

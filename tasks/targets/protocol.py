@@ -8,6 +8,7 @@ an adapter remembers nothing but what its own deploy has started.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,16 @@ class Target(Protocol):
     @property
     def url(self) -> str:
         """The public URL of the live model."""
+
+    async def check(self) -> Sequence[str]:
+        """Prove, changing nothing, that a release could be made: access, rights, what it needs.
+
+        Returns:
+            What was found, each in one sentence.
+
+        Raises:
+            SlipwayError: The first thing that is wrong, with how to mend it.
+        """
 
     async def status(self) -> Live | None:
         """What is live, None if nothing is."""

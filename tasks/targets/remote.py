@@ -77,6 +77,12 @@ class RemoteTarget(ABC, Generic[E]):
         """Who we are to the registry."""
         return await load_login(self._environment.registry_block)
 
+    async def _try_registry(self) -> str:
+        """Prove that our images may be pushed; in one sentence, for `check`."""
+        repository = Repository(parse_reference(self._environment.repository), await self._log_in())
+        await asyncio.to_thread(repository.try_push)
+        return f"{repository.name} takes our images"
+
     @abstractmethod
     async def _images_in_use(self) -> Collection[str]:
         """Digests of the images of what is live and of what is kept for rollback."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class SwitchedTarget(ABC):
     def url(self) -> str:
         """The public URL of the live model."""
         return self._host.url
+
+    async def check(self) -> Sequence[str]:
+        """Prove that the proxy and what runs the servers are there."""
+        address = await asyncio.to_thread(self._gateway.address)
+        return [f"the proxy has an entry point at {address}", *await self._checked()]
 
     async def status(self) -> Live | None:
         """What is live, None if nothing is."""
@@ -147,6 +152,10 @@ class SwitchedTarget(ABC):
         for release in self._running():
             if live is None or release != live.release:
                 self._stop(release)
+
+    @abstractmethod
+    async def _checked(self) -> Sequence[str]:
+        """Prove that servers can be started; what was found, each in one sentence."""
 
     @abstractmethod
     def _described(self, release: str) -> Mapping[str, Any] | None:

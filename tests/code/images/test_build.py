@@ -281,10 +281,12 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
             Repository(reference, login).tags()
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", made["certificate"])
         wrong = Login("tester", SecretStr("guess-me"))
-        with pytest.raises(TerminalError, match="refuses to list its tags for tester: 401") as told:
-            Repository(reference, wrong).tags()
+        with pytest.raises(TerminalError, match="refuses to take images for tester: 401") as told:
+            Repository(reference, wrong).try_push()
         assert "guess-me" not in f"{told.value} {wrong!r}"
         repository = Repository(reference, login)
+        repository.try_push()
+        assert not list((tmp_path / "data").rglob("_uploads/*"))
         digest = repository.write(b"something")
         assert repository.read(digest) == b"something"
 

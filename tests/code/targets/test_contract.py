@@ -79,6 +79,12 @@ def _other_prediction(text: str) -> str:
     return json.dumps(golden)
 
 
+async def test_a_check_says_what_is_there_and_changes_nothing(place: Place) -> None:
+    before = await place.seen()
+    assert await place.target().check()
+    assert await place.seen() == before
+
+
 async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None:
     await place.target().remove()
     assert await place.target().status() is None
