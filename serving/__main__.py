@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 
+from serving import sagemaker
 from serving.app import create_app
 from serving.bundle import BundleError, read_bundle
 from serving.settings import Limits, SettingError, Settings
@@ -93,6 +94,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         default=environment.get("SLIPWAY_PORT") or environment.get("PORT") or "8080",
         help="port to listen on (SLIPWAY_PORT, PORT)",
     )  # fmt: skip
+    parser.add_argument("command", nargs="?", choices=[sagemaker.ARGUMENT], help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.bundle is None:
         raise SettingError("no bundle: give --bundle or SLIPWAY_BUNDLE")

@@ -71,14 +71,16 @@ def start(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts a service in a real process: `with start(folder, MAX_ROWS="10") as server`."""
 
     @contextlib.contextmanager
-    def starter(folder: Path, *, ready: bool = True, **limits: str) -> Iterator[Server]:
+    def starter(
+        folder: Path, *arguments: str, ready: bool = True, **limits: str
+    ) -> Iterator[Server]:
         port = free_port()
         output = tmp_path_factory.mktemp("server") / "log"
         settings = {f"SLIPWAY_SERVING_{name}": value for name, value in limits.items()}
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [str(runtime), "-W", "error", "-m", "serving",
-                 "--bundle", str(folder), "--port", str(port)],
+                 "--bundle", str(folder), "--port", str(port), *arguments],
                 cwd=ROOT, env={**clean_environment(), **settings}, stdout=file, stderr=file,
             )  # fmt: skip
         server = Server(process, port, output)
