@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-
-from tasks.errors import TerminalError, TransientError
+from tasks.errors import TerminalError
+from tasks.servers import Server
 
 # Sums in another order, on another processor, differ in the last digits.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
-_REQUEST_SECONDS = 30.0
 
 
-async def replay(url: str, golden: Mapping[str, Any]) -> None:
+async def replay(server: Server, golden: Mapping[str, Any]) -> None:
     """Send the golden inputs to a server and compare its predictions.
 
     Args:
-        url: Base URL of the server.
+        server: The server.
         golden: `inputs`, a list of rows by column, and `outputs`, a list by method.
 
     Raises:
@@ -27,25 +26,19 @@ async def replay(url: str, golden: Mapping[str, Any]) -> None:
         TransientError: The server does not answer.
     """
     body = {"data": {"values": golden["inputs"]}}
-    async with httpx.AsyncClient(base_url=url, timeout=_REQUEST_SECONDS, trust_env=False) as client:
-        for method, expected in golden["outputs"].items():
-            try:
-                answer = await client.post(f"/{method}", json=body)
-            except httpx.HTTPError as error:
-                raise TransientError(
-                    f"{url}/{method} does not answer: {type(error).__name__}: {error}"
-                ) from error
-            if answer.status_code != 200:
-                raise TerminalError(
-                    f"{method} refuses the golden inputs: {answer.status_code} {answer.text[:300]}"
-                )
-            try:
-                got = answer.json()
-            except ValueError as error:
-                raise TerminalError(f"{method} answers what is not JSON") from error
-            difference = first_difference(expected, got)
-            if difference:
-                raise TerminalError(f"{method} differs from the golden predictions: {difference}")
+    for method, expected in golden["outputs"].items():
+        answer = await server.ask(method, body)
+        if answer.status != 200:
+            raise TerminalError(
+                f"{method} refuses the golden inputs: {answer.status} {answer.text[:300]}"
+            )
+        try:
+            got = json.loads(answer.text)
+        except ValueError as error:
+            raise TerminalError(f"{method} answers what is not JSON") from error
+        difference = first_difference(expected, got)
+        if difference:
+            raise TerminalError(f"{method} differs from the golden predictions: {difference}")
 
 
 def first_difference(expected: Sequence[Any], got: Any) -> str | None:

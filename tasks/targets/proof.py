@@ -1,6 +1,6 @@
-"""Proof that a server is the release that it should be, the same for all that serve HTTP.
+"""Proof that a server is the release that it should be, the same on all platforms.
 
-A server is proven by what it answers, wherever it runs: it is ready, `/version` names the release
+A server is proven by what it answers, wherever it runs: it is ready, its version names the release
 and the model's md5, and the golden inputs give the golden predictions.
 """
 
@@ -15,6 +15,7 @@ import httpx
 from tasks import golden
 from tasks.errors import SlipwayError, TerminalError
 from tasks.packaging import Package
+from tasks.servers import HttpServer, Server
 
 _POLL_SECONDS = 0.1
 
@@ -29,6 +30,7 @@ class Candidate:
         release: Name of the release, as `/version` should say it.
         crashed: Says whether it has ended, so that nobody waits for it any longer.
         last_lines: The last of what it said, for people.
+        server: How it is asked, where that is not over HTTP at its URL.
     """
 
     url: str
@@ -36,6 +38,12 @@ class Candidate:
     release: str
     crashed: Callable[[], bool]
     last_lines: Callable[[], str]
+    server: Server | None = None
+
+    @property
+    def asked(self) -> Server:
+        """The server to ask."""
+        return self.server or HttpServer(self.url)
 
 
 async def prove(candidate: Candidate, within: float) -> None:
@@ -82,23 +90,18 @@ async def soak(candidate: Candidate, seconds: float) -> None:
 
 async def version(url: str) -> dict[str, str] | None:
     """What a server says it is, None if it does not answer."""
-    try:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-            answer = await client.get(f"{url}/version")
-            return dict(answer.json()) if answer.status_code == 200 else None
-    except (httpx.HTTPError, ValueError):
-        return None
+    return await HttpServer(url).version()
 
 
 async def _hold(candidate: Candidate) -> None:
     """Hold a server against what it should be."""
-    answer = await version(candidate.url)
+    answer = await candidate.asked.version()
     expected = (candidate.release, candidate.package.md5)
     got = (answer.get("release"), answer.get("md5")) if answer else None
     if got != expected:
-        raise _unfit(f"{candidate.url}/version is {got}, should be {expected}")
+        raise _unfit(f"the version at {candidate.url} is {got}, should be {expected}")
     try:
-        await golden.replay(candidate.url, candidate.package.golden)
+        await golden.replay(candidate.asked, candidate.package.golden)
     except SlipwayError as error:
         # A server that is up and does not answer is no better than one that answers wrongly.
         said = await asyncio.to_thread(candidate.last_lines)
