@@ -44,10 +44,12 @@ class RemoteTarget(ABC, Generic[E]):
 
     async def preflight(self, package: Package, file: Path) -> None:
         """Prove the package on the worker, push its image, rehearse it where that is possible."""
-        self._package = package
-        self._identifier = self._identifier or name_of_release(package)
-        await self._try(package, file)
+        if self._package is None:  # else it has been proven, and what came after is tried again
+            self._identifier = name_of_release(package)
+            await self._try(package, file)
+            self._package = package
         try:
+            await self._prepare()
             login = await self._log_in()
             self._image = await build_image(package, file, self._environment, login)
             await self._rehearse()
@@ -69,6 +71,9 @@ class RemoteTarget(ABC, Generic[E]):
             await boot(bundle, self._environment.ready_seconds)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    async def _prepare(self) -> None:
+        """Make what the image is pushed to, where it is not there by itself."""
 
     async def _rehearse(self) -> None:
         """Prove the image on the platform itself, without traffic, where it can be proven so."""

@@ -14,6 +14,18 @@ from tasks.secret_blocks import read_secret
 
 _SECONDS = 30.0
 _STATE = "what was live before goes on serving"
+# Of errors, those that say nothing against what was asked: too late, too early, too often.
+_PASSING = {408, 425, 429}
+
+
+class RefusedError(TerminalError):
+    """A platform does not do what it was asked for.
+
+    Attributes:
+        code: HTTP status of its answer.
+    """
+
+    code = 0
 
 
 async def load_token(block: str) -> SecretStr:
@@ -48,6 +60,7 @@ class RestAPI:
         url: Its base URL.
         token: Who we are.
         block: Name of the block that the token is from, for people.
+        scheme: How the token is introduced.
         headers: What every request carries beside.
         seconds: How long a call may take.
     """
@@ -56,6 +69,7 @@ class RestAPI:
     url: str
     token: SecretStr
     block: str
+    scheme: str = "Bearer"
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = _SECONDS
 
@@ -85,7 +99,8 @@ class RestAPI:
         Raises:
             TransientError: Too many requests, an error of the platform's own, or no answer; it
                 may have acted all the same.
-            TerminalError: It refuses the token, or what was asked for.
+            TerminalError: It refuses the token.
+            RefusedError: It refuses what was asked for.
         """
         what = f"{self.platform}: {method} {path}"
         try:
@@ -96,7 +111,7 @@ class RestAPI:
                     json=json,
                     params=dict(params or {}),
                     headers={
-                        "Authorization": f"Bearer {self.token.get_secret_value()}",
+                        "Authorization": f"{self.scheme} {self.token.get_secret_value()}",
                         **self.headers,
                         **(headers or {}),
                     },
@@ -109,16 +124,23 @@ class RestAPI:
             ) from None  # the request carries the token
         if missing_ok and answer.status_code == 404:
             return None
-        if answer.is_success:
+        if not answer.is_success:
+            raise self._explain(what, answer)
+        try:
             return answer.json() if answer.content else None
-        raise self._explain(what, answer)
+        except ValueError as error:
+            raise TransientError(
+                f"{what} gives no JSON: {answer.text[:200]}",
+                state=_STATE,
+                next_step="check the API's URL, then run the flow again",
+            ) from error
 
     def _explain(self, what: str, answer: httpx.Response) -> TransientError | TerminalError:
         code = answer.status_code
         said = f"{what} answers {code}: {_complaint(answer)}"
         if identifier := answer.headers.get("Request-Id") or answer.headers.get("fly-request-id"):
             said = f"{said} (request {identifier})"
-        if code == 429 or code >= 500:
+        if code in _PASSING or code >= 500:
             return TransientError(
                 said, state=_STATE, next_step="wait a minute, then run the flow again"
             )
@@ -128,9 +150,11 @@ class RestAPI:
                 state=_STATE,
                 next_step=f"make a new one; {_renew(self.block)}",
             )
-        return TerminalError(
+        refused = RefusedError(
             said, state=_STATE, next_step="see what it says, correct it, run again"
         )
+        refused.code = code
+        return refused
 
 
 def _renew(block: str) -> str:
