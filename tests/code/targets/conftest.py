@@ -23,7 +23,7 @@ from tasks.settings import CHECKOUT
 from tasks.targets.supervisor import Supervisor
 from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
-from tests.code.targets.places import DockerPlace, Place, ProcessPlace
+from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.containers import (
     BaseImage,
     debian_with_python,
@@ -35,6 +35,8 @@ from tests.containers import (
 )
 
 Change = Callable[[str], str]
+# Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
+ELSEWHERE: list[str] = []
 _PASSWORD = "no-secret"
 
 
@@ -158,40 +160,65 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
 
 
 @pytest.fixture(scope="session")
-def docker_place(
-    host: Supervisor,
-    ports: dict[str, int],
+def engine() -> Iterator[str]:
+    """URL of a Docker engine."""
+    with running_engine() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the registry keeps what it has."""
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="session")
+def registry(
+    registry_folder: Path,
     models: list[Package],
     shared: Path,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Place]:
-    """Where the docker target releases to."""
+) -> Iterator[str]:
+    """A registry with a base image for the models: `host:port`."""
     python = models[0].minor_python
-    with ExitStack() as opened:
-        engine = opened.enter_context(running_engine())
-        registry = opened.enter_context(running_registry(tmp_path_factory.mktemp("registry")))
+    with running_registry(registry_folder) as host:
         with FileLock(shared / "debian.lock"):
             archive = debian_with_python(shared / "debian.tar", python)
         base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})
-        base.push(f"{registry}/python:{python}-slim")
-        environment = DockerEnvironment(
-            name="docker",
-            target="docker",
-            port=ports["docker"],
-            soak_seconds=0.3,
-            keep=2,
-            engine=engine,
-            repository=f"{registry}/wine",
-            base=f"{registry}/python:{{python}}-slim",
-        )
-        place = DockerPlace(environment)
-        opened.callback(place.clear)
-        yield place
+        base.push(f"{host}/python:{python}-slim")
+        yield host
 
 
-@pytest.fixture(params=["process", "docker"])
+@pytest.fixture(scope="session")
+def docker_place(
+    host: Supervisor, ports: dict[str, int], engine: str, registry: str
+) -> Iterator[Place]:
+    """Where the docker target releases to."""
+    environment = DockerEnvironment(
+        name="docker",
+        target="docker",
+        port=ports["docker"],
+        soak_seconds=0.3,
+        keep=2,
+        engine=engine,
+        repository=f"{registry}/wine",
+        base=f"{registry}/python:{{python}}-slim",
+    )
+    place = DockerPlace(environment)
+    yield place
+    place.clear()
+
+
+@pytest.fixture(params=["process", "docker", *ELSEWHERE])
 def place(request: pytest.FixtureRequest) -> Place:
     """Each platform in turn."""
     found = request.getfixturevalue(f"{request.param}_place")
     assert isinstance(found, Place)
+    return found
+
+
+@pytest.fixture(params=ELSEWHERE)
+def remote_place(request: pytest.FixtureRequest) -> RemotePlace:
+    """Each platform elsewhere in turn."""
+    found = request.getfixturevalue(f"{request.param}_place")
+    assert isinstance(found, RemotePlace)
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import httpx
 
 from tasks.environments import (
     DockerEnvironment,
@@ -25,6 +26,7 @@ from tasks.rollout import target_of
 from tasks.targets.protocol import Target
 from tasks.targets.supervisor import Supervisor
 from tests.code.flows.harness import Traffic
+from tests.platforms.faults import Faults
 
 _TRIES = 30
 
@@ -38,7 +40,15 @@ async def again(step: Callable[[], Awaitable[None]]) -> None:
 
 
 class Place(ABC):
-    """One environment on one platform."""
+    """One environment on one platform.
+
+    Attributes:
+        proves_on_worker: Whether preflight is the trial on the worker, as that of `process` is.
+        drops_nothing: Whether not one request may fail while versions change.
+    """
+
+    proves_on_worker = False
+    drops_nothing = True
 
     def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
         self.environment = environment
@@ -82,6 +92,13 @@ class Place(ABC):
         """The model servers that run."""
         return await asyncio.to_thread(self._servers)
 
+    async def served(self) -> dict[str, Any]:
+        """Which release answers at the public URL."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            answer = await client.get(f"{self.url}/version")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
     async def seen(self) -> dict[str, Any]:
         """All that is on the platform: two that are equal say that nothing was left behind."""
         return await asyncio.to_thread(self._seen)
@@ -98,6 +115,23 @@ class Place(ABC):
 
     @abstractmethod
     def _break(self) -> None: ...
+
+
+class RemotePlace(Place):
+    """A stand-in of a platform elsewhere, any call of which can be told to go wrong.
+
+    Attributes:
+        necessary_calls: What a deploy cannot do without.
+        wrong_credentials: Settings by which the platform refuses us, and what is said then.
+    """
+
+    proves_on_worker = True
+    necessary_calls: tuple[str, ...]
+    wrong_credentials: tuple[dict[str, Any], str]
+
+    def __init__(self, environment: RemoteEnvironment, faults: Faults) -> None:
+        super().__init__(environment)
+        self.faults = faults
 
 
 class ProcessPlace(Place):
