@@ -5,14 +5,31 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT
 
 FOLDER = CHECKOUT / "deployments" / "environments"
+
+
+# How long all canary steps may take; what a task of the rollout may take is more.
+CANARY_SECONDS = 3600.0
+Percent = Annotated[int, Field(ge=1, le=99)]
+
+
+def _listed(value: object) -> object:
+    """A list as a variable holds it, `10,50`."""
+    return [each for each in value.split(",") if each] if isinstance(value, str) else value
 
 
 class Environment(BaseModel):
@@ -45,9 +62,29 @@ class HostEnvironment(Environment):
 
     Attributes:
         port: TCP port of the public URL, on loopback.
+        canary: Which shares of the predictions a new version gets before it gets all, in percent;
+            none: it gets all at once.
+        canary_seconds: How long it is compared with the live version at each share.
+        canary_requests: How many requests each of the two must have had for that; with fewer, the
+            golden predictions decide alone.
+        canary_errors: By how many percent points its share of errors may be above the live one's.
+        canary_slower: How many times longer than the live version's its requests may take.
     """
 
     port: int = Field(8080, ge=1, le=65535)
+    canary: Annotated[tuple[Percent, ...], BeforeValidator(_listed)] = ()
+    canary_seconds: float = Field(60.0, gt=0)
+    canary_requests: int = Field(50, ge=10)
+    canary_errors: float = Field(1.0, ge=0, lt=100)
+    canary_slower: float = Field(2.0, ge=1)
+
+    @model_validator(mode="after")
+    def _canary_grows_and_ends(self) -> Self:
+        if list(self.canary) != sorted(set(self.canary)):
+            raise ValueError("canary: each share has to be larger than the one before")
+        if len(self.canary) * self.canary_seconds > CANARY_SECONDS:
+            raise ValueError(f"canary: its steps may take {CANARY_SECONDS:g} s in all")
+        return self
 
     @property
     def url(self) -> str:

@@ -8,7 +8,12 @@ import anyio
 
 from tasks import commands
 from tasks.capability import capability
-from tasks.environments import DockerEnvironment, Environment, ProcessEnvironment
+from tasks.environments import (
+    CANARY_SECONDS,
+    DockerEnvironment,
+    Environment,
+    ProcessEnvironment,
+)
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
 from tasks.targets.protocol import Live, Target
@@ -58,7 +63,7 @@ async def verify(target: Target, package: Package) -> None:
     await target.verify()
 
 
-@capability("settle", run_name="settle {package.label}", timeout=900)
+@capability("settle", run_name="settle {package.label}", timeout=CANARY_SECONDS + 900)
 async def settle(target: Target, package: Package) -> None:
     """Move the traffic, and prove the new version at the public URL."""
     await target.settle()

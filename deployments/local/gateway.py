@@ -1,4 +1,4 @@
-"""The proxy in front of the models that the target `process` runs: traefik, as data."""
+"""The proxy in front of the models that run on this host: traefik, as data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from deployments.local.ports import HOST
 from deployments.local.program import Program
 
 API_PORT = "gateway-api"
+# Bounds of the histogram of durations, in seconds: a canary is compared at one of them, so each is
+# at most twice the one before.
+_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2,
+           0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30)  # fmt: skip
 
 
 def program(
@@ -37,6 +41,9 @@ def program(
             "--api.insecure=true",  # without TLS, on loopback; it can be read, not written
             "--api.dashboard=false",
             "--ping=true",
+            "--metrics.prometheus=true",  # at the API's address
+            "--metrics.prometheus.addEntryPointsLabels=false",
+            f"--metrics.prometheus.buckets={','.join(map(str, _BOUNDS))}",
             f"--entrypoints.traefik.address={HOST}:{ports[API_PORT]}",
             f"--providers.file.directory={routes}",
             "--providers.file.watch=true",

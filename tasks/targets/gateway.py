@@ -1,19 +1,25 @@
-"""The proxy (Traefik) through which the `process` target moves traffic between releases.
+"""The proxy (Traefik) that moves traffic between the releases on the worker's own host.
 
 Traefik reads its routes from a folder, and keeps its clients' connections open when they change:
 0 of 14,828 requests on keep-alive connections failed over 10 switches.
+
+While predictions are shared out between two releases, one of them is live: the route of everything
+else (page, documentation, `/version`) leads to it, so that nobody sees a mixture of two.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from tasks.errors import ConfigurationError, TransientError
+from tasks.targets.counters import Counters, read_counters
 
 _SWITCH_SECONDS = 15.0
 
@@ -57,18 +63,15 @@ class Gateway:
             ConfigurationError: It was started without a port for it.
             TransientError: It does not answer.
         """
-        try:
-            with self._client() as client:
-                answer = client.get(f"/api/entrypoints/{self._environment}")
-                if answer.status_code == 404:
-                    raise ConfigurationError(
-                        f"the proxy at {self._api} has no entry point {self._environment}",
-                        state="nothing was started",
-                        next_step="run `make up`, or give Traefik an entry point of that name",
-                    )
-                return str(answer.raise_for_status().json()["address"])
-        except httpx.HTTPError as error:
-            raise self._away(error) from error
+        with self._asked() as api:
+            answer = api.get(f"/api/entrypoints/{self._environment}")
+            if answer.status_code == 404:
+                raise ConfigurationError(
+                    f"the proxy at {self._api} has no entry point {self._environment}",
+                    state="nothing was started",
+                    next_step="run `make up`, or give Traefik an entry point of that name",
+                )
+            return str(answer.raise_for_status().json()["address"])
 
     def route(self) -> Route | None:
         """Where the traffic goes now, as Traefik says; None if nowhere.
@@ -76,20 +79,31 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer, or has not read its routes yet.
         """
-        try:
-            with self._client() as client:
-                router = client.get(f"/api/http/routers/{self._environment}@file")
-                if router.status_code == 404 and not self._file.exists():
-                    return None
-                name = router.raise_for_status().json()["service"]
-                service = client.get(f"/api/http/services/{name}@file").raise_for_status().json()
-        except httpx.HTTPError as error:
-            raise self._away(error) from error
+        with self._asked() as api:
+            router = api.get(f"/api/http/routers/{self._environment}@file")
+            if router.status_code == 404 and not self._file.exists():
+                return None
+            name = router.raise_for_status().json()["service"]
+            service = api.get(f"/api/http/services/{name}@file").raise_for_status().json()
         server = httpx.URL(service["loadBalancer"]["servers"][0]["url"])
         return Route(name, server.port or 80)
 
+    def shares(self) -> dict[str, int]:
+        """What share of the predictions each release gets, in percent; empty if all go one way.
+
+        Raises:
+            TransientError: Traefik does not answer.
+        """
+        with self._asked() as api:
+            router = api.get(f"/api/http/routers/{self._canary}@file")
+            if router.status_code == 404:
+                return {}
+            name = router.raise_for_status().json()["service"]
+            service = api.get(f"/api/http/services/{name}@file").raise_for_status().json()
+        return {each["name"]: each["weight"] for each in service["weighted"]["services"]}
+
     def switch(self, route: Route | None) -> None:
-        """Send the traffic somewhere else, and wait until Traefik does.
+        """Send all traffic somewhere else, and wait until Traefik does.
 
         Args:
             route: Where to; None for nowhere.
@@ -100,11 +114,62 @@ class Gateway:
         if route is None:
             self._file.unlink(missing_ok=True)
         else:
-            partial = self._file.with_suffix(".partial")
-            partial.write_text(json.dumps(self._configuration(route)))  # JSON is YAML
-            partial.replace(self._file)
+            self._write(self._routers(route), self._service(route))
+        self._wait(route, {})
+
+    def share(self, live: Route, new: Route, percent: int) -> None:
+        """Send some of the predictions to a new release, and wait until Traefik does.
+
+        Args:
+            live: What is live, and gets all other traffic.
+            new: What gets the share.
+            percent: Its share.
+
+        Raises:
+            TransientError: Traefik does not take the new routes.
+        """
+        shares = {live.release: 100 - percent, new.release: percent}
+        weighted = [{"name": name, "weight": weight} for name, weight in shares.items()]
+        router = {
+            "rule": "Method(`POST`)",
+            "priority": 1000,
+            "entryPoints": [self._environment],
+            "service": self._canary,
+        }
+        self._write(
+            self._routers(live) | {self._canary: router},
+            self._service(live)
+            | self._service(new)
+            | {self._canary: {"weighted": {"services": weighted}}},
+        )
+        self._wait(live, shares)
+
+    def counters(self, *routes: Route) -> list[Counters]:
+        """What Traefik has counted of some releases.
+
+        Raises:
+            ConfigurationError: Traefik does not count.
+            TransientError: Traefik does not answer.
+        """
+        with self._asked() as api:
+            answer = api.get("/metrics")
+            if answer.status_code == 404:
+                raise ConfigurationError(
+                    f"the proxy at {self._api} does not count requests",
+                    state="traffic goes where it went",
+                    next_step="start it with the options of deployments/local/gateway.py (the local"
+                    " stack: `make up`), or remove `canary` from the environment's file",
+                )
+            text = answer.raise_for_status().text
+        return [read_counters(text, route.release) for route in routes]
+
+    @property
+    def _canary(self) -> str:
+        return f"{self._environment}~canary"
+
+    def _wait(self, route: Route | None, shares: dict[str, int]) -> None:
         deadline = time.monotonic() + _SWITCH_SECONDS
-        while not self._leads_to(route):
+        while not self._leads_to(route, shares):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
@@ -113,29 +178,37 @@ class Gateway:
                 )
             time.sleep(0.05)
 
-    def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self._api, timeout=5, trust_env=False)
-
-    def _away(self, error: httpx.HTTPError) -> TransientError:
-        return TransientError(
-            f"the proxy at {self._api} does not answer: {error}",
-            state="traffic goes where it went",
-            next_step="run `make up`, then the flow again",
-        )
-
-    def _leads_to(self, route: Route | None) -> bool:
+    def _leads_to(self, route: Route | None, shares: dict[str, int]) -> bool:
         try:
-            return self.route() == route
+            return self.route() == route and self.shares() == shares
         except TransientError:  # not read yet
             return False
 
-    def _configuration(self, route: Route) -> dict[str, object]:
+    def _write(self, routers: dict[str, object], services: dict[str, object]) -> None:
+        partial = self._file.with_suffix(".partial")
+        # JSON is YAML.
+        partial.write_text(json.dumps({"http": {"routers": routers, "services": services}}))
+        partial.replace(self._file)
+
+    def _routers(self, route: Route) -> dict[str, object]:
         router = {
             "rule": "PathPrefix(`/`)",
             "entryPoints": [self._environment],
             "service": route.release,
         }
-        servers = {"loadBalancer": {"servers": [{"url": route.url}]}}
-        return {
-            "http": {"routers": {self._environment: router}, "services": {route.release: servers}}
-        }
+        return {self._environment: router}
+
+    def _service(self, route: Route) -> dict[str, object]:
+        return {route.release: {"loadBalancer": {"servers": [{"url": route.url}]}}}
+
+    @contextmanager
+    def _asked(self) -> Iterator[httpx.Client]:
+        try:
+            with httpx.Client(base_url=self._api, timeout=5, trust_env=False) as client:
+                yield client
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"the proxy at {self._api} does not answer: {error}",
+                state="traffic goes where it went",
+                next_step="run `make up`, then the flow again",
+            ) from error

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.environments import HostEnvironment
 from tasks.packaging import Package
+from tasks.targets.canary import Canary
 from tasks.targets.gateway import Gateway, Route
 from tasks.targets.ports import free_port
 from tasks.targets.proof import Candidate, prove, soak, version
@@ -104,9 +105,12 @@ class SwitchedTarget(ABC):
         await prove(self._candidate(self._started().url), self._host.ready_seconds)
 
     async def settle(self) -> None:
-        """Move the traffic, and prove the public URL for the soak time."""
+        """Move the traffic, in steps where asked to, and prove the public URL for the soak time."""
         route = self._started()
         self._switched = True
+        if self._host.canary and (old := await self._serving_beside(route)):
+            canary = Canary(self._gateway, self._host)
+            await canary.walk(old, route, self._candidate(route.url))
         await asyncio.to_thread(self._gateway.switch, route)
         await soak(self._candidate(self.url), self._host.soak_seconds)
 
@@ -148,7 +152,17 @@ class SwitchedTarget(ABC):
         assert self._new, "release comes first"
         return self._new
 
+    async def _serving_beside(self, route: Route) -> Route | None:
+        """What is live and can be compared with; None if nothing is, or if it does not answer."""
+        live = await asyncio.to_thread(self._gateway.route)
+        if live is None or live == route:  # or settled already, and tried again
+            return None
+        answer = await version(live.url)
+        return live if answer and answer.get("release") == live.release else None
+
     def _sweep(self, live: Route | None) -> None:
+        if self._gateway.shares():  # a killed run left its canary
+            self._gateway.switch(live)
         for release in self._running():
             if live is None or release != live.release:
                 self._stop(release)

@@ -1,0 +1,86 @@
+"""Canary steps: a growing share of the predictions goes to a new version.
+
+At every step the golden predictions are replayed at its private URL, and what the proxy has counted
+of it is compared with the live version. Until the last step has passed, that one stays live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tasks import commands
+from tasks.environments import HostEnvironment
+from tasks.errors import TerminalError
+from tasks.targets.counters import Counters
+from tasks.targets.gateway import Gateway, Route
+from tasks.targets.judgement import CERTAIN, OBVIOUS, Limits, describe, judge
+from tasks.targets.proof import Candidate, soak
+
+_LOOK_SECONDS = 1.0
+
+
+class Canary:
+    """The steps of one deploy.
+
+    Args:
+        gateway: The proxy.
+        environment: Which shares, for how long, and what may be worse.
+    """
+
+    def __init__(self, gateway: Gateway, environment: HostEnvironment) -> None:
+        self._gateway = gateway
+        self._environment = environment
+        self._limits = Limits(
+            environment.canary_requests,
+            environment.canary_errors / 100,
+            environment.canary_slower,
+        )
+
+    async def walk(self, live: Route, new: Route, candidate: Candidate) -> None:
+        """Take every step; afterwards, the last share is still in force.
+
+        Args:
+            live: What is live.
+            new: What is to become it.
+            candidate: The new version at its private URL.
+
+        Raises:
+            TerminalError: The new version is worse, or predicts otherwise than it was saved.
+            TransientError: The proxy does not answer.
+        """
+        await self._counted(live)  # a proxy that does not count is told of before it shares out
+        for percent in self._environment.canary:
+            await asyncio.to_thread(self._gateway.share, live, new, percent)
+            await self._step(live, new, candidate, percent)
+
+    async def _step(self, live: Route, new: Route, candidate: Candidate, percent: int) -> None:
+        loop = asyncio.get_running_loop()
+        before = await self._counted(live, new)
+        end = loop.time() + self._environment.canary_seconds
+        while True:
+            await soak(candidate, 0)  # once
+            over = loop.time() >= end
+            after = await self._counted(live, new)
+            of_live, of_new = (now.since(then) for now, then in zip(after, before, strict=True))
+            worse = judge(of_live, of_new, percent, self._limits, CERTAIN if over else OBVIOUS)
+            if worse:
+                raise TerminalError(
+                    f"the new version is worse, at {percent} % of the predictions: {worse}",
+                    state="what was live before gets all of the traffic again",
+                    next_step="mend the model or the serving code, commit, and deploy that commit;"
+                    " what counts as worse are the `canary_*` settings of the environment",
+                )
+            if over:
+                break
+            await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, end - loop.time())))
+        few = min(of_live.requests, of_new.requests) < self._limits.requests
+        commands.run_logger().info(
+            "canary at %d %%: new %s; live %s: %s",
+            percent,
+            describe(of_new),
+            describe(of_live),
+            "too few to compare" if few else "no worse",
+        )
+
+    async def _counted(self, *routes: Route) -> list[Counters]:
+        return await asyncio.to_thread(self._gateway.counters, *routes)

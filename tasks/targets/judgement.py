@@ -1,0 +1,150 @@
+"""Is a new version worse than the live one? What a proxy has counted of both, compared.
+
+Both answer the same clients at the same time, so that load, time of day and neighbours are the same
+for both, and only the difference counts. Two shares of the requests are compared:
+
+- *errors*: refused or failed;
+- *slow ones*: longer than `slower` times what 95 in 100 of the live version's requests took, at
+  least 10 ms, rounded up to the next bound of the proxy's histogram. A quantile is tested by
+  counting what is beyond it, because a histogram knows nothing between its bounds, and because the
+  mean of durations is made by a few of them. Requests that the new version was sent and has not
+  answered are slow, too: of a server that hangs, nothing is counted.
+
+A share is worse if the lower end of the confidence interval of (new share - live share) is above
+the margin. The interval is Newcombe's (Interval estimation for the difference between independent
+proportions, Statistics in Medicine 17, 1998, method 10):
+
+    lower = d - sqrt((p1 - l1)**2 + (u2 - p2)**2),   d = p1 - p2
+
+with Wilson's interval (l, u) of each share. Other than the usual z-test it holds for few requests,
+and for shares of 0, which is how often a good version fails.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from tasks.targets.counters import Counters
+
+# How certain it has to be after a step, and earlier: a look every second would else find by chance
+# what is not there.
+CERTAIN, OBVIOUS = 0.95, 0.999
+_USUAL = 0.95
+_SLOW_MARGIN = 1 - _USUAL
+# Differences below that are the scheduler's.
+_LEAST_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a new version may do worse.
+
+    Attributes:
+        requests: How many requests each of the two needs before anything is said.
+        errors: By how much its share of errors may be above the live one's, between 0 and 1.
+        slower: How many times longer its requests may take.
+    """
+
+    requests: int
+    errors: float
+    slower: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many requests."""
+
+    part: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share, between 0 and 1."""
+        return self.part / self.total
+
+    def __str__(self) -> str:
+        return f"{self.part} of {self.total} ({self.value:.1%})"
+
+
+def judge(
+    live: Counters, new: Counters, percent: int, limits: Limits, certainty: float = CERTAIN
+) -> str | None:
+    """Say in what a new version is worse.
+
+    Args:
+        live: What was counted of the live version.
+        new: What was counted of the new version in the same time.
+        percent: Which share of the requests the new version was sent.
+        limits: What it may do worse.
+        certainty: How certain that has to be, between 0 and 1.
+
+    Returns:
+        What is worse, with numbers; None if nothing is, or if there were too few requests.
+    """
+    sent = max(new.requests, round(live.requests * percent / (100 - percent)))
+    if min(live.requests, sent) < limits.requests:
+        return None
+    failed = Share(new.errors, new.requests)
+    failed_live = Share(live.errors, live.requests)
+    if exceeds(failed, failed_live, limits.errors, certainty):
+        return f"{failed} of its requests failed, of the live version's {failed_live}"
+    bound = slow_from(live, limits.slower)
+    slow = Share(new.slower_than(bound) + sent - new.requests, sent)
+    slow_live = Share(live.slower_than(bound), live.requests)
+    if exceeds(slow, slow_live, _SLOW_MARGIN, certainty):
+        took = f"took more than {bound * 1000:g} ms"
+        return f"{slow} of its requests {took}, of the live version's {slow_live}"
+    return None
+
+
+def slow_from(live: Counters, slower: float) -> float:
+    """From how many seconds on a request is slow: a bound of the histogram, or infinite."""
+    wanted = max(_LEAST_SECONDS, slower * live.quantile(_USUAL))
+    return min((bound for bound in live.within if bound >= wanted), default=math.inf)
+
+
+def exceeds(new: Share, live: Share, margin: float, certainty: float) -> bool:
+    """Whether one share is above another by more than a margin, and not by chance.
+
+    Args:
+        new: The one.
+        live: The other.
+        margin: The difference that is allowed, between 0 and 1.
+        certainty: How certain it has to be, between 0 and 1.
+
+    Returns:
+        Whether Newcombe's interval lies above the margin; never if one of the two is of nothing.
+    """
+    if not new.total or not live.total:
+        return False
+    low, _ = wilson(new, certainty)
+    _, high = wilson(live, certainty)
+    difference = new.value - live.value
+    return difference - math.hypot(new.value - low, high - live.value) > margin
+
+
+def wilson(share: Share, certainty: float) -> tuple[float, float]:
+    """Between what a share lies: Wilson's score interval, one-sided at each end.
+
+    Args:
+        share: The share, of at least one.
+        certainty: How certain each end has to be, between 0 and 1.
+
+    Returns:
+        Lower and upper end, between 0 and 1.
+    """
+    z, value, total = NormalDist().inv_cdf(certainty), share.value, share.total
+    centre = value + z**2 / (2 * total)
+    half = z * math.sqrt(value * (1 - value) / total + (z / (2 * total)) ** 2)
+    scale = 1 + z**2 / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def describe(counters: Counters) -> str:
+    """The numbers of one version, for people."""
+    return (
+        f"{counters.requests} requests, {counters.errors} failed, {counters.mean * 1000:.1f} ms on"
+        f" average, {_USUAL:.0%} within {counters.quantile(_USUAL) * 1000:.1f} ms"
+    )
