@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+# Wheels bring the same libraries along, each its own: from this size on, the second is a link.
+_WORTH_LINKING = 100_000
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
@@ -93,11 +95,17 @@ def _write_archive(out: IO[bytes] | _Hashing, files: Mapping[str, Path | bytes])
             entries[place] = content
     entries.pop(PurePosixPath("/"), None)
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        written: dict[tuple[int, str], str] = {}
         for place in sorted(entries):
-            _add(archive, str(place).lstrip("/"), entries[place])
+            _add(archive, str(place).lstrip("/"), entries[place], written)
 
 
-def _add(archive: tarfile.TarFile, name: str, content: Path | bytes | None) -> None:
+def _add(
+    archive: tarfile.TarFile,
+    name: str,
+    content: Path | bytes | None,
+    written: dict[tuple[int, str], str],
+) -> None:
     entry = tarfile.TarInfo(name)  # owned by root, at time 0
     if content is None or (isinstance(content, Path) and content.is_dir()):
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
@@ -108,8 +116,15 @@ def _add(archive: tarfile.TarFile, name: str, content: Path | bytes | None) -> N
     else:
         status = content.stat()
         entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
-        entry.size = status.st_size
         with content.open("rb") as file:
+            if status.st_size >= _WORTH_LINKING:
+                same = entry.mode, hashlib.file_digest(file, "sha256").hexdigest()
+                file.seek(0)
+                if (other := written.setdefault(same, name)) != name:
+                    entry.type, entry.linkname = tarfile.LNKTYPE, other
+                    archive.addfile(entry)
+                    return
+            entry.size = status.st_size
             archive.addfile(entry, file)
 
 

@@ -18,7 +18,7 @@ from filelock import AsyncFileLock
 
 from tasks import uv
 from tasks.fingerprint import fingerprint
-from tasks.images import layers
+from tasks.images import layers, slimming
 from tasks.images.image import PACKAGES
 from tasks.images.layers import Layer, read_layer, write_layer
 from tasks.packaging import Package, read_requirements, run_uv
@@ -26,12 +26,8 @@ from tasks.settings import Settings
 
 # What uv calls the machines; 2.28 is the C library of every base image still maintained.
 _WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
-# A third of these large ones no server needs: tests, headers, and sources, which they
-# themselves never read. Others do (Numba, PyTorch): theirs stay.
-_LARGE = ("numpy", "pandas", "scipy", "sklearn")
-_HEADERS = {".a", ".c", ".cpp", ".h", ".pxd", ".pyi", ".pyx", ".tp"}
 # A layer that another version of this recipe made is another layer.
-_RECIPE = fingerprint(Path(__file__), Path(layers.__file__), Path(uv.__file__))
+_RECIPE = fingerprint(*map(Path, (__file__, layers.__file__, slimming.__file__, uv.__file__)))
 
 
 @dataclass(frozen=True)
@@ -119,13 +115,10 @@ async def compile_modules(folder: Path, place: str, python: str, *, instead: boo
 async def _slim(installed: Path, python: str) -> None:
     (installed / ".lock").unlink(missing_ok=True)
     shutil.rmtree(installed / "bin", ignore_errors=True)  # they name this host's Python
-    for folder in (installed / name for name in _LARGE if (installed / name).is_dir()):
-        for path in sorted(folder.rglob("*")):
-            if path.name == "tests":
-                shutil.rmtree(path)
-            elif path.suffix in _HEADERS:
-                path.unlink(missing_ok=True)
+    for folder in (installed / name for name in slimming.LARGE if (installed / name).is_dir()):
+        slimming.prune(folder)
         await compile_modules(folder, f"{PACKAGES}/{folder.name}", python, instead=True)
+    slimming.strip_libraries(installed)
     await compile_modules(installed, PACKAGES, python)
 
 

@@ -62,6 +62,26 @@ def test_everything_in_it_is_roots_and_can_be_read_by_all(tmp_path: Path) -> Non
         assert entry.mode == (0o755 if entry.isdir() or entry.name.endswith("run") else 0o644)
 
 
+def test_the_same_large_file_is_in_it_once(tmp_path: Path) -> None:
+    large, folder = b"library" * 20_000, tmp_path / "code"
+    for name in ("a/one.so", "b/two.so", "b/three.so"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(large)
+    (folder / "b" / "three.so").chmod(0o755)
+    (folder / "b" / "two.so").chmod(0o644)
+    (folder / "a" / "one.so").chmod(0o644)
+    path = tmp_path / "layer.tar.gz"
+    write_layer(path, {"/app": folder})
+    with tarfile.open(path) as archive:
+        entries = {entry.name: entry for entry in archive if not entry.isdir()}
+        assert all(archive.extractfile(each).read() == large for each in entries.values())  # type: ignore[union-attr]
+    assert {name: entry.linkname for name, entry in entries.items()} == {
+        "app/a/one.so": "",
+        "app/b/three.so": "",  # may be executed, which the others may not
+        "app/b/two.so": "app/a/one.so",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
