@@ -13,7 +13,7 @@ from tasks.environments import HostEnvironment
 from tasks.errors import TerminalError
 from tasks.targets.counters import Counters
 from tasks.targets.gateway import Gateway, Route
-from tasks.targets.judgement import CERTAIN, OBVIOUS, Limits, describe, judge
+from tasks.targets.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
 from tasks.targets.proof import Candidate, soak
 
 _LOOK_SECONDS = 1.0
@@ -56,13 +56,15 @@ class Canary:
     async def _step(self, live: Route, new: Route, candidate: Candidate, percent: int) -> None:
         loop = asyncio.get_running_loop()
         before = await self._counted(live, new)
-        end = loop.time() + self._environment.canary_seconds
+        start = loop.time()
+        end = start + self._environment.canary_seconds
         while True:
             await soak(candidate, 0)  # once
             over = loop.time() >= end
             after = await self._counted(live, new)
             of_live, of_new = (now.since(then) for now, then in zip(after, before, strict=True))
-            worse = judge(of_live, of_new, percent, self._limits, CERTAIN if over else OBVIOUS)
+            given = Given(percent, loop.time() - start)
+            worse = judge(of_live, of_new, given, self._limits, CERTAIN if over else OBVIOUS)
             if worse:
                 raise TerminalError(
                     f"the new version is worse, at {percent} % of the predictions: {worse}",

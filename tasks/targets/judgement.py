@@ -7,8 +7,9 @@ for both, and only the difference counts. Two shares of the requests are compare
 - *slow ones*: longer than `slower` times what 95 in 100 of the live version's requests took, at
   least 10 ms, rounded up to the next bound of the proxy's histogram. A quantile is tested by
   counting what is beyond it, because a histogram knows nothing between its bounds, and because the
-  mean of durations is made by a few of them. Requests that the new version was sent and has not
-  answered are slow, too: of a server that hangs, nothing is counted.
+  mean of durations is made by a few of them. Requests that the new version must have been sent,
+  given those of the live one, and has not answered in that time are slow, too: of a server that
+  hangs, nothing is counted.
 
 A share is worse if the lower end of the confidence interval of (new share - live share) is above
 the margin. The interval is Newcombe's (Interval estimation for the difference between independent
@@ -53,6 +54,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a new version was given to do.
+
+    Attributes:
+        percent: Its share of the requests.
+        seconds: Since when it gets them.
+    """
+
+    percent: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Share:
     """So many of so many requests."""
 
@@ -69,33 +83,35 @@ class Share:
 
 
 def judge(
-    live: Counters, new: Counters, percent: int, limits: Limits, certainty: float = CERTAIN
+    live: Counters, new: Counters, given: Given, limits: Limits, certainty: float = CERTAIN
 ) -> str | None:
     """Say in what a new version is worse.
 
     Args:
         live: What was counted of the live version.
         new: What was counted of the new version in the same time.
-        percent: Which share of the requests the new version was sent.
+        given: What the new version was given to do.
         limits: What it may do worse.
         certainty: How certain that has to be, between 0 and 1.
 
     Returns:
         What is worse, with numbers; None if nothing is, or if there were too few requests.
     """
-    sent = max(new.requests, round(live.requests * percent / (100 - percent)))
-    if min(live.requests, sent) < limits.requests:
+    sent = live.requests * given.percent / (100 - given.percent)
+    if min(live.requests, max(new.requests, sent)) < limits.requests:
         return None
     failed = Share(new.errors, new.requests)
     failed_live = Share(live.errors, live.requests)
     if exceeds(failed, failed_live, limits.errors, certainty):
-        return f"{failed} of its requests failed, of the live version's {failed_live}"
+        return f"{failed} failed, of the live version's {failed_live}"
     bound = slow_from(live, limits.slower)
-    slow = Share(new.slower_than(bound) + sent - new.requests, sent)
+    # What was sent less than `bound` ago is not slow yet.
+    due = round(sent * max(0.0, 1 - bound / given.seconds))
+    unanswered = max(0, due - new.requests)
+    slow = Share(new.slower_than(bound) + unanswered, new.requests + unanswered)
     slow_live = Share(live.slower_than(bound), live.requests)
     if exceeds(slow, slow_live, _SLOW_MARGIN, certainty):
-        took = f"took more than {bound * 1000:g} ms"
-        return f"{slow} of its requests {took}, of the live version's {slow_live}"
+        return f"{slow} took more than {bound * 1000:g} ms, of the live version's {slow_live}"
     return None
 
 
