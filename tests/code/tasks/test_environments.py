@@ -21,9 +21,11 @@ def test_the_environments_in_the_repository_are_valid() -> None:
 
 def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_STAGING_PORT", "9001")
+    monkeypatch.setenv("SLIPWAY_STAGING_CANARY", "10,50")
     environment = load_environment("staging", _write(tmp_path, 'target = "process"\nport = 8081'))
     assert isinstance(environment, ProcessEnvironment)
     assert environment.url == "http://127.0.0.1:9001"
+    assert environment.canary == (10, 50)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,15 @@ def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ('target = "docker"\nrepository = "r"\nmemory = "much"', "memory: String should match"),
         ('target = "docker"', "repository: Field required"),
         ('target = "docker"\nrepository = "r"\nplatforms = ["sparc"]', "linux/arm64"),
+        (
+            'target = "process"\ncanary = [50, 10]',
+            "each share has to be larger than the one before",
+        ),
+        (
+            'target = "process"\ncanary = [10, 100]',
+            "canary.1: Input should be less than or equal to 99",
+        ),
+        ('target = "process"\ncanary = [1, 2]\ncanary_seconds = 3000', "may take 3600 s in all"),
         ("port = 1", "target = None is unknown"),
         ("target = ", "staging.toml"),
     ],
