@@ -18,6 +18,8 @@ PYTHON := .venv/bin/python
 UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
 # make up DB=postgres: remembered until another one is named.
 DATABASE := $(if $(DB),--database=$(DB))
+# make demo TARGET=docker: what runs the model.
+MODEL_TARGET := $(if $(TARGET),--target=$(TARGET))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
 .PHONY: help setup demo up down status doctor test lint format clean
@@ -28,8 +30,8 @@ help:  ## Show this list
 setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
 
-demo: setup  ## Retrain and deploy a model through the local stack, and try the result
-	@$(PYTHON) -m deployments.local.demo $(DATABASE)
+demo: setup  ## Retrain and deploy a model through the local stack, and try it (TARGET=docker: in a container)
+	@$(PYTHON) -m deployments.local.demo $(DATABASE) $(MODEL_TARGET)
 
 up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin (DB=postgres: with automations)
 	@$(PYTHON) -m deployments.local.stack up $(DATABASE)

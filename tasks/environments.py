@@ -151,6 +151,11 @@ def environment_names(folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
+def variable(name: str, key: str) -> str:
+    """The variable that wins over a key of an environment's file."""
+    return f"SLIPWAY_{name.upper().replace('-', '_')}_{key.upper()}"
+
+
 def load_environment(name: str, folder: Path = FOLDER) -> Environment:
     """Read and check one environment; a variable `SLIPWAY_<NAME>_<KEY>` wins over the file.
 
@@ -185,9 +190,8 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
             state="nothing was started",
             next_step=f"set `target` in {path}",
         )
-    prefix = f"SLIPWAY_{name.upper().replace('-', '_')}_"
     for key in kind.model_fields.keys() - {"name", "target"}:
-        if (value := os.environ.get(prefix + key.upper())) is not None:
+        if (value := os.environ.get(variable(name, key))) is not None:
             values[key] = value
     try:
         return kind.model_validate({**values, "name": name})
@@ -199,5 +203,5 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         raise ConfigurationError(
             f"{path}: {problems}; allowed keys: {allowed}",
             state="nothing was started",
-            next_step=f"mend {path} (or a variable {prefix}*)",
+            next_step=f"mend {path} (or a variable {variable(name, '*')})",
         ) from error

@@ -23,13 +23,15 @@ from rich.text import Text
 
 from deployments.api import FlowRun, PrefectAPI, Progress
 from deployments.git import Git
+from deployments.local import containers
 from deployments.local.stack import DATABASE_HELP, Database, Stack
 from deployments.trigger import ask
 from deployments.watching import require_completed, told
 from tasks.errors import SlipwayError, TransientError
 from tasks.settings import CHECKOUT
 
-ENVIRONMENT = "local"
+# Where each target is demonstrated.
+ENVIRONMENTS = {"process": "local", "docker": "docker"}
 _UNDER_WAY = ("RUNNING", "PENDING", "SCHEDULED")
 REJECTED = "Rejected"
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "RUNNING": "cyan"}
@@ -105,11 +107,12 @@ def metrics_at(origin: Path, commit: str) -> dict[str, float]:
     }
 
 
-def retrain_run(api: PrefectAPI, tag: str) -> FlowRun:
+def retrain_run(api: PrefectAPI, environment: str, tag: str) -> FlowRun:
     """The run that retrains: one under way, which an earlier `make demo` stopped watching, or new.
 
     Args:
         api: The Prefect server.
+        environment: The environment whose champion the candidate is held against.
         tag: Tag of the run; the same for runs that would do the same.
 
     Returns:
@@ -117,23 +120,26 @@ def retrain_run(api: PrefectAPI, tag: str) -> FlowRun:
     """
     deployment = "retrain/retrain"
     under_way = api.unfinished(_UNDER_WAY, deployment=deployment, tags=[tag])
-    return under_way[0] if under_way else api.create_run(deployment, {}, tags=[tag])
+    if under_way:
+        return under_way[0]
+    return api.create_run(deployment, {"environment": environment}, tags=[tag])
 
 
-def deploy_run(api: PrefectAPI, commit: str, since: datetime) -> FlowRun:
+def deploy_run(api: PrefectAPI, environment: str, commit: str, since: datetime) -> FlowRun:
     """The run that deploys a commit: the one that the push to main has started, or will.
 
     Args:
         api: The Prefect server.
+        environment: Where to.
         commit: The commit.
         since: A run that ended before then is not taken for an answer; a new one is.
 
     Returns:
         The run.
     """
-    run = ask(api, ENVIRONMENT, commit)
+    run = ask(api, environment, commit)
     if run.ended and run.ended < since:
-        return ask(api, ENVIRONMENT, commit, again=f"{since:%Y%m%dT%H%M%S}")
+        return ask(api, environment, commit, again=f"{since:%Y%m%dT%H%M%S}")
     return run
 
 
@@ -241,17 +247,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="deployments.local.demo", description=__doc__)
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
     parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
+    parser.add_argument("--target", choices=ENVIRONMENTS, default="process", help="what runs it")
     arguments = parser.parse_args()
-    stack = Stack(arguments.home, database=arguments.database)
+    environment = ENVIRONMENTS[arguments.target]
+    stack = Stack(arguments.home, database=arguments.database, main_environment=environment)
     # Where nobody watches, lines as long as links are.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     show = show_live(console) if console.is_terminal else show_lines(console)
     started = datetime.now(UTC)
     try:
+        if arguments.target == "docker":
+            containers.require_engine(environment)
         stack.up(lambda line: console.print(line, style="dim", markup=False))
+        if arguments.target == "docker":
+            containers.require_base(environment)
         with PrefectAPI(stack.prefect_api_url) as api:
             console.print(f"Prefect UI: {api.ui()}")
-            runs = watch(api, retrain_run(api, _tag(stack.origin)), show, console)
+            runs = watch(
+                api, retrain_run(api, environment, _tag(stack, environment)), show, console
+            )
             if runs[0].label == REJECTED:
                 console.print(
                     f"The gate rejected the new model: {runs[0].message}. It is kept on a branch of"
@@ -259,9 +273,9 @@ def main() -> int:
                     style="yellow",
                     markup=False,
                 )
-            deploy = deploy_run(api, Git(stack.origin)("rev-parse", "main"), started)
+            deploy = deploy_run(api, environment, Git(stack.origin)("rev-parse", "main"), started)
             runs += watch(api, deploy, show, console)
-            model = ask_model(stack.model_url(ENVIRONMENT))
+            model = ask_model(stack.model_url(environment))
             commit = model.version.get("commit") or Git(stack.origin)("rev-parse", "main")
             console.print()
             console.print(summary(api, runs, model, metrics_at(stack.origin, commit)))
@@ -279,9 +293,9 @@ def main() -> int:
     return 0
 
 
-def _tag(origin: Path) -> str:
+def _tag(stack: Stack, environment: str) -> str:
     """The tag of a run that works on main as it is now; one for an older main is not taken over."""
-    return f"demo-{Git(origin)('rev-parse', 'main')[:12]}"
+    return f"demo-{environment}-{Git(stack.origin)('rev-parse', 'main')[:12]}"
 
 
 def _write(stack: Stack, runs: tuple[FlowRun, ...], model: LiveModel, commit: str) -> None:

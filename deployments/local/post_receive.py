@@ -23,7 +23,6 @@ from deployments.trigger import ask_patiently
 from tasks.errors import SlipwayError
 
 WORKFLOW = ".github/workflows/deploy.yaml"
-_ENVIRONMENT = "local"
 _NOTHING = re.compile("0+")  # how Git writes the commit of a branch that was not there
 
 
@@ -93,7 +92,7 @@ def main() -> int:
         return 0
     try:
         with PrefectAPI(described["prefect_api_url"]) as api:
-            run = ask_patiently(api, _ENVIRONMENT, arguments.new)
+            run = ask_patiently(api, described["main_environment"], arguments.new)
             print(f"{said}: {api.ui(run)}")
     except SlipwayError as error:
         print(f"{said}, and was not deployed: {error}")

@@ -36,6 +36,7 @@ from deployments.local import (
     postgres,
     prefect_programs,
     processes,
+    registry,
 )
 from deployments.local.ports import HOST
 from deployments.local.program import Program
@@ -46,13 +47,24 @@ from deployments.local.supervisor import (
     start_daemon,
     write_configuration,
 )
-from tasks.environments import HostEnvironment, environment_names, load_environment
+from tasks.environments import (
+    HostEnvironment,
+    ImageEnvironment,
+    environment_names,
+    load_environment,
+    variable,
+)
 from tasks.errors import SlipwayError, TransientError
+from tasks.images.reference import parse_reference
 from tasks.settings import CHECKOUT
 from tasks.targets.supervisor import Supervisor
 
 _SUPERVISOR_PORT = "supervisor"
-_USUAL_PORTS = {prefect_programs.SERVER_PORT: 4200, object_store.S3_PORT: 8333}
+_USUAL_PORTS = {
+    prefect_programs.SERVER_PORT: 4200,
+    object_store.S3_PORT: 8333,
+    registry.PORT: 5000,
+}
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _LOCK_SECONDS = 240.0
@@ -65,8 +77,11 @@ _INHERITED = frozenset({
     "all_proxy", "http_proxy", "https_proxy", "no_proxy",
 })  # fmt: skip
 _INHERITED_PREFIXES = ("LC_", "OPENBLAS_")
-# What the worker inherits beside that: its settings, and how it reaches a package index.
-_FOR_WORKER = frozenset({"XDG_CONFIG_HOME", "XDG_DATA_HOME"})
+# What the worker inherits beside that: its settings, and how it reaches a package index and an
+# engine.
+_FOR_WORKER = frozenset({
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CERT_PATH", "DOCKER_HOST", "DOCKER_TLS_VERIFY",
+})  # fmt: skip
 _FOR_WORKER_PREFIXES = ("PIP_", "SLIPWAY_", "UV_")
 # Another environment or Python is not for uv in flow runs; blocks hold the S3 credentials; the
 # marker of a stack that we may be in is not ours.
@@ -89,6 +104,7 @@ class Stack:
         usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
         deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
         database: What the Prefect server works on; by default what it has worked on so far.
+        main_environment: Where a push to origin's main deploys to; by default where it has so far.
     """
 
     def __init__(
@@ -100,6 +116,7 @@ class Stack:
         usual_ports: bool = True,
         deploy_on_push: bool = True,
         database: Database | None = None,
+        main_environment: str | None = None,
     ) -> None:
         self.home = home.resolve()
         self.checkout = checkout.resolve()
@@ -110,6 +127,7 @@ class Stack:
         self._usual_ports = usual_ports
         self._deploy_on_push = deploy_on_push
         self._database = database
+        self._main_environment = main_environment
         self._file = self.home / "stack.json"
         self._configuration = self.home / "supervisor" / "supervisord.conf"
 
@@ -131,6 +149,26 @@ class Stack:
         """What the Prefect server works on; a new stack's is SQLite."""
         found: Database = self._database or self._remembered().get("database", "sqlite")
         return found
+
+    @property
+    def main_environment(self) -> str:
+        """Where a push to origin's main deploys to; a new stack's is `local`."""
+        found: str = self._main_environment or self._remembered().get("main_environment", "local")
+        return found
+
+    @property
+    def repository(self) -> str:
+        """Where images go in the stack's own registry; empty if it has none.
+
+        It has one if main's environment pushes to loopback, and no variable names another registry.
+        """
+        name = self.main_environment
+        settings = self._host_environments().get(name)
+        if not isinstance(settings, ImageEnvironment) or variable(name, "repository") in os.environ:
+            return ""
+        wanted = parse_reference(settings.repository)
+        port = self.ports.get(registry.PORT, "")
+        return f"{HOST}:{port}/{wanted.repository}" if wanted.on_loopback else ""
 
     @property
     def prefect_api_url(self) -> str:
@@ -229,10 +267,8 @@ class Stack:
             "SLIPWAY_SUPERVISOR_URL": self.supervisor.url,
             "SLIPWAY_SUPERVISOR_USERNAME": USERNAME,
             "TMPDIR": str(self.home / "tmp"),
-            **{
-                f"SLIPWAY_{name.upper().replace('-', '_')}_PORT": str(self.ports[name])
-                for name in self.host_environments
-            },
+            **{variable(name, "port"): str(self.ports[name]) for name in self.host_environments},
+            **self._registry_variables(),
         }
 
     def programs(self) -> tuple[Program, ...]:
@@ -240,6 +276,7 @@ class Stack:
         database, database_url = self._database_program()
         return (
             *database,
+            *self._registry_program(),
             object_store.program(_bin(), self.home / "object-store", self.ports),
             prefect_programs.server(self.checkout, self.home / "prefect", self.ports, database_url),
             gateway.program(_bin(), self.routes, self.ports, self.host_environments),
@@ -256,12 +293,14 @@ class Stack:
 
         Raises:
             ConfigurationError: The checkout has no commit, a file of it is wrong, data that it
-                names are nowhere, or PostgreSQL is asked for and not installed.
+                names are nowhere, or what is asked for is not installed: PostgreSQL, a registry.
             TransientError: A program does not get ready; says the end of its log.
             TerminalError: The checkout's commits do not merge into origin's main.
         """
         if self.database == "postgres":
             postgres.find()
+        if self.repository:
+            registry.find()
         with self._locked():
             for note in origin.bring_up_to_date(self.origin, self._source):
                 say(note)
@@ -319,7 +358,8 @@ class Stack:
         """
         if not self.ports or not self.supervisor.alive():
             database = [postgres.NAME] if self.database == "postgres" else []
-            return dict.fromkeys([*database, *_PROGRAM_NAMES], "STOPPED")
+            images = [registry.NAME] if self.repository else []
+            return dict.fromkeys([*database, *images, *_PROGRAM_NAMES], "STOPPED")
         return {
             name: str(program["statename"]) for name, program in self.supervisor.programs().items()
         }
@@ -352,6 +392,15 @@ class Stack:
         program = postgres.program(self.checkout, postgres.find(), folder, self.ports, password)
         return (program,), postgres.connection_url(self.ports, password)
 
+    def _registry_program(self) -> tuple[Program, ...]:
+        if not self.repository:
+            return ()
+        return (registry.program(registry.find(), self.home / registry.NAME, self.ports),)
+
+    def _registry_variables(self) -> dict[str, str]:
+        where = self.repository
+        return {variable(self.main_environment, "repository"): where} if where else {}
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -381,7 +430,7 @@ class Stack:
         before = self._configuration.read_text() if alive else ""
         self._write_files()
         if alive:
-            names = [postgres.NAME, *_PROGRAM_NAMES]
+            names = [postgres.NAME, registry.NAME, *_PROGRAM_NAMES]
             # A worker that stops takes its flow runs with it; another PATH is no reason for that.
             if self._runs_flows():
                 names.remove(prefect_programs.WORKER)
@@ -415,6 +464,7 @@ class Stack:
             *object_store.PORTS,
             gateway.API_PORT,
             *([postgres.PORT] if self.database == "postgres" else []),
+            *([registry.PORT] if self.repository else []),
             *environments,
         ]
 
@@ -441,6 +491,8 @@ class Stack:
         for folder in (self.logs, self.routes, self.home / "prefect", self.home / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         object_store.prepare(self.home / "object-store", self.credentials)
+        if self.repository:
+            registry.prepare(self.home / registry.NAME, self.ports)
         write_configuration(
             self._configuration,
             port=self.ports[_SUPERVISOR_PORT],
@@ -566,11 +618,15 @@ class Stack:
     def _write_file(self, chosen: Mapping[str, int] | None = None) -> None:
         """Write `stack.json`: where everything is, and no secret."""
         chosen = dict(chosen or self.ports)
-        _replace(self._file, {"ports": chosen, "database": self.database})
-        states = self.supervisor.programs() if self.supervisor.alive() else {}
-        description: dict[str, Any] = {
+        remembered = {
             "ports": chosen,
             "database": self.database,
+            "main_environment": self.main_environment,
+        }
+        _replace(self._file, remembered)
+        states = self.supervisor.programs() if self.supervisor.alive() else {}
+        description: dict[str, Any] = {
+            **remembered,
             "prefect_api_url": self.prefect_api_url,
             "prefect_ui_url": self.prefect_ui_url,
             "s3_endpoint_url": self.s3_endpoint_url,

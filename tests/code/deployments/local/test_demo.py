@@ -90,12 +90,12 @@ def test_a_retraining_that_was_left_under_way_is_taken_over_and_one_that_ended_i
     stack: Stack,
 ) -> None:
     with PrefectAPI(stack.prefect_api_url) as api:
-        first = retrain_run(api, "demo-of-a-commit")
-        again = retrain_run(api, "demo-of-a-commit")
-        other = retrain_run(api, "demo-of-another-commit")
+        first = retrain_run(api, "local", "demo-of-a-commit")
+        again = retrain_run(api, "local", "demo-of-a-commit")
+        other = retrain_run(api, "local", "demo-of-another-commit")
         for run in (first, other):
             api.force_state(run.id, State("CANCELLED", "Cancelled", "seen enough"))
-        after = retrain_run(api, "demo-of-a-commit")
+        after = retrain_run(api, "local", "demo-of-a-commit")
         api.force_state(after.id, State("CANCELLED", "Cancelled", "seen enough"))
     assert first.id == again.id
     assert len({first.id, other.id, after.id}) == 3
@@ -106,11 +106,11 @@ def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> 
     with PrefectAPI(stack.prefect_api_url) as api:
         before = datetime.datetime.now(datetime.UTC)
         pushed = ask(api, "local", commit)
-        assert deploy_run(api, commit, before).id == pushed.id
+        assert deploy_run(api, "local", commit, before).id == pushed.id
         *_, last = api.follow(pushed.id)
         assert last.run.state == "FAILED"  # there is no such commit
-        assert deploy_run(api, commit, before).id == pushed.id
-        after = deploy_run(api, commit, datetime.datetime.now(datetime.UTC))
+        assert deploy_run(api, "local", commit, before).id == pushed.id
+        after = deploy_run(api, "local", commit, datetime.datetime.now(datetime.UTC))
         assert after.id != pushed.id
         *_, last = api.follow(after.id)
 
