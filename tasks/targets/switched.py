@@ -119,6 +119,9 @@ class SwitchedTarget(ABC):
         if self._switched:  # or tried to: the proxy may take the route later
             await asyncio.to_thread(self._gateway.switch, self._old)
         if self._new:
+            # Once it answers, or never will, it has taken on what was sent to it before: one that
+            # is stopped earlier drops what still waits for it.
+            await version(self._new.url)
             await asyncio.to_thread(self._stop, self._new.release)
         await self._discard()
 

@@ -1,0 +1,141 @@
+"""What `make demo TARGET=docker` needs beside the usual: an engine, a registry, a base image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.local import containers, registry
+from deployments.local.stack import Stack
+from tasks.errors import ConfigurationError, TransientError
+from tasks.settings import CHECKOUT
+from tests.containers import (
+    BaseImage,
+    ended,
+    free_port,
+    needs,
+    running_registry,
+    wait_for_port,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of a stack that has been up once."""
+    names = ("supervisor", "prefect", "s3", "gateway-api", "registry", "local", "docker")
+    chosen = {name: 20_000 + number for number, name in enumerate(names)}
+    (tmp_path / "stack.json").write_text(json.dumps({"ports": chosen}))
+    return tmp_path
+
+
+def _install(folder: Path, *names: str) -> str:
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch(mode=0o755)
+    return str(folder)
+
+
+def test_a_registry_that_is_installed_comes_before_one_in_a_container(tmp_path: Path) -> None:
+    both = _install(tmp_path / "both", "docker-registry", "docker")
+    docker = _install(tmp_path / "docker", "docker")
+    assert registry.find(both).name == "docker-registry"
+    assert registry.find(docker).name == "docker"
+
+
+def test_without_any_registry_it_says_how_to_get_one() -> None:
+    with pytest.raises(ConfigurationError, match="no container registry can be had") as told:
+        registry.find("/nowhere")
+    assert "SLIPWAY_DOCKER_REPOSITORY=" in told.value.next_step
+
+
+def test_the_registry_that_is_installed_serves_on_loopback(tmp_path: Path) -> None:
+    needs("docker-registry")
+    folder, port = tmp_path / "registry", free_port()
+    registry.prepare(folder, {registry.PORT: port})
+    program = registry.program(registry.find(), folder, {registry.PORT: port})
+    assert program.health
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(program.argv, stdout=log, stderr=log)
+    with ended(process):
+        wait_for_port(port, process, tmp_path / "log")
+        assert httpx.get(program.health, trust_env=False).is_success
+
+
+def test_the_one_in_a_container_listens_to_this_host_and_replaces_what_was_left(
+    tmp_path: Path,
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')
+    docker.chmod(0o755)
+    program = registry.program(docker, tmp_path / "registry", {registry.PORT: 5001})
+    subprocess.run(program.argv, check=True)
+    removed, started = (tmp_path / "docker.log").read_text().splitlines()
+    name = removed.split()[-1]
+    assert removed == f"rm --force {name}"
+    assert f"--name {name} --publish 127.0.0.1:5001:5000" in started
+    assert started.endswith(" registry:3")
+
+
+def test_the_stack_has_a_registry_where_mains_environment_needs_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLIPWAY_DOCKER_REPOSITORY", raising=False)
+    assert Stack(home).main_environment == "local"
+    assert Stack(home).repository == ""
+    stack = Stack(home, main_environment="docker")
+    assert stack.repository == f"127.0.0.1:{stack.ports['registry']}/wine"
+    assert stack.environment()["SLIPWAY_DOCKER_REPOSITORY"] == stack.repository
+    assert "registry" in stack.status()
+
+    monkeypatch.setenv("SLIPWAY_DOCKER_REPOSITORY", "ghcr.io/us/wine")
+    assert stack.repository == ""
+    assert stack.environment()["SLIPWAY_DOCKER_REPOSITORY"] == "ghcr.io/us/wine"
+    assert "registry" not in stack.status()
+
+
+def test_where_main_is_deployed_to_is_remembered(home: Path) -> None:
+    described = json.loads((home / "stack.json").read_text())
+    (home / "stack.json").write_text(json.dumps({**described, "main_environment": "docker"}))
+    assert Stack(home).main_environment == "docker"
+    assert Stack(home, main_environment="local").main_environment == "local"
+
+
+def test_the_base_image_is_looked_for_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_registry(tmp_path) as host:
+        monkeypatch.setenv("SLIPWAY_DOCKER_BASE", f"{host}/python:{{python}}-slim")
+        with pytest.raises(ConfigurationError, match=r"base image .*/python:3\.\d+-slim does not"):
+            containers.require_base("docker")
+        archive = tmp_path / "base.tar"
+        tarfile.open(archive, "w").close()
+        BaseImage.of(archive).push(f"{host}/mine:1")
+        monkeypatch.setenv("SLIPWAY_DOCKER_BASE", f"{host}/mine:1")
+        containers.require_base("docker")
+    monkeypatch.setenv("SLIPWAY_DOCKER_BASE", f"127.0.0.1:{free_port()}/python:3")
+    with pytest.raises(TransientError):
+        containers.require_base("docker")
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [("docker", "the Docker engine does not answer"), ("mars", "choose from 'process', 'docker'")],
+)
+def test_what_cannot_be_demonstrated_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
+    home = tmp_path / "home"
+    refused = subprocess.run(
+        [sys.executable, "-m", "deployments.local.demo", f"--home={home}", f"--target={target}"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode in {1, 2}
+    assert says in " ".join((refused.stdout + refused.stderr).split())
+    assert not home.exists()
