@@ -103,7 +103,7 @@ def in_container(docker: Path, folder: Path, port: int) -> tuple[str, ...]:
     """
     name = f"slipway-registry-{fingerprint(str(folder))}"
     # First the one that has outlived a stack that was killed.
-    script = f'"$0" rm --force {name} >/dev/null 2>&1; exec "$0" "$@"'
+    script = f'"$0" rm --force --volumes {name} >/dev/null 2>&1; exec "$0" "$@"'
     return (
         "/bin/sh", "-c", script, str(docker), "run", "--rm", "--name", name,
         "--publish", f"{HOST}:{port}:5000", "--env", "REGISTRY_STORAGE_DELETE_ENABLED=true",

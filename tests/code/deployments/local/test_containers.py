@@ -77,7 +77,7 @@ def test_the_one_in_a_container_listens_to_this_host_and_replaces_what_was_left(
     subprocess.run(program.argv, check=True)
     removed, started = (tmp_path / "docker.log").read_text().splitlines()
     name = removed.split()[-1]
-    assert removed == f"rm --force {name}"
+    assert removed == f"rm --force --volumes {name}"
     assert f"--name {name} --publish 127.0.0.1:5001:5000" in started
     assert started.endswith(" registry:3")
 
