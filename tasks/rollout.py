@@ -12,6 +12,7 @@ from tasks.environments import (
     CANARY_SECONDS,
     DockerEnvironment,
     Environment,
+    FlyioEnvironment,
     ProcessEnvironment,
 )
 from tasks.errors import ConfigurationError
@@ -32,6 +33,10 @@ def target_of(environment: Environment) -> Target:
         from tasks.targets.docker import DockerTarget
 
         return DockerTarget(environment)
+    if isinstance(environment, FlyioEnvironment):
+        from tasks.targets.flyio import FlyioTarget
+
+        return FlyioTarget(environment)
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 

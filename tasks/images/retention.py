@@ -9,7 +9,7 @@ from tasks.images.registry import Manifest, Repository
 _ATTACHED = "sha256-"  # tags of what refers to an image
 
 
-def retire(repository: Repository, environment: str, keep: Collection[str]) -> None:
+def retire(repository: Repository, environment: str, keep: Collection[str]) -> int:
     """Drop the images of an environment beyond those that it keeps, with what is attached to them.
 
     An image that another environment has as well stays. Registries that allow no deleting have
@@ -19,14 +19,19 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> N
         repository: Where they are.
         environment: Name of the environment.
         keep: Digests of those it keeps.
+
+    Returns:
+        How many the registry keeps against our wish.
     """
+    left = 0
     tagged: dict[str, set[str]] = {}
     for tag in repository.tags():
         if not tag.startswith(_ATTACHED) and (found := repository.manifest(tag)):
             tagged.setdefault(found.digest, set()).add(tag)
     for digest, tags in tagged.items():
         if digest not in keep and tags == {tag_of(environment, digest)}:
-            _drop(repository, digest)
+            left += not _drop(repository, digest)
+    return left
 
 
 def tag_of(environment: str, digest: str) -> str:
@@ -34,16 +39,19 @@ def tag_of(environment: str, digest: str) -> str:
     return f"{environment}-at-{digest.removeprefix('sha256:')[:16]}"
 
 
-def _drop(repository: Repository, digest: str) -> None:
+def _drop(repository: Repository, digest: str) -> bool:
     """Drop an image, on all its platforms, and what is attached to it.
 
     Args:
         repository: Where it is.
         digest: Its digest.
+
+    Returns:
+        Whether it is gone.
     """
     image = repository.manifest(digest)
     if image is None:
-        return
+        return True
     for entry in image.document.get("manifests", []):
         _drop(repository, entry["digest"])
     index: Manifest | None = repository.manifest(digest.replace(":", "-"))
@@ -51,4 +59,4 @@ def _drop(repository: Repository, digest: str) -> None:
         for entry in index.document["manifests"]:
             repository.drop(entry["digest"])
         repository.drop(index.digest)
-    repository.drop(digest)
+    return repository.drop(digest)

@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from tasks import commands
 from tasks.environments import RemoteEnvironment
+from tasks.errors import TerminalError
 from tasks.images.build import Image, build_image
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
@@ -95,9 +97,17 @@ class RemoteTarget(ABC, Generic[E]):
     async def _retire(self) -> None:
         """Drop this environment's images that nothing on the platform needs."""
         where = parse_reference(self._environment.repository)
-        repository = Repository(where, await self._log_in())
         kept = await self._images_in_use()
-        await asyncio.to_thread(retire, repository, self._environment.name, kept)
+        try:
+            repository = Repository(where, await self._log_in())
+            left = await asyncio.to_thread(retire, repository, self._environment.name, kept)
+        except TerminalError as error:  # what may be released is no matter of what is thrown away
+            commands.run_logger().warning("old images stay in the registry: %s", error.what)
+        else:
+            if left:
+                commands.run_logger().warning(
+                    "%d old images stay in %s, which lets nobody delete them", left, where.name
+                )
 
     def _made(self) -> Package:
         assert self._package, "preflight comes first"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import httpx
@@ -62,7 +64,7 @@ class RestAPI:
         block: Name of the block that the token is from, for people.
         scheme: How the token is introduced.
         headers: What every request carries beside.
-        seconds: How long a call may take.
+        seconds: How long a call may take, if not as long as usual.
     """
 
     platform: str
@@ -71,7 +73,7 @@ class RestAPI:
     block: str
     scheme: str = "Bearer"
     headers: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = _SECONDS
+    seconds: float | None = None
 
     async def call(
         self,
@@ -103,8 +105,9 @@ class RestAPI:
             RefusedError: It refuses what was asked for.
         """
         what = f"{self.platform}: {method} {path}"
+        seconds = self.seconds or _SECONDS
         try:
-            async with httpx.AsyncClient(timeout=self.seconds, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=seconds, trust_env=False) as client:
                 answer = await client.request(
                     method,
                     f"{self.url}{path}",
@@ -155,6 +158,12 @@ class RestAPI:
         )
         refused.code = code
         return refused
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are believed; reading them takes as long as many a call."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _renew(block: str) -> str:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import datetime
 import io
-import ipaddress
 import json
 import shutil
 import tarfile
@@ -10,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from tasks.environments import ImageEnvironment
@@ -21,6 +16,7 @@ from tasks.images.build import Image, build_image
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import retire, tag_of
+from tests.certificates import self_signed
 from tests.code.images.conftest import PYTHON, MakePackage
 from tests.containers import BaseImage, free_port, running_registry
 
@@ -229,37 +225,6 @@ async def test_a_registry_that_is_away_is_asked_again_later(
         await _build(make_package(b"one model"), wanted)
 
 
-def _certificate(folder: Path) -> dict[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = {"certificate": folder / "certificate.pem", "key": folder / "key.pem"}
-    paths["certificate"].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths["key"].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return {name: str(path) for name, path in paths.items()}
-
-
 async def test_a_password_is_sent_over_tls_only_and_never_told(
     make_package: MakePackage,
     environment: ImageEnvironment,
@@ -274,7 +239,7 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
         with pytest.raises(ConfigurationError, match="wants a password over plain HTTP"):
             await _build(package, wanted, login)
 
-    made = _certificate(tmp_path)
+    made = self_signed(tmp_path)
     tls = {"certificate": made["certificate"], "key": made["key"]}
     with running_registry(tmp_path, auth=auth, tls=tls) as host:
         # Only registries on this host are spoken to in clear, so this one needs another name.

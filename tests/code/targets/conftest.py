@@ -23,6 +23,7 @@ from tasks.settings import CHECKOUT
 from tasks.targets.supervisor import Supervisor
 from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
+from tests.code.targets.fly_place import FlyioPlace, running_fly
 from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.containers import (
     BaseImage,
@@ -36,7 +37,7 @@ from tests.containers import (
 
 Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
-ELSEWHERE: list[str] = []
+ELSEWHERE = ["flyio"]
 _PASSWORD = "no-secret"
 
 
@@ -206,6 +207,19 @@ def docker_place(
     place = DockerPlace(environment)
     yield place
     place.clear()
+
+
+@pytest.fixture(scope="session")
+def flyio_place(
+    host: Supervisor,
+    engine: str,
+    registry: str,
+    registry_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[FlyioPlace]:
+    """Where the flyio target releases to."""
+    with running_fly(tmp_path_factory.mktemp("fly"), engine, registry, registry_folder) as place:
+        yield place
 
 
 @pytest.fixture(params=["process", "docker", *ELSEWHERE])

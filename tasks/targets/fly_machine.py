@@ -1,0 +1,98 @@
+"""Machines on Fly.io, as the Machines API describes them, and what they say of what is live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+_GONE = {"destroying", "destroyed", "launch_failed"}
+_RUNS = {"starting", "started", "restarting", "suspending", "stopping"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, as Fly describes it.
+
+    Attributes:
+        identifier: Its id.
+        name: Its name, which no other machine of the app has.
+        state: Its state, in Fly's words.
+        cordoned: Whether Fly's proxies keep requests away from it.
+        metadata: What it was labelled with.
+        healthy: Whether it runs and passes all its checks.
+        ended: How it ended by itself, empty if it has not.
+        told: State and checks, for people.
+    """
+
+    identifier: str
+    name: str
+    state: str
+    cordoned: bool
+    metadata: Mapping[str, str]
+    healthy: bool
+    ended: str
+    told: str
+
+    @property
+    def release(self) -> str:
+        """The release that it belongs to, empty if it is none of ours."""
+        return self.metadata.get("slipway_release", "")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is no more, or soon will be."""
+        return self.state in _GONE
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is to be stopped before it can be removed."""
+        return self.state in _RUNS
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """The machine that an answer of the API describes."""
+        checks = answer.get("checks") or []
+        passing = [check.get("status") == "passing" for check in checks]
+        told = [f"{check.get('name')}: {check.get('output', '')}".strip() for check in checks]
+        return cls(
+            identifier=answer["id"],
+            name=answer["name"],
+            state=answer["state"],
+            cordoned=bool(answer.get("cordoned")),
+            metadata=(answer.get("config") or {}).get("metadata") or {},
+            healthy=answer["state"] == "started" and bool(passing) and all(passing),
+            ended=_end_of(answer),
+            told="\n".join([f"machine {answer['id']} is {answer['state']}", *told]),
+        )
+
+
+def of_release(machines: Iterable[Machine], release: str | None) -> list[Machine]:
+    """Those of a release."""
+    return [each for each in machines if each.release == release]
+
+
+def served(machines: Iterable[Machine]) -> set[str]:
+    """The releases that requests come to."""
+    return {each.release for each in machines if not each.cordoned}
+
+
+def live(machines: Iterable[Machine]) -> str | None:
+    """The release that is live: the oldest that requests come to, None if they come to none."""
+    return min(served(machines), default=None)  # names begin with the time
+
+
+def images_kept(machines: Iterable[Machine]) -> list[str]:
+    """Digests of the images that a release keeps, newest first."""
+    return next((each.metadata["slipway_images"].split(",") for each in machines), [])
+
+
+def _end_of(answer: Mapping[str, Any]) -> str:
+    """How a machine ended without having been asked to."""
+    for event in answer.get("events") or []:
+        request = event.get("request") or {}
+        end = (request.get("MonitorEvent") or request).get("exit_event")
+        if event.get("type") == "exit" and end and not end.get("requested_stop"):
+            memory = ", out of memory" if end.get("oom_killed") else ""
+            return f"exit code {end.get('exit_code', 0)}{memory}"
+    return "it failed to start" if answer["state"] == "failed" else ""

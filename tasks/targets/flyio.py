@@ -1,0 +1,194 @@
+"""Target `flyio`: model servers as machines of an app on Fly.io, green beside blue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from tasks.environments import FlyioEnvironment
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login, Repository
+from tasks.targets.fly_app import FlyApp, registry_password, unfit
+from tasks.targets.fly_config import CREATED, machine_config, machine_metadata
+from tasks.targets.fly_machine import Machine, images_kept, live, of_release, served
+from tasks.targets.proof import Candidate, prove, soak, version
+from tasks.targets.protocol import Live
+from tasks.targets.remote import RemoteTarget
+from tasks.targets.rest import load_token
+
+
+class FlyioTarget(RemoteTarget[FlyioEnvironment]):
+    """One environment, which is an app on Fly.io.
+
+    Live is the release that Fly's proxies send requests to. While a switch is under way there are
+    two of them for some seconds; then it is the older one, which has been proven.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: FlyioEnvironment) -> None:
+        super().__init__(environment)
+        self._app = FlyApp(environment)
+        self._created = False
+        self._old: str | None = None
+        self._proxies_know = True
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        machines = await self._machines()
+        release = live(machines)
+        if release is None:
+            return None
+        said = of_release(machines, release)[0].metadata
+        answer = await version(self.url) or {}
+        return Live(
+            release=release,
+            model=said["slipway_model"],
+            commit=said["slipway_commit"],
+            md5=said["slipway_md5"],
+            serving=said["slipway_serving"],
+            version=said["slipway_version"],
+            healthy=served(machines) == {release} and answer.get("release") == release,
+        )
+
+    async def release(self, version: str) -> None:
+        """Start the new machines beside the live ones; no request comes to them."""
+        machines = await self._machines()
+        self._old = live(machines)
+        old = of_release(machines, self._old)
+        await self._route(old, away=False)  # all of them: a killed run may have hidden some
+        await self._end([m for m in machines if m.release not in {self._old, self._identifier}])
+        config = self._configure(version, old)
+        there = {machine.name for machine in machines}
+        for name in self._names():
+            if name not in there:
+                await self._app.launch(name, config)
+
+    async def verify(self) -> None:
+        """Wait until each new machine passes its check, which is the server's own proof."""
+        for machine in self._complete(await self._machines()):
+            await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
+
+    async def settle(self) -> None:
+        """Let Fly's proxies send requests to the new machines alone, and prove the public URL."""
+        machines = await self._machines()
+        ours = self._complete(machines)
+        others = [each for each in machines if each not in ours]
+        await self._route(ours, away=False)
+        await self._route(others, away=True)
+        said = f"`fly logs --app {self._environment.app}` shows what it said"
+        candidate = Candidate(self.url, self._made(), self._identifier, lambda: False, lambda: said)
+        await prove(candidate, self._environment.ready_seconds)
+        await soak(candidate, self._environment.soak_seconds)
+
+    async def rollback(self) -> None:
+        """Let requests go to the old machines again, and leave nothing of the new ones."""
+        machines = await self._machines()
+        await self._route(of_release(machines, self._old), away=False)
+        await self._end(of_release(machines, self._identifier))
+        await self._retire()
+
+    async def tidy(self) -> None:
+        """End the machines that are not live, drop images beyond those kept.
+
+        A stopped machine would be charged for, and its host may have no room when it is to start
+        again; the image is enough to go back.
+        """
+        machines = await self._machines()
+        release = live(machines)
+        await self._end([each for each in machines if each.release != release])
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Take the environment down; the app goes too, if it was created for the environment."""
+        machines = await self._machines()
+        self._created |= _was_created(machines)
+        await self._end(machines)
+        await self._retire()
+        if self._created:
+            await self._app.delete()
+
+    async def check(self) -> Sequence[str]:
+        """Prove the token, the app and the registry by reading."""
+        app, organization = self._environment.app, self._environment.organization
+        if not await self._app.exists():
+            count = await self._app.siblings()
+            return [
+                f"organization {organization} lets us in; it has {count} apps",
+                f"app {app} is not there: the first deploy creates it",
+            ]
+        addresses = ", ".join(await self._app.addresses()) or "none yet"
+        where = parse_reference(self._environment.repository)
+        tags = await asyncio.to_thread(Repository(where, await self._log_in()).tags)
+        return [
+            f"app {app} is there; its addresses: {addresses}",
+            f"{where.name} lets us in; it has {len(tags)} tags",
+        ]
+
+    async def _prepare(self) -> None:
+        if not await self._app.exists():
+            self._created = True  # even if we never hear of it
+            await self._app.create()
+        await self._app.be_public()
+
+    async def _log_in(self) -> Login | None:
+        if self._environment.registry_block:
+            return await super()._log_in()
+        return Login("x", registry_password(await load_token(self._environment.token_block)))
+
+    async def _images_in_use(self) -> Collection[str]:
+        machines = await self._machines()
+        return images_kept(of_release(machines, live(machines)))
+
+    async def _machines(self) -> list[Machine]:
+        found = await self._app.machines()
+        ours = self._environment.name
+        return [each for each in found if each.metadata.get("slipway_environment") == ours]
+
+    def _names(self) -> list[str]:
+        stem = f"{self._environment.name}-{self._identifier}".lower().replace("_", "-")
+        return [f"{stem}-{number}" for number in range(self._environment.machines)]
+
+    def _configure(self, version: str, old: Sequence[Machine]) -> dict[str, Any]:
+        image = self._pushed().reference
+        metadata = machine_metadata(
+            self._environment,
+            self._made(),
+            release=self._identifier,
+            version=version,
+            images=[image.digest or "", *images_kept(old)],
+            created=self._created or _was_created(old),
+        )
+        variables = self._release_variables(version)
+        return machine_config(self._environment, str(image), variables, metadata)
+
+    def _complete(self, machines: Iterable[Machine]) -> list[Machine]:
+        ours = of_release(machines, self._identifier)
+        if len(ours) < self._environment.machines:
+            raise unfit(f"of {self._environment.machines} new machines {len(ours)} are there")
+        return ours
+
+    async def _route(self, machines: Iterable[Machine], *, away: bool) -> None:
+        """Keep requests away from machines, or let them come, until Fly's proxies know."""
+        if changed := [each for each in machines if each.cordoned is not away]:
+            self._proxies_know = False
+            await self._app.route(changed, away=away)
+        if not self._proxies_know:
+            await asyncio.sleep(self._environment.proxy_seconds)
+            self._proxies_know = True
+
+    async def _end(self, machines: Sequence[Machine]) -> None:
+        await self._route(machines, away=True)
+        for machine in machines:
+            await self._app.destroy(machine)
+
+
+def _was_created(machines: Iterable[Machine]) -> bool:
+    return any(each.metadata["slipway_app"] == CREATED for each in machines)
