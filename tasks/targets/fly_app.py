@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -11,11 +12,12 @@ from pydantic import SecretStr
 
 from tasks.environments import FlyioEnvironment
 from tasks.errors import TerminalError
-from tasks.targets.fly_leases import Leases
+from tasks.targets.fly_leases import Leases, busy
 from tasks.targets.fly_machine import Machine
 from tasks.targets.rest import RefusedError, RestAPI, load_token
 
 _POLL_SECONDS = 1.0  # as often as Fly lets us
+_ENDING = {"started", "stopping"}
 _STOP_POLLS = 45  # for longer than a machine gets to end by itself
 
 
@@ -113,11 +115,11 @@ class FlyApp:
 
     async def destroy(self, machine: Machine) -> None:
         """Let a machine finish its requests, end it, and remove it."""
-        async with self._leases.held([self._of(machine)]):
-            if machine.runs:
+        if machine.state == "started":
+            with contextlib.suppress(RefusedError):  # it has ended by itself meanwhile
                 await self._change("POST", machine, "/stop", json={})
-                await self._ended(machine)
-            await self._change("DELETE", machine, params={"force": "true"})
+            await self._ended(machine)
+        await self._change("DELETE", machine, params={"force": "true"})
 
     async def wait_until_healthy(self, machine: Machine, within: float) -> None:
         """Wait until a machine passes its check, which is the server's own proof.
@@ -147,7 +149,7 @@ class FlyApp:
     async def _ended(self, machine: Machine) -> None:
         for _ in range(_STOP_POLLS):  # then it is ended by force
             now = await self.machine(machine)
-            if now is None or not now.runs:
+            if now is None or now.state not in _ENDING:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -155,7 +157,12 @@ class FlyApp:
         """Change a machine, if it is still there."""
         path = self._of(machine)
         headers = self._leases.headers(path)
-        await self._call(method, f"{path}{what}", headers=headers, missing_ok=True, **options)
+        try:
+            await self._call(method, f"{path}{what}", headers=headers, missing_ok=True, **options)
+        except RefusedError as error:
+            if error.code == 409:
+                raise busy(error) from error
+            raise
 
     async def _assign(self, kind: str) -> None:
         await self._call("POST", f"{self._path}/ip_assignments", json={"type": kind})

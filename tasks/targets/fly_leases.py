@@ -69,9 +69,14 @@ class Leases:
                 raise
             lease = await self._call("GET", path, missing_ok=True) or {"data": {}}
             if lease["data"].get("description") != self._holder:
-                raise TransientError(
-                    f"somebody else is changing a machine: {error.what}",
-                    state="what was live before goes on serving",
-                    next_step="wait until they have finished, then run the flow again",
-                ) from error
+                raise busy(error) from error
         return str(lease["data"]["nonce"])
+
+
+def busy(error: RefusedError) -> TransientError:
+    """What it means that somebody else holds a lease."""
+    return TransientError(
+        f"somebody else is changing a machine: {error.what}",
+        state="what was live before goes on serving",
+        next_step="wait until they have finished, then run the flow again",
+    )

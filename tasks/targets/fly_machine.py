@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 _GONE = {"destroying", "destroyed", "launch_failed"}
-_RUNS = {"starting", "started", "restarting", "suspending", "stopping"}
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,12 @@ class Machine:
         """Whether it is no more, or soon will be."""
         return self.state in _GONE
 
-    @property
-    def runs(self) -> bool:
-        """Whether it is to be stopped before it can be removed."""
-        return self.state in _RUNS
-
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
         """The machine that an answer of the API describes."""
         checks = answer.get("checks") or []
+        # Of one whose host is out of reach, Fly knows only a part.
+        config = answer.get("config") or answer.get("incomplete_config") or {}
         passing = [check.get("status") == "passing" for check in checks]
         told = [f"{check.get('name')}: {check.get('output', '')}".strip() for check in checks]
         return cls(
@@ -60,7 +56,7 @@ class Machine:
             name=answer["name"],
             state=answer["state"],
             cordoned=bool(answer.get("cordoned")),
-            metadata=(answer.get("config") or {}).get("metadata") or {},
+            metadata=config.get("metadata") or {},
             healthy=answer["state"] == "started" and bool(passing) and all(passing),
             ended=_end_of(answer),
             told="\n".join([f"machine {answer['id']} is {answer['state']}", *told]),

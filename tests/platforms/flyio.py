@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -19,6 +20,12 @@ from starlette.routing import Route
 from tests.platforms.front import Front
 from tests.platforms.machines import Machine, Machines
 
+# In Fly's documentation and client, and not in the description of 2024.
+NEWER = (
+    "GET /apps/{app}/ip_assignments",
+    "POST /apps/{app}/ip_assignments",
+    "DELETE /apps/{app_name}/machines/{machine_id}?force",
+)
 _NONCE = "fly-machine-lease-nonce"
 _REMOVABLE = {"created", "stopped", "suspended", "failed"}
 
@@ -126,6 +133,11 @@ class Fly:
             self._look_at(machine)
             self._lead()
 
+    def lease(self, machine: FlyMachine, seconds: float) -> None:
+        """Somebody else takes a lease."""
+        with self._lock:
+            machine.lease = Lease(uuid4().hex[:12], "flyctl", time.time() + seconds)
+
     def close(self) -> None:
         """Wait for what is under way."""
         for thread in self._threads:
@@ -136,8 +148,6 @@ class Fly:
             return await request.json() if await request.body() else None
 
         async def endpoint(request: Request) -> Response:
-            from starlette.concurrency import run_in_threadpool
-
             body = await body_of(request)
             where = request.url.path.removeprefix("/v1")
             self.requests.append((method, where, tuple(request.query_params), body))

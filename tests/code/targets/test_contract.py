@@ -9,9 +9,12 @@ import pytest
 
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.code.targets.places import DockerPlace, Place, RemotePlace
 from tests.containers import free_port
 from tests.platforms.faults import KINDS, Kind
+from tests.platforms.flyio import NEWER, App
+from tests.platforms.openapi import published
 
 _SAME = "the trial on the worker is the same for all platforms"
 # Whether a server is the one that was released, not that of preflight: only that has a version.
@@ -332,3 +335,58 @@ async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -
     with pytest.raises(TransientError, match="the Docker engine does not answer") as told:
         await target.tidy()
     assert "group `docker`" in told.value.next_step
+
+
+# What only Fly.io has
+
+
+@pytest.fixture
+async def live_on_fly(flyio_place: FlyioPlace, models: list[Package]) -> Package:
+    """The model that is live there when a test begins."""
+    return await _begin(flyio_place, models)
+
+
+async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
+    flyio_place: FlyioPlace, live_on_fly: Package, models: list[Package]
+) -> None:
+    (new, *_) = [each for each in models if each is not live_on_fly]
+    (old,) = flyio_place.machines()
+    target = await flyio_place.deploy(new, until="verify")
+    flyio_place.fly.lease(old, seconds=600)
+    with pytest.raises(TransientError, match="somebody else is changing a machine"):
+        await target.settle()
+    said = await flyio_place.target().status()
+    assert said
+    assert said.runs(live_on_fly)
+    assert not said.healthy
+    old.lease = None
+    with flyio_place.traffic(new) as traffic:
+        await flyio_place.deploy(new)
+    assert traffic.failures == []
+    await _is_live(flyio_place, new)
+
+
+async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
+    flyio_place: FlyioPlace, models: list[Package]
+) -> None:
+    await flyio_place.target().remove()
+    found = " ".join(await flyio_place.target().check())
+    assert "the first deploy creates it" in found
+    private = App(APP, "tests", ["fdaa:0:18::1"])
+    flyio_place.fly.apps[APP] = private
+    try:
+        await flyio_place.deploy(models[0], until="preflight")
+        await flyio_place.target().remove()
+        assert flyio_place.fly.apps == {APP: private}
+        assert private.addresses == ["fdaa:0:18::1"]
+        assert flyio_place.repository.tags() == []
+    finally:
+        del flyio_place.fly.apps[APP]
+
+
+@pytest.mark.usefixtures("live_on_fly")
+async def test_requests_are_as_fly_describes_them(flyio_place: FlyioPlace) -> None:
+    description = published("fly-machines.openapi.yaml", NEWER)
+    asked = flyio_place.fly.requests
+    assert ("POST", f"/apps/{APP}/machines") in {each[:2] for each in asked}
+    assert [said for each in asked for said in description.complaints(*each)] == []
