@@ -14,6 +14,7 @@ from tasks.environments import (
     Environment,
     FlyioEnvironment,
     ProcessEnvironment,
+    SageMakerEnvironment,
 )
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
@@ -37,6 +38,10 @@ def target_of(environment: Environment) -> Target:
         from tasks.targets.flyio import FlyioTarget
 
         return FlyioTarget(environment)
+    if isinstance(environment, SageMakerEnvironment):
+        from tasks.targets.sagemaker import SageMakerTarget
+
+        return SageMakerTarget(environment)
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 

@@ -87,7 +87,9 @@ async def build_image(
         manifests[machine] = manifest
     image = image_list(manifests)
     # From now on it has a tag, by which it is found and dropped if this deploy is killed.
-    await asyncio.to_thread(repository.put, image, tag_of(environment.name, image.digest))
+    tag = tag_of(environment.name, image.digest)
+    if await asyncio.to_thread(repository.manifest, tag) is None:  # some take a tag only once
+        await asyncio.to_thread(repository.put, image, tag)
     return Image(where.at(image.digest), manifests)
 
 

@@ -84,9 +84,13 @@ class RemoteTarget(ABC, Generic[E]):
         """Who we are to the registry."""
         return await load_login(self._environment.registry_block)
 
+    async def _repository(self) -> Repository:
+        """Where our images are."""
+        return Repository(parse_reference(self._environment.repository), await self._log_in())
+
     async def _try_registry(self) -> str:
         """Prove that our images may be pushed; in one sentence, for `check`."""
-        repository = Repository(parse_reference(self._environment.repository), await self._log_in())
+        repository = await self._repository()
         await asyncio.to_thread(repository.try_push)
         return f"{repository.name} takes our images"
 
@@ -96,17 +100,16 @@ class RemoteTarget(ABC, Generic[E]):
 
     async def _retire(self) -> None:
         """Drop this environment's images that nothing on the platform needs."""
-        where = parse_reference(self._environment.repository)
         kept = await self._images_in_use()
         try:
-            repository = Repository(where, await self._log_in())
+            repository = await self._repository()
             left = await asyncio.to_thread(retire, repository, self._environment.name, kept)
         except TerminalError as error:  # what may be released is no matter of what is thrown away
             commands.run_logger().warning("old images stay in the registry: %s", error.what)
         else:
             if left:
                 commands.run_logger().warning(
-                    "%d old images stay in %s, which lets nobody delete them", left, where.name
+                    "%d old images stay in %s, which lets nobody delete them", left, repository.name
                 )
 
     def _made(self) -> Package:

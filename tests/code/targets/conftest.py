@@ -25,6 +25,7 @@ from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.code.targets.fly_place import FlyioPlace, running_fly
 from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
+from tests.code.targets.sagemaker_place import SageMakerPlace, running_sagemaker
 from tests.containers import (
     BaseImage,
     debian_with_python,
@@ -37,7 +38,7 @@ from tests.containers import (
 
 Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
-ELSEWHERE = ["flyio"]
+ELSEWHERE = ["flyio", "sagemaker"]
 _PASSWORD = "no-secret"
 
 
@@ -219,6 +220,13 @@ def flyio_place(
 ) -> Iterator[FlyioPlace]:
     """Where the flyio target releases to."""
     with running_fly(tmp_path_factory.mktemp("fly"), engine, registry, registry_folder) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def sagemaker_place(host: Supervisor, engine: str, registry: str) -> Iterator[SageMakerPlace]:
+    """Where the sagemaker target releases to."""
+    with running_sagemaker(engine, registry) as place:
         yield place
 
 

@@ -1,0 +1,207 @@
+"""AWS: one call of one service, with what its failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks.errors import ConfigurationError, TerminalError, TransientError
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from botocore.exceptions import BotoCoreError, ClientError
+
+# How long a call may take; a model has a minute to answer.
+USUAL_SECONDS = 30.0
+SECONDS = {"sagemaker-runtime": 70.0}
+ATTEMPTS = 2  # few of its own: whole steps are tried again
+_STATE = "what was live before goes on serving"
+# Error codes that asking again does not change, and that are about who asks.
+_REFUSED = {
+    "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException",
+    "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
+    "MissingAuthenticationToken", "SignatureDoesNotMatch", "UnrecognizedClientException",
+}  # fmt: skip
+_THROTTLED = {
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+}
+
+
+class Aws:
+    """AWS in one region, as somebody.
+
+    Args:
+        session: Who we are.
+        region: Name of the region.
+        block: Name of the block that the credentials are from, for people; empty for the host's.
+        url: Where all services are, where that is not AWS itself.
+    """
+
+    def __init__(self, session: Session, region: str, block: str = "", url: str | None = None):
+        self._session = session
+        self.region = region
+        self._who = f"block aws-credentials/{block}" if block else "the worker's host"
+        self._url = url
+        self._clients: dict[str, Any] = {}
+
+    async def call(
+        self, service: str, operation: str, *, but: Sequence[str] = (), **parameters: Any
+    ) -> dict[str, Any] | None:
+        """Call an operation.
+
+        Args:
+            service: Name of the service, as boto3 has it.
+            operation: Name of the operation.
+            but: Errors that are none, by words of their code or message.
+            parameters: Of the operation.
+
+        Returns:
+            What it answers; None after an error that is none.
+
+        Raises:
+            TransientError: Too many requests, an error of AWS's own, or no answer; it may have
+                acted all the same.
+            TerminalError: It refuses the credentials, or what was asked for.
+        """
+        return await asyncio.to_thread(self.call_now, service, operation, but=but, **parameters)
+
+    def call_now(
+        self, service: str, operation: str, *, but: Sequence[str] = (), **parameters: Any
+    ) -> dict[str, Any] | None:
+        """Call an operation from a thread; the same as `call`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
+            if body := answer.get("Body"):  # of an invocation; reading it may fail as well
+                answer["Body"] = body.read()
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and any(words in str(error) for words in but):
+                return None
+            raise self._explain(f"{service} {operation}", error) from error
+        return answer
+
+    async def pages(
+        self, service: str, operation: str, key: str, **parameters: Any
+    ) -> list[dict[str, Any]]:
+        """List things, over all pages.
+
+        Args:
+            service: Name of the service.
+            operation: Name of the operation, which answers pages with a `NextToken`.
+            key: Under which an answer has the things.
+            parameters: Of the operation.
+
+        Returns:
+            The things.
+        """
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.call(service, operation, **parameters) or {}
+            found += page.get(key, [])
+            if not page.get("NextToken"):
+                return found
+            parameters["NextToken"] = page["NextToken"]
+
+    def _client(self, service: str) -> Any:
+        from botocore.config import Config
+
+        if service not in self._clients:
+            config = Config(
+                connect_timeout=5,
+                read_timeout=SECONDS.get(service, USUAL_SECONDS),
+                retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            )
+            self._clients[service] = cast("Any", self._session).client(
+                service, region_name=self.region, endpoint_url=self._url, config=config
+            )
+        return self._clients[service]
+
+    def _explain(
+        self, what: str, error: BotoCoreError | ClientError
+    ) -> TransientError | TerminalError:
+        from botocore.exceptions import (
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+            NoCredentialsError,
+        )
+
+        if isinstance(error, NoCredentialsError):
+            return TerminalError(
+                f"{self._who} has no AWS credentials",
+                state=_STATE,
+                next_step="set them in the AwsCredentials block, or give the host a role",
+            )
+        if not isinstance(error, ClientError):
+            passing = isinstance(error, HTTPClientError | ConnectionError | IncompleteReadError)
+            kind = TransientError if passing else TerminalError
+            return kind(
+                f"AWS: {what} got no answer: {type(error).__name__}: {error}",
+                state=_STATE,
+                next_step="check the region and AWS's health dashboard, then run the flow again",
+            )
+        said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        code, status = said.get("Code", ""), about.get("HTTPStatusCode", 0)
+        told = f"{code}: {said.get('Message', '')} (request {about.get('RequestId', 'unknown')})"
+        if code in _REFUSED:
+            return TerminalError(
+                f"AWS: {what} refuses the credentials of {self._who}: {told}",
+                state=_STATE,
+                next_step="correct them in the Prefect UI, or give them the right;"
+                " docs/targets/sagemaker.md has the policy",
+            )
+        if code in _THROTTLED or status == 429 or status >= 500:
+            return TransientError(
+                f"AWS: {what} answers {told}",
+                state=_STATE,
+                next_step="wait a minute, then run the flow again",
+            )
+        return TerminalError(
+            f"AWS: {what} answers {told}",
+            state=_STATE,
+            next_step="see what it says, correct it, run again",
+        )
+
+
+async def open_aws(block: str, region: str) -> Aws:
+    """Read who we are to AWS.
+
+    Args:
+        block: Name of an AwsCredentials block; empty for what the worker's host has.
+        region: Name of the region.
+
+    Returns:
+        AWS.
+
+    Raises:
+        ConfigurationError: There is no such block.
+        TransientError: The Prefect server does not answer.
+    """
+    import boto3
+    import httpx
+    from prefect_aws import AwsCredentials
+
+    if not block:
+        return Aws(boto3.Session(), region)
+    try:
+        credentials = cast("AwsCredentials", await AwsCredentials.aload(block))
+    except ValueError:
+        raise ConfigurationError(
+            f"block aws-credentials/{block} does not exist, or has wrong fields",
+            state="nothing was changed",
+            next_step="create it in the Prefect UI, or name another as `aws_block`",
+        ) from None  # the error quotes the block's fields
+    except httpx.HTTPError as error:
+        raise TransientError(
+            f"the Prefect server does not give block aws-credentials/{block}: {error!r}",
+            state="nothing was changed",
+            next_step="check PREFECT_API_URL and the server, then run the flow again",
+        ) from error
+    session = await asyncio.to_thread(credentials.get_boto3_session)
+    return Aws(session, region, block, credentials.aws_client_parameters.endpoint_url)

@@ -1,0 +1,180 @@
+"""What only SageMaker has: its states, alarms, another registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+import pytest
+
+from tasks.environments import SageMakerEnvironment, Serverless
+from tasks.errors import ConfigurationError, TerminalError
+from tasks.images.reference import parse_reference
+from tasks.packaging import Package
+from tasks.targets import ecr, sagemaker_requests
+from tests.code.targets.sagemaker_place import SageMakerPlace
+from tests.platforms.aws import violations
+from tests.platforms.sagemaker import ACCOUNT, REGION, Endpoint
+
+_ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+
+async def _is_live(place: SageMakerPlace, package: Package) -> None:
+    live = await place.target().status()
+    assert live
+    assert (live.healthy, live.commit) == (True, package.commit)
+    assert (await place.served())["commit"] == package.commit
+
+
+@pytest.fixture
+async def live(sagemaker_place: SageMakerPlace, models: list[Package]) -> Package:
+    """The model that is live when a test begins."""
+    said = await sagemaker_place.target().status()
+    for each in models:
+        if said and said.healthy and said.runs(each):
+            return each
+    await sagemaker_place.deploy(models[0])
+    return models[0]
+
+
+@pytest.fixture
+def new(live: Package, models: list[Package]) -> Package:
+    """A model that is not live."""
+    return next(each for each in models if each is not live)
+
+
+async def test_an_endpoint_that_failed_is_made_anew(
+    sagemaker_place: SageMakerPlace, models: list[Package]
+) -> None:
+    await sagemaker_place.target().remove()
+    name = sagemaker_place.endpoint
+    killed = f"{name}-20260101T000000-abcdef0-0123"
+    sagemaker_place.cloud.endpoints[name] = Endpoint(name, killed, status="Failed")
+    assert await sagemaker_place.target().status() is None
+    await sagemaker_place.deploy(models[0])
+    await _is_live(sagemaker_place, models[0])
+    assert sagemaker_place.cloud.endpoints[name].history == ["Creating", "InService"]
+
+
+async def test_an_alarm_rolls_an_update_back(
+    sagemaker_place: SageMakerPlace, live: Package, new: Package
+) -> None:
+    before, (alarm,) = await sagemaker_place.seen(), sagemaker_place.cloud.alarms()
+    cloudwatch = sagemaker_place.client("cloudwatch")
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    try:
+        with pytest.raises(TerminalError, match=f"in ALARM: \\['{alarm}'\\]"):
+            await sagemaker_place.deploy(new)
+    finally:
+        cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="a test")
+    assert sagemaker_place.cloud.endpoints[sagemaker_place.endpoint].history[-3:] == [
+        "Updating", "RollingBack", "InService",
+    ]  # fmt: skip
+    assert await sagemaker_place.seen() == before
+    await _is_live(sagemaker_place, live)
+
+
+async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerPlace) -> None:
+    with pytest.raises(TerminalError, match="aws-credentials/outdated: InvalidSignature") as told:
+        await sagemaker_place.aws("outdated").call("sagemaker", "list_models")
+    assert "known-" not in str(told.value)
+
+
+async def test_the_endpoint_of_somebody_else_is_left_alone(
+    sagemaker_place: SageMakerPlace,
+) -> None:
+    sagemaker_place.cloud.endpoints["theirs"] = Endpoint("theirs", "their-config", "InService")
+    try:
+        target = sagemaker_place.target(endpoint="theirs")
+        for call in (target.status, lambda: target.release("v1"), target.tidy, target.remove):
+            with pytest.raises(TerminalError, match="their-config, which is no release of"):
+                await call()
+    finally:
+        del sagemaker_place.cloud.endpoints["theirs"]
+
+
+async def test_a_check_says_what_is_there_or_missing(sagemaker_place: SageMakerPlace) -> None:
+    iam = sagemaker_place.client("iam")
+    with pytest.raises(TerminalError, match="NoSuchEntity"):
+        await sagemaker_place.target().check()
+    iam.create_role(RoleName="slipway-sagemaker", AssumeRolePolicyDocument="{}")
+    try:
+        found = await sagemaker_place.target(repository=f"{_ECR}/new").check()
+        assert any("new is not there yet: a deploy creates it" in each for each in found)
+        assert "role slipway-sagemaker exists" in found
+        with pytest.raises(TerminalError, match="there is no alarm slow in CloudWatch"):
+            await sagemaker_place.target(alarms=("slow",)).check()
+    finally:
+        iam.delete_role(RoleName="slipway-sagemaker")
+
+
+async def test_a_repository_of_ecr_is_made_once_and_emptied_by_its_own_interface(
+    sagemaker_place: SageMakerPlace,
+) -> None:
+    where = parse_reference(f"{_ECR}/team/wine")
+    aws = sagemaker_place.aws()
+    assert ecr.is_ecr(where)
+    assert await ecr.make_repository(aws, where)
+    assert not await ecr.make_repository(aws, where)
+    login = await ecr.log_in(aws)
+    assert login.username == "AWS"
+    assert login.password.get_secret_value() not in repr(login)
+    content = {"repositoryName": where.repository, "imageManifest": _manifest(), "imageTag": "one"}
+    image = sagemaker_place.client("ecr").put_image(**content)["image"]["imageId"]["imageDigest"]
+    repository = ecr.EcrRepository(where, login, aws)
+    assert repository.drop(image)
+    assert repository.drop(image)  # it is gone already
+    with pytest.raises(ConfigurationError, match="is in us-east-1, the endpoint in eu-west-1"):
+        await ecr.make_repository(sagemaker_place.aws(region="eu-west-1"), where)
+
+
+def _manifest() -> str:
+    from tasks.images.image import image_manifest
+
+    return image_manifest(b"{}", ()).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "has"),
+    [
+        ({}, "ALL_AT_ONCE"),
+        ({"traffic": "canary", "step_percent": 20}, "CanarySize"),
+        ({"traffic": "linear", "alarms": ("slow",), "alarm": False}, "LinearStepSize"),
+        ({"serverless": Serverless()}, "ServerlessConfig"),
+    ],
+)
+def test_requests_are_as_the_service_describes_them(settings: dict[str, Any], has: str) -> None:
+    environment = SageMakerEnvironment(
+        name="wine",
+        target="sagemaker",
+        region=REGION,
+        role=f"arn:aws:iam::{ACCOUNT}:role/service-role/slipway",
+        repository=f"{_ECR}/wine",
+        **settings,
+    )
+    name = sagemaker_requests.name_of(environment, "20261126T020304-abcdef0-0123")
+    assert sagemaker_requests.is_ours(environment, name)
+    assert not sagemaker_requests.is_ours(environment.model_copy(update={"name": "win"}), name)
+    tags = sagemaker_requests.tags({"version": "wine@v0.0.1", "commit": "a" * 40})
+    asked = {
+        "CreateModel": {
+            **sagemaker_requests.model(environment, name, f"{_ECR}/wine@sha256:0", {"A": "{}"}),
+            "Tags": tags,
+        },
+        "CreateEndpointConfig": {
+            **sagemaker_requests.configuration(environment, name),
+            "Tags": tags,
+        },
+        "UpdateEndpoint": {
+            "EndpointName": environment.endpoint_name,
+            "EndpointConfigName": name,
+            **sagemaker_requests.update(environment),
+        },
+    }
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    for operation, request in asked.items():
+        shape = service.operation_model(operation).input_shape
+        assert list(violations(shape, request)) == []
+    assert has in str(asked)
+    if settings.get("serverless"):
+        assert "DeploymentConfig" not in asked["UpdateEndpoint"]
