@@ -1,4 +1,4 @@
-"""The credentials of a registry, from a block of a real Prefect server."""
+"""The credentials of a registry and of AWS, from blocks of a real Prefect server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_aws import AwsCredentials
 
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, SlipwayError
 from tasks.images.login import load_login
+from tasks.targets.aws import open_aws
 
 
 @pytest.fixture
@@ -40,3 +42,15 @@ async def test_another_block_is_refused_without_a_word_of_what_is_in_it() -> Non
             await load_login(name)
         assert "hidden" not in str(told.value)
         assert told.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("_on_the_stack")
+async def test_aws_is_opened_with_a_block_and_its_secret_is_not_told() -> None:
+    # The stack's own block is of another kind of server: it does not know STS.
+    aws = await open_aws("slipway-read-write", "us-east-1")
+    with pytest.raises(SlipwayError, match="AWS: sts get_caller_identity") as told:
+        await aws.call("sts", "get_caller_identity")
+    block = await AwsCredentials.aload("slipway-read-write")
+    assert block.aws_secret_access_key.get_secret_value() not in str(told.value)
+    with pytest.raises(ConfigurationError, match="block aws-credentials/not-there does not exist"):
+        await open_aws("not-there", "us-east-1")
