@@ -41,7 +41,9 @@ class Aws:
         url: Where all services are, where that is not AWS itself.
     """
 
-    def __init__(self, session: Session, region: str, block: str = "", url: str | None = None):
+    def __init__(
+        self, session: Session, region: str, block: str = "", url: str | None = None
+    ) -> None:
         self._session = session
         self.region = region
         self._who = f"block aws-credentials/{block}" if block else "the worker's host"

@@ -154,6 +154,8 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
         opened.callback(machines.close)
         opened.callback(cloud.close)
         place = SageMakerPlace(environment, cloud, faults, opened.enter_context(serving(faults)))
+        role = _ROLE.rpartition("/")[2]
+        place.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument="{}")
 
         async def open_aws(block: str, region: str) -> Aws:
             return place.aws(block, region)

@@ -59,18 +59,20 @@ async def test_an_endpoint_that_failed_is_made_anew(
 async def test_an_alarm_rolls_an_update_back(
     sagemaker_place: SageMakerPlace, live: Package, new: Package
 ) -> None:
-    before, (alarm,) = await sagemaker_place.seen(), sagemaker_place.cloud.alarms()
     cloudwatch = sagemaker_place.client("cloudwatch")
-    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    cloudwatch.put_metric_alarm(**sagemaker_requests.alarm(sagemaker_place.environment)
+                                | {"AlarmName": "theirs"})  # fmt: skip
+    cloudwatch.set_alarm_state(AlarmName="theirs", StateValue="ALARM", StateReason="a test")
+    before = await sagemaker_place.seen()
     try:
-        with pytest.raises(TerminalError, match=f"in ALARM: \\['{alarm}'\\]"):
-            await sagemaker_place.deploy(new)
+        with pytest.raises(TerminalError, match=r"in ALARM: \['theirs'\]"):
+            await sagemaker_place.deploy(new, alarms=("theirs",))
+        assert await sagemaker_place.seen() == before
     finally:
-        cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="a test")
+        cloudwatch.delete_alarms(AlarmNames=["theirs"])
     assert sagemaker_place.cloud.endpoints[sagemaker_place.endpoint].history[-3:] == [
         "Updating", "RollingBack", "InService",
     ]  # fmt: skip
-    assert await sagemaker_place.seen() == before
     await _is_live(sagemaker_place, live)
 
 
@@ -94,18 +96,16 @@ async def test_the_endpoint_of_somebody_else_is_left_alone(
 
 
 async def test_a_check_says_what_is_there_or_missing(sagemaker_place: SageMakerPlace) -> None:
-    iam = sagemaker_place.client("iam")
-    with pytest.raises(TerminalError, match="NoSuchEntity"):
-        await sagemaker_place.target().check()
-    iam.create_role(RoleName="slipway-sagemaker", AssumeRolePolicyDocument="{}")
-    try:
-        found = await sagemaker_place.target(repository=f"{_ECR}/new").check()
-        assert any("new is not there yet: a deploy creates it" in each for each in found)
-        assert "role slipway-sagemaker exists" in found
-        with pytest.raises(TerminalError, match="there is no alarm slow in CloudWatch"):
-            await sagemaker_place.target(alarms=("slow",)).check()
-    finally:
-        iam.delete_role(RoleName="slipway-sagemaker")
+    found = await sagemaker_place.target(repository=f"{_ECR}/new").check()
+    assert "role slipway-sagemaker exists" in found
+    assert f"repository {_ECR}/new is not there yet: a deploy creates it" in found
+    for settings, says in (
+        ({"role": f"arn:aws:iam::{ACCOUNT}:role/unknown"}, "NoSuchEntity"),
+        ({"alarms": ("slow",)}, "there is no alarm slow in CloudWatch"),
+        ({"aws_block": "outdated"}, "block aws-credentials/outdated"),
+    ):
+        with pytest.raises(TerminalError, match=says):
+            await sagemaker_place.target(**settings).check()
 
 
 async def test_a_repository_of_ecr_is_made_once_and_emptied_by_its_own_interface(

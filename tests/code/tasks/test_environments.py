@@ -47,6 +47,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monke
             "canary.1: Input should be less than or equal to 99",
         ),
         ('target = "process"\ncanary = [1, 2]\ncanary_seconds = 3000', "may take 3600 s in all"),
+        ('target = "sagemaker"\nrepository = "r"\nregion = "here"', "region: String should match"),
         ("port = 1", "target = None is unknown"),
         ("target = ", "staging.toml"),
     ],
