@@ -22,7 +22,7 @@ from tasks.settings import TAG
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
 # Flows that people want to hear of when they do not end well.
-_TOLD = ["deploy", "rollback"]
+_TOLD = ["deploy", "rollback", "status"]
 _EVENT = "prefect.flow-run."
 _ANY = {f"{_EVENT}*"}
 _FACTS = """\
@@ -167,11 +167,11 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
 
 def _failed(notify: UUID) -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}a deploy that does not succeed is told",
-        description="What was live before goes on serving.",
+        name=f"{PREFIX}a deploy, rollback or status that does not succeed is told",
+        description="What was live goes on serving, unless it is `status` that fails.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
-            expect={f"{_EVENT}{name}" for name in ("Failed", "Crashed", "TimedOut")},
+            expect={f"{_EVENT}{name}" for name in ("Failed", "Unhealthy", "Crashed", "TimedOut")},
             match=_resource({"prefect.resource.id": f"{_EVENT}*"}),
             match_related=[_tagged(TAG), _related("flow", {"prefect.resource.name": _TOLD})],
             for_each={"prefect.resource.id"},

@@ -7,10 +7,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tasks.approval import read_approval, wait_for_answer
+from tasks.approval import Approval, read_approval, wait_for_answer
 from tasks.environments import load_environment
-from tasks.history import tag_message
-from tasks.locks import hold
+from tasks.history import read_history, tag_message, taken_back
+from tasks.locks.lock import hold, lock_of
 from tasks.naming import named
 from tasks.packaging import read_package, verify_artifact
 from tasks.parameters import EnvironmentName, Ref
@@ -36,19 +36,36 @@ async def deploy(
     Args:
         ref: Branch, tag or commit on origin to deploy; a version as `wine@v0.0.3`.
         environment: Where to: a file in deployments/environments.
-        force: Release also what is live already, or older than what is live (to go back).
+        force: Release also what is live already, older than what is live, or taken back.
 
     Returns:
         The release: model, version, commit, md5, environment, url, outcome, reason.
     """
-    settings = load_environment(environment)
-    target = target_of(settings)
-    approval = await read_approval(settings)
-    async with open_workspace(approval.commit or ref) as workspace:
+    approval = await read_approval(load_environment(environment))
+    return await bring_live(approval.commit or ref, approval, force=force)
+
+
+async def bring_live(
+    ref: str, approval: Approval, *, force: bool = False, rollback: bool = False
+) -> State[dict[str, str]]:
+    """Bring the model at a ref live, on the one path that there is.
+
+    Args:
+        ref: Branch, tag or commit on origin.
+        approval: Where to, and where the run is with being approved.
+        force: Release also what is live already, older, or was taken back.
+        rollback: Go back: it takes back what is live.
+
+    Returns:
+        The final state, with the release.
+    """
+    environment = approval.environment
+    target = target_of(environment)
+    async with open_workspace(ref) as workspace:
         package = read_package(workspace)
         async with (
-            hold(environment, package.label),
-            reported(package, environment, target.url) as told,
+            hold(lock_of(environment), package.label),
+            reported(package, environment.name, target.url, rollback=rollback) as told,
         ):
             live = await status(target)
             told.before, told.approval = live, approval.told
@@ -63,8 +80,12 @@ async def deploy(
                 await tidy(target)
                 return ended(told, "live", "already live")
 
-            if live and not force and await is_older(workspace, package.commit, live.commit):
-                return ended(told, "superseded", f"{live.label}, which is newer, is live")
+            if not (force or rollback):
+                if live and await is_older(workspace, package.commit, live.commit):
+                    return ended(told, "superseded", f"{live.label}, which is newer, is live")
+                history = await read_history(workspace, environment.name)
+                if by := taken_back(history, package.commit):
+                    return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
 
             file = await pull(workspace, package.artifact)
             await verify_artifact(package, file)
@@ -92,7 +113,12 @@ async def deploy(
 
 async def record(told: Release, version: Version) -> None:
     """Write the release into the history."""
-    message = tag_message(before=told.previous, approval=told.approval, run=flow_run.get_id() or "")
+    message = tag_message(
+        before=told.previous,
+        approval=told.approval,
+        run=flow_run.get_id() or "",
+        rollback=told.rollback,
+    )
     await record_release(told.package.workspace, version, told.environment, message)
 
 

@@ -113,6 +113,15 @@ async def read_approval(environment: Environment) -> Approval:
     return Approval(environment)
 
 
+def waived(environment: Environment) -> Approval:
+    """The approval of what its starter has decided already: a rollback asks nobody.
+
+    Args:
+        environment: Where it goes to, whether or not releases there are approved.
+    """
+    return Approval(environment.model_copy(update={"approval": "none"}))
+
+
 async def wait_for_answer(approval: Approval, release: Release, target: Target) -> None:
     """Suspend the run until somebody approves or rejects, unless that is done or not asked for.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,7 +12,8 @@ from tasks.registry import version_of
 from tasks.workspace import Workspace
 
 _SHOWN = 25
-_FACT = re.compile(r"^(Before|Approval|Flow-Run): (.+)$", re.MULTILINE)
+_FACT = re.compile(r"^(Before|Approval|Flow-Run|Kind): (.+)$", re.MULTILINE)
+_ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Entry:
         before: Label of what was live before.
         approval: What the person who was asked has answered.
         run: Id of the flow run, empty if the tag was made by hand.
+        rollback: Whether it was a rollback, which takes back what was live before.
     """
 
     version: str
@@ -33,20 +36,32 @@ class Entry:
     before: str
     approval: str
     run: str
+    rollback: bool = False
+
+    @property
+    def told(self) -> str:
+        """What a rollback did to what was live before, in words."""
+        return f"it was taken back at {minute(self.at)} by a rollback to {self.version}"
 
 
-def tag_message(*, before: str, approval: str, run: str) -> str:
+def tag_message(*, before: str, approval: str, run: str, rollback: bool) -> str:
     """The message of a release's tag; `read_history` takes it apart again.
 
     Args:
         before: Label of what was live before.
         approval: What the person who was asked has answered, if anybody was.
         run: Id of the flow run.
+        rollback: Whether it is a rollback.
 
     Returns:
         The message.
     """
-    facts = {"Before": before, "Approval": " ".join(approval.split()), "Flow-Run": run}
+    facts = {
+        "Before": before,
+        "Approval": " ".join(approval.split()),
+        "Flow-Run": run,
+        "Kind": _ROLLBACK if rollback else "",
+    }
     lines = [f"{name}: {value}" for name, value in facts.items() if value]
     return "\n".join(["Released by Slipway", "", *lines])
 
@@ -76,12 +91,59 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
                 before=facts.get("Before", "-"),
                 approval=facts.get("Approval", ""),
                 run=facts.get("Flow-Run", ""),
+                rollback=facts.get("Kind") == _ROLLBACK,
             )
         )
     return entries
 
 
-def timeline(entries: list[Entry], *, ui: str, origin: str) -> str:
+def standing(entries: Sequence[Entry]) -> list[Entry]:
+    """The releases that nobody has taken back.
+
+    A rollback takes back what was live, with all that went live after the version that it goes
+    back to.
+
+    Args:
+        entries: The releases, newest first.
+
+    Returns:
+        Those that stand, newest first: what is live, then what a rollback goes back to.
+    """
+    stand: list[Entry] = []
+    for entry in reversed(entries):
+        if entry.rollback:
+            again = [number for number, each in enumerate(stand) if each.commit == entry.commit]
+            del stand[again[-1] if again else -1 :]
+        elif stand and stand[-1].commit == entry.commit:
+            stand.pop()  # released once more
+        stand.append(entry)
+    return stand[::-1]
+
+
+def taken_back(entries: Sequence[Entry], commit: str) -> Entry | None:
+    """The rollback that took a commit back, None if it was not released or still stands.
+
+    Args:
+        entries: The releases, newest first.
+        commit: The commit.
+    """
+    if any(entry.commit == commit for entry in standing(entries)):
+        return None
+    by = None
+    for entry in entries:
+        if entry.commit == commit:
+            return by
+        if entry.rollback:
+            by = entry
+    return None
+
+
+def minute(moment: datetime) -> str:
+    """A moment, as people read it."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
     """The releases as a markdown table.
 
     Args:
@@ -96,13 +158,22 @@ def timeline(entries: list[Entry], *, ui: str, origin: str) -> str:
         return "Nothing was released yet."
     rows = [
         [
-            f"{entry.at:%Y-%m-%d %H:%M} UTC",
+            minute(entry.at),
             f"**{entry.version}**" if entry is entries[0] else entry.version,
             report.commit_link(origin, entry.commit, short=True),
-            "live" if entry is entries[0] else "was live",
+            _fate(entries, entry),
             f"[run]({ui}/runs/flow-run/{entry.run})" if entry.run else "-",
             entry.approval,
         ]
         for entry in entries
     ]
     return report.markdown_table(["when", "version", "commit", "", "by", "approval"], rows)
+
+
+def _fate(entries: Sequence[Entry], entry: Entry) -> str:
+    fate = "was live"
+    if entry is entries[0]:
+        fate = "live"
+    elif taken_back(entries, entry.commit):
+        fate = "taken back"
+    return f"{fate}, by a rollback" if entry.rollback else fate

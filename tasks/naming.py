@@ -23,6 +23,6 @@ def named(template: str) -> Callable[[], str]:
 
     def name() -> str:
         parameters: dict[str, Any] = {**flow_run.parameters, **task_run.parameters}
-        return _COMMIT.sub(lambda found: found[0][:7], template.format(**parameters))
+        return _COMMIT.sub(lambda found: found[0][:7], template.format(**parameters)).strip()
 
     return name

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from tasks import commands, git, gto
 from tasks.capability import capability
-from tasks.errors import SlipwayError, TransientError
+from tasks.errors import SlipwayError, TerminalError, TransientError
 from tasks.workspace import Workspace
 
 _PUSH_TRIES = 5
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,33 @@ async def version_of(workspace: Workspace, commit: str) -> Version | None:
     refs = await workspace.git(git.refs_at(commit, f"refs/tags/{workspace.model}@v*"))
     names = [name.rpartition("@")[2] for name in refs.stdout.split() if not name.endswith("!")]
     return Version(names[-1], commit) if names else None
+
+
+async def named_version(workspace: Workspace, name: str) -> Version:
+    """The version of a name.
+
+    Args:
+        workspace: Any workspace.
+        name: `wine@v0.0.3`, or `v0.0.3` of the workspace's model.
+
+    Returns:
+        The version.
+
+    Raises:
+        TerminalError: There is none of that name.
+    """
+    model, _, number = name.rpartition("@")
+    model = model or workspace.model
+    tag = f"{model}@{number}"
+    found = await workspace.git(git.resolve(f"refs/tags/{tag}"), ok=(0, 1, 128))
+    if found.code == 0:
+        return Version(number, found.stdout.strip())
+    known = (await workspace.git(git.names(f"refs/tags/{model}@v*"))).stdout.split()
+    raise TerminalError(
+        f"version {tag} was never registered; the newest: {', '.join(known[:_NAMED]) or 'none'}",
+        state="nothing was started",
+        next_step=f"run `git ls-remote --tags origin '{model}@*'` to see all, and name one",
+    )
 
 
 @capability("register version", run_name="register {workspace.label}", timeout=300)

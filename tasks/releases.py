@@ -38,6 +38,7 @@ class Release:
         version: Name of the model version.
         reason: Why it ends so.
         approval: What the person who was asked has answered.
+        rollback: Whether it goes back to an earlier version.
         started: When the deploy began, by a clock that only goes forward.
     """
 
@@ -49,6 +50,7 @@ class Release:
     version: str = "-"
     reason: str = ""
     approval: str = ""
+    rollback: bool = False
     started: float = field(default_factory=time.monotonic)
 
     def describe(self) -> dict[str, str]:
@@ -92,6 +94,7 @@ class Release:
             "version": self.version,
             "commit": report.commit_link(Settings().origin, self.package.commit),
             "before": self.previous,
+            "rollback": f"takes {self.previous} back" if self.rollback else "",
             "approval": self.approval,
             "page": f"[{self.url}]({self.url}), its API: [{self.url}/docs]({self.url}/docs)",
             "run": f"[{flow_run.get_name()}]({ui}/runs/flow-run/{flow_run.get_id()})",
@@ -107,18 +110,21 @@ class Release:
 
 
 @asynccontextmanager
-async def reported(package: Package, environment: str, url: str) -> AsyncIterator[Release]:
+async def reported(
+    package: Package, environment: str, url: str, *, rollback: bool
+) -> AsyncIterator[Release]:
     """Publish the release note, the timeline and the link of a deploy, however it ends.
 
     Args:
         package: What is deployed.
         environment: Where to.
         url: Public URL of the environment.
+        rollback: Whether it goes back to an earlier version.
 
     Yields:
         The release, for the flow to write down how far it has come.
     """
-    release = Release(package, environment, url)
+    release = Release(package, environment, url, rollback=rollback)
     try:
         yield release
     except Pause:  # it has not ended: it waits for a person

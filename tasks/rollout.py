@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+from pydantic import ValidationError
 
 from tasks import commands
 from tasks.capability import capability
@@ -24,7 +25,23 @@ _ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
 
 
 def target_of(environment: Environment) -> Target:
-    """The adapter of the platform that an environment names."""
+    """The adapter of the platform that an environment names.
+
+    Raises:
+        ConfigurationError: This host lacks what the platform is reached by.
+    """
+    try:
+        return _target_of(environment)
+    except ValidationError as error:
+        names = ", ".join(f"SLIPWAY_{each['loc'][0]}".upper() for each in error.errors())
+        raise ConfigurationError(
+            f"{environment.name} is on another host: this one has no {names}",
+            state="nothing was started",
+            next_step="use a worker on its host, where these variables are set, see `make up`",
+        ) from None
+
+
+def _target_of(environment: Environment) -> Target:
     # Each brings its platform's client along: only the one that is used is imported.
     if isinstance(environment, ProcessEnvironment):
         from tasks.targets.process import ProcessTarget

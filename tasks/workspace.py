@@ -24,6 +24,8 @@ from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.naming import named
 from tasks.settings import Settings
 
+# The ref of origin's default branch, whatever it is called.
+DEFAULT_BRANCH = "HEAD"
 _GIT_SECONDS = 300.0
 # Said by Git when asking again would be told the same.
 _HOPELESS = (

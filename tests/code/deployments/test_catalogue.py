@@ -93,17 +93,17 @@ def test_deployments_have_what_apply_goes_by() -> None:
             assert schedule["timezone"]
 
 
-def test_every_environment_has_its_deployment_of_deploy() -> None:
-    deployed = {each["name"] for each in _DECLARED if each["entrypoint"].endswith(":deploy")}
-    assert deployed == set(environment_names())
-    for each in _DECLARED:
-        if each["name"] in deployed:
-            assert each["parameters"] == {"environment": each["name"]}
+@pytest.mark.parametrize("flow", ["deploy", "rollback"])
+def test_every_environment_has_its_deployment_of(flow: str) -> None:
+    deployed = [each for each in _DECLARED if each["entrypoint"].endswith(f":{flow}")]
+    assert sorted(each["name"] for each in deployed) == environment_names()
+    for each in deployed:
+        assert each["parameters"] == {"environment": each["name"]}
 
 
 def test_runs_that_must_not_overlap_wait_for_each_other() -> None:
     for each in _DECLARED:
-        if each["entrypoint"].endswith((":push", ":deploy")):
+        if each["entrypoint"].endswith((":push", ":deploy", ":rollback")):
             assert each["concurrency_limit"]["limit"] == 1
             assert each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
             assert each["concurrency_limit"]["grace_period_seconds"] >= 60

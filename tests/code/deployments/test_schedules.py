@@ -17,6 +17,7 @@ _DECLARED = [
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     for deployment in YAML(typ="safe").load(CHECKOUT / "prefect.yaml")["deployments"]
     for schedule in deployment.get("schedules", [])
+    if schedule["slug"] == "weekly"
 ]
 # Times that are not there, or there twice, on those days.
 _NASTY = [

@@ -10,7 +10,7 @@ import pytest
 from deployments.git import Git
 from tasks import gto
 from tasks.commands import run
-from tasks.history import Entry, read_history, tag_message, timeline
+from tasks.history import Entry, read_history, standing, tag_message, taken_back, timeline
 from tasks.report import commit_link
 from tasks.workspace import Workspace
 
@@ -44,23 +44,79 @@ async def test_the_history_is_what_the_tags_say(
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@localhost")
     assert await read_history(workspace, "local") == []
     first = (await workspace.git(["git", "rev-parse", "HEAD~1"])).stdout.strip()
-    told = tag_message(before="-", approval="", run="7f0c8a9e-0000-4000-8000-000000000000")
+    run_id = "7f0c8a9e-0000-4000-8000-000000000000"
+    told = tag_message(before="-", approval="", run=run_id, rollback=False)
     await _release(workspace, first, "v0.0.1", told)
-    told = tag_message(before="wine@1234567", approval="approved: Jo,\nFlow-Run: me", run="")
+    told = tag_message(
+        before="wine@1234567", approval="approved: Jo,\nFlow-Run: me", run="", rollback=True
+    )
     await _release(workspace, workspace.commit, "v0.0.2", told)
     newest, oldest = await read_history(workspace, "local")
     assert (newest.version, newest.commit, newest.run) == ("v0.0.2", workspace.commit, "")
     assert (newest.before, newest.approval) == ("wine@1234567", "approved: Jo, Flow-Run: me")
     assert (oldest.version, oldest.commit, oldest.before) == ("v0.0.1", first, "-")
-    assert oldest.run == "7f0c8a9e-0000-4000-8000-000000000000"
+    assert oldest.run == run_id
+    assert (newest.rollback, oldest.rollback) == (True, False)
     assert await read_history(workspace, "production") == []
 
 
-def test_the_newest_is_live_and_runs_are_linked() -> None:
-    at = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
+_AT = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
+
+
+def _history(story: str) -> list[Entry]:
+    """Releases from a story: `a b <a` is a, then b, then a rollback to a."""
+    words = enumerate(story.split())
     entries = [
-        Entry("v0.0.2", "b" * 40, at, "wine@aaaaaaa", "approved | fine", "123"),
-        Entry("v0.0.1", "a" * 40, at, "-", "", ""),
+        Entry(f"v{n}", word.strip("<") * 40, _AT, "-", "", "", rollback=word.startswith("<"))
+        for n, word in words
+    ]
+    return entries[::-1]
+
+
+@pytest.mark.parametrize(
+    ("story", "stand", "gone"),
+    [
+        ("", "", ""),
+        ("a", "a", ""),
+        ("a b", "ba", ""),
+        ("a b <a", "a", "b"),
+        ("a b c <b", "ba", "c"),
+        ("a b c <b <a", "a", "bc"),
+        ("a b c <a", "a", "bc"),
+        ("a b <a c", "ca", "b"),
+        ("a b <a b", "ba", ""),  # by force
+        ("a b <a <b", "b", "a"),  # named
+        ("a b <c", "ca", "b"),  # was never live
+        ("a b b", "ba", ""),
+        ("a b a", "aba", ""),  # by force
+        ("<a", "a", ""),
+    ],
+)
+def test_a_rollback_takes_back_what_came_after(story: str, stand: str, gone: str) -> None:
+    entries = _history(story)
+    assert "".join(entry.commit[0] for entry in standing(entries)) == stand
+    commits = {entry.commit for entry in entries}
+    assert {each for each in commits if taken_back(entries, each)} == {e * 40 for e in gone}
+    assert taken_back(entries, "f" * 40) is None
+
+
+def test_it_is_said_which_rollback_took_a_release_back() -> None:
+    by = taken_back(_history("a b <a c <a"), "b" * 40)
+    assert by
+    assert by.told == "it was taken back at 2026-11-25 22:48 UTC by a rollback to v2"
+
+
+def test_the_timeline_says_what_was_taken_back() -> None:
+    lines = timeline(_history("a b <a"), ui="", origin="").splitlines()[2:]
+    assert [line.split("|")[4].strip() for line in lines] == [
+        "live, by a rollback", "taken back", "was live",
+    ]  # fmt: skip
+
+
+def test_the_newest_is_live_and_runs_are_linked() -> None:
+    entries = [
+        Entry("v0.0.2", "b" * 40, _AT, "wine@aaaaaaa", "approved | fine", "123"),
+        Entry("v0.0.1", "a" * 40, _AT, "-", "", ""),
     ]
     lines = timeline(entries, ui="http://ui", origin="git@github.com:me/wine.git").splitlines()
     link = f"[`bbbbbbb`](https://github.com/me/wine/commit/{'b' * 40})"

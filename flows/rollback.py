@@ -1,0 +1,42 @@
+"""Go back to an earlier version, on the same path as `deploy`."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.deploy import bring_live
+from tasks.approval import waived
+from tasks.earlier import earlier_version
+from tasks.environments import load_environment
+from tasks.naming import named
+from tasks.parameters import EnvironmentName, VersionOrNone
+from tasks.rollout import status, target_of
+from tasks.workspace import DEFAULT_BRANCH, open_workspace
+
+
+@flow(
+    name="rollback",
+    flow_run_name=named("roll {environment} back {version}"),
+    timeout_seconds=2 * 3600,
+)
+async def rollback(
+    environment: EnvironmentName = "local", version: VersionOrNone = ""
+) -> State[dict[str, str]]:
+    """Go back to what was live before, with all proofs of a deploy; nobody is asked.
+
+    What it takes back is not deployed again by itself; a newer commit is.
+
+    Args:
+        environment: Where: a file in deployments/environments.
+        version: The version to go back to, as `wine@v0.0.3` or `v0.0.3`; empty: the one that was
+            live before the present one.
+
+    Returns:
+        The release: model, version, commit, md5, environment, url, outcome, reason.
+    """
+    settings = load_environment(environment)
+    live = await status(target_of(settings))
+    async with open_workspace(DEFAULT_BRANCH) as workspace:
+        earlier = await earlier_version(workspace, environment, version, live)
+    return await bring_live(earlier.commit, waived(settings), rollback=True)

@@ -1,0 +1,68 @@
+"""Two versions go live, the second one is bad, and somebody goes back."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def _shown(lab: Lab, key: str) -> str:
+    """The newest artifact of a key."""
+    url = f"{lab.stack.prefect_api_url}/artifacts/{key}/latest"
+    return str(httpx.get(url, trust_env=False).raise_for_status().json()["data"])
+
+
+def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery) -> None:
+    first = lab.live()["version"]
+    assert lab.is_live(delivered.commit)
+    bad = lab.commit(
+        {"serving/settings.py": lambda old: old + "\n# bad\n"}, delivered.commit, "bad"
+    )
+    assert lab.run("deploy", {"ref": bad}).data["outcome"] == "live"
+
+    # Whoever goes back has decided it: nobody is asked.
+    with lab.traffic() as traffic:
+        back = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
+    assert traffic.failures == []
+    assert back.state == "Completed", back.log
+    assert (back.data["outcome"], back.data["version"]) == ("live", first)
+    assert lab.live()["commit"] == delivered.commit
+    tag = lab.git("cat-file", "-p", lab.live_tag())
+    assert f"Before: wine@{bad[:7]}" in tag
+    assert "Kind: rollback" in tag
+    assert f"takes wine@{bad[:7]} back" in _shown(lab, "wine-local-release")
+    assert "live, by a rollback" in _shown(lab, "wine-local-timeline")
+
+    # What was taken back does not come again by itself.
+    again = lab.run("deploy", {"ref": bad})
+    assert again.state == "Rejected"
+    assert f"by a rollback to {first}; deploy a newer commit, or force it" in again.message
+    assert lab.live()["commit"] == delivered.commit
+
+    healthy = lab.run("status")
+    assert healthy.state == "Completed", healthy.log
+    told = {each["environment"]: each for each in healthy.data}
+    assert (told["local"]["version"], told["local"]["commit"]) == (first, delivered.commit)
+    assert told["local"]["health"] == "healthy"
+    assert f"Flow-Run: {told['local']['flow_run']}" in tag
+    assert told["docker"]["health"] == "never released"
+    assert f"| healthy | wine | {first} |" in _shown(lab, "environments")
+
+    (server,) = lab.servers()
+    lab.stack.supervisor.stop(server)
+    ill = lab.run("status", {"environment": "local"})
+    assert ill.state == "Unhealthy"
+    assert ill.message == "local: it does not answer as what it is"
+
+    # What is newer goes forward, though what it is made upon was taken back.
+    fixed = lab.commit({"serving/settings.py": lambda old: old + "\n# fixed\n"}, bad, "fixed")
+    assert lab.run("deploy", {"ref": fixed}).data["outcome"] == "live"
+    named = lab.run("rollback", {"environment": "local", "version": f"wine@{first}"})
+    assert named.state == "Completed", named.log
+    assert lab.live()["commit"] == delivered.commit
+    assert len(lab.servers()) == 1
