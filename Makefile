@@ -22,7 +22,7 @@ DATABASE := $(if $(DB),--database=$(DB))
 MODEL_TARGET := $(if $(TARGET),--target=$(TARGET))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
-.PHONY: help setup demo up down status doctor test lint format clean
+.PHONY: help setup demo up down status doctor check test lint format clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ status:  ## Say what runs, and where
 
 doctor: setup  ## Say what is wrong with the set-up, and how to mend it
 	@$(PYTHON) -m deployments.doctor
+
+check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=production
+	@$(PYTHON) -m deployments.check $(or $(ENVIRONMENT),local)
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile

@@ -248,6 +248,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         WITHOUT_SCHEDULES, action="store_true", help="declared schedules are there but not active"
     )
+    add_env_file(parser)
+
+
+def add_env_file(parser: argparse.ArgumentParser) -> None:
+    """Add what says where variables are read from."""
     parser.add_argument("--env-file", type=Path, default=CHECKOUT / ".env", help="instead of .env")
 
 

@@ -63,6 +63,28 @@ async def worker(client: PrefectClient, pool: str) -> Finding:
     return Finding(thing, f"online: {', '.join(each.name for each in found)}")
 
 
+async def deployment(client: PrefectClient, name: str) -> AsyncIterator[Finding]:
+    """Whether a deployment is there, and somebody takes its runs.
+
+    Args:
+        client: The server.
+        name: Its name, as `flow/deployment`.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    thing = f"deployment {name}"
+    try:
+        found = await client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        yield Finding(thing, "not there", f"declare it in prefect.yaml, then {_APPLY}")
+        return
+    if found.paused:
+        yield Finding(thing, "paused: its runs do not start", "resume it in the UI")
+    else:
+        yield Finding(thing, "there")
+    yield await worker(client, str(found.work_pool_name))
+
+
 async def catalogue(options: frozenset[str]) -> Finding:
     """Whether the server has what the repository declares."""
     thing = "deployments, pool, blocks"
@@ -90,12 +112,22 @@ async def buckets() -> AsyncIterator[Finding]:
         else:
             writer = writer or remote
             yield Finding(thing, f"{remote.url}: puts, heads, gets and deletes")
-    thing = f"block s3-bucket/{settings.read_block}"
+    yield await reader(writer)
+
+
+async def reader(writer: Remote | None = None) -> Finding:
+    """Whether the credentials by which models are pulled may read, and no more.
+
+    Args:
+        writer: Who can put something there to be read; without one, what is there is read.
+    """
+    block = Settings().read_block
+    thing = f"block s3-bucket/{block}"
     try:
-        reader = await open_bucket(settings.read_block, "probe")
-        yield await asyncio.to_thread(_only_read, reader, writer, thing)
+        remote = await open_bucket(block, "probe")
+        return await asyncio.to_thread(_only_read, remote, writer, thing)
     except SlipwayError as error:
-        yield problem(thing, error)
+        return problem(thing, error)
 
 
 async def secrets() -> AsyncIterator[Finding]:
@@ -214,15 +246,17 @@ def _write_and_read(remote: Remote) -> None:
 
 
 def _only_read(reader: Remote, writer: Remote | None, thing: str) -> Finding:
-    """List, get what another has put, and fail to put."""
+    """List, get what is there, and fail to put."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     where = _probe(reader)
     try:
-        reader.client.list_objects_v2(Bucket=reader.bucket, Prefix=reader.prefix, MaxKeys=1)
+        there = reader.client.list_objects_v2(Bucket=reader.bucket, Prefix=reader.prefix, MaxKeys=1)
         if writer:
             writer.client.put_object(**where, Body=_CONTENT)
             reader.client.get_object(**where)["Body"].read()
+        for each in there.get("Contents", []):
+            reader.client.get_object(Bucket=reader.bucket, Key=each["Key"])["Body"].close()
         try:
             reader.client.put_object(**where, Body=_CONTENT)
         except ClientError as error:

@@ -1,4 +1,4 @@
-"""What `make doctor` finds."""
+"""What `make doctor` and `make check` find."""
 
 from __future__ import annotations
 

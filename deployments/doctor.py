@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dotenv import load_dotenv
 from rich.console import Console
@@ -25,6 +26,9 @@ from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
 
 async def examine(options: frozenset[str], *, local: bool, notify: bool) -> AsyncIterator[Finding]:
     """Look at one thing after the other.
@@ -37,11 +41,40 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
     Yields:
         What was found.
     """
-    import httpx
-    from prefect import get_client
-
     # Whatever imports Prefect may be imported now that its variables are set.
     from deployments import checks
+
+    async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
+        yield await checks.worker(client, Manifest.read(CHECKOUT).work_pool)
+        yield await checks.catalogue(options)
+        async for finding in checks.buckets():
+            yield finding
+        async for finding in checks.secrets():
+            yield finding
+        yield await checks.notification(client, send=notify)
+
+    async for finding in ask_server(on_server, local=local):
+        yield finding
+    async for finding in checks.origin():
+        yield finding
+    if found := await checks.pinned():
+        yield found
+
+
+async def ask_server(
+    look: Callable[[PrefectClient], AsyncIterator[Finding]], *, local: bool
+) -> AsyncIterator[Finding]:
+    """Look at the Prefect server, and if it answers at more.
+
+    Args:
+        look: What else to look at.
+        local: Whether it is the local stack's.
+
+    Yields:
+        What was found.
+    """
+    import httpx
+    from prefect import get_client
 
     url = os.environ.get("PREFECT_API_URL", "")
     try:
@@ -49,23 +82,14 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         async with get_client() as client:
             await client.read_work_pools(limit=1)
             yield Finding("Prefect server", f"{url} answers")
-            yield await checks.worker(client, Manifest.read(CHECKOUT).work_pool)
-            yield await checks.catalogue(options)
-            async for finding in checks.buckets():
+            async for finding in look(client):
                 yield finding
-            async for finding in checks.secrets():
-                yield finding
-            yield await checks.notification(client, send=notify)
     except ConfigurationError as error:
         yield problem("Prefect server", error)
     except httpx.HTTPError as error:
         said = f"{url}: {str(error).partition(chr(10))[0]}"
         check = "check PREFECT_API_URL, and PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
         yield Finding("Prefect server", said, "make up" if local else check)
-    async for finding in checks.origin():
-        yield finding
-    if found := await checks.pinned():
-        yield found
 
 
 def use_local_stack(stack: Stack) -> bool:
@@ -95,8 +119,29 @@ def table(findings: list[Finding]) -> Table:
     return shown
 
 
+def tell(found: AsyncIterator[Finding]) -> int:
+    """Print what is found as a table.
+
+    Args:
+        found: The findings.
+
+    Returns:
+        The exit code: 1 if anything is wrong.
+    """
+    findings = asyncio.run(_listed(found))
+    Console(width=None if sys.stdout.isatty() else 140).print(table(findings))
+    wrong = sum(not each.ok for each in findings)
+    print(f"{wrong} problems" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
 async def _listed(findings: AsyncIterator[Finding]) -> list[Finding]:
     return [each async for each in findings]
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the local stack is."""
+    parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway", help="the local stack")
 
 
 def main() -> int:
@@ -107,19 +152,14 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--notify", action="store_true", help="send a message, to see it arrive")
-    parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway", help="the local stack")
+    add_home(parser)
     add_options(parser)
     arguments = parser.parse_args()
     load_dotenv(arguments.env_file)
     stack = Stack(arguments.home)
     local = use_local_stack(stack)
     options = frozenset(stack.apply_options) if local else chosen_options(arguments)
-    examined = examine(options, local=local, notify=arguments.notify)
-    findings = asyncio.run(_listed(examined))
-    Console(width=None if sys.stdout.isatty() else 140).print(table(findings))
-    wrong = sum(not each.ok for each in findings)
-    print(f"{wrong} problems" if wrong else "all is well")
-    return 1 if wrong else 0
+    return tell(examine(options, local=local, notify=arguments.notify))
 
 
 if __name__ == "__main__":

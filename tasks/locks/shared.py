@@ -100,8 +100,11 @@ class SharedLock:
 
     async def holder(self) -> Holder | None:
         """Who holds it now, None if nobody does or it cannot be said who."""
-        async with get_client() as client:
-            found = await client.read_variable_by_name(self._variable)
+        try:
+            async with get_client() as client:
+                found = await client.read_variable_by_name(self._variable)
+        except httpx.HTTPError:
+            return None
         # Roughly, for people: by the clock of this host and the server's.
         silent = timedelta(seconds=self._rhythm.gone)
         if found is None or found.updated is None or datetime.now(UTC) - found.updated > silent:
@@ -166,9 +169,11 @@ class SharedLock:
             except (httpx.HTTPError, TimeoutError) as error:
                 run_logger().warning("the lock of %s was not renewed: %r", self.name, error)
                 continue
+            if not lease.expired():  # else it is being given up, and kept for as long as that takes
+                lease.reschedule(asked + self._rhythm.lost if renewed else asked)
             if not renewed:
                 run_logger().error("somebody else has taken the lock of %s", self.name)
-            lease.reschedule(asked + self._rhythm.lost if renewed else asked)
+                return
 
     async def _touch(self) -> bool:
         """Renew it; whether it is still ours."""

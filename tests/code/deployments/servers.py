@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx
 
 from deployments import blocks
 from deployments.blocks import ObjectStorage
+from deployments.diagnosis import Finding
 from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
@@ -99,6 +100,11 @@ def in_shell_of(url: str, password: str | None = None) -> Iterator[None]:
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
         yield
         EventsWorker.drain_all()  # while the server is there
+
+
+async def listed(findings: AsyncIterator[Finding]) -> dict[str, Finding]:
+    """Findings by what was looked at."""
+    return {each.thing: each async for each in findings}
 
 
 def clean_environment() -> dict[str, str]:

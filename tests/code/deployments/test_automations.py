@@ -67,6 +67,12 @@ def test_without_a_block_nobody_is_told() -> None:
     assert len(told) == 2
 
 
+def test_people_hear_of_a_release_that_failed_and_of_what_is_not_well() -> None:
+    told = by_name(declared(uuid4()))["a deploy, rollback or status that does not succeed is told"]
+    assert {"prefect.flow-run.Failed", "prefect.flow-run.Unhealthy"} <= told.expect
+    assert "['deploy', 'rollback', 'status']" in str(told.match_related)
+
+
 def test_how_long_to_wait_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_LATE_HOURS", "1.5")
     late = by_name(declared(None))["a run that is late for too long is cancelled"]

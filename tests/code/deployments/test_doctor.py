@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,15 @@ import pytest
 
 from deployments import blocks, checks
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
-from deployments.diagnosis import Finding
 from deployments.doctor import examine
 from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
-from tests.code.deployments.servers import Repository, in_shell_of
+from tests.code.deployments.servers import Repository, listed
 
 OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
-
-
-@pytest.fixture
-def shell(stack: Stack, stack_environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """This process is where flows of the stack run."""
-    with in_shell_of(stack.prefect_api_url):
-        yield stack_environment
-
-
-async def listed(findings: AsyncIterator[Finding]) -> dict[str, Finding]:
-    return {each.thing: each async for each in findings}
 
 
 def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:

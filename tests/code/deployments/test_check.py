@@ -1,0 +1,68 @@
+"""`make check`, on the real stack: what would be wrong with a deploy."""
+
+from __future__ import annotations
+
+import os
+
+import httpx
+import pytest
+
+from deployments import checks
+from deployments.check import examine
+from deployments.local.stack import Stack
+from tasks.settings import CHECKOUT
+from tests.code.deployments.servers import Repository, listed
+
+
+def test_all_is_well_with_the_local_environment(stack: Stack) -> None:
+    command = ["deployments.check", f"--home={stack.home}", f"--env-file={os.devnull}", "local"]
+    done = Repository(CHECKOUT).run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in ("deploy/local", "supervisord keeps", "entry point", "gets, and is refused to put"):
+        assert said in done.stdout
+    for identity in (stack.storage.read_write, stack.storage.read):
+        assert identity.secret not in done.stdout + done.stderr
+
+
+async def test_an_unknown_environment_is_the_only_problem() -> None:
+    found = await listed(examine("moon", local=True))
+    assert list(found) == ["settings"]
+    assert "known: " in found["settings"].said
+    assert not found["settings"].ok
+
+
+@pytest.mark.usefixtures("shell")
+async def test_a_registry_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLIPWAY_DOCKER_REPOSITORY", "127.0.0.1:9/wine")
+    found = await listed(examine("docker", local=True))
+    assert not found["target docker"].ok  # without an engine, that is said first
+    assert "check" in found["target docker"].fix or "start" in found["target docker"].fix
+    assert found["deployment deploy/docker"].ok
+
+
+@pytest.mark.usefixtures("shell")
+async def test_a_host_without_a_supervisord_is_not_where_it_is_deployed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SLIPWAY_SUPERVISOR_URL")
+    found = await listed(examine("local", local=True))
+    assert "this one has no SLIPWAY_SUPERVISOR_URL" in found["target process"].said
+
+
+@pytest.mark.usefixtures("shell")
+async def test_a_deployment_that_is_not_there_or_paused_is_a_problem(stack: Stack) -> None:
+    from prefect import get_client
+
+    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+        found = http.get("/deployments/name/rollback/docker").raise_for_status().json()
+        async with get_client() as client:
+            absent = await listed(checks.deployment(client, "deploy/moon"))
+            http.patch(f"/deployments/{found['id']}", json={"paused": True}).raise_for_status()
+            try:
+                paused = await listed(checks.deployment(client, "rollback/docker"))
+            finally:
+                http.patch(f"/deployments/{found['id']}", json={"paused": False})
+    assert "deployments.apply" in absent["deployment deploy/moon"].fix
+    assert paused["deployment rollback/docker"].fix == "resume it in the UI"
