@@ -184,6 +184,8 @@ class FlyioEnvironment(RemoteEnvironment):
         app = values.get("app") or said.get("app")
         usual = {"url": f"https://{app}.fly.dev", "repository": f"registry.fly.io/{app}"}
         return {**usual, **said, **values}
+
+
 class Serverless(BaseModel):
     """A SageMaker endpoint without instances of its own.
 
