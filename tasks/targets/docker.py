@@ -28,21 +28,22 @@ _PREFLIGHT = "preflight"
 
 
 def container_options(
-    environment: DockerEnvironment, port: int, labels: Mapping[str, str]
+    environment: DockerEnvironment, port: int, says: dict[str, str], proxy: str
 ) -> dict[str, Any]:
     """What a container may do: answer on one port of loopback, and little else.
 
     Args:
         environment: Its limits.
         port: The port.
-        labels: What is to be known of it: `release`, `version`, `environment`.
+        says: What it says of itself: `release`, `version`, `environment`.
+        proxy: What tells its environment from one of that name behind another proxy.
 
     Returns:
         Options of the Docker SDK.
     """
     return {
-        "labels": {f"{LABEL}.{name}": value for name, value in labels.items()},
-        "environment": {"SLIPWAY_RELEASE": json.dumps(dict(labels))},
+        "labels": {f"{LABEL}.{name}": value for name, value in (says | {"proxy": proxy}).items()},
+        "environment": {"SLIPWAY_RELEASE": json.dumps(says)},
         "ports": {f"{PORT}/tcp": ("127.0.0.1", port)},
         "read_only": True,
         "tmpfs": {"/tmp": "size=64m"},  # noqa: S108  # code that travels with a model
@@ -93,8 +94,10 @@ class DockerTarget(SwitchedTarget):
     async def _boot(self) -> None:
         port = free_port()
         name = f"{self._container(self._identifier)}-{_PREFLIGHT}"
-        labels = {"environment": self._environment.name, "release": self._identifier}
-        options = container_options(self._environment, port, {**labels, "role": _PREFLIGHT})
+        says = {"environment": self._environment.name, "release": self._identifier}
+        options = container_options(
+            self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
+        )
         options |= {"restart_policy": {"Name": "no"}}
         await asyncio.to_thread(self._engine.start, name, self._name_of_image(), options)
         (container,) = await asyncio.to_thread(self._containers, self._identifier)
@@ -109,12 +112,12 @@ class DockerTarget(SwitchedTarget):
         await asyncio.to_thread(self._stop, self._identifier)
 
     def _start(self, route: Route, version: str) -> None:
-        labels = {
+        says = {
             "environment": self._environment.name,
             "release": route.release,
             "version": version,
         }
-        options = container_options(self._environment, route.port, labels)
+        options = container_options(self._environment, route.port, says, self._gateway.identity)
         self._engine.start(self._container(route.release), self._name_of_image(), options)
 
     def _stop(self, release: str) -> None:
@@ -160,7 +163,7 @@ class DockerTarget(SwitchedTarget):
         retire(Repository(where, self._login), self._environment.name, kept)
 
     def _containers(self, release: str = "") -> list[Container]:
-        labels = {"environment": self._environment.name}
+        labels = {"environment": self._environment.name, "proxy": self._gateway.identity}
         if release:
             labels["release"] = release
         return self._engine.containers({f"{LABEL}.{k}": v for k, v in labels.items()})

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from tasks.errors import ConfigurationError, TransientError
+from tasks.fingerprint import fingerprint
 from tasks.targets.counters import Counters, read_counters
 
 _SWITCH_SECONDS = 15.0
@@ -55,6 +56,11 @@ class Gateway:
         self._file = folder / f"{environment}.yml"
         self._api = api
         self._environment = environment
+
+    @property
+    def identity(self) -> str:
+        """What tells this environment from one of the same name behind another proxy."""
+        return fingerprint(str(self._file.resolve()))
 
     def address(self) -> str:
         """Where Traefik listens for this environment.

@@ -23,8 +23,10 @@ from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Package
 from tasks.rollout import target_of
+from tasks.targets.gateway import Gateway
 from tasks.targets.protocol import Target
 from tasks.targets.supervisor import Supervisor
+from tasks.targets.switched import GatewaySettings
 from tests.code.flows.harness import Traffic
 from tests.platforms.faults import Faults
 
@@ -162,12 +164,16 @@ class DockerPlace(Place):
         super().__init__(environment)
         self.client = docker.DockerClient(environment.engine)
         self.repository = Repository(parse_reference(environment.repository))
+        host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+        gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._labels = [
+            f"io.slipway.environment={environment.name}",
+            f"io.slipway.proxy={gateway.identity}",
+        ]
 
     def containers(self) -> list[Any]:
         """All containers of the environment."""
-        return self.client.containers.list(
-            all=True, filters={"label": f"io.slipway.environment={self.environment.name}"}
-        )
+        return self.client.containers.list(all=True, filters={"label": self._labels})
 
     def clear(self) -> None:
         """Leave nothing on an engine that is not ours, then let go of it."""

@@ -308,26 +308,34 @@ async def test_only_what_a_killed_preflight_has_left_here_is_removed(
     docker_place: DockerPlace,
 ) -> None:
     (live,) = await docker_place.servers()
-    image = docker_place.client.containers.get(live).attrs["Config"]["Image"]
+    container = docker_place.client.containers.get(live)
 
-    def left(environment: str) -> str:
-        labels = {"environment": environment, "release": "20260101T000000-a-b", "role": "preflight"}
-        container = docker_place.client.containers.run(
-            image,
+    def left(**says: str) -> str:
+        labels = {
+            **container.labels,
+            "io.slipway.release": "20260101T000000-a-b",
+            "io.slipway.role": "preflight",
+            **{f"io.slipway.{name}": value for name, value in says.items()},
+        }
+        started = docker_place.client.containers.run(
+            container.attrs["Config"]["Image"],
             entrypoint=["python3", "-c", "import time; time.sleep(600)"],
-            labels={f"io.slipway.{name}": value for name, value in labels.items()},
+            labels=labels,
             detach=True,
         )
-        return str(container.name)
+        return str(started.name)
 
-    ours, others = left("docker"), left("docker-eu")
+    ours = left()
+    # Of another environment, and of one of this name behind the proxy of another stack.
+    others = {left(environment="docker-eu"), left(proxy="another")}
     try:
         await docker_place.target().tidy()
         there = {each.name for each in docker_place.client.containers.list(all=True)}
         assert ours not in there
-        assert {live, others} <= there
+        assert {live, *others} <= there
     finally:
-        docker_place.client.containers.get(others).remove(force=True)
+        for name in others:
+            docker_place.client.containers.get(name).remove(force=True)
 
 
 async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -> None:
