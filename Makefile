@@ -69,6 +69,7 @@ format: setup  ## Mend style
 	$(PYTHON) -m ruff format
 
 clean: down  ## Stop everything and remove all that was made, data and models included
+	@if $(PYTHON) -c 'import deployments.local.stack' 2>/dev/null; then $(PYTHON) -m deployments.local.stack clean; fi
 	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,8 +1,13 @@
-"""What a deploy to containers on this host needs, asked for before anything is trained."""
+"""Containers on this host: what a deploy to them needs, asked for before anything is trained; and
+those behind the stack's proxy, which go down and up with it.
+"""
 
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+
+from docker.models.containers import Container
 
 from tasks.environments import DockerEnvironment, load_environment
 from tasks.images.base import read_base
@@ -10,6 +15,43 @@ from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.settings import CHECKOUT
 from tasks.targets.engine import Engine
+from tasks.targets.gateway import Gateway
+
+
+class ModelContainers:
+    """The model servers of one environment.
+
+    Args:
+        environment: Its settings.
+        routes: Folder from which the stack's proxy reads its routes.
+        api: URL of the proxy's API.
+    """
+
+    def __init__(self, environment: DockerEnvironment, routes: Path, api: str) -> None:
+        self._environment = environment
+        self._gateway = Gateway(routes, api, environment.name)
+        self._engine = Engine(environment.engine)
+
+    def resume(self) -> None:
+        """Start the live one again, if it was stopped."""
+        if release := self._gateway.wanted():
+            for container in self._found(release=release):
+                self._engine.resume(container)
+
+    def stop(self) -> None:
+        """Stop all that run; they are kept."""
+        for container in self._found():
+            if container.status == "running":
+                self._engine.stop(container)
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for container in self._found():
+            self._engine.remove(container)
+
+    def _found(self, **labels: str) -> list[Container]:
+        ours = {"environment": self._environment.name, "proxy": self._gateway.identity}
+        return self._engine.containers({**ours, **labels})
 
 
 def require_engine(environment: str) -> str:

@@ -1,6 +1,6 @@
 """The local stack: S3 server, Prefect server and worker, proxy and origin, in one folder.
 
-`python -m deployments.local.stack up|down|status`
+`python -m deployments.local.stack up|down|status|clean`
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import httpx
 import psutil
@@ -48,6 +48,7 @@ from deployments.local.supervisor import (
     write_configuration,
 )
 from tasks.environments import (
+    DockerEnvironment,
     HostEnvironment,
     ImageEnvironment,
     environment_names,
@@ -58,6 +59,9 @@ from tasks.errors import SlipwayError, TransientError
 from tasks.images.reference import parse_reference
 from tasks.settings import CHECKOUT
 from tasks.targets.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from deployments.local.containers import ModelContainers
 
 _SUPERVISOR_PORT = "supervisor"
 _USUAL_PORTS = {
@@ -186,6 +190,11 @@ class Stack:
         return f"http://{HOST}:{self.ports[object_store.S3_PORT]}"
 
     @property
+    def gateway_api_url(self) -> str:
+        """Where the proxy's API is."""
+        return f"http://{HOST}:{self.ports[gateway.API_PORT]}"
+
+    @property
     def storage(self) -> ObjectStorage:
         """The bucket and its identities."""
         secrets = self.credentials
@@ -260,7 +269,7 @@ class Stack:
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "SLIPWAY_CHECKOUT": str(self.checkout),
             "SLIPWAY_GATEWAY": str(self.routes),
-            "SLIPWAY_GATEWAY_API": f"http://{HOST}:{self.ports[gateway.API_PORT]}",
+            "SLIPWAY_GATEWAY_API": self.gateway_api_url,
             "SLIPWAY_HOME": str(self.home),
             "SLIPWAY_ORIGIN": str(self.origin),
             "SLIPWAY_SUPERVISOR_PASSWORD": self.credentials.supervisor,
@@ -312,6 +321,7 @@ class Stack:
                 if program.autostart and program.name not in running:
                     self.supervisor.start(program.name)
             self._wait_until_ready(say)
+            self._with_containers(lambda each: each.resume(), say)
             with PrefectAPI(self.prefect_api_url) as api:
                 self._apply(api, say)
                 self._start_worker(api)
@@ -346,8 +356,19 @@ class Stack:
                     time.sleep(0.1)
             processes.end(token, grace_seconds=5)
             if self.ports:
+                self._with_containers(lambda each: each.stop(), say)
                 object_store.remove_sockets(self.ports)
                 self._write_file()
+
+    def clean(self, say: Say = lambda _: None) -> None:
+        """Stop everything, and remove what is not in the stack's folder: model containers.
+
+        Args:
+            say: Told what is being done, line by line.
+        """
+        self.down(say)
+        if self.ports:
+            self._with_containers(lambda each: each.remove(), say)
 
     def status(self) -> dict[str, str]:
         """What state every program is in.
@@ -598,6 +619,18 @@ class Stack:
                 raise self._failure(self.programs()[-1])
             time.sleep(0.2)
 
+    def _with_containers(self, deed: Callable[[ModelContainers], None], say: Say) -> None:
+        """Do something with the model servers in containers of every environment that has some."""
+        try:
+            for name, environment in self._host_environments().items():
+                live = (self.routes / f"{name}.yml").exists()
+                if live and isinstance(environment, DockerEnvironment):
+                    from deployments.local.containers import ModelContainers
+
+                    deed(ModelContainers(environment, self.routes, self.gateway_api_url))
+        except SlipwayError as error:
+            say(f"the model's container is as it was: {error.what}")
+
     def _set_hook(self) -> None:
         if self._deploy_on_push:
             origin.deploy_on_push(
@@ -634,7 +667,7 @@ class Stack:
             "origin": str(self.origin),
             "models": {name: self.model_url(name) for name in self.host_environments},
             "supervisor_url": self.supervisor.url,
-            "gateway_api_url": f"http://{HOST}:{chosen[gateway.API_PORT]}",
+            "gateway_api_url": self.gateway_api_url,
             "pids": {name: each["pid"] for name, each in states.items() if each["pid"]},
         }
         _replace(self._file, description)
@@ -681,7 +714,7 @@ def _is_healthy(client: httpx.Client, program: Program) -> bool:
 def main() -> int:
     """Run a command from the command line."""
     parser = argparse.ArgumentParser(prog="deployments.local.stack", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument("command", choices=["up", "down", "status", "clean"])
     parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
     parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
     arguments = parser.parse_args()
@@ -691,6 +724,9 @@ def main() -> int:
             stack.up(print)
         elif arguments.command == "down":
             stack.down(print)
+        elif arguments.command == "clean":
+            stack.clean(print)
+            return 0
     except SlipwayError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return 1

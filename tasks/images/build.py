@@ -15,7 +15,7 @@ from tasks.environments import ImageEnvironment
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.images import sbom
 from tasks.images.base import Base, read_base
-from tasks.images.image import FOLDER, MODEL, image_config, image_list, image_manifest
+from tasks.images.image import FOLDER, LABEL, MODEL, image_config, image_list, image_manifest
 from tasks.images.layers import Layer, write_layer
 from tasks.images.packages import compile_modules, make_packages
 from tasks.images.reference import Reference, parse_reference
@@ -24,7 +24,6 @@ from tasks.images.retention import tag_of
 from tasks.packaging import Package
 from tasks.settings import Settings
 
-LABEL = "io.slipway"
 _NAMES = ("packages", "serving code", "model")
 
 

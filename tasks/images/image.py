@@ -19,6 +19,8 @@ _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 
+# What the labels begin with that are ours.
+LABEL = "io.slipway"
 FOLDER = "/app"
 PACKAGES = f"{FOLDER}/packages"
 MODEL = f"{FOLDER}/model"

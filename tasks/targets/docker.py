@@ -11,8 +11,8 @@ from typing import Any
 from docker.models.containers import Container
 
 from tasks.environments import DockerEnvironment
-from tasks.images.build import LABEL, Image, build_image
-from tasks.images.image import PORT
+from tasks.images.build import Image, build_image
+from tasks.images.image import LABEL, PORT
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
@@ -166,7 +166,7 @@ class DockerTarget(SwitchedTarget):
         labels = {"environment": self._environment.name, "proxy": self._gateway.identity}
         if release:
             labels["release"] = release
-        return self._engine.containers({f"{LABEL}.{k}": v for k, v in labels.items()})
+        return self._engine.containers(labels)
 
     def _name_of_image(self) -> str:
         assert self._image, "preflight comes first"

@@ -14,6 +14,7 @@ from docker.models.containers import Container
 from docker.utils import kwargs_from_env
 
 from tasks.errors import TerminalError, TransientError
+from tasks.images.image import LABEL
 from tasks.images.registry import Login
 
 _SECONDS = 60
@@ -65,13 +66,18 @@ class Engine:
             container.start()
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
-        """Containers with these labels, running or not."""
+        """Containers with these labels of ours, running or not."""
         wanted: dict[str, str | list[str] | bool] = {
-            "label": [f"{name}={value}" for name, value in labels.items()]
+            "label": [f"{LABEL}.{name}={value}" for name, value in labels.items()]
         }
         with _told("list its containers"):
             found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
             return list(found)
+
+    def resume(self, container: Container) -> None:
+        """Start a container again that was stopped."""
+        with _told(f"start {container.name}"):
+            container.start()
 
     def stop(self, container: Container) -> None:
         """Let a container finish its work and stop it; it stays stopped over a reboot."""

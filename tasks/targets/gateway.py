@@ -94,6 +94,13 @@ class Gateway:
         server = httpx.URL(service["loadBalancer"]["servers"][0]["url"])
         return Route(name, server.port or 80)
 
+    def wanted(self) -> str | None:
+        """The release that the traffic goes to as soon as Traefik has read its routes."""
+        if not self._file.exists():
+            return None
+        routers = json.loads(self._file.read_text())["http"]["routers"]
+        return str(routers[self._environment]["service"])
+
     def shares(self) -> dict[str, int]:
         """What share of the predictions each release gets, in percent; empty if all go one way.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.environments import SageMakerEnvironment
-from tasks.images.build import LABEL
+from tasks.images.image import LABEL
 
 # An update has to keep the name of what it replaces.
 VARIANT = "AllTraffic"

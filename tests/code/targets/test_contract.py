@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
 import pytest
 
+from deployments.local.containers import ModelContainers
+from tasks.environments import DockerEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tasks.targets.switched import GatewaySettings
 from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.code.targets.places import DockerPlace, Place, RemotePlace
 from tests.containers import free_port
@@ -302,6 +306,20 @@ async def test_a_container_can_do_little_and_is_not_large(
     healthy = container.exec_run(has["Healthcheck"]["Test"][1:])
     assert healthy.exit_code == 0, healthy.output
     assert container.image.attrs["Size"] < 350e6
+
+
+async def test_it_goes_down_and_up_with_the_stack(docker_place: DockerPlace) -> None:
+    before = await docker_place.servers()
+    host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+    assert isinstance(docker_place.environment, DockerEnvironment)
+    containers = ModelContainers(docker_place.environment, host.gateway, host.gateway_api)
+    containers.stop()
+    assert await docker_place.servers() == []
+    containers.resume()
+    assert await docker_place.servers() == before
+    async with asyncio.timeout(docker_place.environment.ready_seconds):
+        while not ((live := await docker_place.target().status()) and live.healthy):
+            await asyncio.sleep(0.2)
 
 
 async def test_only_what_a_killed_preflight_has_left_here_is_removed(
