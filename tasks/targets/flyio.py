@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from tasks.environments import FlyioEnvironment
-from tasks.images.reference import parse_reference
-from tasks.images.registry import Login, Repository
+from tasks.images.registry import Login
 from tasks.targets.fly_app import FlyApp, registry_password, unfit
 from tasks.targets.fly_config import CREATED, machine_config, machine_metadata
 from tasks.targets.fly_machine import Machine, images_kept, live, of_release, served
@@ -125,12 +124,7 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
                 f"app {app} is not there: the first deploy creates it",
             ]
         addresses = ", ".join(await self._app.addresses()) or "none yet"
-        where = parse_reference(self._environment.repository)
-        tags = await asyncio.to_thread(Repository(where, await self._log_in()).tags)
-        return [
-            f"app {app} is there; its addresses: {addresses}",
-            f"{where.name} lets us in; it has {len(tags)} tags",
-        ]
+        return [f"app {app} is there; its addresses: {addresses}", await self._try_registry()]
 
     async def _prepare(self) -> None:
         if not await self._app.exists():

@@ -124,6 +124,7 @@ def running_fly(
             repository=f"{host}/{APP}",
             base=f"{host}/python:{{python}}-slim",
             proxy_seconds=0.3,
+            ready_seconds=240,
             soak_seconds=0.3,
             keep=2,
         )
