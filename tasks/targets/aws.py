@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.errors import ConfigurationError, TerminalError, TransientError
@@ -11,6 +11,7 @@ from tasks.errors import ConfigurationError, TerminalError, TransientError
 if TYPE_CHECKING:
     from boto3 import Session
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
 # How long a call may take; a model has a minute to answer.
 USUAL_SECONDS = 30.0
@@ -76,12 +77,13 @@ class Aws:
     ) -> dict[str, Any] | None:
         """Call an operation from a thread; the same as `call`."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
             if body := answer.get("Body"):  # of an invocation; reading it may fail as well
                 answer["Body"] = body.read()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             if isinstance(error, ClientError) and any(words in str(error) for words in but):
                 return None
             raise self._explain(f"{service} {operation}", error) from error
@@ -118,13 +120,15 @@ class Aws:
                 read_timeout=SECONDS.get(service, USUAL_SECONDS),
                 retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
             )
-            self._clients[service] = cast("Any", self._session).client(
+            client = cast("Any", self._session).client(
                 service, region_name=self.region, endpoint_url=self._url, config=config
             )
+            client.meta.events.register("before-parse", _refuse_half)
+            self._clients[service] = client
         return self._clients[service]
 
     def _explain(
-        self, what: str, error: BotoCoreError | ClientError
+        self, what: str, error: BotoCoreError | ClientError | ResponseParserError
     ) -> TransientError | TerminalError:
         from botocore.exceptions import (
             ClientError,
@@ -133,6 +137,7 @@ class Aws:
             IncompleteReadError,
             NoCredentialsError,
         )
+        from botocore.parsers import ResponseParserError
 
         if isinstance(error, NoCredentialsError):
             return TerminalError(
@@ -141,8 +146,8 @@ class Aws:
                 next_step="set them in the AwsCredentials block, or give the host a role",
             )
         if not isinstance(error, ClientError):
-            passing = isinstance(error, HTTPClientError | ConnectionError | IncompleteReadError)
-            kind = TransientError if passing else TerminalError
+            passing = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
+            kind = TransientError if isinstance(error, passing) else TerminalError
             return kind(
                 f"AWS: {what} got no answer: {type(error).__name__}: {error}",
                 state=_STATE,
@@ -169,6 +174,15 @@ class Aws:
             state=_STATE,
             next_step="see what it says, correct it, run again",
         )
+
+
+def _refuse_half(response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Refuse an answer that was cut off: botocore takes it for one that says nothing."""
+    from botocore.exceptions import IncompleteReadError
+
+    body, length = response_dict["body"], int(response_dict["headers"].get("content-length", 0))
+    if isinstance(body, bytes) and len(body) < length:  # what is streamed, it counts itself
+        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=length)
 
 
 async def open_aws(block: str, region: str) -> Aws:

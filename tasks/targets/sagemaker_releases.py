@@ -109,8 +109,12 @@ class Releases:
 
     async def alarms(self, names: list[str]) -> dict[str, str]:
         """The state of those alarms that exist."""
-        found = await self._aws.call("cloudwatch", "describe_alarms", AlarmNames=names) or {}
-        return {each["AlarmName"]: each["StateValue"] for each in found.get("MetricAlarms", [])}
+        kinds = ["MetricAlarm", "CompositeAlarm"]
+        found = await self._aws.call(
+            "cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds
+        )
+        both = [each for kind in kinds for each in (found or {}).get(f"{kind}s", [])]
+        return {each["AlarmName"]: each["StateValue"] for each in both}
 
     async def _labels(self, arn: str) -> dict[str, str]:
         tags = await self._aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from werkzeug.test import Client
 
+_WORDED_IN_XML = {"iam", "sts"}
 _CREDENTIAL = re.compile(
     r"Credential=(?P<key>[^/]+)/(?P<date>\d+)/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request,"
     r" *SignedHeaders=(?P<signed>[^,]+), *Signature=(?P<signature>\w+)"
@@ -52,17 +53,19 @@ class Refusal(Exception):
 
     def __init__(self, code: str, message: str, status: int = 400, **more: Any) -> None:
         super().__init__(message)
-        self.response = error_response(code, message, status, **more)
+        self.code, self.status, self.more = code, status, more
 
 
-def error_response(code: str, message: str, status: int = 400, **more: Any) -> Response:
-    """An error as AWS words it."""
-    return Response(
-        json.dumps({"__type": code, "message": message, "Message": message, **more}),
-        status,
-        {"x-amzn-errortype": code, "x-amzn-requestid": "a-request"},
-        "application/x-amz-json-1.1",
-    )
+def error_response(service: str, refusal: Refusal) -> Response:
+    """An error as a service words it."""
+    headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": "a-request"}
+    if service in _WORDED_IN_XML:
+        said = f"<Error><Code>{refusal.code}</Code><Message>{refusal}</Message></Error>"
+        body = f"<ErrorResponse>{said}<RequestId>a-request</RequestId></ErrorResponse>"
+        return Response(body, refusal.status, headers, "text/xml")
+    said = {"__type": refusal.code, "message": str(refusal), "Message": str(refusal)}
+    body = json.dumps(said | refusal.more)
+    return Response(body, refusal.status, headers, "application/x-amz-json-1.1")
 
 
 def operation_of(headers: Mapping[str, str], path: str) -> str:
@@ -88,11 +91,11 @@ class Aws:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        found = _CREDENTIAL.search(request.headers.get("authorization", ""))
         try:
-            call = await self._admit(request)
-            response = await self.answer(call)
+            response = await self.answer(await self._admit(request, found))
         except Refusal as refusal:
-            response = refusal.response
+            response = error_response(found["service"] if found else "", refusal)
         await response(scope, receive, send)
 
     async def answer(self, call: Call) -> Response:
@@ -107,9 +110,8 @@ class Aws:
         headers = {k: v for k, v in answer.headers.items() if k.lower() != "content-length"}
         return Response(answer.data, answer.status_code, headers)
 
-    async def _admit(self, request: Request) -> Call:
+    async def _admit(self, request: Request, found: re.Match[str] | None) -> Call:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        found = _CREDENTIAL.search(headers.get("authorization", ""))
         body = await request.body()
         if found is None:
             raise Refusal(

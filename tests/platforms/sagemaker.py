@@ -17,7 +17,7 @@ import httpx
 from moto.backends import get_backend
 from starlette.responses import Response
 
-from tests.platforms.aws import Aws, Call, Refusal, error_response, operation_of, violations
+from tests.platforms.aws import Aws, Call, Refusal, operation_of, violations
 from tests.platforms.faults import Faults
 from tests.platforms.machines import Machine, Machines
 
@@ -212,7 +212,7 @@ class SageMaker(Aws):
         fleet = endpoint.fleet if endpoint else None
         if fleet is None:
             message = f"Endpoint {name} of account {ACCOUNT} not found."
-            return error_response("ValidationError", message)
+            raise Refusal("ValidationError", message)
         handed_on = {"content-type", "accept", _ATTRIBUTES}
         headers = {k: v for k, v in call.headers.items() if k in handed_on}
         fleet.under_way += 1
@@ -227,7 +227,7 @@ class SageMaker(Aws):
             fleet.under_way -= 1
         if status != 200:
             group = f"/aws/sagemaker/Endpoints/{name}"
-            return error_response(
+            raise Refusal(
                 "ModelError",
                 f'Received error ({status}) from primary with message "{text}".'
                 f" See {group} in account {ACCOUNT} for more information.",
