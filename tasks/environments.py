@@ -206,6 +206,7 @@ class SageMakerEnvironment(RemoteEnvironment):
     Attributes:
         region: Region of AWS.
         role: ARN of the role that the endpoint's servers have; it may pull from the repository.
+        platforms: The one that its instances are.
         endpoint: Name of the endpoint; empty for `slipway-<environment>`.
         aws_block: Name of the AwsCredentials block; empty for what the worker's host has.
         instance_type: Of the endpoint's instances.
@@ -223,6 +224,9 @@ class SageMakerEnvironment(RemoteEnvironment):
     target: Literal["sagemaker"]
     region: str = Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")
     role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")
+    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = Field(
+        ("linux/amd64",), min_length=1, max_length=1
+    )
     endpoint: str = Field("", pattern=r"^([a-zA-Z0-9](-*[a-zA-Z0-9]){0,33})?$")
     aws_block: str = "slipway-read-write"
     instance_type: str = Field("ml.m5.large", pattern=r"^ml\.\S+$")

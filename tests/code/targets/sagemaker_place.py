@@ -163,6 +163,6 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
         # Blocks are on a Prefect server, which these tests do without.
         patch.setattr("tasks.targets.sagemaker.open_aws", open_aws)
         patch.setattr("tasks.targets.aws.SECONDS", {"sagemaker-runtime": 5.0})
-        patch.setattr("tasks.targets.aws.USUAL_SECONDS", 2.0)
+        patch.setattr("tasks.targets.aws.USUAL_SECONDS", 1.0)
         patch.setattr("tasks.targets.aws.ATTEMPTS", 1)  # each failure is seen by a step
         yield place
