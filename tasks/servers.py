@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import httpx
 
 from tasks.errors import TransientError
+from tasks.trust import trusted
 
 _REQUEST_SECONDS = 30.0
 
@@ -60,7 +61,7 @@ class HttpServer:
     async def version(self) -> dict[str, str] | None:
         """What `/version` says."""
         try:
-            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=10, trust_env=False, verify=trusted()) as client:
                 answer = await client.get(f"{self._url}/version")
             return dict(answer.json()) if answer.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
@@ -70,7 +71,9 @@ class HttpServer:
         """Post to the method's own address."""
         url = f"{self._url}/{method}"
         try:
-            async with httpx.AsyncClient(timeout=_REQUEST_SECONDS, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                timeout=_REQUEST_SECONDS, trust_env=False, verify=trusted()
+            ) as client:
                 answer = await client.post(url, json=body)
         except httpx.HTTPError as error:
             raise TransientError(

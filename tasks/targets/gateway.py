@@ -21,6 +21,7 @@ import httpx
 from tasks.errors import ConfigurationError, TransientError
 from tasks.fingerprint import fingerprint
 from tasks.targets.counters import Counters, read_counters
+from tasks.trust import trusted
 
 _SWITCH_SECONDS = 15.0
 
@@ -217,7 +218,9 @@ class Gateway:
     @contextmanager
     def _asked(self) -> Iterator[httpx.Client]:
         try:
-            with httpx.Client(base_url=self._api, timeout=5, trust_env=False) as client:
+            with httpx.Client(
+                base_url=self._api, timeout=5, trust_env=False, verify=trusted()
+            ) as client:
                 yield client
         except httpx.HTTPError as error:
             raise TransientError(

@@ -16,6 +16,7 @@ from tasks import golden
 from tasks.errors import SlipwayError, TerminalError
 from tasks.packaging import Package
 from tasks.servers import HttpServer, Server
+from tasks.trust import trusted
 
 _POLL_SECONDS = 0.1
 
@@ -110,7 +111,7 @@ async def _hold(candidate: Candidate) -> None:
 
 async def _is_ready(url: str) -> bool:
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=trusted()) as client:
             return (await client.get(f"{url}/readyz")).status_code == 200
     except httpx.HTTPError:
         return False

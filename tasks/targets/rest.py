@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.secret_blocks import read_secret
+from tasks.trust import trusted
 
 _SECONDS = 30.0
 _STATE = "what was live before goes on serving"
@@ -107,7 +108,9 @@ class RestAPI:
         what = f"{self.platform}: {method} {path}"
         seconds = self.seconds or _SECONDS
         try:
-            async with httpx.AsyncClient(timeout=seconds, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                timeout=seconds, trust_env=False, verify=trusted()
+            ) as client:
                 answer = await client.request(
                     method,
                     f"{self.url}{path}",
