@@ -66,12 +66,13 @@ class Server:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.05)
+        with httpx.Client() as client:
+            while time.monotonic() < deadline:
+                assert self.process.poll() is None, self.log
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(f"{self.url}/readyz").status_code == 200:
+                        return
+                time.sleep(0.05)
         raise AssertionError(f"not ready after {START_SECONDS} s\n{self.log}")
 
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:

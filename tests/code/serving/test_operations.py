@@ -92,8 +92,15 @@ def test_a_failing_model_is_a_500_with_a_reference_and_the_service_goes_on(serve
     assert moody.post("/predict", numbers((1, 1))).status_code == 200
 
 
+def wait_until(true):
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundles):
-    slow = numbers((1400, 1), *[(0, 0)] * 40)  # 0.4 s, and too many rows to be run inline
+    slow = numbers((2500, 1), *[(0, 0)] * 40)  # 1.5 s, and too many rows to be run inline
     with start(bundles / "moody", THREADS="1", QUEUE="1") as moody:
         answers = []
 
@@ -103,7 +110,7 @@ def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundle
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.1)
+        wait_until(lambda: len(answers) == 2)  # who would have to wait too long is told at once
         assert moody.post("/predict", numbers((1, 1))).status_code == 200
         assert [answer.status_code for answer in answers].count(200) < 2, "it did not wait for them"
         for thread in threads:
@@ -127,7 +134,8 @@ def test_a_stop_finishes_what_is_in_flight(start, bundles):
         slow = numbers((2000, 1), *[(0, 0)] * 40)
         thread = threading.Thread(target=lambda: answers.append(moody.post("/predict", slow)))
         thread.start()
-        time.sleep(0.3)
+        # The request that asks is in flight as well.
+        wait_until(lambda: "in_flight_requests 2.0" in httpx.get(f"{moody.url}/metrics").text)
         moody.process.send_signal(signal.SIGTERM)
         thread.join()
         assert moody.process.wait(10) == 0

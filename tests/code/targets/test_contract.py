@@ -113,7 +113,11 @@ async def test_a_new_version_takes_over_without_a_lost_request(
     ("path", "change", "says"),
     [
         ("serving/__main__.py", _in_main("raise SystemExit('cannot go on')"), "cannot go on"),
-        ("serving/__main__.py", _in_main("import time; time.sleep(600)"), "not get ready within"),
+        (
+            "serving/__main__.py",
+            _in_main("import time; print('waiting for Godot', flush=True); time.sleep(600)"),
+            "not get ready within 5 s:\nwaiting for Godot",
+        ),
         ("model/wine.golden.json", _other_prediction, "golden"),
     ],
     ids=["crashes", "never ready", "predicts differently"],
