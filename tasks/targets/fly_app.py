@@ -113,12 +113,19 @@ class FlyApp:
             for machine in machines:
                 await self._change("POST", machine, "/cordon" if away else "/uncordon")
 
-    async def destroy(self, machine: Machine) -> None:
-        """Let a machine finish its requests, end it, and remove it."""
+    async def stop(self, machine: Machine) -> None:
+        """Ask a machine to finish its requests and end."""
         if machine.state == "started":
             with contextlib.suppress(RefusedError):  # it has ended by itself meanwhile
                 await self._change("POST", machine, "/stop", json={})
-            await self._ended(machine)
+
+    async def destroy(self, machine: Machine) -> None:
+        """Remove a machine once it has ended, or should have."""
+        for _ in range(_STOP_POLLS):
+            now = await self.machine(machine)
+            if now is None or now.state not in _ENDING:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
         await self._change("DELETE", machine, params={"force": "true"})
 
     async def wait_until_healthy(self, machine: Machine, within: float) -> None:
@@ -145,13 +152,6 @@ class FlyApp:
         except TimeoutError:
             said = now.told if now else ""
             raise unfit(f"the machine did not get ready within {within:g} s:\n{said}") from None
-
-    async def _ended(self, machine: Machine) -> None:
-        for _ in range(_STOP_POLLS):  # then it is ended by force
-            now = await self.machine(machine)
-            if now is None or now.state not in _ENDING:
-                return
-            await asyncio.sleep(_POLL_SECONDS)
 
     async def _change(self, method: str, machine: Machine, what: str = "", **options: Any) -> None:
         """Change a machine, if it is still there."""

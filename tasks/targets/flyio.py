@@ -73,6 +73,10 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
     async def verify(self) -> None:
         """Wait until each new machine passes its check, which is the server's own proof."""
         for machine in self._complete(await self._machines()):
+            if not machine.cordoned:  # what is live would be read wrongly from now on
+                raise unfit(
+                    f"Fly.io does not say that new machine {machine.identifier} is cordoned"
+                )
             await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
 
     async def settle(self) -> None:
@@ -180,6 +184,8 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
 
     async def _end(self, machines: Sequence[Machine]) -> None:
         await self._route(machines, away=True)
+        for machine in machines:  # all are asked before the first is waited for
+            await self._app.stop(machine)
         for machine in machines:
             await self._app.destroy(machine)
 

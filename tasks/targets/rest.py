@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import httpx
@@ -161,12 +159,6 @@ class RestAPI:
         )
         refused.code = code
         return refused
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Whose certificates are believed; reading them takes as long as many a call."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 def _renew(block: str) -> str:
