@@ -131,6 +131,8 @@ async def look_at(name: str) -> Seen:
         return Seen(name, environment.target, unreached=error.what)
     except TimeoutError:
         return Seen(name, environment.target, unreached=f"no answer within {_SECONDS:g} s")
+    except Exception as error:  # one platform's client must not hide the others
+        return Seen(name, environment.target, unreached=f"it cannot be asked: {error!r}")
 
 
 async def compare(workspace: Workspace, seen: Seen) -> Condition:
@@ -146,8 +148,14 @@ async def compare(workspace: Workspace, seen: Seen) -> Condition:
     entries = await read_history(workspace, seen.environment)
     condition = Condition(seen, entries[0] if entries else None)
     said = condition.describe()
+    facts = [
+        f"{said['model']} {said['version']} at {said['commit'][:7]}" if seen.live else "",
+        f"since {said['since']}" if seen.live and said["since"] else "",
+        condition.health,
+        seen.url,
+    ]
     tell = commands.run_logger().error if condition.problem else commands.run_logger().info
-    tell("%s: %s %s, %s", seen.environment, said["model"], said["version"], condition.health)
+    tell("%s: %s", seen.environment, ", ".join(filter(None, facts)))
     return condition
 
 

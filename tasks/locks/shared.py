@@ -83,19 +83,18 @@ class SharedLock:
         self._who = who
         try:
             found = await self._create()
+            if found and self._is_ours(found):
+                self._id = found.id
+                return True
+            if found and self._is_gone(found):
+                run_logger().warning(
+                    "%s is still locked by %s, not heard of for %g s: it is taken from it",
+                    self.name, _holder(found) or "another run", self._rhythm.gone,
+                )  # fmt: skip
+                await self._delete(found.id)
         except httpx.HTTPError as error:
             self._seen = None  # it could not have been seen renewed
             run_logger().warning("the lock of %s cannot be asked for: %r", self.name, error)
-            return False
-        if found and self._is_ours(found):
-            self._id = found.id
-            return True
-        if found and self._is_gone(found):
-            run_logger().warning(
-                "%s is still locked by %s, which has not been heard of for %g s: taken from it",
-                self.name, _holder(found) or "another run", self._rhythm.gone,
-            )  # fmt: skip
-            await self._delete(found.id)
         return False
 
     async def holder(self) -> Holder | None:
