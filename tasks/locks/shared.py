@@ -163,7 +163,7 @@ class SharedLock:
             await asyncio.sleep(self._rhythm.renew)
             asked = loop.time()
             try:
-                async with asyncio.timeout(self._rhythm.renew):
+                async with asyncio.timeout(self._rhythm.lost / 3):
                     renewed = await self._touch()
             except (httpx.HTTPError, TimeoutError) as error:
                 run_logger().warning("the lock of %s was not renewed: %r", self.name, error)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,15 +26,17 @@ from tasks.locks.lock import Lock, hold, lock_of
 from tasks.locks.shared import Rhythm, SharedLock
 from tasks.settings import CHECKOUT
 
-_FAST = Rhythm(renew=0.7, lost=4.0, gone=6.0, poll=0.1)
+# Of who is to keep it, however slow the machine is, and of who is to give up, or to take it soon.
+_PATIENT = Rhythm(renew=0.5, lost=60.0, gone=100.0, poll=0.1)
+_HASTY = Rhythm(renew=0.3, lost=1.5, gone=2.0, poll=0.1)
 _HOLD = """
 import asyncio, sys
 from tasks.locks.host import HostLock
 from tasks.locks.lock import hold
-from tasks.locks.shared import Rhythm, SharedLock
+from tasks.locks.shared import SharedLock
 
 async def main(kind, name):
-    lock = HostLock(name) if kind == "host" else SharedLock(name, Rhythm(0.7, 4.0, 6.0, 0.1))
+    lock = HostLock(name) if kind == "host" else SharedLock(name)
     async with hold(lock, "wine@aaaaaaa"):
         print("held", flush=True)
         await asyncio.sleep(600)
@@ -60,8 +63,8 @@ def name() -> str:
     return f"test-{uuid4().hex[:8]}"
 
 
-def _lock(kind: str, name: str) -> Lock:
-    return HostLock(name) if kind == "host" else SharedLock(name, _FAST)
+def _lock(kind: str, name: str, rhythm: Rhythm = _PATIENT) -> Lock:
+    return HostLock(name) if kind == "host" else SharedLock(name, rhythm)
 
 
 @pytest.fixture
@@ -120,16 +123,17 @@ async def test_who_waits_says_for_whom_and_gives_up(
 
 
 async def test_the_lock_of_one_that_was_killed_is_recovered(kind: str, killed: str) -> None:
-    async with hold(_lock(kind, killed), "wine@1234567", wait=30):
+    async with hold(_lock(kind, killed, _HASTY), "wine@1234567", wait=60):
         holder = await _lock(kind, killed).holder()
         assert holder
         assert holder.version == "wine@1234567"
 
 
 async def test_a_holder_that_renews_is_not_taken_for_gone(name: str) -> None:
+    waiting = SharedLock(name, replace(_PATIENT, gone=6.0))
     async with hold(_lock("shared", name), "wine@1234567"):
         with pytest.raises(TransientError, match="was locked for"):
-            async with hold(_lock("shared", name), "wine@7654321", wait=1.5 * _FAST.gone):
+            async with hold(waiting, "wine@7654321", wait=7.0):
                 pytest.fail("it is held")
 
 
@@ -158,17 +162,16 @@ async def test_who_loses_it_gives_up_and_leaves_it_to_the_next(name: str) -> Non
 
 
 async def test_who_cannot_renew_it_gives_up_before_others_take_it(name: str) -> None:
-    lock = _lock("shared", name)
+    lock = _lock("shared", name, _HASTY)
     away = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     assert await lock.take(Holder.this_run("wine@1234567"))
     with temporary_settings(away), pytest.raises(TransientError, match="was lost"):
         async with lock.kept():
             await asyncio.sleep(60)
-    waiting = _lock("shared", name)
-    assert not await waiting.take(
-        Holder.this_run("wine@1234567")
-    )  # seen for the first time: not yet taken for gone
-    async with hold(waiting, "wine@7654321", wait=30):
+    waiting = _lock("shared", name, _HASTY)
+    # Seen for the first time, it is not yet taken for gone.
+    assert not await waiting.take(Holder.this_run("wine@1234567"))
+    async with hold(waiting, "wine@7654321", wait=60):
         pass
 
 
