@@ -59,7 +59,12 @@ def _serve(settings: Settings) -> int:
         failures.append(reason)
         server.should_exit = True
 
-    app = create_app(read_bundle(settings.bundle), settings.limits, failed)
+    app = create_app(
+        read_bundle(settings.bundle),
+        settings.limits,
+        failed,
+        listen_when_ready=settings.listen_when_ready,
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -94,12 +99,17 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         default=environment.get("SLIPWAY_PORT") or environment.get("PORT") or "8080",
         help="port to listen on (SLIPWAY_PORT, PORT)",
     )  # fmt: skip
+    parser.add_argument(
+        "--listen-when-ready", action="store_true",
+        default=environment.get("SLIPWAY_LISTEN_WHEN_READY") == "1",
+        help="listen only once the model is loaded and proven (SLIPWAY_LISTEN_WHEN_READY=1)",
+    )  # fmt: skip
     parser.add_argument("command", nargs="?", choices=[sagemaker.ARGUMENT], help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.bundle is None:
         raise SettingError("no bundle: give --bundle or SLIPWAY_BUNDLE")
     limits = Limits.from_environment(environment)
-    return Settings(Path(given.bundle), given.host, given.port, limits)
+    return Settings(Path(given.bundle), given.host, given.port, given.listen_when_ready, limits)
 
 
 def _stop(_: int, __: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """The application: routes around a model that is loaded while the service already listens."""
 
+import asyncio
 import logging
 import platform
 import secrets
@@ -163,7 +164,11 @@ class Service:
 
 
 def create_app(
-    bundle: Bundle, limits: Limits, failed: Callable[[str], None] | None = None
+    bundle: Bundle,
+    limits: Limits,
+    failed: Callable[[str], None] | None = None,
+    *,
+    listen_when_ready: bool = False,
 ) -> FastAPI:
     """Build the application of one model.
 
@@ -171,6 +176,7 @@ def create_app(
         bundle: from `read_bundle`.
         limits: how much work to accept.
         failed: called with the reason, from another thread, if the model cannot be loaded.
+        listen_when_ready: whether the server is to start listening only once the model is loaded.
 
     Returns:
         An ASGI application that loads the model once it is started.
@@ -183,7 +189,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # A daemon: a stop while the model loads does not wait for it.
-        threading.Thread(target=service.load, name="load", daemon=True).start()
+        loading = threading.Thread(target=service.load, name="load", daemon=True)
+        loading.start()
+        if listen_when_ready:
+            await asyncio.to_thread(loading.join)
         yield
         service.close()
 

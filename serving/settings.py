@@ -70,4 +70,5 @@ class Settings:
     bundle: Path
     host: str
     port: int
+    listen_when_ready: bool  # for platforms that route to whatever listens
     limits: Limits

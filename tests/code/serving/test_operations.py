@@ -1,5 +1,6 @@
 """What operators rely on: health, identity, metrics, failures that stay small, a clean stop."""
 
+import contextlib
 import hashlib
 import shutil
 import signal
@@ -180,3 +181,13 @@ def test_nothing_of_mlem_or_the_orchestrator_is_in_the_runtime(runtime):
     packages = {path.name for path in (runtime.parents[1] / "lib").glob("*/site-packages/*")}
     assert not packages & {"mlem", "prefect", "dvc", "gto"}
     assert any(name.startswith("pydantic-2") for name in packages)
+
+
+def test_told_to_it_listens_only_once_it_is_ready(start, bundles):
+    with start(bundles / "wine", "--listen-when-ready", ready=False) as wine:
+        answers = []
+        while not answers:
+            assert wine.process.poll() is None, wine.log
+            with contextlib.suppress(httpx.TransportError):
+                answers.append(httpx.get(f"{wine.url}/readyz").status_code)
+        assert answers == [200]
