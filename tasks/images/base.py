@@ -36,8 +36,7 @@ class Base:
     @property
     def environment(self) -> dict[str, str]:
         """Its environment variables."""
-        pairs = self.config.get("config", {}).get("Env") or []
-        return dict(pair.split("=", 1) for pair in pairs)
+        return variables_of(self.config)
 
 
 def read_base(repository: Repository, reference: Reference, platform: str) -> Base:
@@ -70,6 +69,12 @@ def read_base(repository: Repository, reference: Reference, platform: str) -> Ba
         for layer, diff_id in zip(document["layers"], config["rootfs"]["diff_ids"], strict=True)
     )
     return Base(reference.at(manifest.digest), config, layers)
+
+
+def variables_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that an image's configuration sets."""
+    pairs = config.get("config", {}).get("Env") or []
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _read(repository: Repository, reference: Reference, version: str) -> Manifest:

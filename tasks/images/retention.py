@@ -24,14 +24,19 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> i
         How many the registry keeps against our wish.
     """
     left = 0
-    tagged: dict[str, set[str]] = {}
+    for image, tags in tagged(repository).items():
+        if image.digest not in keep and tags == {tag_of(environment, image.digest)}:
+            left += not _drop(repository, image.digest)
+    return left
+
+
+def tagged(repository: Repository) -> dict[Manifest, set[str]]:
+    """The images in a repository that have tags, and those tags."""
+    images: dict[Manifest, set[str]] = {}
     for tag in repository.tags():
         if not tag.startswith(_ATTACHED) and (found := repository.manifest(tag)):
-            tagged.setdefault(found.digest, set()).add(tag)
-    for digest, tags in tagged.items():
-        if digest not in keep and tags == {tag_of(environment, digest)}:
-            left += not _drop(repository, digest)
-    return left
+            images.setdefault(found, set()).add(tag)
+    return images
 
 
 def tag_of(environment: str, digest: str) -> str:

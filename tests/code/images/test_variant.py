@@ -1,0 +1,33 @@
+"""Images of the same layers that are started in another way."""
+
+from __future__ import annotations
+
+import json
+
+from tasks.images.variant import vary
+
+_CONFIG = json.dumps(
+    {
+        "architecture": "amd64",
+        "config": {
+            "Env": ["PATH=/bin", "PORT=8080"],
+            "Entrypoint": ["python3", "-m", "serving"],
+            "Labels": {"io.slipway.commit": "abc"},
+        },
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+    }
+).encode()
+
+
+def test_only_how_it_is_started_differs() -> None:
+    before = json.loads(_CONFIG)
+    after = json.loads(vary(_CONFIG, {"PORT": "1", "SLIPWAY_RELEASE": "{}"}, ["--host=0.0.0.0"]))
+    assert after["config"].pop("Cmd") == ["--host=0.0.0.0"]
+    assert after["config"].pop("Env") == ["PATH=/bin", "PORT=1", "SLIPWAY_RELEASE={}"]
+    before["config"].pop("Env")
+    assert after == before
+
+
+def test_the_same_release_is_the_same_image() -> None:
+    assert vary(_CONFIG, {"A": "1"}, []) == vary(_CONFIG, {"A": "1"}, [])
+    assert vary(_CONFIG, {"A": "1"}, []) != vary(_CONFIG, {"A": "2"}, [])
