@@ -65,7 +65,7 @@ async def bring_live(
         package = read_package(workspace)
         async with (
             hold(lock_of(environment), package.label),
-            reported(package, environment.name, target.url, rollback=rollback) as told,
+            reported(package, environment.name, target, rollback=rollback) as told,
         ):
             live = await status(target)
             told.before, told.approval = live, approval.told

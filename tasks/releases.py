@@ -20,7 +20,7 @@ from tasks.gate import Metrics
 from tasks.history import read_history, timeline
 from tasks.packaging import Package, read_metrics
 from tasks.settings import Settings
-from tasks.targets.protocol import Live
+from tasks.targets.protocol import Live, Target
 
 Outcome = Literal["live", "rolled_back", "rejected", "superseded"]
 
@@ -32,7 +32,7 @@ class Release:
     Attributes:
         package: What is deployed.
         environment: Where to.
-        url: Public URL of the environment.
+        target: The platform that it goes to.
         outcome: How it ends, as far as it has come.
         before: What was live before.
         version: Name of the model version.
@@ -44,7 +44,7 @@ class Release:
 
     package: Package
     environment: str
-    url: str
+    target: Target
     outcome: Outcome = "rejected"
     before: Live | None = None
     version: str = "-"
@@ -65,6 +65,11 @@ class Release:
             "outcome": self.outcome,
             "reason": self.reason,
         }
+
+    @property
+    def url(self) -> str:
+        """Public URL of the environment, which some platforms say only once there is an app."""
+        return self.target.url
 
     @property
     def previous(self) -> str:
@@ -111,20 +116,20 @@ class Release:
 
 @asynccontextmanager
 async def reported(
-    package: Package, environment: str, url: str, *, rollback: bool
+    package: Package, environment: str, target: Target, *, rollback: bool
 ) -> AsyncIterator[Release]:
     """Publish the release note, the timeline and the link of a deploy, however it ends.
 
     Args:
         package: What is deployed.
         environment: Where to.
-        url: Public URL of the environment.
+        target: The platform that it goes to.
         rollback: Whether it goes back to an earlier version.
 
     Yields:
         The release, for the flow to write down how far it has come.
     """
-    release = Release(package, environment, url, rollback=rollback)
+    release = Release(package, environment, target, rollback=rollback)
     try:
         yield release
     except Pause:  # it has not ended: it waits for a person
