@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from tasks.targets import rest
+
 Kind = Literal["429", "500", "hang", "drop"]
 KINDS: tuple[Kind, ...] = ("429", "500", "hang", "drop")
 # What differs between two calls of the same name: identifiers, releases, versions, hashes.
@@ -94,3 +96,17 @@ class Faults:
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+class RestFaults(Faults):
+    """Faults of an API called by `tasks.targets.rest`, which does not wait as long as usual."""
+
+    _usual = rest._SECONDS
+
+    def each(self, kind: Kind) -> None:
+        super().each(kind)
+        rest._SECONDS = 2.0 if kind == "hang" else self._usual
+
+    def clear(self) -> None:
+        super().clear()
+        rest._SECONDS = self._usual

@@ -14,11 +14,10 @@ from pydantic import SecretStr
 from tasks.environments import FlyioEnvironment
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.targets import rest
 from tests.certificates import self_signed
 from tests.code.targets.places import RemotePlace
 from tests.containers import running_registry
-from tests.platforms.faults import Faults, Kind
+from tests.platforms.faults import Faults, RestFaults
 from tests.platforms.flyio import Fly, FlyMachine
 from tests.platforms.front import Front, running_front
 from tests.platforms.machines import Machines
@@ -78,20 +77,6 @@ class FlyioPlace(RemotePlace):
         self.fly.give_up(machine)
 
 
-class _Faults(Faults):
-    """Faults; while calls hang, nobody waits for them as long as usual."""
-
-    _usual = rest._SECONDS
-
-    def each(self, kind: Kind) -> None:
-        super().each(kind)
-        rest._SECONDS = 2.0 if kind == "hang" else self._usual
-
-    def clear(self) -> None:
-        super().clear()
-        rest._SECONDS = self._usual
-
-
 @contextlib.contextmanager
 def running_fly(
     folder: Path, engine: str, registry: str, registry_folder: Path
@@ -105,7 +90,7 @@ def running_fly(
         front: Front = opened.enter_context(running_front(folder))
         fly = Fly(machines, front, TOKEN, lambda image: image.replace(host, registry))
         opened.callback(fly.close)
-        faults = _Faults(fly.asgi)
+        faults = RestFaults(fly.asgi)
         api = opened.enter_context(serving(faults))
         secrets = {BLOCK: f"FlyV1 {TOKEN}", "slipway-wrong-token": "FlyV1 fm2_wrong"}
 
