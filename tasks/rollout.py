@@ -14,6 +14,7 @@ from tasks.environments import (
     DockerEnvironment,
     Environment,
     FlyioEnvironment,
+    HerokuEnvironment,
     ProcessEnvironment,
     SageMakerEnvironment,
 )
@@ -59,6 +60,10 @@ def _target_of(environment: Environment) -> Target:
         from tasks.targets.sagemaker import SageMakerTarget
 
         return SageMakerTarget(environment)
+    if isinstance(environment, HerokuEnvironment):
+        from tasks.targets.heroku import HerokuTarget
+
+        return HerokuTarget(environment)
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 

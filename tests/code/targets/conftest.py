@@ -24,6 +24,7 @@ from tasks.targets.supervisor import Supervisor
 from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.code.targets.fly_place import FlyioPlace, running_fly
+from tests.code.targets.heroku_place import HerokuPlace, running_heroku
 from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.code.targets.sagemaker_place import SageMakerPlace, running_sagemaker
 from tests.containers import (
@@ -38,7 +39,7 @@ from tests.containers import (
 
 Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
-ELSEWHERE = ["flyio", "sagemaker"]
+ELSEWHERE = ["flyio", "sagemaker", "heroku"]
 _PASSWORD = "no-secret"
 
 
@@ -227,6 +228,15 @@ def flyio_place(
 def sagemaker_place(host: Supervisor, engine: str, registry: str) -> Iterator[SageMakerPlace]:
     """Where the sagemaker target releases to."""
     with running_sagemaker(engine, registry) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def heroku_place(
+    host: Supervisor, engine: str, registry: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HerokuPlace]:
+    """Where the heroku target releases to."""
+    with running_heroku(tmp_path_factory.mktemp("heroku"), engine, registry) as place:
         yield place
 
 

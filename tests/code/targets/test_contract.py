@@ -14,6 +14,7 @@ from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
 from tasks.targets.switched import GatewaySettings
 from tests.code.targets.fly_place import APP, FlyioPlace
+from tests.code.targets.heroku_place import HerokuPlace
 from tests.code.targets.places import DockerPlace, Place, RemotePlace
 from tests.containers import free_port
 from tests.platforms.faults import KINDS, Kind
@@ -285,6 +286,57 @@ async def test_what_is_live_is_read_without_changing_anything(
     assert said.runs(live_elsewhere)
     assert {call.split()[0] for call in remote_place.faults.calls} == {"GET"}
     assert sum(remote_place.faults.calls.values()) < 10
+
+
+# What only Heroku has
+
+
+async def test_scale_and_image_are_as_before_after_a_rollback(
+    heroku_place: HerokuPlace, models: list[Package], make_package: Callable[..., Package]
+) -> None:
+    live = await _begin(heroku_place, models)
+    fault = _in_main(_RELEASED.replace("DEED", "raise SystemExit('no room here')"))
+    before, bad = await heroku_place.seen(), make_package("b", **{"serving/__main__.py": fault})
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(bad, quantity=2, size="performance-m", preboot=False)
+    assert await heroku_place.seen() == before
+    await _is_live(heroku_place, live)
+
+
+async def test_a_release_phase_that_fails_leaves_what_was_live(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    live = await _begin(heroku_place, models)
+    (new, *_) = [each for each in models if each is not live]
+    before, releases = await heroku_place.seen(), len(heroku_place.app.releases)
+    heroku_place.app.release_phase_fails = True
+    try:
+        with pytest.raises(TerminalError, match="release phase of v") as told:
+            await heroku_place.deploy(new, quantity=2)
+    finally:
+        heroku_place.app.release_phase_fails = False
+    assert "heroku releases:output" in told.value.next_step
+    assert await heroku_place.seen() == before
+    # Nothing was rolled back that had never been live.
+    assert len(heroku_place.app.releases) == releases + 1
+
+
+async def test_a_first_release_that_fails_runs_nothing(
+    heroku_place: HerokuPlace, make_package: Callable[..., Package]
+) -> None:
+    await heroku_place.target().remove()
+    before = await heroku_place.seen()
+    fault = _in_main(_RELEASED.replace("DEED", "raise SystemExit('no room here')"))
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(make_package("c", **{"serving/__main__.py": fault}))
+    assert await heroku_place.seen() == before
+    assert await heroku_place.target().status() is None
+
+
+async def test_heroku_is_asked_as_it_is_described(heroku_place: HerokuPlace) -> None:
+    if heroku_place.heroku.schema is None:
+        pytest.skip("SLIPWAY_TEST_SCHEMAS names no folder with Heroku's description of its API")
+    assert heroku_place.heroku.complaints == []
 
 
 # What only containers have

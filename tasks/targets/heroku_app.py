@@ -1,0 +1,242 @@
+"""A Heroku app: its releases, its web dynos and what scales them, through the Platform API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from tasks.environments import HerokuEnvironment
+from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.targets.heroku_releases import Release, Standing, lineage, short
+from tasks.targets.rest import RefusedError, RestAPI, load_token
+
+POLL_SECONDS = 2.0  # 4,500 requests an hour are allowed
+_LOG_SECONDS = 30.0
+_ACCEPT = "application/vnd.heroku+json; version=3"
+# The variant that knows of images; others neither take nor tell them.
+_IMAGES = {"Accept": f"{_ACCEPT}.docker-releases"}
+_CONFLICT = 409
+_STATE = "what was live before goes on serving"
+
+
+class App:
+    """One app.
+
+    Args:
+        environment: Which, and whose.
+    """
+
+    def __init__(self, environment: HerokuEnvironment) -> None:
+        self._environment = environment
+        self._name = environment.app
+        self._path = f"/apps/{environment.app}"
+        self._token: SecretStr | None = None
+        self.url = f"https://{environment.app}.herokuapp.com"
+
+    async def token(self) -> SecretStr:
+        """Who we are, to the API and to the registry."""
+        self._token = self._token or await load_token(self._environment.token_block)
+        return self._token
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        """Call the Platform API; see `RestAPI.call`.
+
+        Raises:
+            TransientError: As there, or something else is being changed.
+            TerminalError: As there.
+        """
+        api = RestAPI(
+            platform="Heroku",
+            url=self._environment.api,
+            token=await self.token(),
+            block=self._environment.token_block,
+            headers={"Accept": _ACCEPT},
+        )
+        try:
+            return await api.call(method, path, **options)
+        except RefusedError as error:
+            if error.code == _CONFLICT:
+                raise TransientError(
+                    error.what, state=error.state, next_step="run the flow again, later"
+                ) from error
+            raise
+
+    async def exists(self) -> bool:
+        """Whether there is such an app; from then on its URL is known."""
+        found = await self.call("GET", self._path, missing_ok=True)
+        if found is None:
+            return False
+        self.url = (found["web_url"] or self.url).rstrip("/")
+        if (stack := found["stack"]["name"]) != "container":
+            raise ConfigurationError(
+                f"app {self._name} has the stack {stack}, and runs no images",
+                state=_STATE,
+                next_step=f"`heroku stack:set container --app {self._name}`, or name another app",
+            )
+        return True
+
+    async def create(self) -> None:
+        """Create the app, unless it is there."""
+        if await self.exists():
+            return
+        wanted = {"name": self._name, "region": self._environment.region, "stack": "container"}
+        if team := self._environment.team:
+            await self.call("POST", "/teams/apps", json={**wanted, "team": team})
+        else:
+            await self.call("POST", "/apps", json=wanted)
+        await self.exists()
+
+    async def standing(self) -> Standing | None:
+        """How it stands; None if it runs no image, or does not exist."""
+        formation = await self.call(
+            "GET", f"{self._path}/formation", headers=_IMAGES, missing_ok=True
+        )
+        web = next((each for each in formation or () if each["type"] == "web"), None)
+        if web is None or not web.get("docker_image"):
+            return None
+        releases = await self._releases()
+        return Standing(
+            next(each for each in releases if each.status not in {"failed", "pending"}),
+            lineage(releases),
+            web["quantity"],
+            (web.get("dyno_size") or {}).get("name") or web.get("size", ""),
+        )
+
+    async def run(self, image: str, before: Standing | None) -> None:
+        """Release an image, and wait for the release phase; one that it runs already stays.
+
+        Args:
+            image: Its id.
+            before: How the app stood before.
+
+        Raises:
+            TerminalError: The release phase failed.
+        """
+        size = self._environment.size
+        stays = before is not None and size.lower() in {"", before.size.lower()}
+        if stays or not self._environment.preboot:
+            await self._set_preboot()
+        quantity = self._environment.quantity or (0 if before else 1)
+        await self._update({"docker_image": image}, quantity, size)
+        for each in await self.finished():
+            if each.image == short(image):
+                if each.status == "failed":
+                    raise TerminalError(
+                        f"the release phase of v{each.version} of app {self._name} failed",
+                        state=_STATE,
+                        next_step=f"`heroku releases:output v{each.version} --app {self._name}`",
+                    )
+                await self._set_preboot()  # which dynos of another size may not have had
+                return
+        raise TerminalError(
+            f"app {self._name} has no release of image {short(image)}, which it was given",
+            state=_STATE,
+            next_step=f"look at `heroku releases --app {self._name}`, then run the flow again",
+        )
+
+    async def go_back(self, before: Standing) -> bool:
+        """Stand as before, and wait for the release phase; what stands so already stays.
+
+        Args:
+            before: How it stood.
+
+        Returns:
+            Whether there has been anything to go back from.
+        """
+        await self.finished()  # what is not live yet may become so
+        now = await self.standing()
+        if now is None or now.image != before.image:
+            await self.call(
+                "POST", f"{self._path}/releases", json={"release": before.release.identifier}
+            )
+            await self.finished()
+        if now and (now.quantity, now.size) != (before.quantity, before.size):
+            await self._update({}, before.quantity, before.size)
+        return now is None or now.release != before.release
+
+    async def stop(self) -> None:
+        """Run nothing any more; what the app has beside its image stays."""
+        if not await self.exists():
+            return
+        await self.call(
+            "PATCH",
+            f"{self._path}/formation/web",
+            json={"docker_image": None},
+            headers=_IMAGES,
+            missing_ok=True,
+        )
+        await self.finished()
+
+    async def finished(self) -> list[Release]:
+        """Its releases, newest first, once none of them waits for its release phase."""
+        while True:
+            releases = await self._releases()
+            if releases[0].status != "pending":
+                return releases
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def is_up(self, standing: Standing) -> bool:
+        """Whether all its web dynos run a release.
+
+        Args:
+            standing: How the app stands with that release.
+
+        Returns:
+            Whether as many run it, or a later one, as there should be.
+
+        Raises:
+            TerminalError: One has crashed.
+        """
+        states = [
+            each["state"]
+            for each in await self.call("GET", f"{self._path}/dynos")
+            if each["type"] == "web" and each["release"]["version"] >= standing.release.version
+        ]
+        if "crashed" in states:
+            raise TerminalError(
+                f"a web dyno of app {self._name} has crashed:\n{await self.last_lines()}",
+                state=_STATE,
+                next_step="mend the model or the serving code, commit, and deploy that commit",
+            )
+        # Eco dynos sleep; a request wakes them.
+        return len(states) >= standing.quantity and set(states) <= {"up", "idle"}
+
+    async def last_lines(self) -> str:
+        """The last of what its web dynos said."""
+        wanted = {"source": "app", "lines": 30, "tail": False}
+        session = await self.call("POST", f"{self._path}/log-sessions", json=wanted)
+        try:
+            async with httpx.AsyncClient(timeout=_LOG_SECONDS, trust_env=False) as client:
+                answer = await client.get(session["logplex_url"])  # which has its own key
+        except httpx.HTTPError:  # what failed is known without
+            return ""
+        return answer.text.strip() if answer.is_success else ""
+
+    async def _releases(self) -> list[Release]:
+        newest = {"Range": "version ..; order=desc, max=200"}
+        found: list[Mapping[str, Any]] = await self.call(
+            "GET", f"{self._path}/releases", headers=newest
+        )
+        return [
+            Release(each["id"], each["version"], each["status"], each["description"] or "")
+            for each in found
+        ]
+
+    async def _set_preboot(self) -> None:
+        wanted, feature = self._environment.preboot, f"{self._path}/features/preboot"
+        if wanted is not None and (await self.call("GET", feature))["enabled"] != wanted:
+            await self.call("PATCH", feature, json={"enabled": wanted})
+
+    async def _update(self, web: Mapping[str, Any], quantity: int, size: str) -> None:
+        update = {"type": "web", **web}
+        if quantity:
+            update["quantity"] = quantity
+        if size:
+            update["dyno_size"] = {"name": size}
+        await self.call(
+            "PATCH", f"{self._path}/formation", json={"updates": [update]}, headers=_IMAGES
+        )

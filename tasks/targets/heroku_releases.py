@@ -1,0 +1,85 @@
+"""What the releases of a Heroku app tell: which images it has run, and which it runs now.
+
+The API names the image of a release nowhere but in the release's description, by its first digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_DEPLOYED = re.compile(r"\bweb \(([0-9a-f]{12})\)")
+_WENT_BACK = re.compile(r"^Rollback to v(\d+)$")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of an app: of an image, of other variables, or a return to an earlier one.
+
+    Attributes:
+        identifier: Its id.
+        version: Its number.
+        status: `pending` while its release phase runs, then `succeeded` or `failed`.
+        description: Why it was made, as Heroku words it.
+    """
+
+    identifier: str
+    version: int
+    status: str
+    description: str
+
+    @property
+    def image(self) -> str:
+        """The first digits of the image that it has brought, empty if it brought none."""
+        found = _DEPLOYED.search(self.description)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an app that runs an image stands.
+
+    Attributes:
+        release: The release that its dynos run.
+        images: First digits of the images that it has run, without those it has gone back from:
+            what it runs now, what it ran before, and so on.
+        quantity: How many web dynos it should have.
+        size: Their size.
+    """
+
+    release: Release
+    images: tuple[str, ...]
+    quantity: int
+    size: str
+
+    @property
+    def image(self) -> str:
+        """First digits of the image that it runs."""
+        return self.images[0] if self.images else ""
+
+
+def lineage(releases: Iterable[Release]) -> tuple[str, ...]:
+    """The images that an app has run and has not gone back from.
+
+    Args:
+        releases: Its releases, newest first.
+
+    Returns:
+        The first digits of each, newest first: what it runs now is at the head.
+    """
+    images: dict[str, None] = {}
+    newest: int | None = None
+    for each in releases:
+        if each.status in {"failed", "pending"} or (newest is not None and each.version > newest):
+            continue
+        if back := _WENT_BACK.match(each.description):
+            newest = int(back[1])
+        elif each.image:
+            images.setdefault(each.image)
+    return tuple(images)
+
+
+def short(image: str) -> str:
+    """The digits of an image's id by which Heroku names it."""
+    return image.removeprefix("sha256:")[:12]
