@@ -26,6 +26,7 @@ SECRETS = (
     GIT_TOKEN,
     "slipway-fly-token",
     "slipway-heroku-token",
+    "slipway-kubeconfig",  # the text of a kubeconfig
 )
 # The block by which automations notify: of any type, made in the UI, or from a webhook's URL.
 NOTIFY = "slipway-notify"

@@ -15,6 +15,7 @@ from tasks.environments import (
     Environment,
     FlyioEnvironment,
     HerokuEnvironment,
+    KubernetesEnvironment,
     ProcessEnvironment,
     SageMakerEnvironment,
 )
@@ -64,6 +65,10 @@ def _target_of(environment: Environment) -> Target:
         from tasks.targets.heroku import HerokuTarget
 
         return HerokuTarget(environment)
+    if isinstance(environment, KubernetesEnvironment):
+        from tasks.targets.kubernetes import KubernetesTarget
+
+        return KubernetesTarget(environment)
     raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import docker
 import httpx
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from tests.containers import free_port
 
@@ -86,6 +86,19 @@ class Machines:
         with contextlib.suppress(NotFound):
             return bool(self._client.containers.get(machine.identifier).status == "running")
         return False
+
+    def exit_code(self, machine: Machine) -> int:
+        """What it ended with."""
+        with contextlib.suppress(NotFound):
+            return int(self._client.containers.get(machine.identifier).attrs["State"]["ExitCode"])
+        return -1
+
+    def execute(self, machine: Machine, argv: Sequence[str]) -> int:
+        """Run a program in it: gives its exit code."""
+        with contextlib.suppress(NotFound, APIError):  # or it has ended
+            container = self._client.containers.get(machine.identifier)
+            return int(container.exec_run(list(argv)).exit_code)
+        return -1
 
     def logs(self, machine: Machine) -> str:
         """What it said."""

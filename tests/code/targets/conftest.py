@@ -25,6 +25,7 @@ from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.code.targets.fly_place import FlyioPlace, running_fly
 from tests.code.targets.heroku_place import HerokuPlace, running_heroku
+from tests.code.targets.kubernetes_place import OWN_CLUSTER, own_kubernetes, running_kubernetes
 from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.code.targets.sagemaker_place import SageMakerPlace, running_sagemaker
 from tests.containers import (
@@ -39,7 +40,7 @@ from tests.containers import (
 
 Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
-ELSEWHERE = ["flyio", "sagemaker", "heroku"]
+ELSEWHERE = ["flyio", "heroku", "kubernetes", "sagemaker"]
 _PASSWORD = "no-secret"
 
 
@@ -238,6 +239,21 @@ def heroku_place(
     """Where the heroku target releases to."""
     with running_heroku(tmp_path_factory.mktemp("heroku"), engine, registry) as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def kubernetes_place(
+    host: Supervisor, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RemotePlace]:
+    """Where the kubernetes target releases to: the stand-in, or a cluster of one's own."""
+    if OWN_CLUSTER:
+        with own_kubernetes() as place:
+            yield place
+    else:
+        engine, registry = map(request.getfixturevalue, ("engine", "registry"))
+        folder = tmp_path_factory.mktemp("kubernetes")
+        with running_kubernetes(folder, engine, registry) as place:
+            yield place
 
 
 @pytest.fixture(params=["process", "docker", *ELSEWHERE])

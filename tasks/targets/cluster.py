@@ -1,0 +1,307 @@
+"""A Kubernetes cluster: one namespace of it, through the official client, and what its errors mean.
+
+Objects are plain dictionaries, as in manifests. The client's own classes are of one version of
+Kubernetes, and would refuse what an older or newer server says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import config
+from kubernetes.client import ApiClient, ApiException, Configuration
+
+from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.secret_blocks import read_secret
+from tasks.targets.manifests import Manifest
+
+MANAGER = "slipway"
+_SECONDS = 30.0
+_STATE = "what was live before goes on serving"
+
+
+class Kind(Enum):
+    """The kinds of objects we have to do with: as paths name them."""
+
+    NAMESPACE = "namespaces"
+    POD = "pods"
+    SERVICE = "services"
+    DEPLOYMENT = "deployments"
+    REPLICA_SET = "replicasets"
+    DISRUPTION_BUDGET = "poddisruptionbudgets"
+    INGRESS = "ingresses"
+    AUTOSCALER = "horizontalpodautoscalers"
+
+
+_VERSIONS = {
+    Kind.NAMESPACE: "v1",
+    Kind.POD: "v1",
+    Kind.SERVICE: "v1",
+    Kind.DEPLOYMENT: "apps/v1",
+    Kind.REPLICA_SET: "apps/v1",
+    Kind.INGRESS: "networking.k8s.io/v1",
+    Kind.AUTOSCALER: "autoscaling/v1",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a cluster is reached.
+
+    Attributes:
+        block: Name of a Secret block that holds a kubeconfig; empty for the usual one.
+        context: Its context; empty for the current one.
+    """
+
+    block: str
+    context: str
+
+    @property
+    def told(self) -> str:
+        """Where the credentials are from, for people."""
+        return f"block secret/{self.block}" if self.block else "the worker's kubeconfig"
+
+    async def read(self) -> str | None:
+        """The kubeconfig; None for the usual one."""
+        if not self.block:
+            return None
+        found = await read_secret(self.block)
+        return found if isinstance(found, str) else json.dumps(found)
+
+
+def connect(access: Access, kubeconfig: str | None, namespace: str) -> Cluster:
+    """Find out where the cluster is and who we are.
+
+    Args:
+        access: How it is reached.
+        kubeconfig: What the block holds; None for what `kubectl` would use, or where there is no
+            such file, the cluster that we are in.
+        namespace: Where our objects are.
+
+    Returns:
+        The cluster, which has not been asked anything yet.
+
+    Raises:
+        ConfigurationError: There is no kubeconfig, or it makes no sense.
+    """
+    # Without a number of tries of its own: the steps of a deploy are what is tried again.
+    settings = Configuration(retries=False)
+    context = access.context or None
+    try:
+        if kubeconfig is not None:
+            described = yaml.safe_load(kubeconfig)
+            if not isinstance(described, dict):
+                raise config.ConfigException("it is no kubeconfig")
+            config.load_kube_config_from_dict(
+                described, context=context, client_configuration=settings, persist_config=False
+            )
+        else:
+            _load_usual(context, settings)
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
+        # What YAML cannot read it quotes, and what it quotes may be secret.
+        why = type(error).__name__ if isinstance(error, yaml.YAMLError) else str(error)
+        raise ConfigurationError(
+            f"no cluster can be reached with {access.told}: {why}",
+            state="nothing was changed",
+            next_step="set `kubeconfig_block` and `context` in the environment's file, or"
+            " KUBECONFIG for the worker",
+        ) from None
+    return Cluster(ApiClient(settings), access, namespace)
+
+
+def _load_usual(context: str | None, settings: Configuration) -> None:
+    try:
+        config.load_kube_config(context=context, client_configuration=settings)
+    except config.ConfigException as outside:
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except config.ConfigException:
+            raise outside from None
+
+
+class Cluster:
+    """One namespace of a cluster.
+
+    Args:
+        api: The official client.
+        access: Where its credentials are from.
+        namespace: The namespace.
+    """
+
+    def __init__(self, api: ApiClient, access: Access, namespace: str) -> None:
+        self._api = api
+        self._access = access
+        self._namespace = namespace
+
+    def version(self) -> str:
+        """What version the server has."""
+        return str(self._ask("GET", "/version")["gitVersion"])
+
+    def policy(self) -> str:
+        """Which version of disruption budgets the server knows: 1.21 brought `policy/v1`."""
+        known = self._find("/apis/policy")
+        versions = {each["groupVersion"] for each in (known or {}).get("versions", [])}
+        return "policy/v1" if "policy/v1" in versions else "policy/v1beta1"
+
+    def may(self, verb: str, kind: Kind) -> bool:
+        """Whether we are allowed to do something."""
+        group = _VERSIONS.get(kind, "policy/v1").rpartition("/")[0]
+        asked = {
+            "namespace": self._namespace,
+            "verb": verb,
+            "group": group,
+            "resource": kind.value,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        return bool(self._ask("POST", path, body=review)["status"]["allowed"])
+
+    def apply(self, kind: Kind, manifest: Manifest, manager: str = MANAGER) -> Manifest:
+        """Make an object what a manifest says, creating it if need be; what it does not say stays.
+
+        Args:
+            kind: Its kind.
+            manifest: The manifest.
+            manager: In whose name.
+
+        Returns:
+            The object as it is now.
+        """
+        path = self._path(kind, manifest["metadata"]["name"], manifest["apiVersion"])
+        query = [("fieldManager", manager), ("force", "true")]
+        return dict(self._ask("PATCH", path, query, manifest, "application/apply-patch+yaml"))
+
+    def find(self, kind: Kind, name: str) -> Manifest | None:
+        """An object, None if there is none."""
+        return self._find(self._path(kind, name))
+
+    def list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+        """The objects of a kind that have these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found = self._ask("GET", self._path(kind), [("labelSelector", selector)])
+        return list(found["items"])
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Ask for an object to go, and what belongs to it as well; it may be gone already."""
+        try:
+            self._ask("DELETE", self._path(kind, name), [("propagationPolicy", "Background")])
+        except _NotFound:
+            return
+
+    def last_lines(self, pod: str, lines: int = 12) -> str:
+        """The last of what a pod said, also if it has been restarted since; empty if unknown."""
+        path = f"{self._path(Kind.POD, pod)}/log"
+        for previous in ("false", "true"):
+            query = [("tailLines", str(lines)), ("previous", previous)]
+            try:
+                said = self._call("GET", path, query)
+            except SlipwayError:  # not every cluster lets us read logs, and it is for people only
+                continue
+            if said.strip():
+                return said.decode(errors="replace").strip()
+        return ""
+
+    def _find(self, path: str) -> Manifest | None:
+        try:
+            return dict(self._ask("GET", path))
+        except _NotFound:
+            return None
+
+    def _path(self, kind: Kind, name: str = "", version: str = "") -> str:
+        version = version or _VERSIONS.get(kind) or self.policy()
+        root = f"/api/{version}" if version == "v1" else f"/apis/{version}"
+        if kind is not Kind.NAMESPACE:
+            root = f"{root}/namespaces/{self._namespace}"
+        return "/".join(filter(None, (root, kind.value, name)))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        content: str = "application/json",
+    ) -> Any:
+        return json.loads(self._call(method, path, query, body, content))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        content: str = "application/json",
+    ) -> bytes:
+        # As the client's own generic (dynamic) part does it, which asks for all that a server
+        # knows first, and keeps that in a file.
+        headers = {"Accept": "application/json", "Content-Type": content}
+        request = self._api.param_serialize(
+            method, path, query_params=list(query), header_params=headers, body=body,
+            auth_settings=["BearerToken"],
+        )  # fmt: skip
+        try:
+            answer = self._api.call_api(*request, _request_timeout=_SECONDS)
+            said = answer.read()
+        except (urllib3.exceptions.HTTPError, ApiException) as error:
+            reason = error.reason if isinstance(error, ApiException) else type(error).__name__
+            raise TransientError(
+                f"the cluster does not answer {method} {path}: {reason}",
+                state=_STATE,
+                next_step="check `kubectl get nodes` with the same kubeconfig, then run the flow"
+                " again",
+            ) from None  # the request carries the token
+        if not 200 <= answer.status <= 299:
+            raise self._explain(f"{method} {path}", answer.status, said)
+        return bytes(said)
+
+    def _explain(self, what: str, code: int, said: bytes) -> SlipwayError:
+        try:
+            status = json.loads(said)
+            told = str(status.get("message"))
+            kind = (status.get("details") or {}).get("kind")
+        except (ValueError, AttributeError):
+            told, kind = said.decode(errors="replace"), None
+        told = told[:600]
+        if code == 401:
+            return TerminalError(
+                f"the cluster refuses the credentials in {self._access.told}: 401",
+                state=_STATE,
+                next_step="put a valid kubeconfig there; of a block, set"
+                " SLIPWAY_KUBECONFIG and run `python -m deployments.apply`",
+            )
+        if code == 404 and kind == "namespaces":
+            return _NotFound(
+                f"the cluster has no namespace {self._namespace}",
+                state=_STATE,
+                next_step=f"`kubectl create namespace {self._namespace}`, or set"
+                " `create_namespace = true` in the environment's file",
+            )
+        if code == 404:
+            return _NotFound(f"the cluster does not know {what}: {told}", state=_STATE)
+        if code == 403:
+            return TerminalError(
+                f"the cluster forbids {what}: {told}",
+                state=_STATE,
+                next_step="give the role in docs/targets/kubernetes.md to who the kubeconfig names",
+            )
+        passing = code in {408, 409, 429} or code >= 500
+        kind_of_error = TransientError if passing else TerminalError
+        return kind_of_error(
+            f"the cluster does not take {what}: {code} {told}",
+            state=_STATE,
+            next_step="see what it says and the cluster's events, then run the flow again",
+        )
+
+
+class _NotFound(TerminalError):
+    """There is no such thing."""

@@ -1,0 +1,180 @@
+"""Target `kubernetes`: a Deployment in a cluster, replaced pod by pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from tasks.environments import KubernetesEnvironment
+from tasks.errors import TerminalError
+from tasks.images.build import LABEL
+from tasks.images.reference import parse_reference
+from tasks.targets import manifests, rollouts
+from tasks.targets.cluster import Access, Cluster, Kind, connect
+from tasks.targets.manifests import Manifest, Released
+from tasks.targets.proof import Candidate, prove, soak, version
+from tasks.targets.protocol import Live
+from tasks.targets.remote import RemoteTarget
+from tasks.targets.workload import KINDS, Workload
+
+_VERBS = ("get", "list", "patch", "delete")
+
+
+class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
+    """One environment in a namespace of a cluster.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: KubernetesEnvironment) -> None:
+        super().__init__(environment)
+        self._reached: Cluster | None = None
+        self._before: dict[Kind, Manifest | None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        workload = await self._workload()
+        serving = await workload.serving()
+        if serving is None:
+            return None
+        notes = serving["spec"]["template"]["metadata"]["annotations"]
+        said = {key.removeprefix(f"{LABEL}/"): value for key, value in notes.items()}
+        answer = await version(self.url) or {}
+        return Live(
+            release=said["release"],
+            model=said["model"],
+            commit=said["commit"],
+            md5=said["md5"],
+            serving=said["serving"],
+            version=said["version"] or None,
+            healthy=all(answer.get(key) == said[key] for key in ("release", "md5")),
+        )
+
+    async def check(self) -> list[str]:
+        """Prove that the cluster can be reached, and that it lets us do what a deploy does."""
+        cluster = await self._cluster()
+        name = await asyncio.to_thread(cluster.version)
+        where = self._environment.namespace
+        for kind in (*KINDS, Kind.REPLICA_SET, Kind.POD):
+            for verb in _VERBS:
+                if not await asyncio.to_thread(cluster.may, verb, kind):
+                    raise TerminalError(
+                        f"we may not {verb} {kind.value} in namespace {where}",
+                        state="nothing was changed",
+                        next_step="give the role in docs/targets/kubernetes.md to who the"
+                        " kubeconfig names",
+                    )
+        return [
+            f"the cluster is Kubernetes {name}",
+            f"we may do what we need in namespace {where}",
+            await self._try_registry(),
+        ]
+
+    async def release(self, version: str) -> None:
+        """Tell the cluster what is wanted: new pods start beside the old ones, which serve."""
+        workload = await self._workload()
+        if self._before is None:  # else it is tried again
+            self._before = await workload.remember()
+        ours, policy = self._environment, await asyncio.to_thread((await self._cluster()).policy)
+        await workload.make(
+            {
+                Kind.SERVICE: manifests.service(ours),
+                Kind.DISRUPTION_BUDGET: manifests.disruption_budget(ours, policy),
+                Kind.DEPLOYMENT: manifests.deployment(ours, self._released(version)),
+                Kind.AUTOSCALER: manifests.autoscaler(ours),
+                Kind.INGRESS: manifests.ingress(ours),
+            }
+        )
+
+    async def verify(self) -> None:
+        """Wait until all pods are new ones: each gets traffic after it has proven itself."""
+        await (await self._workload()).rolled_out(self._identifier, anew=True)
+
+    async def settle(self) -> None:
+        """Prove the new version at the public URL for the soak time."""
+        workload = await self._workload()
+        candidate = Candidate(
+            self.url,
+            self._made(),
+            self._identifier,
+            crashed=lambda: workload.crashed(self._identifier),
+            last_lines=lambda: workload.last_lines(self._identifier),
+        )
+        await prove(candidate, self._environment.ready_seconds)
+        await soak(candidate, self._environment.soak_seconds)
+
+    async def tidy(self) -> None:
+        """Take back a rollout that a killed run has left half-way, drop what is not kept."""
+        workload = await self._workload()
+        await workload.end_rehearsals()
+        serving = await workload.serving()
+        if serving:
+            await workload.settle_on(serving)
+        sets = await workload.replica_sets()
+        others = [each for each in sets if serving is None or not _same(each, serving)]
+        await workload.drop(others[self._environment.keep - 1 :])
+        await self._retire()
+
+    async def rollback(self) -> None:
+        """Make all objects what they were, and leave nothing of the new release."""
+        workload = await self._workload()
+        await workload.end_rehearsals()
+        if self._before is not None:
+            await workload.restore(self._before)
+            if before := self._before[Kind.DEPLOYMENT]:
+                await workload.rolled_out(rollouts.release_of(before), anew=False)
+            sets = await workload.replica_sets()
+            await workload.drop(s for s in sets if rollouts.release_of(s) == self._identifier)
+            await workload.gone(self._identifier)
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Take the environment down; the namespace stays, whoever made it."""
+        workload = await self._workload()
+        await workload.make(dict.fromkeys(KINDS))
+        await workload.end_rehearsals()
+        await workload.drop(await workload.replica_sets())
+        await workload.gone()
+        await self._retire()
+
+    async def _rehearse(self) -> None:
+        workload = await self._workload()
+        if self._environment.create_namespace:
+            await workload.make_namespace()
+        await workload.rehearse(manifests.preflight_pod(self._environment, self._released("")))
+
+    async def _images_in_use(self) -> Collection[str]:
+        sets = await (await self._workload()).replica_sets()
+        images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets]
+        return {parse_reference(image).version for image in images}
+
+    def _released(self, version: str) -> Released:
+        return Released(
+            self._identifier,
+            version,
+            self._made(),
+            str(self._pushed().reference),
+            self._release_variables(version),
+        )
+
+    async def _workload(self) -> Workload:
+        return Workload(await self._cluster(), self._environment)
+
+    async def _cluster(self) -> Cluster:
+        if self._reached is None:
+            access = Access(self._environment.kubeconfig_block, self._environment.context)
+            kubeconfig = await access.read()
+            self._reached = await asyncio.to_thread(
+                connect, access, kubeconfig, self._environment.namespace
+            )
+        return self._reached
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    return rollouts.release_of(one) == rollouts.release_of(other)

@@ -1,0 +1,276 @@
+"""What an environment is made of in a Kubernetes cluster, as manifests: pure functions.
+
+They say no more than we have an opinion about, in words that every server from 1.20 on knows:
+what they leave out is the server's, or somebody else's, and stays so (server-side apply).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.environments import KubernetesEnvironment
+from tasks.images.build import LABEL
+from tasks.images.image import PORT, USER
+from tasks.packaging import Package
+
+Manifest = dict[str, Any]
+
+RELEASE = f"{LABEL}/release"
+APPLIED = f"{LABEL}/applied"
+COMPONENT = "app.kubernetes.io/component"
+SERVER, PREFLIGHT = "server", "preflight"
+_USER, _GROUP = map(int, USER.split(":"))
+_PROBE_SECONDS = 2
+_TIMEOUT_SECONDS = 5
+_SHUTDOWN_SECONDS = 35  # more than the 30 s that a server gives the requests under way
+
+
+@dataclass(frozen=True)
+class Released:
+    """What is released.
+
+    Attributes:
+        release: Name of the release.
+        version: Name of the model version, empty for a rehearsal.
+        package: The model.
+        image: Its image, by digest.
+        variables: What the server is told.
+    """
+
+    release: str
+    version: str
+    package: Package
+    image: str
+    variables: Mapping[str, str]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the platform is to say of it, as annotations."""
+        said = {
+            "release": self.release,
+            "version": self.version,
+            "model": self.package.model,
+            "commit": self.package.commit,
+            "md5": self.package.md5,
+            "serving": self.package.serving,
+        }
+        return {f"{LABEL}/{name}": value for name, value in said.items()}
+
+
+def object_name(environment: KubernetesEnvironment) -> str:
+    """What the objects of an environment are called."""
+    return f"slipway-{environment.name}"
+
+
+def labels(environment: KubernetesEnvironment) -> dict[str, str]:
+    """What all objects of an environment have in common."""
+    return {
+        "app.kubernetes.io/managed-by": "slipway",
+        "app.kubernetes.io/instance": environment.name,
+    }
+
+
+def deployment(environment: KubernetesEnvironment, released: Released) -> Manifest:
+    """The pods that serve, replaced one by one, each old one only after a new one is ready."""
+    ours = {**labels(environment), COMPONENT: SERVER}
+    pod = _pod_spec(environment, released)
+    pod["terminationGracePeriodSeconds"] = environment.drain_seconds + _SHUTDOWN_SECONDS
+    # Every image has this program, and not every one a shell.
+    pause = ["python3", "-IS", "-c", f"import time; time.sleep({environment.drain_seconds})"]
+    pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": pause}}}
+    pod["affinity"] = {"podAntiAffinity": _apart(ours)}
+    spec: Manifest = {
+        "selector": {"matchLabels": ours},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+        },
+        "minReadySeconds": environment.steady_seconds,
+        "progressDeadlineSeconds": patience(environment),
+        "revisionHistoryLimit": environment.keep,
+        "template": {
+            "metadata": {
+                "labels": {**ours, RELEASE: released.release},
+                "annotations": released.notes,
+            },
+            "spec": pod,
+        },
+    }
+    if not environment.autoscale:  # else the number is the autoscaler's
+        spec["replicas"] = environment.replicas
+    return _manifest(environment, "apps/v1", "Deployment", spec)
+
+
+def preflight_pod(environment: KubernetesEnvironment, released: Released) -> Manifest:
+    """One pod as it would serve, beside the service, that ends by itself if it is forgotten."""
+    pod = _pod_spec(environment, released)
+    pod["restartPolicy"] = "Never"
+    pod["terminationGracePeriodSeconds"] = 1
+    pod["activeDeadlineSeconds"] = 2 * patience(environment)
+    manifest = _manifest(environment, "v1", "Pod", pod)
+    manifest["metadata"]["name"] += f"-preflight-{released.release.lower()}"
+    manifest["metadata"]["labels"] |= {COMPONENT: PREFLIGHT, RELEASE: released.release}
+    return manifest
+
+
+def service(environment: KubernetesEnvironment) -> Manifest:
+    """One address for the pods that are ready."""
+    port: Manifest = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}
+    if environment.node_port:
+        port["nodePort"] = environment.node_port
+    spec = {
+        "type": environment.service_type,
+        "selector": {**labels(environment), COMPONENT: SERVER},
+        "ports": [port],
+    }
+    return _manifest(environment, "v1", "Service", spec)
+
+
+def disruption_budget(environment: KubernetesEnvironment, version: str) -> Manifest:
+    """Nodes that are emptied take one pod at a time: any other bound would block a lone one."""
+    spec = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": {**labels(environment), COMPONENT: SERVER}},
+    }
+    return _manifest(environment, version, "PodDisruptionBudget", spec)
+
+
+def ingress(environment: KubernetesEnvironment) -> Manifest | None:
+    """The way in from outside, if there is a host name for it."""
+    if not environment.ingress_host:
+        return None
+    backend = {"service": {"name": object_name(environment), "port": {"name": "http"}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    host = environment.ingress_host
+    spec: Manifest = {"rules": [{"host": host, "http": {"paths": [path]}}]}
+    if environment.ingress_class:
+        spec["ingressClassName"] = environment.ingress_class
+    if environment.ingress_tls:
+        spec["tls"] = [{"hosts": [host], "secretName": environment.ingress_tls}]
+    return _manifest(environment, "networking.k8s.io/v1", "Ingress", spec)
+
+
+def autoscaler(environment: KubernetesEnvironment) -> Manifest | None:
+    """Who chooses the number of replicas, if the environment leaves that to the cluster."""
+    if not environment.autoscale:
+        return None
+    spec = {
+        "scaleTargetRef": {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": object_name(environment),
+        },
+        "minReplicas": environment.autoscale.min,
+        "maxReplicas": environment.autoscale.max,
+        "targetCPUUtilizationPercentage": environment.autoscale.cpu,
+    }
+    return _manifest(environment, "autoscaling/v1", "HorizontalPodAutoscaler", spec)
+
+
+def namespace(environment: KubernetesEnvironment) -> Manifest:
+    """The namespace, for environments that may create theirs."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": environment.namespace}}
+
+
+def noted(manifest: Manifest) -> Manifest:
+    """A manifest that carries itself along, so that it can be applied again as it is.
+
+    A Deployment hands this on to its ReplicaSets: each has the manifest that it was made from.
+    """
+    metadata = manifest["metadata"]
+    notes = {**metadata.get("annotations", {}), APPLIED: json.dumps(manifest, sort_keys=True)}
+    return {**manifest, "metadata": {**metadata, "annotations": notes}}
+
+
+def _pod_spec(environment: KubernetesEnvironment, released: Released) -> Manifest:
+    ready, up = ({"path": path, "port": "http"} for path in ("/readyz", "/healthz"))
+    often = {"periodSeconds": _PROBE_SECONDS, "timeoutSeconds": _TIMEOUT_SECONDS}
+    tries = math.ceil(environment.ready_seconds / _PROBE_SECONDS)
+    container: Manifest = {
+        "name": SERVER,
+        "image": released.image,
+        "env": [{"name": name, "value": value} for name, value in released.variables.items()],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        # Ready is who has replayed the golden predictions: no other gets traffic.
+        "startupProbe": {"httpGet": ready, **often, "failureThreshold": tries},
+        "readinessProbe": {"httpGet": ready, **often, "failureThreshold": 3},
+        "livenessProbe": {
+            "httpGet": up,
+            "periodSeconds": 10,
+            "timeoutSeconds": _TIMEOUT_SECONDS,
+            "failureThreshold": 3,
+        },
+        "resources": {
+            "requests": {"cpu": environment.cpu, "memory": environment.memory},
+            "limits": {"cpu": environment.cpu_limit, "memory": environment.memory_limit},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        # Else a service called `slipway` would set SLIPWAY_PORT.
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _GROUP,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+    }
+    if environment.pull_secret:
+        spec["imagePullSecrets"] = [{"name": environment.pull_secret}]
+    return spec
+
+
+def _apart(ours: Mapping[str, str]) -> Manifest:
+    """A wish to be on different nodes, and in different zones: no demand, a node may be all."""
+    return {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": weight,
+                "podAffinityTerm": {
+                    "topologyKey": key,
+                    "labelSelector": {"matchLabels": dict(ours)},
+                },
+            }
+            for key, weight in (
+                ("kubernetes.io/hostname", 100),
+                ("topology.kubernetes.io/zone", 50),
+            )
+        ]
+    }
+
+
+def patience(environment: KubernetesEnvironment) -> int:
+    """How long a rollout may stand still."""
+    return (
+        environment.schedule_seconds
+        + math.ceil(environment.ready_seconds)
+        + environment.steady_seconds
+    )
+
+
+def _manifest(
+    environment: KubernetesEnvironment, version: str, kind: str, spec: Manifest
+) -> Manifest:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {
+            "name": object_name(environment),
+            "namespace": environment.namespace,
+            "labels": labels(environment),
+        },
+        "spec": spec,
+    }

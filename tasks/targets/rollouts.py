@@ -1,0 +1,178 @@
+"""How far a rollout is and what is wrong with it, from what a cluster says: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.targets.manifests import RELEASE, Manifest
+
+_REVISION = "deployment.kubernetes.io/revision"
+# States of a container in which waiting longer does not help.
+_HOPELESS = {
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+}
+
+
+def release_of(workload: Manifest) -> str:
+    """The release that a Deployment or ReplicaSet makes pods of."""
+    metadata = workload["spec"]["template"]["metadata"]
+    return str(metadata.get("labels", {}).get(RELEASE, ""))
+
+
+def is_of(pod: Manifest, release: str) -> bool:
+    """Whether a pod is of a release."""
+    return bool(pod["metadata"].get("labels", {}).get(RELEASE) == release)
+
+
+def is_complete(deployment: Manifest) -> bool:
+    """Whether all pods are of the newest template and available, and no others are left."""
+    status = deployment.get("status", {})
+    wanted = deployment["spec"].get("replicas", 1)
+    updated = status.get("updatedReplicas", 0)
+    return bool(
+        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and updated >= wanted
+        and status.get("replicas", 0) <= updated
+        and status.get("availableReplicas", 0) >= updated
+    )
+
+
+def counts(deployment: Manifest) -> tuple[int, ...]:
+    """What changes as long as a rollout gets on."""
+    status = deployment.get("status", {})
+    kinds = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
+             "availableReplicas")  # fmt: skip
+    return tuple(status.get(kind, 0) for kind in kinds)
+
+
+def owns_replicas(deployment: Manifest, manager: str) -> bool:
+    """Whether the number of replicas was applied in somebody's name."""
+    return any(
+        "f:replicas" in each.get("fieldsV1", {}).get("f:spec", {})
+        for each in deployment["metadata"].get("managedFields", [])
+        if (each["manager"], each["operation"]) == (manager, "Apply")
+    )
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod would get traffic."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def by_age(replica_sets: Sequence[Manifest]) -> list[Manifest]:
+    """ReplicaSets by revision, the newest first."""
+
+    def revision(each: Manifest) -> int:
+        return int(each["metadata"].get("annotations", {}).get(_REVISION, 0))
+
+    return sorted(replica_sets, key=revision, reverse=True)
+
+
+def serving(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
+    """The ReplicaSet that serves: the newest, or while it has not taken over, the one before it.
+
+    Args:
+        deployment: The Deployment.
+        replica_sets: Its ReplicaSets.
+
+    Returns:
+        One of them; None if there is none.
+    """
+    ordered = by_age(replica_sets)
+    newest = [each for each in ordered if release_of(each) == release_of(deployment)]
+    if not is_complete(deployment):
+        others = [each for each in ordered if each not in newest]
+        ready = [each for each in others if each.get("status", {}).get("readyReplicas", 0)]
+        newest = ready or newest or others
+    return next(iter(newest), None)
+
+
+def trouble(deployment: Manifest, pods: Sequence[Manifest]) -> tuple[str, str] | None:
+    """Why a rollout will not complete, found before its deadline.
+
+    Args:
+        deployment: The Deployment.
+        pods: The pods of its newest template.
+
+    Returns:
+        The reason, and the name of the pod that it is about, empty if it is about none; None if
+        all may still go well.
+    """
+    for pod in pods:
+        if why := trouble_of(pod):
+            return why, pod["metadata"]["name"]
+    refused = _condition(deployment, "ReplicaFailure")
+    if refused.get("status") == "True" and "forbidden" in refused.get("message", ""):
+        return refused["message"], ""
+    return None
+
+
+def is_overdue(deployment: Manifest) -> bool:
+    """Whether the cluster has given up waiting for a new ReplicaSet.
+
+    It forgets that only when something moves: of one that is used again it may be old news.
+    """
+    seen = deployment.get("status", {}).get("observedGeneration", 0)
+    progress = _condition(deployment, "Progressing")
+    return bool(
+        seen >= deployment["metadata"]["generation"]
+        and progress.get("reason") == "ProgressDeadlineExceeded"
+    )
+
+
+def delay(pods: Sequence[Manifest]) -> tuple[str, str]:
+    """What the first pod that is not ready waits for, and its name."""
+    for pod in pods:
+        if why := waits_for(pod):
+            return why, pod["metadata"]["name"]
+    return "there are too few pods", ""
+
+
+def trouble_of(pod: Manifest) -> str | None:
+    """Why a pod will not get ready; None if it still may."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return None
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting", {})
+        # One that has been started again had ended: it is no better the second time.
+        for when in ("state", "lastState"):
+            if ended := container.get(when, {}).get("terminated"):
+                return f"it ended: {_said(ended)}, exit code {ended.get('exitCode')}"
+        if waiting.get("reason") in _HOPELESS:
+            return _said(waiting)
+    return None
+
+
+def refusal(pod: Manifest) -> str | None:
+    """Why a node does not run a pod, or does so no longer."""
+    status = pod.get("status", {})
+    return _said(status) or "it failed" if status.get("phase") == "Failed" else None
+
+
+def waits_for(pod: Manifest) -> str | None:
+    """What a pod is waiting for; None if it is ready."""
+    placed = _condition(pod, "PodScheduled")
+    if placed.get("status") == "False":
+        return _said(placed)
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        if waiting := container.get("state", {}).get("waiting"):
+            return _said(waiting)
+    return None if is_ready(pod) else "it runs, and does not get ready"
+
+
+def _condition(thing: Manifest, kind: str) -> dict[str, Any]:
+    for each in thing.get("status", {}).get("conditions", []):
+        if each["type"] == kind:
+            return dict(each)
+    return {}
+
+
+def _said(state: Manifest) -> str:
+    return ": ".join(filter(None, (state.get("reason"), state.get("message"))))

@@ -1,0 +1,262 @@
+"""The objects of one environment in a cluster: read, made, and awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+import anyio
+
+from tasks.environments import KubernetesEnvironment
+from tasks.errors import ConfigurationError, TerminalError
+from tasks.targets import manifests, rollouts
+from tasks.targets.cluster import MANAGER, Cluster, Kind
+from tasks.targets.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
+
+# In this order they are made: a service before its pods.
+KINDS = (
+    Kind.SERVICE,
+    Kind.DISRUPTION_BUDGET,
+    Kind.DEPLOYMENT,
+    Kind.AUTOSCALER,
+    Kind.INGRESS,
+)
+_POLL_SECONDS = 0.5
+_GONE_SECONDS = 60.0
+# In whose name the number of replicas is handed on to an autoscaler.
+_HANDOVER = f"{MANAGER}-handover"
+
+
+class Workload:
+    """What an environment consists of in a cluster.
+
+    Args:
+        cluster: The cluster.
+        environment: The environment.
+    """
+
+    def __init__(self, cluster: Cluster, environment: KubernetesEnvironment) -> None:
+        self._cluster = cluster
+        self._environment = environment
+        self._name = manifests.object_name(environment)
+        self._ours = manifests.labels(environment)
+
+    async def replica_sets(self) -> list[Manifest]:
+        """Its ReplicaSets, the newest first: one for each release that is kept."""
+        found = await asyncio.to_thread(self._cluster.list, Kind.REPLICA_SET, self._ours)
+        return rollouts.by_age(found)
+
+    async def serving(self) -> Manifest | None:
+        """The ReplicaSet that serves; None if there is none."""
+        deployment = await self._deployment()
+        return rollouts.serving(deployment, await self.replica_sets()) if deployment else None
+
+    async def remember(self) -> dict[Kind, Manifest | None]:
+        """What was applied before, to apply it again: of a rollout that got stuck, what serves.
+
+        Raises:
+            ConfigurationError: There are objects of these names that are not ours.
+        """
+        found: dict[Kind, Manifest | None] = {}
+        for kind in KINDS:
+            there = await asyncio.to_thread(self._cluster.find, kind, self._name)
+            found[kind] = there and _applied(there)
+            if there and not found[kind]:
+                raise ConfigurationError(
+                    f"{kind.value} {self._name} in namespace {self._environment.namespace} are"
+                    " not ours",
+                    state="nothing was changed",
+                    next_step="set another `namespace` in the environment's file, or remove them",
+                )
+        if deployment := found[Kind.DEPLOYMENT]:
+            serving = await self.serving()
+            if serving:
+                deployment = _applied(serving) or deployment
+            found[Kind.DEPLOYMENT] = await self._with_its_replicas(deployment)
+        return found
+
+    async def make(self, wanted: Mapping[Kind, Manifest | None]) -> None:
+        """Make these objects what they should be, in the order of `KINDS`; None is to be gone."""
+        if wanted.get(Kind.AUTOSCALER):
+            await self._hand_over()
+        for kind in KINDS:
+            if kind not in wanted:
+                continue
+            if manifest := wanted[kind]:
+                await asyncio.to_thread(self._cluster.apply, kind, manifests.noted(manifest))
+            elif await asyncio.to_thread(self._cluster.find, kind, self._name):
+                await asyncio.to_thread(self._cluster.delete, kind, self._name)
+
+    async def restore(self, before: Mapping[Kind, Manifest | None]) -> None:
+        """Make objects what they were, and leave alone those that still are."""
+        changed = {}
+        for kind, manifest in before.items():
+            there = await asyncio.to_thread(self._cluster.find, kind, self._name)
+            if (there and _applied(there)) != manifest:
+                changed[kind] = manifest
+        await self.make(changed)
+
+    async def make_namespace(self) -> None:
+        """Create the namespace if it is not there."""
+        manifest = manifests.namespace(self._environment)
+        name = manifest["metadata"]["name"]
+        if not await asyncio.to_thread(self._cluster.find, Kind.NAMESPACE, name):
+            await asyncio.to_thread(self._cluster.apply, Kind.NAMESPACE, manifest)
+
+    async def rehearse(self, pod: Manifest) -> None:
+        """Start a pod without traffic, wait until it is ready, and take it away.
+
+        Raises:
+            TerminalError: It cannot be started, ends, or does not get ready.
+        """
+        name = pod["metadata"]["name"]
+        await self.end_rehearsals()
+        try:
+            await asyncio.to_thread(self._cluster.apply, Kind.POD, pod)
+            await self._ready(name)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.end_rehearsals()
+
+    async def end_rehearsals(self) -> None:
+        """Take away the pods of rehearsals, also those that a killed run has left."""
+        for pod in await self._pods(PREFLIGHT):
+            await asyncio.to_thread(self._cluster.delete, Kind.POD, pod["metadata"]["name"])
+        await self._ended(PREFLIGHT)
+
+    async def rolled_out(self, release: str, *, anew: bool) -> None:
+        """Wait until all pods are of a release, are ready, and no others are left.
+
+        Args:
+            release: The release.
+            anew: Whether it has never been rolled out before: what the cluster says of it is news.
+
+        Raises:
+            TerminalError: It will not come to that.
+        """
+        loop = asyncio.get_running_loop()
+        counts, since = None, loop.time()
+        while True:
+            deployment, pods = await self._deployment(), await self._pods(SERVER)
+            if deployment is None or rollouts.release_of(deployment) != release:
+                raise _unfit(f"somebody else has changed {self._name} meanwhile")
+            ours = [pod for pod in pods if rollouts.is_of(pod, release)]
+            if rollouts.is_complete(deployment):
+                await self._ended(SERVER, lambda pod: not rollouts.is_of(pod, release))
+                return
+            if anew and (trouble := rollouts.trouble(deployment, ours)):
+                raise await self._told(*trouble)
+            now = rollouts.counts(deployment)
+            if now != counts:
+                counts, since = now, loop.time()
+            late = loop.time() - since > manifests.patience(self._environment)
+            if late or (anew and rollouts.is_overdue(deployment)):
+                raise await self._told(*rollouts.delay(ours))
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def settle_on(self, serving: Manifest) -> None:
+        """Take back a rollout that has got stuck beside what serves; there may be none."""
+        deployment, wanted = await self._deployment(), _applied(serving)
+        release = rollouts.release_of(serving)
+        if deployment and wanted and rollouts.release_of(deployment) != release:
+            manifest = manifests.noted(await self._with_its_replicas(wanted))
+            await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
+            await self.rolled_out(release, anew=False)
+
+    async def gone(self, release: str = "") -> None:
+        """Wait until no pod is left, or none of a release."""
+        await self._ended(SERVER, lambda pod: not release or rollouts.is_of(pod, release))
+
+    async def drop(self, replica_sets: Iterable[Manifest]) -> None:
+        """Remove ReplicaSets that serve no more."""
+        for each in replica_sets:
+            name = each["metadata"]["name"]
+            await asyncio.to_thread(self._cluster.delete, Kind.REPLICA_SET, name)
+
+    def crashed(self, release: str) -> bool:
+        """Whether a pod of a release has ended."""
+        return any(map(rollouts.trouble_of, self._list(SERVER, release)))
+
+    def last_lines(self, release: str) -> str:
+        """The last of what the pods of a release said."""
+        names = [pod["metadata"]["name"] for pod in self._list(SERVER, release)]
+        return "\n".join(filter(None, map(self._cluster.last_lines, names)))
+
+    async def _deployment(self) -> Manifest | None:
+        return await asyncio.to_thread(self._cluster.find, Kind.DEPLOYMENT, self._name)
+
+    async def _pods(self, component: str) -> list[Manifest]:
+        return await asyncio.to_thread(self._list, component)
+
+    def _list(self, component: str, release: str = "") -> list[Manifest]:
+        found = self._cluster.list(Kind.POD, {**self._ours, COMPONENT: component})
+        return [pod for pod in found if not release or rollouts.is_of(pod, release)]
+
+    async def _ready(self, name: str) -> None:
+        why: str | None = "it was not looked at"
+        try:
+            async with asyncio.timeout(manifests.patience(self._environment)):
+                while why:
+                    pod = await asyncio.to_thread(self._cluster.find, Kind.POD, name)
+                    if pod is None:
+                        raise _unfit("somebody has removed the pod of the preflight")
+                    if trouble := rollouts.trouble_of(pod) or rollouts.refusal(pod):
+                        raise await self._told(trouble, name)
+                    if why := rollouts.waits_for(pod):
+                        await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise await self._told(str(why), name) from None
+
+    async def _told(self, why: str, pod: str) -> TerminalError:
+        said = await asyncio.to_thread(self._cluster.last_lines, pod) if pod else ""
+        return _unfit(f"{pod or self._name} does not get ready in the cluster: {why}\n{said}")
+
+    async def _ended(
+        self, component: str, doomed: Callable[[Manifest], bool] = lambda _: True
+    ) -> None:
+        """Wait for pods to end, but not for ever: those of a node that died never do."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GONE_SECONDS
+        while loop.time() < deadline:
+            if not any(map(doomed, await self._pods(component))):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _hand_over(self) -> None:
+        """Let go of the number of replicas, which would be 1 if nobody had it.
+
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+        """
+        deployment = await self._deployment()
+        if deployment and rollouts.owns_replicas(deployment, MANAGER):
+            manifest = {
+                **{key: deployment[key] for key in ("apiVersion", "kind")},
+                "metadata": {"name": self._name, "namespace": self._environment.namespace},
+                "spec": {"replicas": deployment["spec"]["replicas"]},
+            }
+            await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest, _HANDOVER)
+
+    async def _with_its_replicas(self, manifest: Manifest) -> Manifest:
+        """A manifest with the number of replicas that there are, whoever set it."""
+        deployment = await self._deployment()
+        if deployment is None or "replicas" not in manifest["spec"]:
+            return manifest
+        return {
+            **manifest,
+            "spec": {**manifest["spec"], "replicas": deployment["spec"]["replicas"]},
+        }
+
+
+def _applied(thing: Manifest) -> Manifest | None:
+    """The manifest that an object was made from, None if it was not made by us."""
+    noted = thing["metadata"].get("annotations", {}).get(APPLIED)
+    return json.loads(noted) if noted else None
+
+
+def _unfit(what: str) -> TerminalError:
+    return TerminalError(
+        what,
+        state="what was live before goes on serving",
+        next_step="`kubectl describe` what is named, mend it, and run the flow again",
+    )
