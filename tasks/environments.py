@@ -362,12 +362,12 @@ class KubernetesEnvironment(RemoteEnvironment):
 
 
 _KINDS: dict[str, type[Environment]] = {
-    "process": ProcessEnvironment,
     "docker": DockerEnvironment,
     "flyio": FlyioEnvironment,
-    "sagemaker": SageMakerEnvironment,
     "heroku": HerokuEnvironment,
     "kubernetes": KubernetesEnvironment,
+    "process": ProcessEnvironment,
+    "sagemaker": SageMakerEnvironment,
 }
 
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 import anyio
 from pydantic import ValidationError
 
 from tasks import commands
 from tasks.capability import capability
-from tasks.environments import (
-    CANARY_SECONDS,
-    DockerEnvironment,
-    Environment,
-    FlyioEnvironment,
-    HerokuEnvironment,
-    KubernetesEnvironment,
-    ProcessEnvironment,
-    SageMakerEnvironment,
-)
+from tasks.environments import CANARY_SECONDS, Environment
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
 from tasks.targets.protocol import Live, Target
 
+# By name: each brings its platform's client along, and only the one that is used is imported.
+_TARGETS = {
+    "docker": "tasks.targets.docker:DockerTarget",
+    "flyio": "tasks.targets.flyio:FlyioTarget",
+    "heroku": "tasks.targets.heroku:HerokuTarget",
+    "kubernetes": "tasks.targets.kubernetes:KubernetesTarget",
+    "process": "tasks.targets.process:ProcessTarget",
+    "sagemaker": "tasks.targets.sagemaker:SageMakerTarget",
+}
 _ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
 
 
@@ -33,7 +34,8 @@ def target_of(environment: Environment) -> Target:
         ConfigurationError: This host lacks what the platform is reached by.
     """
     try:
-        return _target_of(environment)
+        target: Target = resolve_name(_TARGETS[environment.target])(environment)
+        return target
     except ValidationError as error:
         names = ", ".join(f"SLIPWAY_{each['loc'][0]}".upper() for each in error.errors())
         raise ConfigurationError(
@@ -41,35 +43,6 @@ def target_of(environment: Environment) -> Target:
             state="nothing was started",
             next_step="use a worker on its host, where these variables are set, see `make up`",
         ) from None
-
-
-def _target_of(environment: Environment) -> Target:
-    # Each brings its platform's client along: only the one that is used is imported.
-    if isinstance(environment, ProcessEnvironment):
-        from tasks.targets.process import ProcessTarget
-
-        return ProcessTarget(environment)
-    if isinstance(environment, DockerEnvironment):
-        from tasks.targets.docker import DockerTarget
-
-        return DockerTarget(environment)
-    if isinstance(environment, FlyioEnvironment):
-        from tasks.targets.flyio import FlyioTarget
-
-        return FlyioTarget(environment)
-    if isinstance(environment, SageMakerEnvironment):
-        from tasks.targets.sagemaker import SageMakerTarget
-
-        return SageMakerTarget(environment)
-    if isinstance(environment, HerokuEnvironment):
-        from tasks.targets.heroku import HerokuTarget
-
-        return HerokuTarget(environment)
-    if isinstance(environment, KubernetesEnvironment):
-        from tasks.targets.kubernetes import KubernetesTarget
-
-        return KubernetesTarget(environment)
-    raise ConfigurationError(f"no target for {type(environment).__name__}")
 
 
 @capability("status", run_name="read what is live", timeout=60)

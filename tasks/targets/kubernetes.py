@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from tasks.environments import KubernetesEnvironment
 from tasks.errors import TerminalError
-from tasks.images.build import LABEL
+from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
 from tasks.targets import manifests, rollouts
 from tasks.targets.cluster import Access, Cluster, Kind, connect

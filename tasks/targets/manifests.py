@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.environments import KubernetesEnvironment
-from tasks.images.build import LABEL
+from tasks.images.image import LABEL
 from tasks.images.image import PORT, USER
 from tasks.packaging import Package
 
