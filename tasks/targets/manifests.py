@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.environments import KubernetesEnvironment
-from tasks.images.image import LABEL
-from tasks.images.image import PORT, USER
+from tasks.images.image import LABEL, PORT, USER
 from tasks.packaging import Package
 
 Manifest = dict[str, Any]
