@@ -13,9 +13,9 @@ from tasks.environments import DockerEnvironment, load_environment
 from tasks.images.base import read_base
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
+from tasks.platforms.host.engine import Engine
+from tasks.platforms.host.gateway import Gateway
 from tasks.settings import CHECKOUT
-from tasks.targets.engine import Engine
-from tasks.targets.gateway import Gateway
 
 
 class ModelContainers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.targets import supervisor
+from tasks.platforms.host import supervisor
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ from tasks.environments import (
 )
 from tasks.errors import SlipwayError, TransientError
 from tasks.images.reference import parse_reference
+from tasks.platforms.host.supervisor import Supervisor
 from tasks.settings import CHECKOUT
-from tasks.targets.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from deployments.local.containers import ModelContainers

@@ -13,7 +13,7 @@ from deployments.local.credentials import write_private
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from tasks.errors import TransientError
-from tasks.targets.supervisor import plain, section
+from tasks.platforms.host.supervisor import plain, section
 
 USERNAME = "slipway"
 _START_SECONDS = 20.0

@@ -18,9 +18,9 @@ from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
 from tasks.images.retention import retire
 from tasks.packaging import Package
-from tasks.targets.engine import Engine
-from tasks.targets.gateway import Route
-from tasks.targets.ports import free_port
+from tasks.platforms.host.engine import Engine
+from tasks.platforms.host.gateway import Route
+from tasks.platforms.host.ports import free_port
 from tasks.targets.proof import Candidate, prove
 from tasks.targets.switched import SwitchedTarget
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from tasks.environments import FlyioEnvironment
 from tasks.images.registry import Login
-from tasks.targets.fly_app import FlyApp, registry_password, unfit
-from tasks.targets.fly_config import CREATED, machine_config, machine_metadata
-from tasks.targets.fly_machine import Machine, images_kept, live, of_release, served
+from tasks.platforms.fly.app import FlyApp, registry_password, unfit
+from tasks.platforms.fly.config import CREATED, machine_config, machine_metadata
+from tasks.platforms.fly.machine import Machine, images_kept, live, of_release, served
+from tasks.platforms.rest import load_token
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
-from tasks.targets.rest import load_token
 
 
 class FlyioTarget(RemoteTarget[FlyioEnvironment]):

@@ -19,9 +19,9 @@ from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import tagged
 from tasks.images.variant import image_id, push_variant
-from tasks.targets import heroku_app
-from tasks.targets.heroku_app import App
-from tasks.targets.heroku_releases import Standing, short
+from tasks.platforms.heroku import app as heroku_app
+from tasks.platforms.heroku.app import App
+from tasks.platforms.heroku.releases import Standing, short
 from tasks.targets.proof import Candidate, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget

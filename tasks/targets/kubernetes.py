@@ -9,13 +9,13 @@ from tasks.environments import KubernetesEnvironment
 from tasks.errors import TerminalError
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
-from tasks.targets import manifests, rollouts
-from tasks.targets.cluster import Access, Cluster, Kind, connect
-from tasks.targets.manifests import Manifest, Released
+from tasks.platforms.kubernetes import manifests, rollouts
+from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
+from tasks.platforms.kubernetes.manifests import Manifest, Released
+from tasks.platforms.kubernetes.workload import KINDS, Workload
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
-from tasks.targets.workload import KINDS, Workload
 
 _VERBS = ("get", "list", "patch", "delete")
 

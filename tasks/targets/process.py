@@ -16,9 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks import commands
 from tasks.environments import ProcessEnvironment
 from tasks.packaging import Bundle, Package
+from tasks.platforms.host.gateway import Route
+from tasks.platforms.host.supervisor import Program, Supervisor
 from tasks.settings import Settings
-from tasks.targets.gateway import Route
-from tasks.targets.supervisor import Program, Supervisor
 from tasks.targets.switched import SwitchedTarget
 from tasks.targets.trial import boot, serve, stage
 

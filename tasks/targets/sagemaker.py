@@ -13,14 +13,13 @@ from tasks.environments import SageMakerEnvironment
 from tasks.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.targets import ecr
-from tasks.targets import sagemaker_requests as requests
-from tasks.targets.aws import Aws, open_aws
+from tasks.platforms.aws import ecr, requests
+from tasks.platforms.aws.calls import Aws, open_aws
+from tasks.platforms.aws.endpoint import FAILED, IN_SERVICE, Endpoint, State
+from tasks.platforms.aws.releases import Releases, foreign
 from tasks.targets.proof import Candidate, soak
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
-from tasks.targets.sagemaker_endpoint import FAILED, IN_SERVICE, Endpoint, State
-from tasks.targets.sagemaker_releases import Releases, foreign
 
 
 class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):

@@ -15,9 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.environments import HostEnvironment
 from tasks.packaging import Package
-from tasks.targets.canary import Canary
-from tasks.targets.gateway import Gateway, Route
-from tasks.targets.ports import free_port
+from tasks.platforms.host.canary import Canary
+from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.ports import free_port
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live, name_of_release
 

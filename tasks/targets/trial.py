@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks import commands
 from tasks.git import Argv
 from tasks.packaging import Bundle, Package, make_bundle, make_runtime
-from tasks.targets.ports import free_port
+from tasks.platforms.host.ports import free_port
 from tasks.targets.proof import Candidate, prove
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from tasks.targets import rest
+from tasks.platforms import rest
 
 Kind = Literal["429", "500", "hang", "drop"]
 KINDS: tuple[Kind, ...] = ("429", "500", "hang", "drop")
@@ -99,7 +99,7 @@ class Faults:
 
 
 class RestFaults(Faults):
-    """Faults of an API called by `tasks.targets.rest`, which does not wait as long as usual."""
+    """Faults of an API called by `tasks.platforms.rest`, which does not wait as long as usual."""
 
     _usual = rest._SECONDS
 

@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError, SlipwayError
 from tasks.images.login import load_login
-from tasks.targets.aws import open_aws
+from tasks.platforms.aws.calls import open_aws
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from deployments.local import gateway
 from deployments.local.supervisor import start_daemon, write_configuration
 from tasks.environments import DockerEnvironment, ProcessEnvironment
 from tasks.packaging import Package, make_runtime, read_package
+from tasks.platforms.host.supervisor import Supervisor
 from tasks.settings import CHECKOUT
-from tasks.targets.supervisor import Supervisor
 from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.code.targets.fly_place import FlyioPlace, running_fly

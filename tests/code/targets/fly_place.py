@@ -97,7 +97,7 @@ def running_fly(
         async def read_secret(block: str) -> Any:  # there is no Prefect server
             return secrets.get(block)
 
-        patch.setattr("tasks.targets.rest.read_secret", read_secret)
+        patch.setattr("tasks.platforms.rest.read_secret", read_secret)
         environment = FlyioEnvironment(
             name="flyio",
             target="flyio",

@@ -109,7 +109,7 @@ def running_heroku(folder: Path, engine: str, registry: str) -> Iterator[HerokuP
             keep=2,
         )
         patch = opened.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("tasks.targets.heroku_app.load_token", known_token)
-        patch.setattr("tasks.targets.heroku_app.POLL_SECONDS", 0.1)
+        patch.setattr("tasks.platforms.heroku.app.load_token", known_token)
+        patch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
         patch.setattr("tasks.targets.remote.boot", once(boot))
         yield HerokuPlace(environment, heroku, faults)

@@ -21,10 +21,10 @@ from tasks.environments import KubernetesEnvironment
 from tasks.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.targets import cluster, manifests
-from tasks.targets.cluster import Access, Cluster, Kind, connect
-from tasks.targets.manifests import APPLIED
-from tasks.targets.workload import KINDS
+from tasks.platforms.kubernetes import cluster, manifests
+from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
+from tasks.platforms.kubernetes.manifests import APPLIED
+from tasks.platforms.kubernetes.workload import KINDS
 from tests.code.targets.places import RemotePlace
 from tests.platforms.faults import Faults
 from tests.platforms.faults import Kind as Fault
@@ -187,5 +187,5 @@ def _reached(environment: KubernetesEnvironment, app: Any) -> Iterator[Kubernete
         async def read_secret(block: str) -> Any:  # there is no Prefect server
             return write_kubeconfig(api, _BLOCKS[block])
 
-        patch.setattr("tasks.targets.cluster.read_secret", read_secret)
+        patch.setattr("tasks.platforms.kubernetes.cluster.read_secret", read_secret)
         yield KubernetesPlace(environment, faults, api)

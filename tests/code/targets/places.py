@@ -22,10 +22,10 @@ from tasks.errors import TransientError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Package
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.supervisor import Supervisor
 from tasks.rollout import target_of
-from tasks.targets.gateway import Gateway
 from tasks.targets.protocol import Target
-from tasks.targets.supervisor import Supervisor
 from tasks.targets.switched import GatewaySettings
 from tests.code.flows.harness import Traffic
 from tests.platforms.faults import Faults

@@ -17,7 +17,7 @@ from tasks.environments import SageMakerEnvironment
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Package
-from tasks.targets.aws import Aws
+from tasks.platforms.aws.calls import Aws
 from tests.code.flows.harness import Traffic
 from tests.code.targets.places import RemotePlace
 from tests.platforms.faults import Faults
@@ -162,7 +162,7 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
 
         # Blocks are on a Prefect server, which these tests do without.
         patch.setattr("tasks.targets.sagemaker.open_aws", open_aws)
-        patch.setattr("tasks.targets.aws.SECONDS", {"sagemaker-runtime": 5.0})
-        patch.setattr("tasks.targets.aws.USUAL_SECONDS", 1.0)
-        patch.setattr("tasks.targets.aws.ATTEMPTS", 1)  # each failure is seen by a step
+        patch.setattr("tasks.platforms.aws.calls.SECONDS", {"sagemaker-runtime": 5.0})
+        patch.setattr("tasks.platforms.aws.calls.USUAL_SECONDS", 1.0)
+        patch.setattr("tasks.platforms.aws.calls.ATTEMPTS", 1)  # each failure is seen by a step
         yield place

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.packaging import Package
-from tasks.targets.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway, Route
 from tasks.targets.proof import version
 from tasks.targets.switched import GatewaySettings
 from tests.code.targets.places import Place

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.environments import HerokuEnvironment
-from tasks.targets.heroku_releases import Release, lineage, short
+from tasks.platforms.heroku.releases import Release, lineage, short
 
 _IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}
 

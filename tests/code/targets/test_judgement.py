@@ -6,8 +6,17 @@ import math
 
 import pytest
 
-from tasks.targets.counters import Counters, read_counters
-from tasks.targets.judgement import OBVIOUS, Given, Limits, Share, describe, exceeds, judge, wilson
+from tasks.platforms.host.counters import Counters, read_counters
+from tasks.platforms.host.judgement import (
+    OBVIOUS,
+    Given,
+    Limits,
+    Share,
+    describe,
+    exceeds,
+    judge,
+    wilson,
+)
 
 _LIMITS = Limits(requests=50, errors=0.01, slower=2.0)
 _GIVEN = Given(percent=10, seconds=20)

@@ -13,11 +13,11 @@ import pytest
 from tasks.environments import KubernetesEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.packaging import Package
-from tasks.targets import manifests, rollouts
-from tasks.targets.cluster import Access, Kind, connect
+from tasks.platforms.kubernetes import manifests, rollouts
+from tasks.platforms.kubernetes.cluster import Access, Kind, connect
+from tasks.platforms.kubernetes.manifests import Manifest, Released
+from tasks.platforms.kubernetes.workload import Workload
 from tasks.targets.kubernetes import KubernetesTarget
-from tasks.targets.manifests import Manifest, Released
-from tasks.targets.workload import Workload
 from tasks.workspace import Workspace
 from tests.code.targets.places import again
 from tests.platforms.faults import KINDS as FAULTS
@@ -169,7 +169,7 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], says: st
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.targets.workload._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("tasks.platforms.kubernetes.workload._POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ async def test_every_call_may_go_wrong_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if kind == "hang":  # for longer than that
-        monkeypatch.setattr("tasks.targets.cluster._SECONDS", 0.7)
+        monkeypatch.setattr("tasks.platforms.kubernetes.cluster._SECONDS", 0.7)
     workload, pod = new(), manifests.preflight_pod(_ALL, _released(2))
     stub.faults.each(kind)
     before: dict[Kind, Manifest | None] = {}

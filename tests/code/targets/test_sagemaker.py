@@ -11,7 +11,8 @@ from tasks.environments import SageMakerEnvironment, Serverless
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.images.reference import parse_reference
 from tasks.packaging import Package
-from tasks.targets import ecr, sagemaker_requests
+from tasks.platforms.aws import ecr
+from tasks.platforms.aws import requests as sagemaker_requests
 from tests.code.targets.sagemaker_place import SageMakerPlace
 from tests.platforms.aws import violations
 from tests.platforms.sagemaker import ACCOUNT, REGION, Endpoint

@@ -13,7 +13,7 @@ from deployments.local.ports import HOST
 from deployments.local.program import Program
 from deployments.local.supervisor import USERNAME, start_daemon, write_configuration
 from tasks.errors import ConfigurationError, TransientError
-from tasks.targets.supervisor import Supervisor
+from tasks.platforms.host.supervisor import Supervisor
 
 PASSWORD = "not-to-be-seen"
 

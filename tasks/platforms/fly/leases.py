@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tasks.errors import TransientError
-from tasks.targets.rest import RefusedError
+from tasks.platforms.rest import RefusedError
 
 _SECONDS = 60
 _NONCE = "fly-machine-lease-nonce"

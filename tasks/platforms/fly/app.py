@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from tasks.environments import FlyioEnvironment
 from tasks.errors import TerminalError
-from tasks.targets.fly_leases import Leases, busy
-from tasks.targets.fly_machine import Machine
-from tasks.targets.rest import RefusedError, RestAPI, load_token
+from tasks.platforms.fly.leases import Leases, busy
+from tasks.platforms.fly.machine import Machine
+from tasks.platforms.rest import RefusedError, RestAPI, load_token
 
 _POLL_SECONDS = 1.0  # as often as Fly lets us
 _ENDING = {"started", "stopping"}

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tasks.errors import ConfigurationError
 from tasks.images.reference import Reference
 from tasks.images.registry import Login, Repository
-from tasks.targets.aws import Aws
+from tasks.platforms.aws.calls import Aws
 
 _HOST = re.compile(r"(?P<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\..+")
 _ABSENT = "RepositoryNotFoundException"

@@ -10,9 +10,9 @@ import anyio
 
 from tasks.environments import KubernetesEnvironment
 from tasks.errors import ConfigurationError, TerminalError
-from tasks.targets import manifests, rollouts
-from tasks.targets.cluster import MANAGER, Cluster, Kind
-from tasks.targets.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
+from tasks.platforms.kubernetes import manifests, rollouts
+from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind
+from tasks.platforms.kubernetes.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
 
 # In this order they are made: a service before its pods.
 KINDS = (

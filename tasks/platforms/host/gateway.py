@@ -20,7 +20,7 @@ import httpx
 
 from tasks.errors import ConfigurationError, TransientError
 from tasks.fingerprint import fingerprint
-from tasks.targets.counters import Counters, read_counters
+from tasks.platforms.host.counters import Counters, read_counters
 from tasks.trust import trusted
 
 _SWITCH_SECONDS = 15.0

@@ -18,8 +18,8 @@ from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
 from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.platforms.kubernetes.manifests import Manifest
 from tasks.secret_blocks import read_secret
-from tasks.targets.manifests import Manifest
 
 MANAGER = "slipway"
 _SECONDS = 30.0

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from tasks.environments import HerokuEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
-from tasks.targets.heroku_releases import Release, Standing, lineage, short
-from tasks.targets.rest import RefusedError, RestAPI, load_token
+from tasks.platforms.heroku.releases import Release, Standing, lineage, short
+from tasks.platforms.rest import RefusedError, RestAPI, load_token
 
 POLL_SECONDS = 2.0  # 4,500 requests an hour are allowed
 _LOG_SECONDS = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.targets.manifests import RELEASE, Manifest
+from tasks.platforms.kubernetes.manifests import RELEASE, Manifest
 
 _REVISION = "deployment.kubernetes.io/revision"
 # States of a container in which waiting longer does not help.

@@ -11,9 +11,9 @@ import asyncio
 from tasks import commands
 from tasks.environments import HostEnvironment
 from tasks.errors import TerminalError
-from tasks.targets.counters import Counters
-from tasks.targets.gateway import Gateway, Route
-from tasks.targets.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
+from tasks.platforms.host.counters import Counters
+from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
 from tasks.targets.proof import Candidate, soak
 
 _LOOK_SECONDS = 1.0

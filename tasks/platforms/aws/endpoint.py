@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import TerminalError
+from tasks.platforms.aws.calls import Aws
 from tasks.servers import Answer
-from tasks.targets.aws import Aws
 
 IN_SERVICE = "InService"
 FAILED = "Failed"  # it never served, or does not any more; all that can be done is to delete it

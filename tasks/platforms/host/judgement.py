@@ -27,7 +27,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from tasks.targets.counters import Counters
+from tasks.platforms.host.counters import Counters
 
 # How certain it has to be after a step, and earlier: a look every second would else find by chance
 # what is not there.

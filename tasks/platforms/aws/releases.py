@@ -8,8 +8,8 @@ from typing import Any
 
 from tasks.environments import SageMakerEnvironment
 from tasks.errors import TerminalError
-from tasks.targets import sagemaker_requests as requests
-from tasks.targets.aws import Aws
+from tasks.platforms.aws import requests
+from tasks.platforms.aws.calls import Aws
 
 _ABSENT = "Could not find"
 _THERE = "already existing"

@@ -1,0 +1,1 @@
+"""AWS: SageMaker, and the registry for its images."""

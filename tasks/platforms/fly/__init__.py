@@ -1,0 +1,1 @@
+"""Fly.io, through its Machines API."""

@@ -1,0 +1,1 @@
+"""Heroku, through its Platform API."""

@@ -1,0 +1,1 @@
+"""The worker's own host: its proxy, its process runner, its container engine."""
