@@ -19,7 +19,8 @@ from deployments.apply import add_env_file
 from deployments.diagnosis import Finding, problem
 from deployments.doctor import add_home, ask_server, tell, use_local_stack
 from deployments.local.stack import Stack
-from tasks.environments import Environment, load_environment
+from tasks.environments.environment import Environment
+from tasks.environments.loading import load_environment
 from tasks.errors import ConfigurationError, SlipwayError
 
 if TYPE_CHECKING:

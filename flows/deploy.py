@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from tasks.approval import Approval, read_approval, wait_for_answer
-from tasks.environments import load_environment
+from tasks.environments.loading import load_environment
 from tasks.history import read_history, tag_message, taken_back
 from tasks.locks.lock import hold, lock_of
 from tasks.naming import named

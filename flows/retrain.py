@@ -9,7 +9,7 @@ from prefect.states import Completed
 from flows.push import push
 from flows.save import save
 from flows.train import train
-from tasks.environments import load_environment
+from tasks.environments.loading import load_environment
 from tasks.findings import judge_candidate
 from tasks.git import remote_head
 from tasks.naming import named

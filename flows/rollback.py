@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.deploy import bring_live
 from tasks.approval import waived
 from tasks.earlier import earlier_version
-from tasks.environments import load_environment
+from tasks.environments.loading import load_environment
 from tasks.naming import named
 from tasks.parameters import EnvironmentName, VersionOrNone
 from tasks.rollout import status, target_of

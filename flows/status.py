@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.condition import compare, look_at, show
-from tasks.environments import environment_names
+from tasks.environments.loading import environment_names
 from tasks.naming import named
 from tasks.parameters import EnvironmentOrAll
 from tasks.workspace import DEFAULT_BRANCH, open_workspace

@@ -20,7 +20,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from tasks import report
-from tasks.environments import Environment
+from tasks.environments.environment import Environment
 from tasks.errors import ConfigurationError
 from tasks.findings import picture_of
 from tasks.gate import judge, read_rules

@@ -10,7 +10,7 @@ from prefect.settings import get_current_settings
 
 from tasks import commands, report
 from tasks.capability import capability
-from tasks.environments import load_environment
+from tasks.environments.loading import load_environment
 from tasks.errors import ConfigurationError, SlipwayError
 from tasks.history import Entry, minute, read_history
 from tasks.locks.holder import Holder

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tasks.environments import environment_names
+from tasks.environments.loading import environment_names
 
 # What Git takes for a name; nothing that it would take for an option.
 _REF = r"[A-Za-z0-9][A-Za-z0-9._/@#+-]{0,199}"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tasks import commands
 from tasks.capability import capability
-from tasks.environments import CANARY_SECONDS, Environment
+from tasks.environments.environment import CANARY_SECONDS, Environment
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
 from tasks.targets.protocol import Live, Target

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from docker.models.containers import Container
 
-from tasks.environments import DockerEnvironment, load_environment
+from tasks.environments.docker import DockerEnvironment
+from tasks.environments.loading import load_environment
 from tasks.images.base import read_base
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository

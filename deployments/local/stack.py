@@ -47,14 +47,9 @@ from deployments.local.supervisor import (
     start_daemon,
     write_configuration,
 )
-from tasks.environments import (
-    DockerEnvironment,
-    HostEnvironment,
-    ImageEnvironment,
-    environment_names,
-    load_environment,
-    variable,
-)
+from tasks.environments.docker import DockerEnvironment
+from tasks.environments.environment import HostEnvironment, ImageEnvironment
+from tasks.environments.loading import environment_names, load_environment, variable
 from tasks.errors import SlipwayError, TransientError
 from tasks.images.reference import parse_reference
 from tasks.platforms.host.supervisor import Supervisor

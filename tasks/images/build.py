@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks import commands, git
-from tasks.environments import ImageEnvironment
+from tasks.environments.environment import ImageEnvironment
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.images import sbom
 from tasks.images.base import Base, read_base

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from tasks.commands import run_logger
-from tasks.environments import Environment, HostEnvironment
+from tasks.environments.environment import Environment, HostEnvironment
 from tasks.errors import TransientError
 from tasks.locks.holder import Holder
 from tasks.locks.host import HostLock

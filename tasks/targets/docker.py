@@ -10,7 +10,7 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from tasks.environments import DockerEnvironment
+from tasks.environments.docker import DockerEnvironment
 from tasks.images.build import Image, build_image
 from tasks.images.image import LABEL, PORT
 from tasks.images.login import load_login

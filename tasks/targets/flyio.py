@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from tasks.environments import FlyioEnvironment
+from tasks.environments.flyio import FlyioEnvironment
 from tasks.images.registry import Login
 from tasks.platforms.fly.app import FlyApp, registry_password, unfit
 from tasks.platforms.fly.config import CREATED, machine_config, machine_metadata

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from tasks.environments import HerokuEnvironment
+from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError
 from tasks.images.base import variables_of
 from tasks.images.image import LABEL

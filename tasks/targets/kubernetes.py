@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from tasks.environments import KubernetesEnvironment
+from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import TerminalError
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference

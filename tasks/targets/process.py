@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks import commands
-from tasks.environments import ProcessEnvironment
+from tasks.environments.process import ProcessEnvironment
 from tasks.packaging import Bundle, Package
 from tasks.platforms.host.gateway import Route
 from tasks.platforms.host.supervisor import Program, Supervisor

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from tasks import commands
-from tasks.environments import RemoteEnvironment
+from tasks.environments.environment import RemoteEnvironment
 from tasks.errors import TerminalError
 from tasks.images.build import Image, build_image
 from tasks.images.login import load_login

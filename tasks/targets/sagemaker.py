@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tasks.environments import SageMakerEnvironment
+from tasks.environments.sagemaker import SageMakerEnvironment
 from tasks.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository

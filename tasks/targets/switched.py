@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.environments import HostEnvironment
+from tasks.environments.environment import HostEnvironment
 from tasks.packaging import Package
 from tasks.platforms.host.canary import Canary
 from tasks.platforms.host.gateway import Gateway, Route

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.environments import SageMakerEnvironment
+from tasks.environments.sagemaker import SageMakerEnvironment
 from tasks.errors import TerminalError
 from tasks.platforms.aws import requests
 from tasks.platforms.aws.calls import Aws

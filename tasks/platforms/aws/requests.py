@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.environments import SageMakerEnvironment
+from tasks.environments.sagemaker import SageMakerEnvironment
 from tasks.images.image import LABEL
 
 # An update has to keep the name of what it replaces.

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from tasks.environments import FlyioEnvironment
+from tasks.environments.flyio import FlyioEnvironment
 from tasks.errors import TerminalError
 from tasks.platforms.fly.leases import Leases, busy
 from tasks.platforms.fly.machine import Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.environments import FlyioEnvironment
+from tasks.environments.flyio import FlyioEnvironment
 from tasks.packaging import Package
 
 _AUTOSTOP = {

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from tasks.environments import HerokuEnvironment
+from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.platforms.heroku.releases import Release, Standing, lineage, short
 from tasks.platforms.rest import RefusedError, RestAPI, load_token

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from tasks import commands
-from tasks.environments import HostEnvironment
+from tasks.environments.environment import HostEnvironment
 from tasks.errors import TerminalError
 from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway, Route

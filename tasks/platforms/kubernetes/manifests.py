@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.environments import KubernetesEnvironment
+from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.images.image import LABEL, PORT, USER
 from tasks.packaging import Package
 

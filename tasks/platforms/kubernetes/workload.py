@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 
-from tasks.environments import KubernetesEnvironment
+from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind

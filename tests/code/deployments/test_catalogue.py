@@ -18,7 +18,7 @@ from deployments.blocks import ObjectStorage
 from deployments.catalogue import Manifest, is_url
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
-from tasks.environments import environment_names
+from tasks.environments.loading import environment_names
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT, TAG
 

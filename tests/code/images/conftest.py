@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments import ImageEnvironment
+from tasks.environments.environment import ImageEnvironment
 from tasks.packaging import Package, read_package
 from tasks.settings import CHECKOUT
 from tasks.workspace import Workspace

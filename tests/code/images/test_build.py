@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks.environments import ImageEnvironment
+from tasks.environments.environment import ImageEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.build import Image, build_image
 from tasks.images.reference import parse_reference

@@ -17,7 +17,8 @@ from filelock import FileLock
 
 from deployments.local import gateway
 from deployments.local.supervisor import start_daemon, write_configuration
-from tasks.environments import DockerEnvironment, ProcessEnvironment
+from tasks.environments.docker import DockerEnvironment
+from tasks.environments.process import ProcessEnvironment
 from tasks.packaging import Package, make_runtime, read_package
 from tasks.platforms.host.supervisor import Supervisor
 from tasks.settings import CHECKOUT

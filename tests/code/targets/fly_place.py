@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks.environments import FlyioEnvironment
+from tasks.environments.flyio import FlyioEnvironment
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Repository
 from tests.certificates import self_signed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks.environments import HerokuEnvironment
+from tasks.environments.heroku import HerokuEnvironment
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Bundle

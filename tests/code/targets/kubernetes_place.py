@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tasks.environments import KubernetesEnvironment
+from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository

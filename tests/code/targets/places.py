@@ -12,12 +12,9 @@ from typing import Any
 import docker
 import httpx
 
-from tasks.environments import (
-    DockerEnvironment,
-    HostEnvironment,
-    ProcessEnvironment,
-    RemoteEnvironment,
-)
+from tasks.environments.docker import DockerEnvironment
+from tasks.environments.environment import HostEnvironment, RemoteEnvironment
+from tasks.environments.process import ProcessEnvironment
 from tasks.errors import TransientError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository

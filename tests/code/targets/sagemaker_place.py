@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.environments import SageMakerEnvironment
+from tasks.environments.sagemaker import SageMakerEnvironment
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.packaging import Package

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from deployments.local.containers import ModelContainers
-from tasks.environments import DockerEnvironment
+from tasks.environments.docker import DockerEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
 from tasks.targets.switched import GatewaySettings

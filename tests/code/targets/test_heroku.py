@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tasks.environments import HerokuEnvironment
+from tasks.environments.heroku import HerokuEnvironment
 from tasks.platforms.heroku.releases import Release, lineage, short
 
 _IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}

@@ -10,7 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from tasks.environments import KubernetesEnvironment
+from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.packaging import Package
 from tasks.platforms.kubernetes import manifests, rollouts

@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from tasks.environments import SageMakerEnvironment, Serverless
+from tasks.environments.sagemaker import SageMakerEnvironment, Serverless
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.images.reference import parse_reference
 from tasks.packaging import Package

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments import ProcessEnvironment, environment_names, load_environment
+from tasks.environments.loading import environment_names, load_environment
+from tasks.environments.process import ProcessEnvironment
 from tasks.errors import ConfigurationError
 
 

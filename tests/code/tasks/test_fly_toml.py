@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments import FlyioEnvironment, load_environment
+from tasks.environments.flyio import FlyioEnvironment
+from tasks.environments.loading import load_environment
 from tasks.errors import ConfigurationError
 
 # As `fly launch` writes it.

@@ -18,7 +18,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from deployments.local.stack import Stack
-from tasks.environments import RemoteEnvironment, load_environment
+from tasks.environments.environment import RemoteEnvironment
+from tasks.environments.loading import load_environment
 from tasks.errors import TransientError
 from tasks.locks.holder import Holder
 from tasks.locks.host import HostLock

@@ -28,7 +28,8 @@ from deployments.local import processes
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
 from deployments.local.stack import Stack
-from tasks.environments import HostEnvironment, environment_names, load_environment
+from tasks.environments.environment import HostEnvironment
+from tasks.environments.loading import environment_names, load_environment
 from tasks.errors import TerminalError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Environments: named places to deploy to, each a file in `deployments/environments/`."""

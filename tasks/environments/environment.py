@@ -1,0 +1,103 @@
+"""What environments have in common, whatever their target, and by where they are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+# How long all canary steps may take; what a task of the rollout may take is more.
+CANARY_SECONDS = 3600.0
+Percent = Annotated[int, Field(ge=1, le=99)]
+
+
+def _listed(value: object) -> object:
+    """A list as a variable holds it, `10,50`."""
+    return [each for each in value.split(",") if each] if isinstance(value, str) else value
+
+
+class Environment(BaseModel):
+    """What every environment has, whatever its target.
+
+    Attributes:
+        name: File name without `.toml`.
+        target: Which platform adapter releases to it.
+        keep: How many releases are kept for rollback.
+        ready_seconds: How long a started model may take to get ready.
+        soak_seconds: How long a new release must answer correctly before it is settled.
+        approval: Whether a person is asked before each release; `suspend` ends the run's process
+            until there is an answer.
+        approval_hours: How long it waits for the answer; none in that time is a no.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    target: str
+    keep: int = Field(3, ge=1)
+    ready_seconds: float = Field(60.0, gt=0)
+    soak_seconds: float = Field(2.0, ge=0)
+    approval: Literal["none", "suspend"] = "none"
+    approval_hours: float = Field(24.0, gt=0)
+
+
+class HostEnvironment(Environment):
+    """An environment on the worker's own host, behind its proxy.
+
+    Attributes:
+        port: TCP port of the public URL, on loopback.
+        canary: Which shares of the predictions a new version gets before it gets all, in percent;
+            none: it gets all at once.
+        canary_seconds: How long it is compared with the live version at each share.
+        canary_requests: How many requests each of the two must have had for that; with fewer, the
+            golden predictions decide alone.
+        canary_errors: By how many percent points its share of errors may be above the live one's.
+        canary_slower: How many times longer than the live version's its requests may take.
+    """
+
+    port: int = Field(8080, ge=1, le=65535)
+    canary: Annotated[tuple[Percent, ...], BeforeValidator(_listed)] = ()
+    canary_seconds: float = Field(60.0, gt=0)
+    canary_requests: int = Field(50, ge=10)
+    canary_errors: float = Field(1.0, ge=0, lt=100)
+    canary_slower: float = Field(2.0, ge=1)
+
+    @model_validator(mode="after")
+    def _canary_grows_and_ends(self) -> Self:
+        if list(self.canary) != sorted(set(self.canary)):
+            raise ValueError("canary: each share has to be larger than the one before")
+        if len(self.canary) * self.canary_seconds > CANARY_SECONDS:
+            raise ValueError(f"canary: its steps may take {CANARY_SECONDS:g} s in all")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class ImageEnvironment(Environment):
+    """An environment whose target runs the model's container image.
+
+    Attributes:
+        repository: Where images are pushed, `registry/repository`.
+        base: What they are built upon; `{python}` stands for the model's Python version.
+        platforms: What they are built for.
+        registry_block: Name of a Secret block with `username` and `password` for the registry;
+            empty for a registry that asks for none.
+    """
+
+    repository: str
+    base: str = "python:{python}-slim"
+    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = ("linux/amd64",)
+    registry_block: str = ""
+
+
+class RemoteEnvironment(ImageEnvironment):
+    """An environment whose target is a platform elsewhere, which runs the model's image.
+
+    Attributes:
+        url: The public URL of the live model; empty where the platform says it.
+    """
+
+    url: str = Field("", pattern=r"^(https?://\S+[^/\s])?$")
