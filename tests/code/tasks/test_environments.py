@@ -35,7 +35,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ('target = "process"\nprot = 1', "prot: Extra inputs.*allowed keys:.*port"),
         ('target = "process"\nport = "http"', "port: Input should be a valid integer"),
         ('target = "process"\nport = 99999', "port: Input should be less than or equal to 65535"),
-        ('target = "mainframe"', "target = 'mainframe' is unknown; known: process, docker"),
+        ('target = "mainframe"', "target = 'mainframe' is unknown; known: docker, flyio, heroku"),
         ('target = "docker"\nrepository = "r"\nmemory = "much"', "memory: String should match"),
         ('target = "docker"', "repository: Field required"),
         ('target = "docker"\nrepository = "r"\nplatforms = ["sparc"]', "linux/arm64"),
