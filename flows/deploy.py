@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from tasks.approval import Approval, read_approval, wait_for_answer
 from tasks.environments.loading import load_environment
-from tasks.history import read_history, tag_message, taken_back
+from tasks.history import fetch_history, tag_message, taken_back
 from tasks.locks.lock import hold, lock_of
 from tasks.naming import named
 from tasks.packaging import read_package, verify_artifact
@@ -83,7 +83,7 @@ async def bring_live(
             if not (force or rollback):
                 if live and await is_older(workspace, package.commit, live.commit):
                     return ended(told, "superseded", f"{live.label}, which is newer, is live")
-                history = await read_history(workspace, environment.name)
+                history = await fetch_history(workspace, environment.name)
                 if by := taken_back(history, package.commit):
                     return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
 

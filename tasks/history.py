@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tasks import git, report
+from tasks.capability import capability
 from tasks.registry import version_of
 from tasks.workspace import Workspace
 
@@ -95,6 +96,24 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
             )
         )
     return entries
+
+
+@capability("read history", run_name="read the history of {environment}", timeout=300)
+async def fetch_history(workspace: Workspace, environment: str) -> list[Entry]:
+    """The newest releases to an environment, with those made since the workspace was cloned.
+
+    Args:
+        workspace: Any workspace of the model.
+        environment: Name of the environment.
+
+    Returns:
+        The releases, newest first.
+
+    Raises:
+        TransientError: Origin cannot be reached.
+    """
+    await workspace.git(git.fetch())
+    return await read_history(workspace, environment)
 
 
 def standing(entries: Sequence[Entry]) -> list[Entry]:

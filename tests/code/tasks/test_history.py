@@ -10,14 +10,25 @@ import pytest
 from deployments.git import Git
 from tasks import gto
 from tasks.commands import run
-from tasks.history import Entry, read_history, standing, tag_message, taken_back, timeline
+from tasks.history import (
+    Entry,
+    fetch_history,
+    read_history,
+    standing,
+    tag_message,
+    taken_back,
+    timeline,
+)
 from tasks.report import commit_link
 from tasks.workspace import Workspace
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A repository of a model `wine` with two commits, not yet released."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@localhost")
     git = Git(tmp_path)
     git("init", "--quiet", "--initial-branch=main")
     (tmp_path / "params.yaml").write_text("name: wine\n")
@@ -36,12 +47,7 @@ async def _release(workspace: Workspace, commit: str, version: str, message: str
         assert done.code == 0, done.stderr
 
 
-async def test_the_history_is_what_the_tags_say(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@localhost")
+async def test_the_history_is_what_the_tags_say(workspace: Workspace) -> None:
     assert await read_history(workspace, "local") == []
     first = (await workspace.git(["git", "rev-parse", "HEAD~1"])).stdout.strip()
     run_id = "7f0c8a9e-0000-4000-8000-000000000000"
@@ -58,6 +64,15 @@ async def test_the_history_is_what_the_tags_say(
     assert oldest.run == run_id
     assert (newest.rollback, oldest.rollback) == (True, False)
     assert await read_history(workspace, "production") == []
+
+
+async def test_releases_of_others_are_fetched(workspace: Workspace, tmp_path: Path) -> None:
+    here = tmp_path / "clone"
+    Git(tmp_path)("clone", "--quiet", str(tmp_path), str(here))
+    clone = Workspace(here, workspace.commit, "main")
+    await _release(workspace, workspace.commit, "v0.0.1", "Released")
+    assert await read_history(clone, "local") == []
+    assert [each.version for each in await fetch_history.fn(clone, "local")] == ["v0.0.1"]
 
 
 _AT = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
