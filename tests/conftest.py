@@ -9,13 +9,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
+from tests.scheduling import Scheduling, rank
 
 _REAPER = Path(__file__).with_name("reaper.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest, first."""
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """With several workers, what shares the most is run by one of them."""
+    config.option.loadscopereorder = False  # it would put files of many short tests first
+    return Scheduling(config, log)
 
 
 @contextmanager
@@ -65,10 +79,36 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Iterator[Stack]:
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Python environments of models, for every home and every worker of the tests.
+
+    Locks that lie in it see to it that each is made, and its modules are compiled, once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "environments"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_home(
+    tmp_path_factory: pytest.TempPathFactory, environments: Path
+) -> Callable[[str], Path]:
+    """Make a folder for all that a stack, or flows on another worker, write."""
+
+    def make(name: str) -> Path:
+        home = tmp_path_factory.mktemp(name)
+        (home / "environments").symlink_to(environments)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
     """The real stack, up, with ports and a folder of its own; shared by all tests of a run."""
     stack = Stack(
-        tmp_path_factory.mktemp("stack"),
+        make_home("stack"),
         CHECKOUT,
         source=source,
         usual_ports=False,
@@ -89,17 +129,20 @@ def stack_environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.fixture(scope="session")
-def make_stack(
-    tmp_path_factory: pytest.TempPathFactory, source: Path
-) -> Iterator[Callable[[], Stack]]:
+def make_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Callable[[], Stack]]:
     """Make further stacks, not up, that come down at the end of the run at the latest."""
     from contextlib import ExitStack
 
     with ExitStack() as opened:
 
         def make() -> Stack:
-            home = tmp_path_factory.mktemp("another")
-            stack = Stack(home, CHECKOUT, source=source, usual_ports=False, deploy_on_push=False)
+            stack = Stack(
+                make_home("another"),
+                CHECKOUT,
+                source=source,
+                usual_ports=False,
+                deploy_on_push=False,
+            )
             return opened.enter_context(reaped(stack))
 
         yield make

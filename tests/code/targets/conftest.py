@@ -46,9 +46,9 @@ _PASSWORD = "no-secret"
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(make_home: Callable[[str], Path]) -> Path:
     """What the targets write to."""
-    return tmp_path_factory.mktemp("home")
+    return make_home("home")
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ def told() -> Iterator[list[dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def on_postgres(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Iterator[Stack]:
+def on_postgres(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
     """A stack on PostgreSQL, with automations."""
     try:
         postgres.find()
@@ -79,7 +79,7 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Itera
         pytest.skip(error.what)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
-        home = tmp_path_factory.mktemp("on-postgres")
+        home = make_home("on-postgres")
         stack = Stack(
             home,
             CHECKOUT,

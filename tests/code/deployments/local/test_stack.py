@@ -166,40 +166,6 @@ def test_secrets_are_where_they_belong_and_nowhere_else(stack: Stack) -> None:
     assert not s3_secrets & set(stack.environment().values())
 
 
-def test_a_shell_full_of_secrets_reaches_no_program(
-    stack: Stack, make_stack: Callable[[], Stack], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = "not-for-programs"
-    for name in ("GITHUB_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLEM_X", "PREFECT_API_KEY"):
-        monkeypatch.setenv(name, secret)
-    monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", secret)
-    for_worker = {
-        "UV_INDEX_OURS_PASSWORD": "for-the-worker",
-        "PIP_INDEX_URL": "for-the-worker",
-        "SLIPWAY_OF_MINE": "for-the-worker",
-    }
-    for name, value in for_worker.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", "/elsewhere")
-    monkeypatch.setenv("LC_TIME", "C")
-    other = make_stack()
-    other.up()
-    pids = json.loads((other.home / "stack.json").read_text())["pids"]
-    environments = {name: psutil.Process(pid).environ() for name, pid in pids.items()}
-    pidfile = other.home / "supervisor" / "supervisord.pid"
-    environments["supervisord"] = psutil.Process(int(pidfile.read_text())).environ()
-    other.down()
-    assert environments.keys() >= PROGRAMS
-    worker = environments.pop("prefect-worker")
-    assert secret not in worker.values()
-    assert worker.items() >= for_worker.items()
-    assert "UV_PROJECT_ENVIRONMENT" not in worker
-    for name, environment in environments.items():
-        assert not {secret, "for-the-worker"} & set(environment.values()), name
-        assert environment["LC_TIME"] == "C"
-        assert environment["HOME"] == os.environ["HOME"]
-
-
 def test_changed_settings_wait_for_flow_runs_under_way(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,8 +263,26 @@ def test_runs_that_lost_their_worker_and_their_process_are_settled_and_free_thei
     assert last.run.state == "FAILED"  # that it ran at all is what matters
 
 
-def test_a_second_stack_lives_beside_survives_kill_and_leaves_nothing(
-    stack: Stack, make_stack: Callable[[], Stack]
+SECRET, FOR_WORKER = "not-for-programs", "for-the-worker"
+
+
+@pytest.fixture
+def shell_full_of_secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Variables that no program should get, and those, given, that the worker should."""
+    for name in ("GITHUB_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLEM_X", "PREFECT_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", SECRET)
+    names = ("UV_INDEX_OURS_PASSWORD", "PIP_INDEX_URL", "SLIPWAY_OF_MINE")
+    for_worker = dict.fromkeys(names, FOR_WORKER)
+    for name, value in for_worker.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", "/elsewhere")
+    monkeypatch.setenv("LC_TIME", "C")
+    return for_worker
+
+
+def test_a_second_stack_lives_beside_knows_no_secret_survives_kill_and_leaves_nothing(
+    stack: Stack, make_stack: Callable[[], Stack], shell_full_of_secrets: dict[str, str]
 ) -> None:
     other = make_stack()
     with ThreadPoolExecutor(2) as pool:  # two at once: one works, the other waits and reuses
@@ -307,7 +291,20 @@ def test_a_second_stack_lives_beside_survives_kill_and_leaves_nothing(
     assert set(other.status().values()) == {"RUNNING"}
     ports, token = other.ports, other.credentials.stack
 
+    pids = json.loads((other.home / "stack.json").read_text())["pids"]
+    environments = {name: psutil.Process(pid).environ() for name, pid in pids.items()}
     pidfile = other.home / "supervisor" / "supervisord.pid"
+    environments["supervisord"] = psutil.Process(int(pidfile.read_text())).environ()
+    assert environments.keys() >= PROGRAMS
+    worker = environments.pop("prefect-worker")
+    assert SECRET not in worker.values()
+    assert worker.items() >= shell_full_of_secrets.items()
+    assert "UV_PROJECT_ENVIRONMENT" not in worker
+    for name, environment in environments.items():
+        assert not {SECRET, FOR_WORKER} & set(environment.values()), name
+        assert environment["LC_TIME"] == "C"
+        assert environment["HOME"] == os.environ["HOME"]
+
     os.kill(int(pidfile.read_text()), signal.SIGKILL)
     said: list[str] = []
     other.up(said.append)
