@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from deployments.local import gateway
 from deployments.local.supervisor import start_daemon, write_configuration
 from tasks.environments.docker import DockerEnvironment
 from tasks.environments.process import ProcessEnvironment
-from tasks.packaging import Package, make_runtime, read_package
+from tasks.packaging import Bundle, Package, make_runtime, read_package
 from tasks.platforms.host.supervisor import Supervisor
 from tasks.settings import CHECKOUT
+from tasks.targets.trial import boot
 from tasks.workspace import Workspace
 from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.code.targets.fly_place import FlyioPlace, running_fly
@@ -43,6 +44,18 @@ Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
 ELSEWHERE = ["flyio", "heroku", "kubernetes", "sagemaker"]
 _PASSWORD = "no-secret"
+
+
+def _once_each() -> Callable[[Bundle, float], Awaitable[None]]:
+    """The trial of platforms elsewhere: a package that has passed it would pass it again."""
+    passed: set[str] = set()
+
+    async def boot_once(bundle: Bundle, within: float) -> None:
+        if bundle.package.commit not in passed:
+            await boot(bundle, within)
+            passed.add(bundle.package.commit)
+
+    return boot_once
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +97,7 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
             patch.setenv(name, value)
         # Outside of a flow a task would start a Prefect server; what it does is the same without.
         patch.setattr("tasks.targets.trial.make_runtime", make_runtime.fn)
+        patch.setattr("tasks.targets.remote.boot", _once_each())
         start_daemon(configuration, dict(os.environ))
         opened.callback(supervisor.shutdown)
         with (home / "proxy.log").open("wb") as log:
