@@ -70,7 +70,8 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
 ) -> None:
     other, new = (each for each in models if each is not live)
     with process_place.traffic(live) as traffic:
-        killed = await process_place.deploy(other, until="verify", **_STEPS)
+        stays = {**_STEPS, "canary_seconds": 300}
+        killed = await process_place.deploy(other, until="verify", **stays)
         settling = asyncio.create_task(killed.settle())
         while not gateway.shares():
             await asyncio.sleep(0.05)
