@@ -12,6 +12,7 @@ from deployments.local.containers import ModelContainers
 from tasks.environments.docker import DockerEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tasks.targets import heroku_app
 from tasks.targets.switched import GatewaySettings
 from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.code.targets.heroku_place import HerokuPlace
@@ -333,9 +334,39 @@ async def test_a_first_release_that_fails_runs_nothing(
     assert await heroku_place.target().status() is None
 
 
-async def test_heroku_is_asked_as_it_is_described(heroku_place: HerokuPlace) -> None:
+async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPlace) -> None:
+    settings = {"app": "wine-of-a-team", "region": "eu", "team": "models"}
+    (_, found) = await heroku_place.target(**settings).check()
+    assert found == "the first deploy creates app wine-of-a-team: eu, team models"
+    with pytest.raises(TerminalError, match="Couldn't find that team"):
+        await heroku_place.target(**{**settings, "team": "nobody"}).check()
+    environment = heroku_place.environment.model_copy(update=settings)
+    for _ in range(2):
+        await heroku_app.App(environment).create()
+    made = heroku_place.heroku.apps.pop("wine-of-a-team")
+    assert (made.owner, made.region, made.stack) == ("models", "eu", "container")
+
+
+async def test_an_app_of_buildpacks_is_left_alone(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    await _begin(heroku_place, models)
+    assert "runs v" in " ".join(await heroku_place.target().check())
+    heroku_place.app.stack = "heroku-24"
+    try:
+        with pytest.raises(TerminalError, match="has the stack heroku-24") as told:
+            await heroku_place.deploy(models[0])
+    finally:
+        heroku_place.app.stack = "container"
+    assert "heroku stack:set container" in told.value.next_step
+
+
+async def test_heroku_is_asked_as_it_is_described(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
     if heroku_place.heroku.schema is None:
         pytest.skip("SLIPWAY_TEST_SCHEMAS names no folder with Heroku's description of its API")
+    await _begin(heroku_place, models)
     assert heroku_place.heroku.complaints == []
 
 
