@@ -14,6 +14,7 @@ import uvicorn
 from serving import sagemaker
 from serving.app import create_app
 from serving.bundle import BundleError, read_bundle
+from serving.leaving import Leaving
 from serving.settings import Limits, SettingError, Settings
 
 log = logging.getLogger("serving")
@@ -59,12 +60,15 @@ def _serve(settings: Settings) -> int:
         failures.append(reason)
         server.should_exit = True
 
-    app = create_app(
-        read_bundle(settings.bundle),
-        settings.limits,
-        failed,
-        listen_when_ready=settings.listen_when_ready,
+    app = Leaving(
+        create_app(
+            read_bundle(settings.bundle),
+            settings.limits,
+            failed,
+            listen_when_ready=settings.listen_when_ready,
+        )
     )
+    app.listen()
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -78,9 +78,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
     ours = {**labels(environment), COMPONENT: SERVER}
     pod = _pod_spec(environment, released)
     pod["terminationGracePeriodSeconds"] = environment.drain_seconds + _SHUTDOWN_SECONDS
-    # Every image has this program, and not every one a shell.
-    pause = ["python3", "-IS", "-c", f"import time; time.sleep({environment.drain_seconds})"]
-    pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": pause}}}
+    pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": _leave(environment)}}}
     pod["affinity"] = {"podAntiAffinity": _apart(ours)}
     spec: Manifest = {
         "selector": {"matchLabels": ours},
@@ -230,6 +228,13 @@ def _pod_spec(environment: KubernetesEnvironment, released: Released) -> Manifes
     if environment.pull_secret:
         spec["imagePullSecrets"] = [{"name": environment.pull_secret}]
     return spec
+
+
+def _leave(environment: KubernetesEnvironment) -> list[str]:
+    """Tell the server that it leaves (`serving/leaving.py`), and let it serve on for a while."""
+    told = "os.kill(1, signal.SIGUSR1)"
+    code = f"import os, signal, time; {told}; time.sleep({environment.drain_seconds})"
+    return ["python3", "-IS", "-c", code]  # every image has this, and not every one a shell
 
 
 def _apart(ours: Mapping[str, str]) -> Manifest:

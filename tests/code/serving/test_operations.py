@@ -145,6 +145,19 @@ def test_a_stop_finishes_what_is_in_flight(start, bundles):
     assert "Traceback" not in moody.log
 
 
+def test_told_that_it_leaves_it_answers_on_and_closes_connections(start, bundles):
+    row = numbers((1, 1))
+    with start(bundles / "moody") as moody, httpx.Client(base_url=moody.url, timeout=30) as client:
+        assert "connection" not in client.post("/predict", json=row).headers
+        moody.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while (answer := client.post("/predict", json=row)).headers.get("connection") != "close":
+            assert time.monotonic() < deadline
+        for _ in range(3):
+            answer = client.post("/predict", json=row)
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
 def test_it_listens_while_it_loads_but_is_not_ready(start, bundles, tmp_path):
     folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
     with start(folder, ready=False) as moody:
