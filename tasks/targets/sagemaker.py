@@ -60,7 +60,7 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
             found.append(f"repository {self._where.name} is not there yet: a deploy creates it")
         else:
             found.append(await self._try_registry())
-        return [*found, *await self._check_alarms()]
+        return [*found, *await (await self._releases()).check_alarms()]
 
     async def status(self) -> Live | None:
         """What is live, None if nothing is."""
@@ -89,19 +89,13 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
             await endpoint.delete()
             state = None
         self._previous = state.configuration if state else ""
-        package, image = self._made(), self._pushed().reference
-        said = {
-            "environment": self._environment.name,
-            "release": self._identifier,
-            "version": version,
-            "model": package.model,
-            "commit": package.commit,
-            "md5": package.md5,
-            "serving": package.serving,
-            "image": image.version,
-        }
-        await releases.create(self._name, str(image), self._release_variables(version), said)
-        self._made_alarm = await releases.set_alarm() or self._made_alarm
+        image, variables = self._pushed().reference, self._release_variables(version)
+        said = requests.said(
+            self._environment, self._identifier, version, self._made(), image.version
+        )
+        await releases.create(self._name, str(image), variables, said)
+        self._made_alarm = self._made_alarm or await releases.lacks_alarm()
+        await releases.set_alarm()
 
     async def verify(self) -> None:
         """Make sure that what SageMaker is about to start is what was proven and pushed."""
@@ -173,17 +167,6 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
         if state and not requests.is_ours(self._environment, state.configuration):
             raise foreign(self._environment, state.configuration)
         return state
-
-    async def _check_alarms(self) -> list[str]:
-        named = [*self._environment.alarms]
-        states = await (await self._releases()).alarms(named) if named else {}
-        if missing := set(named) - set(states):
-            raise TerminalError(
-                f"there is no alarm {', '.join(sorted(missing))} in CloudWatch",
-                state="nothing was changed",
-                next_step="create it, or correct `alarms` in the environment's file",
-            )
-        return [f"alarm {name} is in state {state}" for name, state in states.items()]
 
     async def _prepare(self) -> None:
         await self._state()  # what is not ours, or not open to us, is refused before the image

@@ -18,7 +18,7 @@ from moto.backends import get_backend
 from starlette.responses import Response
 
 from tests.platforms.aws import Aws, Call, Refusal, operation_of, violations
-from tests.platforms.faults import Faults
+from tests.platforms.faults import Faults, Kind
 from tests.platforms.machines import Machine, Machines
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -337,6 +337,18 @@ class SageMaker(Aws):
 
 class AwsFaults(Faults):
     """Faults of calls that are named by what they do and to what, as all are posted to `/`."""
+
+    hanging = False
+
+    def each(self, kind: Kind) -> None:
+        """From now on, the first call of each name goes wrong."""
+        super().each(kind)
+        self.hanging = kind == "hang"
+
+    def clear(self) -> None:
+        """From now on, all goes well."""
+        super().clear()
+        self.hanging = False
 
     def name(self, scope: Any) -> str:
         """`GET` for operations that change nothing, and the operation's name."""

@@ -90,17 +90,32 @@ class Releases:
         await self._sagemaker("delete_endpoint_config", _ABSENT, EndpointConfigName=name)
         await self._sagemaker("delete_model", _ABSENT, ModelName=name)
 
-    async def set_alarm(self) -> bool:
-        """Have our own alarm, where the environment wants one.
+    async def lacks_alarm(self) -> bool:
+        """Whether the environment wants our own alarm, and it is not there yet."""
+        name = requests.alarm_name(self._environment)
+        return self._wants_alarm and not await self.alarms([name])
 
-        Returns:
-            Whether it was not there before.
+    async def set_alarm(self) -> None:
+        """Have our own alarm, where the environment wants one."""
+        if self._wants_alarm:
+            alarm = requests.alarm(self._environment)
+            await self._aws.call("cloudwatch", "put_metric_alarm", **alarm)
+
+    async def check_alarms(self) -> list[str]:
+        """In which state the environment's alarms are, each in one sentence.
+
+        Raises:
+            TerminalError: One does not exist.
         """
-        if not self._environment.alarm or self._environment.serverless:
-            return False
-        before = await self.alarms([requests.alarm_name(self._environment)])
-        await self._aws.call("cloudwatch", "put_metric_alarm", **requests.alarm(self._environment))
-        return not before
+        named = [*self._environment.alarms]
+        states = await self.alarms(named) if named else {}
+        if missing := set(named) - set(states):
+            raise TerminalError(
+                f"there is no alarm {', '.join(sorted(missing))} in CloudWatch",
+                state="nothing was changed",
+                next_step="create it, or correct `alarms` in the environment's file",
+            )
+        return [f"alarm {name} is in state {state}" for name, state in states.items()]
 
     async def drop_alarm(self) -> None:
         """Remove our own alarm."""
@@ -115,6 +130,10 @@ class Releases:
         )
         both = [each for kind in kinds for each in (found or {}).get(f"{kind}s", [])]
         return {each["AlarmName"]: each["StateValue"] for each in both}
+
+    @property
+    def _wants_alarm(self) -> bool:
+        return self._environment.alarm and not self._environment.serverless
 
     async def _labels(self, arn: str) -> dict[str, str]:
         tags = await self._aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.environments.sagemaker import SageMakerEnvironment
 from tasks.images.image import LABEL
+from tasks.packaging import Package
 
 # An update has to keep the name of what it replaces.
 VARIANT = "AllTraffic"
@@ -31,9 +32,36 @@ def alarm_name(environment: SageMakerEnvironment) -> str:
     return f"{environment.endpoint_name}-5xx"
 
 
-def tags(said: Mapping[str, str]) -> list[dict[str, str]]:
+def said(
+    environment: SageMakerEnvironment, release: str, version: str, package: Package, digest: str
+) -> dict[str, str]:
+    """What is to be known of a release, by label.
+
+    Args:
+        environment: Where it is.
+        release: Its name.
+        version: Name of the model version.
+        package: The model.
+        digest: Of its image.
+
+    Returns:
+        The labels.
+    """
+    return {
+        "environment": environment.name,
+        "release": release,
+        "version": version,
+        "model": package.model,
+        "commit": package.commit,
+        "md5": package.md5,
+        "serving": package.serving,
+        "image": digest,
+    }
+
+
+def tags(labelled: Mapping[str, str]) -> list[dict[str, str]]:
     """Labels as AWS has them."""
-    return [{"Key": f"{LABEL}.{name}", "Value": value} for name, value in said.items()]
+    return [{"Key": f"{LABEL}.{name}", "Value": value} for name, value in labelled.items()]
 
 
 def labels(found: Sequence[Mapping[str, str]]) -> dict[str, str]:

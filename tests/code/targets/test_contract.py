@@ -12,7 +12,7 @@ from deployments.local.containers import ModelContainers
 from tasks.environments.docker import DockerEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
-from tasks.targets import heroku_app
+from tasks.platforms.heroku import app as heroku_app
 from tasks.targets.switched import GatewaySettings
 from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.code.targets.heroku_place import HerokuPlace
