@@ -17,7 +17,7 @@ from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
 
-_VERBS = ("get", "list", "patch", "delete")
+_VERBS = ("get", "list", "create", "patch", "delete")
 
 
 class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
@@ -70,6 +70,8 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
                         next_step="give the role in docs/targets/kubernetes.md to who the"
                         " kubeconfig names",
                     )
+        if not (self._environment.create_namespace or await asyncio.to_thread(cluster.has_home)):
+            raise cluster.homeless()
         return [
             f"the cluster is Kubernetes {name}",
             f"we may do what we need in namespace {where}",
@@ -80,6 +82,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         """Tell the cluster what is wanted: new pods start beside the old ones, which serve."""
         workload = await self._workload()
         if self._before is None:  # else it is tried again
+            await workload.recover()
             self._before = await workload.remember()
         ours, policy = self._environment, await asyncio.to_thread((await self._cluster()).policy)
         await workload.make(
@@ -113,11 +116,9 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         """Take back a rollout that a killed run has left half-way, drop what is not kept."""
         workload = await self._workload()
         await workload.end_rehearsals()
-        serving = await workload.serving()
-        if serving:
-            await workload.settle_on(serving)
-        sets = await workload.replica_sets()
-        others = [each for each in sets if serving is None or not _same(each, serving)]
+        await workload.recover()
+        serving, sets = await workload.serving(), await workload.replica_sets()
+        others = [each for each in sets if serving is None or not rollouts.same(each, serving)]
         await workload.drop(others[self._environment.keep - 1 :])
         await self._retire()
 
@@ -174,7 +175,3 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
                 connect, access, kubeconfig, self._environment.namespace
             )
         return self._reached
-
-
-def _same(one: Manifest, other: Manifest) -> bool:
-    return rollouts.release_of(one) == rollouts.release_of(other)

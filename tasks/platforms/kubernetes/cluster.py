@@ -149,6 +149,21 @@ class Cluster:
         versions = {each["groupVersion"] for each in (known or {}).get("versions", [])}
         return "policy/v1" if "policy/v1" in versions else "policy/v1beta1"
 
+    def has_home(self) -> bool:
+        """Whether our namespace is there; that is taken for granted where we may not ask."""
+        return not self.may("get", Kind.NAMESPACE) or bool(
+            self.find(Kind.NAMESPACE, self._namespace)
+        )
+
+    def homeless(self) -> TerminalError:
+        """What to say where our namespace is not there."""
+        return _NotFound(
+            f"the cluster has no namespace {self._namespace}",
+            state=_STATE,
+            next_step=f"`kubectl create namespace {self._namespace}`, or set"
+            " `create_namespace = true` in the environment's file",
+        )
+
     def may(self, verb: str, kind: Kind) -> bool:
         """Whether we are allowed to do something."""
         group = _VERSIONS.get(kind, "policy/v1").rpartition("/")[0]
@@ -244,7 +259,7 @@ class Cluster:
     ) -> bytes:
         # As the client's own generic (dynamic) part does it, which asks for all that a server
         # knows first, and keeps that in a file.
-        headers = {"Accept": "application/json", "Content-Type": content}
+        headers = {"Accept": "application/json, */*", "Content-Type": content}
         request = self._api.param_serialize(
             method, path, query_params=list(query), header_params=headers, body=body,
             auth_settings=["BearerToken"],
@@ -280,12 +295,7 @@ class Cluster:
                 " SLIPWAY_KUBECONFIG and run `python -m deployments.apply`",
             )
         if code == 404 and kind == "namespaces":
-            return _NotFound(
-                f"the cluster has no namespace {self._namespace}",
-                state=_STATE,
-                next_step=f"`kubectl create namespace {self._namespace}`, or set"
-                " `create_namespace = true` in the environment's file",
-            )
+            return self.homeless()
         if code == 404:
             return _NotFound(f"the cluster does not know {what}: {told}", state=_STATE)
         if code == 403:

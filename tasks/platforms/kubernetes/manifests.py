@@ -77,7 +77,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
     """The pods that serve, replaced one by one, each old one only after a new one is ready."""
     ours = {**labels(environment), COMPONENT: SERVER}
     pod = _pod_spec(environment, released)
-    pod["terminationGracePeriodSeconds"] = environment.drain_seconds + _SHUTDOWN_SECONDS
+    pod["terminationGracePeriodSeconds"] = grace(environment)
     pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": _leave(environment)}}}
     pod["affinity"] = {"podAntiAffinity": _apart(ours)}
     spec: Manifest = {
@@ -263,6 +263,11 @@ def patience(environment: KubernetesEnvironment) -> int:
         + math.ceil(environment.ready_seconds)
         + environment.steady_seconds
     )
+
+
+def grace(environment: KubernetesEnvironment) -> int:
+    """How long a pod may take to end."""
+    return environment.drain_seconds + _SHUTDOWN_SECONDS
 
 
 def _manifest(

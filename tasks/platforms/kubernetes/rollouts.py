@@ -26,6 +26,11 @@ def release_of(workload: Manifest) -> str:
     return str(metadata.get("labels", {}).get(RELEASE, ""))
 
 
+def same(one: Manifest, other: Manifest) -> bool:
+    """Whether Deployments or ReplicaSets make pods of the same release."""
+    return release_of(one) == release_of(other)
+
+
 def is_of(pod: Manifest, release: str) -> bool:
     """Whether a pod is of a release."""
     return bool(pod["metadata"].get("labels", {}).get(RELEASE) == release)

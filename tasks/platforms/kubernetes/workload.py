@@ -23,7 +23,7 @@ KINDS = (
     Kind.INGRESS,
 )
 _POLL_SECONDS = 0.5
-_GONE_SECONDS = 60.0
+_MARGIN_SECONDS = 20
 # In whose name the number of replicas is handed on to an autoscaler.
 _HANDOVER = f"{MANAGER}-handover"
 
@@ -53,7 +53,7 @@ class Workload:
         return rollouts.serving(deployment, await self.replica_sets()) if deployment else None
 
     async def remember(self) -> dict[Kind, Manifest | None]:
-        """What was applied before, to apply it again: of a rollout that got stuck, what serves.
+        """What was applied before, to apply it again.
 
         Raises:
             ConfigurationError: There are objects of these names that are not ours.
@@ -70,9 +70,6 @@ class Workload:
                     next_step="set another `namespace` in the environment's file, or remove them",
                 )
         if deployment := found[Kind.DEPLOYMENT]:
-            serving = await self.serving()
-            if serving:
-                deployment = _applied(serving) or deployment
             found[Kind.DEPLOYMENT] = await self._with_its_replicas(deployment)
         return found
 
@@ -155,14 +152,17 @@ class Workload:
                 raise await self._told(*rollouts.delay(ours))
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def settle_on(self, serving: Manifest) -> None:
-        """Take back a rollout that has got stuck beside what serves; there may be none."""
-        deployment, wanted = await self._deployment(), _applied(serving)
-        release = rollouts.release_of(serving)
-        if deployment and wanted and rollouts.release_of(deployment) != release:
+    async def recover(self) -> None:
+        """Take back a rollout that a killed run has left half-way; there may be none."""
+        deployment, sets = await self._deployment(), await self.replica_sets()
+        serving = rollouts.serving(deployment, sets) if deployment else None
+        if deployment is None or serving is None or rollouts.same(deployment, serving):
+            return
+        if wanted := _applied(serving):
             manifest = manifests.noted(await self._with_its_replicas(wanted))
             await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
-            await self.rolled_out(release, anew=False)
+            await self.rolled_out(rollouts.release_of(serving), anew=False)
+            await self.drop(each for each in sets if rollouts.same(each, deployment))
 
     async def gone(self, release: str = "") -> None:
         """Wait until no pod is left, or none of a release."""
@@ -217,7 +217,7 @@ class Workload:
     ) -> None:
         """Wait for pods to end, but not for ever: those of a node that died never do."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _GONE_SECONDS
+        deadline = loop.time() + manifests.grace(self._environment) + _MARGIN_SECONDS
         while loop.time() < deadline:
             if not any(map(doomed, await self._pods(component))):
                 return

@@ -263,11 +263,12 @@ async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
 ) -> None:
     node.fates[_released(2).release] = _NOT_PULLED
     await new().make(_wanted(_PLAIN, 2))
-    before = await new().remember()
-    assert rollouts.release_of(before[Kind.DEPLOYMENT]) == _released(1).release
-    await new().settle_on(await new().serving())
+    assert rollouts.release_of(await new().serving()) == _released(1).release
+    for _ in range(2):
+        await new().recover()
     assert rollouts.release_of(_deployment(stub)) == _released(1).release
     assert {live.rpartition("-")[2]} == set(_pods(stub))
+    assert [each["metadata"]["name"] for each in await new().replica_sets()] == [live]
 
 
 async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
@@ -343,6 +344,7 @@ async def test_every_call_may_go_wrong_once(
 
     steps = [
         lambda: workload.rehearse(pod),
+        workload.recover,
         remember,
         lambda: workload.make(_wanted(_ALL, 2)),
         lambda: workload.rolled_out(_released(2).release, anew=True),
@@ -351,9 +353,10 @@ async def test_every_call_may_go_wrong_once(
     ]
     for step in steps:
         await again(step)
+    assert len(stub.faults.calls) >= 16
+    stub.faults.clear()
     sets = await workload.replica_sets()
     assert [rollouts.release_of(each) for each in sets] == [_released(n).release for n in (1, 2)]
-    assert len(stub.faults.calls) >= 12
     assert {live.rpartition("-")[2]} == set(_pods(stub))
     assert not stub.store.list("pods", NAMESPACE, {manifests.COMPONENT: manifests.PREFLIGHT})
 
@@ -441,6 +444,9 @@ async def test_the_check_says_what_is_missing(
     monkeypatch.setattr(
         "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
     )
+    elsewhere = _PLAIN.model_copy(update={"namespace": "elsewhere"})
+    with pytest.raises(TerminalError, match="the cluster has no namespace elsewhere"):
+        await KubernetesTarget(elsewhere).check()
     stub.server.forbidden.add(("patch", "deployments"))
     with pytest.raises(TerminalError, match="we may not patch deployments in namespace models"):
         await KubernetesTarget(_PLAIN).check()
