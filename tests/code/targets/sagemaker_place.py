@@ -138,7 +138,7 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
     """The stand-in, and a place on it."""
     machines = Machines(engine, "sagemaker")
     cloud = SageMaker(*_KEYS["ours"], machines)
-    faults = AwsFaults(cloud, hang_seconds=2.0, error=aws_error)
+    faults = AwsFaults(cloud, hang_seconds=4.0, error=aws_error)
     environment = SageMakerEnvironment(
         name="wine",
         target="sagemaker",
@@ -159,9 +159,9 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
 
         async def open_aws(block: str, region: str) -> Aws:
             # Nobody waits for what hangs; a busy machine is waited for.
-            seconds = 1.0 if faults.hanging else 30.0
-            patch.setattr("tasks.platforms.aws.calls.USUAL_SECONDS", seconds)
-            patch.setattr("tasks.platforms.aws.calls.SECONDS", {})
+            usual, model = (1.0, 3.0) if faults.hanging else (30.0, 70.0)
+            patch.setattr("tasks.platforms.aws.calls.USUAL_SECONDS", usual)
+            patch.setattr("tasks.platforms.aws.calls.SECONDS", {"sagemaker-runtime": model})
             return place.aws(block, region)
 
         # Blocks are on a Prefect server, which these tests do without.
