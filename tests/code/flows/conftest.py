@@ -45,7 +45,8 @@ def delivered(lab: Lab) -> Delivery:
 
 
 def _candidate(lab: Lab, base: str, cost: float) -> str:
-    trained = lab.run("train", {"ref": base, "overrides": {"train.grid.C": [cost]}})
+    overrides = {"train.grid.C": [cost], "train.grid.gamma": ["scale"]}
+    trained = lab.run("train", {"ref": base, "overrides": overrides})
     saved = lab.run("save", {"ref": trained.data})
     pushed = lab.run("push", {"ref": saved.data})
     assert pushed.state == "Completed", trained.log + saved.log + pushed.log

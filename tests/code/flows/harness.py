@@ -21,6 +21,7 @@ import psutil
 from deployments.api import FlowRun, PrefectAPI
 from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
+from tasks.trust import trusted
 
 _RUNNER = """
 import asyncio, importlib, json, sys
@@ -129,7 +130,7 @@ class Traffic:
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                 self.answered += 1
-                time.sleep(0.02)
+                time.sleep(0.05)
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
@@ -241,16 +242,20 @@ class Lab:
 
     def live(self) -> dict[str, Any]:
         """What the live model says it is."""
-        answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False)
+        answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False, verify=trusted())
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    def live_commit(self) -> str | None:
+        """The commit of the live model, None if it does not answer."""
+        try:
+            return str(self.live()["commit"])
+        except (AssertionError, httpx.HTTPError):
+            return None
+
     def is_live(self, commit: str) -> bool:
         """Whether the live model answers and is this commit's."""
-        try:
-            return bool(self.live()["commit"] == commit)
-        except (AssertionError, httpx.HTTPError):
-            return False
+        return self.live_commit() == commit
 
     def live_tag(self) -> str:
         """The newest tag of the history of `local`."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -8,6 +10,9 @@ import yaml
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, alive, stages
+
+# With one combination of parameters to try, training is soon over.
+ONE = {"train.grid.C": [1.0], "train.grid.gamma": ["scale"]}
 
 
 def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered: Delivery) -> None:
@@ -77,7 +82,7 @@ def test_overrides_are_committed_and_comments_kept(
 
 def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delivery) -> None:
     folds = (3, 4)
-    runs = [lab.start("train", {"overrides": {"train.cv": number}}) for number in folds]
+    runs = [lab.start("train", {"overrides": {**ONE, "train.cv": number}}) for number in folds]
     outcomes = [run.outcome() for run in runs]
     assert [outcome.state for outcome in outcomes] == ["Completed", "Completed"]
     for number, outcome in zip(folds, outcomes, strict=True):
@@ -89,7 +94,8 @@ def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delive
 def test_killed_in_the_middle_the_next_run_completes(
     lab: Lab, delivered: Delivery, alone: bool
 ) -> None:
-    parameters = {"overrides": {"train.cv": 8 if alone else 6}}
+    # Children that are left alone must not be through before the next run is there.
+    parameters = {"overrides": {"train.cv": 8} if alone else {**ONE, "train.cv": 6}}
     run = lab.start("train", parameters)
     run.wait_for("Running stage 'train'")
     children = psutil.Process(run.process.pid).children(recursive=True)
@@ -106,9 +112,15 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
     before = lab.refs()
     run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
     run.wait_for("Running stage 'train'")
-    for child in psutil.Process(run.process.pid).children(recursive=True):
-        if "model.train" in " ".join(child.cmdline()):
-            child.kill()
+    process = psutil.Process(run.process.pid)
+    while not (stage := [
+        child for child in process.children(recursive=True)
+        if "model.train" in " ".join(child.cmdline())
+    ]):  # fmt: skip
+        assert run.process.poll() is None, run.log
+        time.sleep(0.02)
+    for child in stage:
+        child.kill()
     outcome = run.outcome()
     assert outcome.state == "Failed"
     assert "the pipeline failed" in outcome.message
@@ -116,11 +128,11 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
 
 
 def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
-    lab: Lab, delivered: Delivery, tmp_path: Path
+    lab: Lab, delivered: Delivery, make_home: Callable[[str], Path]
 ) -> None:
     overrides = {"train.grid.C": [4.0], "train.grid.gamma": ["scale"]}
     trained = lab.run("train", {"ref": delivered.commit, "overrides": overrides})
-    saved = lab.run("save", {"ref": trained.data}, SLIPWAY_HOME=str(tmp_path / "other-worker"))
+    saved = lab.run("save", {"ref": trained.data}, SLIPWAY_HOME=str(make_home("worker")))
     assert saved.state == "Completed", saved.log
     assert stages(["train", "save"], saved.log) == ["train", "save"], "made again, as it was"
     cached = lab.run("save", {"ref": trained.data})
@@ -142,7 +154,7 @@ def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery
 
 
 def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
-    lab: Lab, delivered: Delivery, newer: str, tmp_path: Path
+    lab: Lab, delivered: Delivery, newer: str, make_home: Callable[[str], Path]
 ) -> None:
     lock = yaml.safe_load(lab.git("show", f"{newer}:dvc.lock"))
     md5 = lock["stages"]["train"]["outs"][0]["md5"]
@@ -152,7 +164,7 @@ def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
                      newer, "fewer-golden")  # fmt: skip
     s3.put_object(Bucket=lab.bucket, Key=key, Body=good[:-1] + b"?")
     try:
-        saved = lab.run("save", {"ref": ref}, SLIPWAY_HOME=str(tmp_path / "fresh-worker"))
+        saved = lab.run("save", {"ref": ref}, SLIPWAY_HOME=str(make_home("worker")))
     finally:
         s3.put_object(Bucket=lab.bucket, Key=key, Body=good)
     assert saved.state == "Completed", saved.log

@@ -43,10 +43,12 @@ class Place(ABC):
 
     Attributes:
         proves_on_worker: Whether preflight is the trial on the worker, as that of `process` is.
+        killed_in_flows: Whether the tests of flows kill real runs on it, at every step.
         drops_nothing: Whether not one request may fail while versions change.
     """
 
     proves_on_worker = False
+    killed_in_flows = False
     drops_nothing = True
 
     def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
@@ -135,6 +137,8 @@ class RemotePlace(Place):
 
 class ProcessPlace(Place):
     """supervisord and folders."""
+
+    killed_in_flows = True
 
     def __init__(
         self, environment: ProcessEnvironment, supervisor: Supervisor, bundles: Path
