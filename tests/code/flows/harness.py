@@ -92,6 +92,23 @@ class Started:
             assert time.monotonic() < deadline, f"never said {words!r}:\n{self.log}"
             time.sleep(0.02)
 
+    def wait_for_children(self, words: str) -> list[psutil.Process]:
+        """Wait until it has started what has these words in its command line; return that."""
+        deadline = time.monotonic() + SECONDS
+        while not (found := self._children(words)):
+            assert self.process.poll() is None, f"ended before it started {words!r}:\n{self.log}"
+            assert time.monotonic() < deadline, f"never started {words!r}:\n{self.log}"
+            time.sleep(0.02)
+        return found
+
+    def _children(self, words: str) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if words in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
     def kill(self, *, alone: bool = False) -> None:
         """Nothing gets to clean up: of the run alone, or of all that it has started too."""
         for child in [] if alone else psutil.Process(self.process.pid).children(recursive=True):

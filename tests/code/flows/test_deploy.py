@@ -288,13 +288,7 @@ def test_no_more_is_kept_than_asked_for_and_environments_with_a_longer_name_are_
 def test_killed_alone_its_preflight_server_is_ended_by_the_next_run(lab: Lab, live: str) -> None:
     commit = _broken(lab, live, "waiting", "serving/__main__.py", _SLEEP)
     run = lab.start("deploy", {"ref": commit})
-    deadline = time.monotonic() + 60
-    while not (servers := [
-        child for child in psutil.Process(run.process.pid).children(recursive=True)
-        if "serving" in child.cmdline()
-    ]):  # fmt: skip
-        assert time.monotonic() < deadline, run.log
-        time.sleep(0.1)
+    servers = run.wait_for_children("-m serving")
     run.kill(alone=True)
     assert alive(servers)
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"

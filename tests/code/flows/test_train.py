@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,15 +112,9 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
     before = lab.refs()
     run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
     run.wait_for("Running stage 'train'")
-    process = psutil.Process(run.process.pid)
-    while not (stage := [
-        child for child in process.children(recursive=True)
-        if "model.train" in " ".join(child.cmdline())
-    ]):  # fmt: skip
-        assert run.process.poll() is None, run.log
-        time.sleep(0.02)
-    for child in stage:
-        child.kill()
+    for child in run.wait_for_children("model.train"):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before it
+            child.kill()
     outcome = run.outcome()
     assert outcome.state == "Failed"
     assert "the pipeline failed" in outcome.message
