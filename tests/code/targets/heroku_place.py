@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from pydantic import SecretStr
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.packaging import Bundle
-from tasks.targets.trial import boot
 from tests.code.targets.places import RemotePlace
 from tests.platforms.faults import Faults, RestFaults
 from tests.platforms.front import running_front
@@ -29,18 +27,6 @@ _TOKENS = {"slipway-heroku-token": "HRKU-the-right-one", "wrong": "HRKU-of-someb
 async def known_token(block: str) -> SecretStr:
     """What the blocks hold, without a Prefect server to keep them."""
     return SecretStr(_TOKENS[block])
-
-
-def once(boot: Callable[[Bundle, float], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Prove each package on the worker once: that is the same for all platforms."""
-    proven: set[str] = set()
-
-    async def first(bundle: Bundle, within: float) -> None:
-        if bundle.package.commit not in proven:
-            await boot(bundle, within)
-            proven.add(bundle.package.commit)
-
-    return first
 
 
 class HerokuPlace(RemotePlace):
@@ -111,5 +97,4 @@ def running_heroku(folder: Path, engine: str, registry: str) -> Iterator[HerokuP
         patch = opened.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("tasks.platforms.heroku.app.load_token", known_token)
         patch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
-        patch.setattr("tasks.targets.remote.boot", once(boot))
         yield HerokuPlace(environment, heroku, faults)
