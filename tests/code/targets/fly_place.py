@@ -85,7 +85,7 @@ def running_fly(
     with ExitStack() as opened:
         patch = opened.enter_context(pytest.MonkeyPatch.context())
         host = opened.enter_context(_guarded_registry(folder, registry_folder, patch))
-        machines = Machines(engine, "flyio")
+        machines = Machines(engine, f"flyio-{registry}")
         opened.callback(machines.close)
         front: Front = opened.enter_context(running_front(folder))
         fly = Fly(machines, front, TOKEN, lambda image: image.replace(host, registry))
@@ -98,6 +98,7 @@ def running_fly(
             return secrets.get(block)
 
         patch.setattr("tasks.platforms.rest.read_secret", read_secret)
+        patch.setattr("tasks.platforms.fly.app._POLL_SECONDS", 0.2)  # nobody counts our requests
         environment = FlyioEnvironment(
             name="flyio",
             target="flyio",
