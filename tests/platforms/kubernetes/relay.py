@@ -38,13 +38,16 @@ class Relay:
             for name in ("accept", "content-type")
             if name in request.headers
         }
-        self._api.update_params_for_auth(headers, [], ["BearerToken"])
-        answer = await asyncio.to_thread(
-            self._api.rest_client.pool_manager.request,
+        method, url, headers, *_ = self._api.param_serialize(
             request.method,
-            f"{self._api.configuration.host}{request.url.path}?{request.url.query}",
-            body=body or None,
-            headers=headers,
+            request.url.path,
+            query_params=request.query_params.multi_items(),
+            header_params=headers,
+            auth_settings=["BearerToken"],
+        )
+        pool = self._api.rest_client.pool_manager
+        answer = await asyncio.to_thread(
+            pool.request, method, url, body=body or None, headers=headers
         )
         kind = answer.headers.get("content-type")
         return Response(answer.data, answer.status, media_type=kind)
