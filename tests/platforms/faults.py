@@ -38,15 +38,15 @@ class Faults:
         self._app = app
         self._hang_seconds = hang_seconds
         self._error = error
-        self._each: Kind | None = None
+        self._each: tuple[Kind, ...] = ()
         self._always: dict[str, Kind] = {}
-        self._met: set[str] = set()
+        self._met: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
 
-    def each(self, kind: Kind) -> None:
-        """From now on, the first call of each name goes wrong."""
+    def each(self, *kinds: Kind) -> None:
+        """From now on, the first calls of each name go wrong, in these ways one after the other."""
         self.clear()
-        self._each = kind
+        self._each = kinds
 
     def always(self, kind: Kind, call: str) -> None:
         """From now on, every call of this name goes wrong."""
@@ -54,7 +54,7 @@ class Faults:
 
     def clear(self) -> None:
         """From now on, all goes well."""
-        self._each, self._always = None, {}
+        self._each, self._always = (), {}
         self._met.clear()
         self.calls.clear()
 
@@ -65,9 +65,9 @@ class Faults:
         name = self.name(scope)
         self.calls[name] += 1
         kind = self._always.get(name)
-        if kind is None and self._each and name not in self._met:
-            self._met.add(name)
-            kind = self._each
+        if kind is None and self._met[name] < len(self._each):
+            kind = self._each[self._met[name]]
+            self._met[name] += 1
         if kind is None:
             await self._app(scope, receive, send)
         elif kind in {"429", "500"}:
@@ -103,9 +103,9 @@ class RestFaults(Faults):
 
     _usual = rest._SECONDS
 
-    def each(self, kind: Kind) -> None:
-        super().each(kind)
-        rest._SECONDS = 2.0 if kind == "hang" else self._usual
+    def each(self, *kinds: Kind) -> None:
+        super().each(*kinds)
+        rest._SECONDS = 2.0 if "hang" in kinds else self._usual
 
     def clear(self) -> None:
         super().clear()

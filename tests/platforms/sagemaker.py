@@ -340,10 +340,10 @@ class AwsFaults(Faults):
 
     hanging = False
 
-    def each(self, kind: Kind) -> None:
-        """From now on, the first call of each name goes wrong."""
-        super().each(kind)
-        self.hanging = kind == "hang"
+    def each(self, *kinds: Kind) -> None:
+        """From now on, the first calls of each name go wrong."""
+        super().each(*kinds)
+        self.hanging = "hang" in kinds
 
     def clear(self) -> None:
         """From now on, all goes well."""

@@ -117,9 +117,9 @@ class _Faults(Faults):
 
     _usual = cluster._SECONDS
 
-    def each(self, kind: Fault) -> None:
-        super().each(kind)
-        cluster._SECONDS = 1.0 if kind == "hang" else self._usual
+    def each(self, *kinds: Fault) -> None:
+        super().each(*kinds)
+        cluster._SECONDS = 1.0 if "hang" in kinds else self._usual
 
     def clear(self) -> None:
         super().clear()

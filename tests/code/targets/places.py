@@ -27,7 +27,7 @@ from tasks.targets.switched import GatewaySettings
 from tests.code.flows.harness import Traffic
 from tests.platforms.faults import Faults
 
-_TRIES = 30
+_TRIES = 100
 
 
 async def again(step: Callable[[], Awaitable[None]]) -> None:
