@@ -81,9 +81,10 @@ async def bring_live(
                 return ended(told, "live", "already live")
 
             if not (force or rollback):
+                # This first: what is live may have been pushed since the workspace was cloned.
+                history = await fetch_history(workspace, environment.name)
                 if live and await is_older(workspace, package.commit, live.commit):
                     return ended(told, "superseded", f"{live.label}, which is newer, is live")
-                history = await fetch_history(workspace, environment.name)
                 if by := taken_back(history, package.commit):
                     return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
 

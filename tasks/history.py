@@ -102,6 +102,8 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
 async def fetch_history(workspace: Workspace, environment: str) -> list[Entry]:
     """The newest releases to an environment, with those made since the workspace was cloned.
 
+    The workspace then knows the commits that were pushed since, too.
+
     Args:
         workspace: Any workspace of the model.
         environment: Name of the environment.

@@ -20,7 +20,7 @@ from tasks.history import (
     timeline,
 )
 from tasks.report import commit_link
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, is_older
 
 
 @pytest.fixture
@@ -67,12 +67,16 @@ async def test_the_history_is_what_the_tags_say(workspace: Workspace) -> None:
 
 
 async def test_releases_of_others_are_fetched(workspace: Workspace, tmp_path: Path) -> None:
-    here = tmp_path / "clone"
-    Git(tmp_path)("clone", "--quiet", str(tmp_path), str(here))
+    here, git = tmp_path / "clone", Git(tmp_path)
+    git("clone", "--quiet", str(tmp_path), str(here))
     clone = Workspace(here, workspace.commit, "main")
-    await _release(workspace, workspace.commit, "v0.0.1", "Released")
+    git("commit", "--quiet", "--allow-empty", "--message=three")
+    newer = git("rev-parse", "HEAD")
+    await _release(workspace, newer, "v0.0.1", "Released")
     assert await read_history(clone, "local") == []
+    assert not await is_older(clone, clone.commit, newer), "it cannot know yet"
     assert [each.version for each in await fetch_history.fn(clone, "local")] == ["v0.0.1"]
+    assert await is_older(clone, clone.commit, newer)
 
 
 _AT = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
