@@ -12,12 +12,13 @@ from tasks.environments.loading import load_environment
 from tasks.history import fetch_history, tag_message, taken_back
 from tasks.locks.lock import hold, lock_of
 from tasks.naming import named
-from tasks.packaging import read_package, verify_artifact
+from tasks.packaging import Package, read_package, verify_artifact
 from tasks.parameters import EnvironmentName, Ref
 from tasks.registry import Version, record_release, register_version
 from tasks.releases import Outcome, Release, reported
 from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
 from tasks.storage import pull
+from tasks.targets.protocol import Target
 from tasks.workspace import is_older, open_workspace
 
 
@@ -41,17 +42,28 @@ async def deploy(
     Returns:
         The release: model, version, commit, md5, environment, url, outcome, reason.
     """
-    approval = await read_approval(load_environment(environment))
-    return await bring_live(approval.commit or ref, approval, force=force)
+    settings = load_environment(environment)
+    approval = await read_approval(settings)
+    target = target_of(settings)
+    async with open_workspace(approval.commit or ref) as workspace:
+        package = read_package(workspace)
+        async with hold(lock_of(settings), package.label):
+            return await bring_live(package, target, approval, force=force)
 
 
 async def bring_live(
-    ref: str, approval: Approval, *, force: bool = False, rollback: bool = False
+    package: Package,
+    target: Target,
+    approval: Approval,
+    *,
+    force: bool = False,
+    rollback: bool = False,
 ) -> State[dict[str, str]]:
-    """Bring the model at a ref live, on the one path that there is.
+    """Bring a package live, on the one path that there is; the environment's lock is held.
 
     Args:
-        ref: Branch, tag or commit on origin.
+        package: What to release.
+        target: The platform that it goes to.
         approval: Where to, and where the run is with being approved.
         force: Release also what is live already, older, or was taken back.
         rollback: Go back: it takes back what is live.
@@ -59,57 +71,51 @@ async def bring_live(
     Returns:
         The final state, with the release.
     """
-    environment = approval.environment
-    target = target_of(environment)
-    async with open_workspace(ref) as workspace:
-        package = read_package(workspace)
-        async with (
-            hold(lock_of(environment), package.label),
-            reported(package, environment.name, target, rollback=rollback) as told,
-        ):
-            live = await status(target)
-            told.before, told.approval = live, approval.told
+    environment, workspace = approval.environment, package.workspace
+    async with reported(package, environment.name, target, rollback=rollback) as told:
+        live = await status(target)
+        told.before, told.approval = live, approval.told
 
-            if approval.rejected:
-                return ended(told, "rejected", approval.told)
+        if approval.rejected:
+            return ended(told, "rejected", approval.told)
 
-            if live and live.healthy and live.runs(package) and not force:
-                told.version = live.version or "-"
-                if live.commit == package.commit:
-                    await record(told, await register_version(workspace))
-                await tidy(target)
-                return ended(told, "live", "already live")
-
-            if not (force or rollback):
-                # This first: what is live may have been pushed since the workspace was cloned.
-                history = await fetch_history(workspace, environment.name)
-                if live and await is_older(workspace, package.commit, live.commit):
-                    return ended(told, "superseded", f"{live.label}, which is newer, is live")
-                if by := taken_back(history, package.commit):
-                    return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
-
-            file = await pull(workspace, package.artifact)
-            await verify_artifact(package, file)
-            await preflight(target, package, file)
-            await wait_for_answer(approval, told, target)
-            version = await register_version(workspace)
-            told.version = version.name
-
-            try:
-                await release(target, package, version.name)
-                await verify(target, package)
-                await settle(target, package)
-            except BaseException:
-                if await roll_back(target):
-                    told.outcome = "rolled_back"
-                else:
-                    told.reason = "The rollback did not complete: run this flow again."
-                raise
-
-            told.outcome = "live"
-            await record(told, version)
+        if live and live.healthy and live.runs(package) and not force:
+            told.version = live.version or "-"
+            if live.commit == package.commit:
+                await record(told, await register_version(workspace))
             await tidy(target)
-            return ended(told, "live", "released")
+            return ended(told, "live", "already live")
+
+        if not (force or rollback):
+            # This first: what is live may have been pushed since the workspace was cloned.
+            history = await fetch_history(workspace, environment.name)
+            if live and await is_older(workspace, package.commit, live.commit):
+                return ended(told, "superseded", f"{live.label}, which is newer, is live")
+            if by := taken_back(history, package.commit):
+                return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
+
+        file = await pull(workspace, package.artifact)
+        await verify_artifact(package, file)
+        await preflight(target, package, file)
+        await wait_for_answer(approval, told, target)
+        version = await register_version(workspace)
+        told.version = version.name
+
+        try:
+            await release(target, package, version.name)
+            await verify(target, package)
+            await settle(target, package)
+        except BaseException:
+            if await roll_back(target):
+                told.outcome = "rolled_back"
+            else:
+                told.reason = "The rollback did not complete: run this flow again."
+            raise
+
+        told.outcome = "live"
+        await record(told, version)
+        await tidy(target)
+        return ended(told, "live", "released")
 
 
 async def record(told: Release, version: Version) -> None:

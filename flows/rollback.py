@@ -9,7 +9,9 @@ from flows.deploy import bring_live
 from tasks.approval import waived
 from tasks.earlier import earlier_version
 from tasks.environments.loading import load_environment
+from tasks.locks.lock import hold, lock_of
 from tasks.naming import named
+from tasks.packaging import read_package
 from tasks.parameters import EnvironmentName, VersionOrNone
 from tasks.rollout import status, target_of
 from tasks.workspace import DEFAULT_BRANCH, open_workspace
@@ -36,7 +38,12 @@ async def rollback(
         The release: model, version, commit, md5, environment, url, outcome, reason.
     """
     settings = load_environment(environment)
-    live = await status(target_of(settings))
-    async with open_workspace(DEFAULT_BRANCH) as workspace:
-        earlier = await earlier_version(workspace, environment, version, live)
-    return await bring_live(earlier.commit, waived(settings), rollback=True)
+    target = target_of(settings)
+    async with hold(lock_of(settings), version or "an earlier version"):
+        # Chosen now: a deploy that was waited for has changed what was live before.
+        live = await status(target)
+        async with open_workspace(DEFAULT_BRANCH) as workspace:
+            earlier = await earlier_version(workspace, environment, version, live)
+        async with open_workspace(earlier.commit) as workspace:
+            package = read_package(workspace)
+            return await bring_live(package, target, waived(settings), rollback=True)

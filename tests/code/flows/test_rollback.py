@@ -23,11 +23,14 @@ def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery)
     bad = lab.commit(
         {"serving/settings.py": lambda old: old + "\n# bad\n"}, delivered.commit, "bad"
     )
-    assert lab.run("deploy", {"ref": bad}).data["outcome"] == "live"
+    going = lab.start("deploy", {"ref": bad})
+    going.wait_for(f"'preflight wine@{bad[:7]}' - Finished")
 
-    # Whoever goes back has decided it: nobody is asked.
+    # It takes back what has gone live while it waited. Whoever goes back has decided it: nobody is
+    # asked.
     with lab.traffic() as traffic:
         back = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
+    assert going.outcome().data["outcome"] == "live"
     assert traffic.failures == []
     assert back.state == "Completed", back.log
     assert (back.data["outcome"], back.data["version"]) == ("live", first)
