@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from prefect.settings import get_current_settings
 
@@ -29,6 +30,7 @@ class Seen:
 
     Attributes:
         environment: Its name.
+        at: When the look at it began, to the second, as tags have it.
         target: Its platform; empty if its settings cannot be read.
         url: Its public URL.
         live: What is live, None if nothing is, or nobody could say.
@@ -37,6 +39,7 @@ class Seen:
     """
 
     environment: str
+    at: datetime
     target: str = ""
     url: str = ""
     live: Live | None = None
@@ -57,11 +60,20 @@ class Condition:
     released: Entry | None
 
     @property
+    def under_way(self) -> str:
+        """What was changing it when it was seen, or has changed it since; empty if nothing."""
+        if self.seen.deploy:
+            return str(self.seen.deploy)
+        if self.released and self.released.at >= self.seen.at:
+            return f"{self.released.version} was released just now"
+        return ""
+
+    @property
     def problem(self) -> str:
         """What is wrong; empty if nothing is, or a deploy is just changing it."""
         if not self.seen.target:
             return self.seen.unreached
-        if self.seen.deploy or not (self.seen.live or self.released):
+        if self.under_way or not (self.seen.live or self.released):
             return ""
         if self.seen.unreached:
             return f"it cannot be reached: {self.seen.unreached}"
@@ -72,8 +84,8 @@ class Condition:
         """How it is, in a word or a sentence."""
         if self.problem:
             return self.problem
-        if self.seen.deploy:
-            return f"under way: {self.seen.deploy}"
+        if self.under_way:
+            return f"under way: {self.under_way}"
         if self.seen.live is None:
             return f"never released{', not reached' if self.seen.unreached else ''}"
         return "healthy"
@@ -116,23 +128,24 @@ async def look_at(name: str) -> Seen:
     Returns:
         What was seen.
     """
+    at = datetime.now(UTC).replace(microsecond=0)
     try:
         environment = load_environment(name)
     except ConfigurationError as error:
-        return Seen(name, unreached=error.what)
+        return Seen(name, at, unreached=error.what)
     try:
         target = target_of(environment)
         async with asyncio.timeout(_SECONDS):
             # In this order: one that deploys between the two has held the lock for longer.
             deploy = await lock_of(environment).holder()
             live = await target.status()
-        return Seen(name, environment.target, target.url, live, deploy)
+        return Seen(name, at, environment.target, target.url, live, deploy)
     except SlipwayError as error:
-        return Seen(name, environment.target, unreached=error.what)
+        return Seen(name, at, environment.target, unreached=error.what)
     except TimeoutError:
-        return Seen(name, environment.target, unreached=f"no answer within {_SECONDS:g} s")
+        return Seen(name, at, environment.target, unreached=f"no answer within {_SECONDS:g} s")
     except Exception as error:  # one platform's client must not hide the others
-        return Seen(name, environment.target, unreached=f"it cannot be asked: {error!r}")
+        return Seen(name, at, environment.target, unreached=f"it cannot be asked: {error!r}")
 
 
 async def compare(workspace: Workspace, seen: Seen) -> Condition:
