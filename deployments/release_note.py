@@ -18,7 +18,7 @@ class ReleaseNote:
     Attributes:
         markdown: The note: model version, metrics, links.
         outcome: `live`, `rolled_back`, `rejected` or `superseded`.
-        url: Where the environment serves.
+        url: The page of the environment; empty if it has none.
     """
 
     markdown: str

@@ -203,7 +203,7 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         next_step=f"open {api.ui(run)}; to try the same commit again: run the workflow by hand"
         " with `again`, or this command with --again",
     )
-    _say(f"{end.outcome}{f': {note.url}' if note else ''}")
+    _say(f"{end.outcome}{f': {note.url}' if note and note.url else ''}")
     job.finish()
     return 0
 

@@ -92,7 +92,7 @@ class Release:
 
     async def note(self, title: str) -> str:
         """The release note, in markdown."""
-        ui = get_current_settings().ui_url
+        ui, page = get_current_settings().ui_url, self.target.page
         facts = {
             "outcome": f"**{self.outcome}**",
             "environment": self.environment,
@@ -101,7 +101,8 @@ class Release:
             "before": self.previous,
             "rollback": f"takes {self.previous} back" if self.rollback else "",
             "approval": self.approval,
-            "page": f"[{self.url}]({self.url}), its API: [{self.url}/docs]({self.url}/docs)",
+            "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",
+            "url": "" if page else self.url,
             "run": f"[{flow_run.get_name()}]({ui}/runs/flow-run/{flow_run.get_id()})",
             "took": f"{time.monotonic() - self.started:.1f} s",
         }
@@ -157,6 +158,6 @@ async def _publish(release: Release) -> None:
             history = timeline(entries, ui=ui, origin=origin)
             about = f"Releases of {package.model} to {environment}"
             await report.publish_markdown(f"{key}-timeline", history, about)
-        if release.outcome == "live":
-            await report.publish_link(f"{key}-page", release.url, f"Try {package.label}")
+        if release.outcome == "live" and (page := release.target.page):
+            await report.publish_link(f"{key}-page", page, f"Try {package.label}")
         commands.run_logger().info("%s: %s", title, release.url)

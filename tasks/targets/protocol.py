@@ -63,6 +63,10 @@ class Target(Protocol):
     def url(self) -> str:
         """The public URL of the live model."""
 
+    @property
+    def page(self) -> str | None:
+        """Where people try the live model, with its API at `/docs`; None if browsers cannot."""
+
     async def check(self) -> Sequence[str]:
         """Prove, changing nothing, that a release could be made: access, rights, what it needs.
 

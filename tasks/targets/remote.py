@@ -44,6 +44,16 @@ class RemoteTarget(ABC, Generic[E]):
         self._image: Image | None = None
         self._identifier = ""
 
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The public URL of the live model."""
+
+    @property
+    def page(self) -> str | None:
+        """Where people try the live model; None if browsers cannot."""
+        return self.url
+
     async def preflight(self, package: Package, file: Path) -> None:
         """Prove the package on the worker, push its image, rehearse it where that is possible."""
         if self._package is None:  # else it has been proven, and what came after is tried again

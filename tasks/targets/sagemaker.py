@@ -44,6 +44,10 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
         usual = f"https://{host}/endpoints/{self._environment.endpoint_name}/invocations"
         return self._environment.url or usual
 
+    @property
+    def page(self) -> None:
+        """None: an endpoint serves no page."""
+
     async def check(self) -> Sequence[str]:
         """Prove, changing nothing, that a release could be made."""
         aws, environment = await self._aws(), self._environment

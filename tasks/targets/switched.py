@@ -58,6 +58,11 @@ class SwitchedTarget(ABC):
         """The public URL of the live model."""
         return self._host.url
 
+    @property
+    def page(self) -> str:
+        """Where people try the live model."""
+        return self.url
+
     async def check(self) -> Sequence[str]:
         """Prove that the proxy and what runs the servers are there."""
         address = await asyncio.to_thread(self._gateway.address)
