@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # How long a call may take; a model has a minute to answer.
 USUAL_SECONDS = 30.0
 SECONDS = {"sagemaker-runtime": 70.0}
-ATTEMPTS = 2  # few of its own: whole steps are tried again
 _STATE = "what was live before goes on serving"
 # Error codes that asking again does not change, and that are about who asks.
 _REFUSED = {
@@ -118,7 +117,8 @@ class Aws:
             config = Config(
                 connect_timeout=5,
                 read_timeout=SECONDS.get(service, USUAL_SECONDS),
-                retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                # Whole steps are tried again, after a look at what the lost call has done.
+                retries={"total_max_attempts": 1, "mode": "standard"},
             )
             client = cast("Any", self._session).client(
                 service, region_name=self.region, endpoint_url=self._url, config=config

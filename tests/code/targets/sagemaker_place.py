@@ -166,5 +166,4 @@ def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
 
         # Blocks are on a Prefect server, which these tests do without.
         patch.setattr("tasks.targets.sagemaker.open_aws", open_aws)
-        patch.setattr("tasks.platforms.aws.calls.ATTEMPTS", 1)  # each failure is seen by a step
         yield place
