@@ -63,7 +63,6 @@ class RestAPI:
         block: Name of the block that the token is from, for people.
         scheme: How the token is introduced.
         headers: What every request carries beside.
-        seconds: How long a call may take, if not as long as usual.
     """
 
     platform: str
@@ -72,7 +71,6 @@ class RestAPI:
     block: str
     scheme: str = "Bearer"
     headers: Mapping[str, str] = field(default_factory=dict)
-    seconds: float | None = None
 
     async def call(
         self,
@@ -104,10 +102,9 @@ class RestAPI:
             RefusedError: It refuses what was asked for.
         """
         what = f"{self.platform}: {method} {path}"
-        seconds = self.seconds or _SECONDS
         try:
             async with httpx.AsyncClient(
-                timeout=seconds, trust_env=False, verify=trusted()
+                timeout=_SECONDS, trust_env=False, verify=trusted()
             ) as client:
                 answer = await client.request(
                     method,

@@ -15,8 +15,7 @@ from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError
 from tasks.images.base import variables_of
 from tasks.images.image import LABEL
-from tasks.images.reference import parse_reference
-from tasks.images.registry import Login, Manifest, Repository
+from tasks.images.registry import Login, Manifest
 from tasks.images.retention import tagged
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.heroku import app as heroku_app
@@ -156,9 +155,6 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
 
     async def _log_in(self) -> Login:
         return Login("_", await self._app.token())
-
-    async def _repository(self) -> Repository:
-        return Repository(parse_reference(self._environment.repository), await self._log_in())
 
     async def _images_in_use(self) -> Collection[str]:
         standing = await self._app.standing()
