@@ -105,6 +105,7 @@ class App:
             lineage(releases),
             web["quantity"],
             (web.get("dyno_size") or {}).get("name") or web.get("size", ""),
+            None if self._environment.preboot is None else await self._preboot(),
         )
 
     async def run(self, image: str, before: Standing | None) -> None:
@@ -117,10 +118,10 @@ class App:
         Raises:
             TerminalError: The release phase failed.
         """
-        size = self._environment.size
+        size, preboot = self._environment.size, self._environment.preboot
         stays = before is not None and size.lower() in {"", before.size.lower()}
-        if stays or not self._environment.preboot:
-            await self._set_preboot()
+        if stays or not preboot:
+            await self._set_preboot(preboot)
         quantity = self._environment.quantity or (0 if before else 1)
         await self._update({"docker_image": image}, quantity, size)
         for each in await self.finished():
@@ -131,7 +132,7 @@ class App:
                         state=_STATE,
                         next_step=f"`heroku releases:output v{each.version} --app {self._name}`",
                     )
-                await self._set_preboot()  # which dynos of another size may not have had
+                await self._set_preboot(preboot)  # which dynos of another size may not have had
                 return
         raise TerminalError(
             f"app {self._name} has no release of image {short(image)}, which it was given",
@@ -150,6 +151,8 @@ class App:
         """
         await self.finished()  # what is not live yet may become so
         now = await self.standing()
+        if (now and now.size == before.size) or not before.preboot:
+            await self._set_preboot(before.preboot)
         if now is None or now.image != before.image:
             await self.call(
                 "POST", f"{self._path}/releases", json={"release": before.release.identifier}
@@ -157,6 +160,7 @@ class App:
             await self.finished()
         if now and (now.quantity, now.size) != (before.quantity, before.size):
             await self._update({}, before.quantity, before.size)
+        await self._set_preboot(before.preboot)  # which dynos of another size may not have had
         return now is None or now.release != before.release
 
     async def stop(self) -> None:
@@ -229,10 +233,12 @@ class App:
             for each in found
         ]
 
-    async def _set_preboot(self) -> None:
-        wanted, feature = self._environment.preboot, f"{self._path}/features/preboot"
-        if wanted is not None and (await self.call("GET", feature))["enabled"] != wanted:
-            await self.call("PATCH", feature, json={"enabled": wanted})
+    async def _preboot(self) -> bool:
+        return bool((await self.call("GET", f"{self._path}/features/preboot"))["enabled"])
+
+    async def _set_preboot(self, wanted: bool | None) -> None:
+        if wanted is not None and await self._preboot() != wanted:
+            await self.call("PATCH", f"{self._path}/features/preboot", json={"enabled": wanted})
 
     async def _update(self, web: Mapping[str, Any], quantity: int, size: str) -> None:
         update = {"type": "web", **web}

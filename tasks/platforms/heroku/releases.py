@@ -46,12 +46,14 @@ class Standing:
             what it runs now, what it ran before, and so on.
         quantity: How many web dynos it should have.
         size: Their size.
+        preboot: Whether new ones start before old ones stop; None if that is no affair of ours.
     """
 
     release: Release
     images: tuple[str, ...]
     quantity: int
     size: str
+    preboot: bool | None
 
     @property
     def image(self) -> str:

@@ -62,7 +62,7 @@ class HerokuPlace(RemotePlace):
         return {
             "servers": [f"{each.name} {each.state}" for each in app.dynos] if runs else [],
             "image": app.current.image if runs else "",
-            "scale": (app.quantity, app.size) if runs else (),
+            "scale": (app.quantity, app.size, app.preboot) if runs else (),
             "kept": self.repository.tags(),
         }
 
