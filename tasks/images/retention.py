@@ -25,7 +25,7 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> i
     """
     left = 0
     for image, tags in tagged(repository).items():
-        if image.digest not in keep and tags == {tag_of(environment, image.digest)}:
+        if image.digest not in keep and tags <= _tags(environment, image):
             left += not _drop(repository, image.digest)
     return left
 
@@ -42,6 +42,15 @@ def tagged(repository: Repository) -> dict[Manifest, set[str]]:
 def tag_of(environment: str, digest: str) -> str:
     """The tag that says that an environment has an image: without one, registries collect it."""
     return f"{environment}-at-{digest.removeprefix('sha256:')[:16]}"
+
+
+def proven_tag(environment: str) -> str:
+    """The tag of what an environment has proven last, for platforms that cannot say it."""
+    return f"{environment}-proven"
+
+
+def _tags(environment: str, image: Manifest) -> set[str]:
+    return {tag_of(environment, image.digest), proven_tag(environment)}
 
 
 def _drop(repository: Repository, digest: str) -> bool:

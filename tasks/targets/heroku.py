@@ -16,7 +16,7 @@ from tasks.errors import TerminalError
 from tasks.images.base import variables_of
 from tasks.images.image import LABEL
 from tasks.images.registry import Login, Manifest
-from tasks.images.retention import tagged
+from tasks.images.retention import proven_tag, tagged
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.heroku import app as heroku_app
 from tasks.platforms.heroku.app import App
@@ -88,7 +88,7 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
         """Release the image to the app, and prove it at the public URL."""
         assert self._variant, "release comes first"
         if not self._settling:  # else it is tried again
-            self._before = await self._app.standing()
+            self._before = await self._proven()
             self._settling = True
         await self._app.run(image_id(self._variant), self._before)
         await self._await(lambda said: said.get("release") == self._identifier and said["ready"])
@@ -100,6 +100,7 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
             last_lines=lambda: asyncio.run(self._app.last_lines()),
         )
         await soak(candidate, self._environment.soak_seconds)
+        await self._mark()
 
     async def rollback(self) -> None:
         """Let the app run what it ran before, as it ran it; leave nothing of the new image."""
@@ -113,6 +114,7 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
 
     async def tidy(self) -> None:
         """Drop images beyond those kept for rollback; old dynos are gone already."""
+        await self._mark()
         await self._retire()
 
     async def remove(self) -> None:
@@ -158,9 +160,35 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
 
     async def _images_in_use(self) -> Collection[str]:
         standing = await self._app.standing()
-        kept = standing.images[: self._environment.keep] if standing else ()
+        if standing is None:
+            return set()
+        kept, tag = standing.images[: self._environment.keep], proven_tag(self._environment.name)
         images = await asyncio.to_thread(tagged, await self._repository())
-        return {each.digest for each in images if short(image_id(each)) in kept}
+        return {
+            each.digest
+            for each, tags in images.items()
+            if short(image_id(each)) in kept or tag in tags
+        }
+
+    async def _mark(self) -> None:
+        """Tag the image that runs as proven: to no other does a rollback return."""
+        standing, repository = await self._app.standing(), await self._repository()
+        for each in await asyncio.to_thread(tagged, repository):
+            if standing and short(image_id(each)) == standing.image:
+                await asyncio.to_thread(repository.put, each, proven_tag(self._environment.name))
+
+    async def _proven(self) -> Standing | None:
+        """How the app stands; how it stood, if it runs what a killed deploy has never proven."""
+        standing = await self._app.standing()
+        images = await asyncio.to_thread(tagged, await self._repository())
+        tags = {short(image_id(each)): found for each, found in images.items()}
+        if standing is None or standing.image not in tags:  # nothing runs, or nothing of ours
+            return standing
+        tag = proven_tag(self._environment.name)
+        proven = next((image for image, found in tags.items() if tag in found), standing.image)
+        if proven == standing.image:
+            return standing
+        return await self._app.stood(standing, proven) or standing
 
     async def _said(self, image: str) -> Mapping[str, str] | None:
         """What an image says of itself and its release; None if it is not there, or not ours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
-from tasks.platforms.heroku.releases import Release, Standing, lineage, short
+from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
 from tasks.platforms.rest import RefusedError, RestAPI, load_token
 from tasks.trust import trusted
 
@@ -107,6 +108,22 @@ class App:
             (web.get("dyno_size") or {}).get("name") or web.get("size", ""),
             None if self._environment.preboot is None else await self._preboot(),
         )
+
+    async def stood(self, standing: Standing, image: str) -> Standing | None:
+        """How it stood with an earlier image.
+
+        Args:
+            standing: How it stands; so many dynos of that size are taken to have been before.
+            image: First digits of the earlier image.
+
+        Returns:
+            None if it has not run that image, or has gone back from it.
+        """
+        if image not in standing.images:
+            return None
+        release = newest_of(image, await self._releases())
+        images = standing.images[standing.images.index(image) :]
+        return replace(standing, release=release, images=images) if release else None
 
     async def run(self, image: str, before: Standing | None) -> None:
         """Release an image, and wait for the release phase; one that it runs already stays.

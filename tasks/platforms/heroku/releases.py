@@ -6,7 +6,7 @@ The API names the image of a release nowhere but in the release's description, b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _DEPLOYED = re.compile(r"\bweb \(([0-9a-f]{12})\)")
@@ -80,6 +80,22 @@ def lineage(releases: Iterable[Release]) -> tuple[str, ...]:
         elif each.image:
             images.setdefault(each.image)
     return tuple(images)
+
+
+def newest_of(image: str, releases: Sequence[Release]) -> Release | None:
+    """The newest release with which an app ran an image, and to which it may go back.
+
+    Args:
+        image: First digits of the image.
+        releases: The app's releases, newest first.
+
+    Returns:
+        The release, None if there is none.
+    """
+    for number, each in enumerate(releases):
+        if each.status == "succeeded" and lineage(releases[number:])[:1] == (image,):
+            return each
+    return None
 
 
 def short(image: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
+from tasks.images.retention import tagged
 from tests.code.targets.places import RemotePlace
 from tests.platforms.faults import Faults, RestFaults
 from tests.platforms.front import running_front
@@ -20,7 +21,7 @@ from tests.platforms.heroku import Heroku, error_body
 from tests.platforms.machines import Machines
 from tests.platforms.serve import serving
 
-_APP = "wine-of-tests"
+APP = "wine-of-tests"
 _TOKENS = {"slipway-heroku-token": "HRKU-the-right-one", "wrong": "HRKU-of-somebody-else"}
 
 
@@ -32,7 +33,7 @@ async def known_token(block: str) -> SecretStr:
 class HerokuPlace(RemotePlace):
     """A stand-in of Heroku, and a registry."""
 
-    necessary_calls = (f"PATCH /apps/{_APP}/formation",)
+    necessary_calls = (f"PATCH /apps/{APP}/formation",)
     wrong_credentials = ({"token_block": "wrong"}, "refuses the token in block secret/wrong")
     environment: HerokuEnvironment
 
@@ -49,7 +50,7 @@ class HerokuPlace(RemotePlace):
     @property
     def app(self) -> Any:
         """The app, as Heroku has it."""
-        return self.heroku.apps.get(_APP)
+        return self.heroku.apps.get(APP)
 
     def _servers(self) -> list[str]:
         self.heroku.settled()
@@ -63,7 +64,7 @@ class HerokuPlace(RemotePlace):
             "servers": [f"{each.name} {each.state}" for each in app.dynos] if runs else [],
             "image": app.current.image if runs else "",
             "scale": (app.quantity, app.size, app.preboot) if runs else (),
-            "kept": self.repository.tags(),
+            "kept": {each.digest: tags for each, tags in tagged(self.repository).items()},
         }
 
     def _break(self) -> None:
@@ -84,9 +85,9 @@ def running_heroku(folder: Path, engine: str, registry: str) -> Iterator[HerokuP
         environment = HerokuEnvironment(
             name="heroku",
             target="heroku",
-            app=_APP,
+            app=APP,
             api=opened.enter_context(serving(faults)),
-            repository=f"{registry}/{_APP}/web",
+            repository=f"{registry}/{APP}/web",
             base=f"{registry}/python:{{python}}-slim",
             size="standard-1x",
             preboot=True,

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 from pydantic import ValidationError
 
 from tasks.environments.heroku import HerokuEnvironment
-from tasks.platforms.heroku.releases import Release, lineage, short
+from tasks.errors import TerminalError
+from tasks.images.registry import Manifest
+from tasks.images.retention import tagged
+from tasks.images.variant import image_id, push_variant
+from tasks.platforms.heroku.app import App
+from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
+from tasks.targets.heroku import HerokuTarget
+from tests.code.targets.heroku_place import APP, HerokuPlace, known_token
+from tests.containers import running_registry
+from tests.platforms.faults import RestFaults
+from tests.platforms.front import running_front
+from tests.platforms.heroku import Heroku, error_body
+from tests.platforms.serve import serving
 
 _IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}
+
+_WITHOUT_DYNOS = Standing(Release("", 0, "succeeded", ""), (), 0, "", None)
 
 
 def _history(text: str, **status: str) -> list[Release]:
@@ -48,6 +67,100 @@ def _history(text: str, **status: str) -> list[Release]:
 )
 def test_releases_say_which_images_an_app_has_run(releases: list[Release], images: str) -> None:
     assert lineage(releases) == tuple(_IMAGES[each] for each in images)
+
+
+@pytest.mark.parametrize(
+    ("releases", "image", "version"),
+    [
+        (_history("a b"), "a", 1),
+        (_history("a - b"), "a", 2),
+        (_history("a b <1 c -"), "a", 3),
+        (_history("a - b", v2="expired"), "a", 1),
+        (_history("a b"), "c", None),
+    ],
+)
+def test_the_newest_release_of_an_image_is_gone_back_to(
+    releases: list[Release], image: str, version: int | None
+) -> None:
+    found = newest_of(_IMAGES[image], releases)
+    assert (found.version if found else None) == version
+
+
+@pytest.fixture
+async def heroku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HerokuPlace]:
+    """Heroku with an app that has no dynos: nothing runs, all else is as ever."""
+    monkeypatch.setattr("tasks.platforms.heroku.app.load_token", known_token)
+    monkeypatch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
+    with running_registry(tmp_path) as host, running_front(tmp_path) as front:
+        stand_in = Heroku(cast("Any", None), front, host, "HRKU-the-right-one")
+        faults = RestFaults(stand_in.app, error=error_body)
+        with serving(faults) as api:
+            environment = HerokuEnvironment(
+                name="heroku", target="heroku", app=APP, api=api,
+                repository=f"{host}/{APP}/web", keep=1,
+            )  # fmt: skip
+            await App(environment).create()
+            stand_in.apps[APP].quantity = 0
+            yield HerokuPlace(environment, stand_in, faults)
+        stand_in.close()
+
+
+def _push(place: HerokuPlace, release: str) -> Manifest:
+    """An image of a release, without anything in it."""
+    config = json.dumps({"config": {}}).encode()
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    described = {
+        "mediaType": "application/vnd.docker.container.image.v1+json",
+        "size": len(config),
+        "digest": place.repository.write(config),
+    }
+    image = Manifest.of({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []})
+    return push_variant(place.repository, "heroku", image, {"SLIPWAY_RELEASE": release}, ["serve"])
+
+
+async def test_no_rollback_returns_to_what_a_killed_deploy_left(heroku: HerokuPlace) -> None:
+    app = App(heroku.environment)
+    proven = _push(heroku, "proven")
+    await app.run(image_id(proven), _WITHOUT_DYNOS)
+    await HerokuTarget(heroku.environment).tidy()
+    await app.run(image_id(_push(heroku, "killed")), _WITHOUT_DYNOS)
+
+    target = HerokuTarget(heroku.environment)
+    target._variant = new = _push(heroku, "new")  # as `release` does
+    with pytest.raises(TerminalError, match="has 0 web dynos"):
+        await target.settle()
+    assert heroku.app.current.image == image_id(new)
+    await target.rollback()
+    assert heroku.app.current.image == image_id(proven)
+    assert [image_id(each) for each in tagged(heroku.repository)] == [image_id(proven)]
+
+    await target.remove()
+    assert heroku.repository.tags() == []
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [(("standard-1x", True), ("Basic", False)), (("Basic", False), ("standard-1x", True))],
+)
+async def test_a_rollback_restores_size_and_preboot(
+    heroku: HerokuPlace, was: tuple[str, bool], becomes: tuple[str, bool]
+) -> None:
+    size, preboot = becomes
+    environment = heroku.environment.model_copy(update={"size": size, "preboot": preboot})
+    app = App(environment)
+    await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
+    heroku.app.size, heroku.app.preboot = was
+    before = await app.standing()
+    assert before
+    await app.run(image_id(_push(heroku, "new")), before)
+    assert (heroku.app.size, heroku.app.preboot) == becomes
+    assert await app.go_back(before)
+    assert (heroku.app.size, heroku.app.preboot) == was
+
+
+async def test_what_failed_is_told_also_without_a_log(heroku: HerokuPlace) -> None:
+    heroku.faults.always("500", f"POST /apps/{APP}/log-sessions")
+    assert await App(heroku.environment).last_lines() == ""
 
 
 def test_an_image_is_named_by_its_first_digits() -> None:
