@@ -8,19 +8,16 @@ is from the image itself: each release has an image of its own, which names it.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError
-from tasks.images.base import variables_of
-from tasks.images.image import LABEL
 from tasks.images.registry import Login, Manifest
-from tasks.images.retention import proven_tag, tagged
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.heroku import app as heroku_app
 from tasks.platforms.heroku.app import App
-from tasks.platforms.heroku.releases import Standing, short
+from tasks.platforms.heroku.images import Images
+from tasks.platforms.heroku.releases import Standing
 from tasks.targets.proof import Candidate, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
@@ -55,8 +52,10 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
     async def status(self) -> Live | None:
         """What is live, None if nothing is."""
         standing = await self._app.standing() if await self._app.exists() else None
-        said = await self._said(standing.image) if standing else None
-        if said is None:  # nothing runs, or nothing of ours
+        if standing is None:
+            return None
+        said = await asyncio.to_thread((await self._images()).said, standing.image)
+        if said is None:  # it is not ours
             return None
         answer = await version(self.url)
         return Live(
@@ -158,49 +157,30 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
     async def _log_in(self) -> Login:
         return Login("_", await self._app.token())
 
+    async def _images(self) -> Images:
+        return Images(await self._repository(), self._environment.name)
+
     async def _images_in_use(self) -> Collection[str]:
         standing = await self._app.standing()
         if standing is None:
             return set()
-        kept, tag = standing.images[: self._environment.keep], proven_tag(self._environment.name)
-        images = await asyncio.to_thread(tagged, await self._repository())
-        return {
-            each.digest
-            for each, tags in images.items()
-            if short(image_id(each)) in kept or tag in tags
-        }
+        kept = standing.images[: self._environment.keep]
+        return await asyncio.to_thread((await self._images()).digests, kept)
 
     async def _mark(self) -> None:
-        """Tag the image that runs as proven: to no other does a rollback return."""
-        standing, repository = await self._app.standing(), await self._repository()
-        for each in await asyncio.to_thread(tagged, repository):
-            if standing and short(image_id(each)) == standing.image:
-                await asyncio.to_thread(repository.put, each, proven_tag(self._environment.name))
+        """Have the image that runs known as proven: to no other does a rollback return."""
+        if standing := await self._app.standing():
+            await asyncio.to_thread((await self._images()).mark, standing.image)
 
     async def _proven(self) -> Standing | None:
         """How the app stands; how it stood, if it runs what a killed deploy has never proven."""
-        standing = await self._app.standing()
-        images = await asyncio.to_thread(tagged, await self._repository())
-        tags = {short(image_id(each)): found for each, found in images.items()}
-        if standing is None or standing.image not in tags:  # nothing runs, or nothing of ours
-            return standing
-        tag = proven_tag(self._environment.name)
-        proven = next((image for image, found in tags.items() if tag in found), standing.image)
-        if proven == standing.image:
+        standing, images = await self._app.standing(), await self._images()
+        if standing is None or not await asyncio.to_thread(images.has, standing.image):
+            return standing  # nothing runs, or nothing of ours
+        proven = await asyncio.to_thread(images.proven)
+        if proven in {"", standing.image}:
             return standing
         return await self._app.stood(standing, proven) or standing
-
-    async def _said(self, image: str) -> Mapping[str, str] | None:
-        """What an image says of itself and its release; None if it is not there, or not ours."""
-        repository = await self._repository()
-        for each in await asyncio.to_thread(tagged, repository):
-            if short(image_id(each)) == image:
-                config = json.loads(await asyncio.to_thread(repository.read, image_id(each)))
-                labels = config["config"].get("Labels") or {}
-                told = variables_of(config).get("SLIPWAY_RELEASE")
-                said = {name.removeprefix(f"{LABEL}."): text for name, text in labels.items()}
-                return said | json.loads(told) if told else None
-        return None
 
     async def _await(self, rightly: Callable[[Mapping[str, str]], object]) -> None:
         """Wait until all dynos run the current release, and the public URL says the right thing."""

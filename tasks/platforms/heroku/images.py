@@ -1,0 +1,65 @@
+"""The images of an app in its registry: what they are, and which of them has been proven last.
+
+Heroku names images by the first digits of their ids, and so do all arguments here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+
+from tasks.images.base import variables_of
+from tasks.images.image import LABEL
+from tasks.images.registry import Manifest, Repository
+from tasks.images.retention import proven_tag, tagged
+from tasks.images.variant import image_id
+from tasks.platforms.heroku.releases import short
+
+
+class Images:
+    """The images of one app.
+
+    Args:
+        repository: Where they are.
+        environment: Name of the environment.
+    """
+
+    def __init__(self, repository: Repository, environment: str) -> None:
+        self._repository = repository
+        self._proven = proven_tag(environment)
+
+    def has(self, image: str) -> bool:
+        """Whether an image is there, and so is ours."""
+        return self._find(image) is not None
+
+    def said(self, image: str) -> Mapping[str, str] | None:
+        """What an image says of itself and its release; None if it is not there, or not ours."""
+        if (found := self._find(image)) is None:
+            return None
+        config = json.loads(self._repository.read(image_id(found)))
+        labels = config["config"].get("Labels") or {}
+        told = variables_of(config).get("SLIPWAY_RELEASE")
+        said = {name.removeprefix(f"{LABEL}."): text for name, text in labels.items()}
+        return said | json.loads(told) if told else None
+
+    def mark(self, image: str) -> None:
+        """Tag an image as the one that was proven last, if it is there."""
+        if found := self._find(image):
+            self._repository.put(found, self._proven)
+
+    def proven(self) -> str:
+        """The image that was proven last, empty if none was."""
+        found = self._repository.manifest(self._proven)
+        return short(image_id(found)) if found else ""
+
+    def digests(self, images: Collection[str]) -> set[str]:
+        """Digests of some images, and of the one that was proven last."""
+        return {
+            each.digest
+            for each, tags in tagged(self._repository).items()
+            if short(image_id(each)) in images or self._proven in tags
+        }
+
+    def _find(self, image: str) -> Manifest | None:
+        found = (each for each in tagged(self._repository) if short(image_id(each)) == image)
+        return next(found, None)
