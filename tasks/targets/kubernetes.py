@@ -46,6 +46,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         notes = serving["spec"]["template"]["metadata"]["annotations"]
         said = {key.removeprefix(f"{LABEL}/"): value for key, value in notes.items()}
         answer = await version(self.url) or {}
+        answers = all(answer.get(key) == said[key] for key in ("release", "md5"))
         return Live(
             release=said["release"],
             model=said["model"],
@@ -53,7 +54,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
             md5=said["md5"],
             serving=said["serving"],
             version=said["version"] or None,
-            healthy=all(answer.get(key) == said[key] for key in ("release", "md5")),
+            healthy=answers and await workload.is_all_of(said["release"]),
         )
 
     async def check(self) -> list[str]:

@@ -52,6 +52,15 @@ class Workload:
         deployment = await self._deployment()
         return rollouts.serving(deployment, await self.replica_sets()) if deployment else None
 
+    async def is_all_of(self, release: str) -> bool:
+        """Whether a release is all that is wanted and all that runs: no rollout is under way."""
+        deployment = await self._deployment()
+        return (
+            deployment is not None
+            and rollouts.release_of(deployment) == release
+            and rollouts.is_complete(deployment)
+        )
+
     async def remember(self) -> dict[Kind, Manifest | None]:
         """What was applied before, to apply it again.
 

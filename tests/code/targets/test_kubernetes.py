@@ -9,6 +9,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
@@ -29,6 +33,7 @@ from tests.platforms.kubernetes.cluster import (
     serving_api,
 )
 from tests.platforms.kubernetes.paper import PaperNode
+from tests.platforms.serve import serving
 
 _VERSIONS = kubernetes_validate.utils.all_versions()
 _PLAIN = KubernetesEnvironment(
@@ -269,6 +274,39 @@ async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
     assert rollouts.release_of(_deployment(stub)) == _released(1).release
     assert {live.rpartition("-")[2]} == set(_pods(stub))
     assert [each["metadata"]["name"] for each in await new().replica_sets()] == [live]
+
+
+async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
+    stub: StubCluster,
+    node: PaperNode,
+    new: Any,
+    live: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "kubeconfig").write_text(stub.kubeconfig())
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    one = _released(1)
+
+    async def answer(_: Request) -> JSONResponse:
+        return JSONResponse({"release": one.release, "md5": one.package.md5})
+
+    with serving(Starlette(routes=[Route("/version", answer)])) as url:
+        target = KubernetesTarget(_PLAIN.model_copy(update={"url": url}))
+
+        async def seen() -> tuple[str, bool]:
+            said = await target.status()
+            assert said
+            return said.release, said.healthy
+
+        assert await seen() == (one.release, True)
+        node.fates[_released(2).release] = _NOT_PULLED
+        await new().make(_wanted(_PLAIN, 2))
+        assert await seen() == (one.release, False)
+        await new().recover()
+        assert await seen() == (one.release, True)
 
 
 async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
