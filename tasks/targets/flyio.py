@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import anyio
+
+from tasks import commands
 from tasks.environments.flyio import FlyioEnvironment
+from tasks.errors import SlipwayError, TerminalError, TransientError
 from tasks.images.registry import Login
+from tasks.packaging import Package
 from tasks.platforms.fly.app import FlyApp, registry_password, unfit
 from tasks.platforms.fly.config import CREATED, machine_config, machine_metadata
 from tasks.platforms.fly.machine import Machine, images_kept, live, of_release, served
@@ -57,6 +63,20 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
             healthy=served(machines) == {release} and answer.get("release") == release,
         )
 
+    async def preflight(self, package: Package, file: Path) -> None:
+        """Prove the package on the worker, push its image; if that fails, leave no new app."""
+        try:
+            await super().preflight(package, file)
+        except TransientError:  # it is tried again, and needs the app
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._leave_no_app()
+                except SlipwayError as error:  # it must not hide why it came to this
+                    commands.run_logger().warning("the new app stays: %s", error.what)
+            raise
+
     async def release(self, version: str) -> None:
         """Start the new machines beside the live ones; no request comes to them."""
         machines = await self._machines()
@@ -97,6 +117,7 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         await self._route(of_release(machines, self._old), away=False)
         await self._end(of_release(machines, self._identifier))
         await self._retire()
+        await self._leave_no_app()
 
     async def tidy(self) -> None:
         """End the machines that are not live, drop images beyond those kept.
@@ -133,8 +154,17 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
     async def _prepare(self) -> None:
         if not await self._app.exists():
             self._created = True  # even if we never hear of it
-            await self._app.create()
+            try:
+                await self._app.create()
+            except TerminalError:  # whoever has one of this name, it is not ours
+                self._created = False
+                raise
         await self._app.be_public()
+
+    async def _leave_no_app(self) -> None:
+        """Delete the app if it was created for a release that has failed, the first one."""
+        if self._created and not await self._app.machines():
+            await self._app.delete()
 
     async def _log_in(self) -> Login | None:
         if self._environment.registry_block:

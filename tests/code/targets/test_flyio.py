@@ -1,0 +1,137 @@
+"""What becomes of a new app on Fly.io whose first release fails; the rest is in the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.environments.flyio import FlyioEnvironment
+from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.packaging import Package
+from tasks.targets.flyio import FlyioTarget
+from tasks.workspace import Workspace
+from tests.platforms.faults import RestFaults
+from tests.platforms.flyio import App, Fly
+from tests.platforms.front import running_front
+from tests.platforms.serve import serving
+
+_APP = "wine-on-paper"
+_PACKAGE = Package(
+    workspace=Workspace(Path("nowhere"), "c" * 40, "main"),
+    model="wine",
+    commit="1" * 40,
+    md5="1" * 32,
+    sha256="",
+    size=1,
+    python="3.11.2",
+    packages={},
+    golden={},
+    serving="s" * 16,
+)
+
+
+@pytest.fixture
+def fly(tmp_path: Path) -> Iterator[Fly]:
+    with running_front(tmp_path) as front:
+        no_machines: Any = None  # no release gets so far
+        yield Fly(no_machines, front, "fm2_no-secret", str)
+
+
+@pytest.fixture
+def faults(fly: Fly) -> RestFaults:
+    return RestFaults(fly.asgi)
+
+
+@pytest.fixture
+def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlyioTarget]:
+    """A target whose images cannot be pushed: the login for its registry is missing."""
+    secrets = {"slipway-fly-token": "fm2_no-secret"}
+
+    async def read_secret(block: str) -> Any:  # there is no Prefect server
+        return secrets.get(block)
+
+    async def tried(*_: Any) -> None:
+        """The trial on the worker has tests of its own."""
+
+    monkeypatch.setattr("tasks.platforms.rest.read_secret", read_secret)
+    monkeypatch.setattr("tasks.images.login.read_secret", read_secret)
+    monkeypatch.setattr(FlyioTarget, "_try", tried)
+    with serving(faults) as api:
+        yield FlyioTarget(
+            FlyioEnvironment(
+                name="paper",
+                target="flyio",
+                app=_APP,
+                organization="tests",
+                region="ams",
+                api=f"{api}/v1",
+                registry_block="slipway-nobody",
+            )
+        )
+
+
+async def _fail(target: FlyioTarget, error: type[Exception] = ConfigurationError) -> None:
+    with pytest.raises(error):
+        await target.preflight(_PACKAGE, Path("nowhere"))
+
+
+async def test_a_new_app_goes_with_a_preflight_that_failed(fly: Fly, target: FlyioTarget) -> None:
+    for _ in range(2):
+        await _fail(target)
+        assert fly.apps == {}
+    assert [path for method, path, *_ in fly.requests if method == "DELETE"] == 2 * [
+        f"/apps/{_APP}"
+    ]
+
+
+async def test_a_new_app_stays_while_preflight_is_tried_again(
+    fly: Fly, faults: RestFaults, target: FlyioTarget
+) -> None:
+    faults.each("drop")
+    while set(fly.apps) != {_APP}:
+        await _fail(target, TransientError)
+    faults.always("500", f"GET /v1/apps/{_APP}/ip_assignments")
+    await _fail(target, TransientError)
+    assert set(fly.apps) == {_APP}
+    faults.clear()
+    await _fail(target)
+    assert fly.apps == {}
+
+
+async def test_that_a_new_app_stays_does_not_hide_why_preflight_failed(
+    fly: Fly, faults: RestFaults, target: FlyioTarget
+) -> None:
+    faults.always("500", f"DELETE /v1/apps/{_APP}")
+    await _fail(target)
+    assert set(fly.apps) == {_APP}
+
+
+async def test_a_new_app_goes_with_a_rollback(fly: Fly, target: FlyioTarget) -> None:
+    await target._prepare()
+    assert fly.apps[_APP].addresses
+    for _ in range(2):
+        await target.rollback()
+        assert fly.apps == {}
+
+
+async def test_an_app_that_is_not_ours_stays(fly: Fly, target: FlyioTarget) -> None:
+    theirs = fly.apps[_APP] = App(_APP, "tests", ["fdaa:0:18::1"])
+    await _fail(target)
+    await target.rollback()
+    assert fly.apps == {_APP: theirs}
+
+
+async def test_an_app_that_somebody_else_makes_meanwhile_stays(
+    fly: Fly, target: FlyioTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = fly.apps[_APP] = App(_APP, "others")
+
+    async def unseen() -> bool:
+        return False
+
+    monkeypatch.setattr(target._app, "exists", unseen)
+    await _fail(target, TerminalError)
+    assert fly.apps == {_APP: theirs}
