@@ -12,8 +12,9 @@ _ATTACHED = "sha256-"  # tags of what refers to an image
 def retire(repository: Repository, environment: str, keep: Collection[str]) -> int:
     """Drop the images of an environment beyond those that it keeps, with what is attached to them.
 
-    An image that another environment has as well stays. Registries that allow no deleting have
-    rules of their own for what is old.
+    An image that another environment has as well stays, and so does one that a list of platforms
+    names which stays: equal images are one. Registries that allow no deleting have rules of their
+    own for what is old.
 
     Args:
         repository: Where they are.
@@ -23,11 +24,17 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> i
     Returns:
         How many the registry keeps against our wish.
     """
-    left = 0
-    for image, tags in tagged(repository).items():
-        if image.digest not in keep and tags <= _tags(environment, image):
-            left += not _drop(repository, image.digest)
-    return left
+    images = tagged(repository)
+    unwanted = [
+        image
+        for image, tags in images.items()
+        if image.digest not in keep and tags <= _tags(environment, image)
+    ]
+    spared = set(keep)
+    for image in images.keys() - set(unwanted):
+        spared |= {image.digest} | _platforms(image)
+    doomed = [image.digest for image in unwanted if image.digest not in spared]
+    return sum(not _drop(repository, digest, spared) for digest in doomed)
 
 
 def tagged(repository: Repository) -> dict[Manifest, set[str]]:
@@ -53,12 +60,18 @@ def _tags(environment: str, image: Manifest) -> set[str]:
     return {tag_of(environment, image.digest), proven_tag(environment)}
 
 
-def _drop(repository: Repository, digest: str) -> bool:
+def _platforms(image: Manifest) -> set[str]:
+    """Digests of what a list of platforms names; none for an image that is no list."""
+    return {entry["digest"] for entry in image.document.get("manifests", [])}
+
+
+def _drop(repository: Repository, digest: str, spared: Collection[str]) -> bool:
     """Drop an image, on all its platforms, and what is attached to it.
 
     Args:
         repository: Where it is.
         digest: Its digest.
+        spared: Digests that stay, although the image may name them.
 
     Returns:
         Whether it is gone.
@@ -66,8 +79,8 @@ def _drop(repository: Repository, digest: str) -> bool:
     image = repository.manifest(digest)
     if image is None:
         return True
-    for entry in image.document.get("manifests", []):
-        _drop(repository, entry["digest"])
+    for part in _platforms(image).difference(spared):
+        _drop(repository, part, spared)
     index: Manifest | None = repository.manifest(digest.replace(":", "-"))
     if index:
         for entry in index.document["manifests"]:

@@ -287,3 +287,33 @@ async def test_images_that_nobody_keeps_go_with_what_is_attached(
     ]  # fmt: skip
     assert repository.manifest(manifest.digest) is None
     assert repository.drop(manifest.digest)  # gone is gone
+
+
+async def test_an_image_stays_as_long_as_a_list_that_names_it(
+    make_package: MakePackage, environment: ImageEnvironment, registry: str
+) -> None:
+    wanted = environment.model_copy(update={"repository": f"{registry}/listed"})
+    image = await _build(make_package(b"one model"), wanted)
+    repository = _repository(image)
+    (manifest,) = image.manifests.values()
+    old, new = (
+        Manifest.of(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": [manifest.describe()],
+                "annotations": {"made": made},
+            }
+        )
+        for made in ("before", "after")
+    )
+    for each in (old, new):
+        repository.put(each, tag_of("test", each.digest))
+    retire(repository, "test", keep=[manifest.digest, new.digest])
+    assert repository.manifest(old.digest) is None
+    assert repository.manifest(manifest.digest)
+    retire(repository, "test", keep=[new.digest])
+    assert repository.manifest(manifest.digest)
+    assert repository.manifest(manifest.digest.replace(":", "-"))  # its bill of materials
+    retire(repository, "test", keep=[])
+    assert repository.tags() == []
