@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 
+from tasks import commands
+from tasks.errors import SlipwayError
 from tasks.images.registry import Manifest, Repository
 
 _ATTACHED = "sha256-"  # tags of what refers to an image
 
 
-def retire(repository: Repository, environment: str, keep: Collection[str]) -> int:
+@contextlib.contextmanager
+def housekeeping() -> Iterator[None]:
+    """Log what fails in here as a warning: what is thrown away is no matter of what is live."""
+    try:
+        yield
+    except SlipwayError as error:
+        commands.run_logger().warning("old images stay in the registry: %s", error.what)
+
+
+def retire(repository: Repository, environment: str, keep: Collection[str]) -> None:
     """Drop the images of an environment beyond those that it keeps, with what is attached to them.
 
     An image that another environment has as well stays, and so does one that a list of platforms
@@ -20,9 +32,6 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> i
         repository: Where they are.
         environment: Name of the environment.
         keep: Digests of those it keeps.
-
-    Returns:
-        How many the registry keeps against our wish.
     """
     images = tagged(repository)
     unwanted = [
@@ -34,7 +43,10 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> i
     for image in images.keys() - set(unwanted):
         spared |= {image.digest} | _platforms(image)
     doomed = [image.digest for image in unwanted if image.digest not in spared]
-    return sum(not _drop(repository, digest, spared) for digest in doomed)
+    if left := sum(not _drop(repository, digest, spared) for digest in doomed):
+        commands.run_logger().warning(
+            "%d old images stay in %s, which lets nobody delete them", left, repository.name
+        )
 
 
 def tagged(repository: Repository) -> dict[Manifest, set[str]]:

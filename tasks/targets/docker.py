@@ -16,7 +16,7 @@ from tasks.images.image import LABEL, PORT
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.images.retention import retire
+from tasks.images.retention import housekeeping, retire
 from tasks.packaging import Package
 from tasks.platforms.host.engine import Engine
 from tasks.platforms.host.gateway import Route
@@ -69,13 +69,11 @@ class DockerTarget(SwitchedTarget):
         super().__init__(environment)
         self._environment = environment
         self._engine = Engine(environment.engine)
-        self._login: Login | None = None
         self._image: Image | None = None
 
     async def _checked(self) -> Sequence[str]:
         engine = await asyncio.to_thread(self._engine.version)
-        login = await load_login(self._environment.registry_block)
-        repository = Repository(parse_reference(self._environment.repository), login)
+        repository = await self._repository()
         await asyncio.to_thread(repository.try_push)
         return [f"Docker {engine} answers", f"{repository.name} takes our images"]
 
@@ -87,9 +85,9 @@ class DockerTarget(SwitchedTarget):
         return None
 
     async def _make(self, package: Package, file: Path) -> None:
-        self._login = await load_login(self._environment.registry_block)
-        self._image = await build_image(package, file, self._environment, self._login)
-        await asyncio.to_thread(self._engine.pull, self._name_of_image(), self._login)
+        login = await self._log_in()
+        self._image = await build_image(package, file, self._environment, login)
+        await asyncio.to_thread(self._engine.pull, self._name_of_image(), login)
 
     async def _boot(self) -> None:
         port = free_port()
@@ -151,16 +149,22 @@ class DockerTarget(SwitchedTarget):
 
     async def _remove(self, doomed: Sequence[Container]) -> None:
         """Remove containers, and on the host and in the registry the images that no other needs."""
-        self._login = await load_login(self._environment.registry_block)
-        await asyncio.to_thread(self._remove_all, doomed)
+        kept = await asyncio.to_thread(self._remove_all, doomed)
+        with housekeeping():
+            repository = await self._repository()
+            await asyncio.to_thread(retire, repository, self._environment.name, kept)
 
-    def _remove_all(self, doomed: Sequence[Container]) -> None:
+    def _remove_all(self, doomed: Sequence[Container]) -> set[str]:
         for container in doomed:
             self._engine.remove(container)
-        where = parse_reference(self._environment.repository)
-        self._engine.remove_images(where.name)
-        kept = {parse_reference(_image(each)).version for each in self._containers()}
-        retire(Repository(where, self._login), self._environment.name, kept)
+        self._engine.remove_images(parse_reference(self._environment.repository).name)
+        return {parse_reference(_image(each)).version for each in self._containers()}
+
+    async def _log_in(self) -> Login | None:
+        return await load_login(self._environment.registry_block)
+
+    async def _repository(self) -> Repository:
+        return Repository(parse_reference(self._environment.repository), await self._log_in())
 
     def _containers(self, release: str = "") -> list[Container]:
         labels = {"environment": self._environment.name, "proxy": self._gateway.identity}

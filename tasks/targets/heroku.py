@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError
 from tasks.images.registry import Login, Manifest
+from tasks.images.retention import housekeeping
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.heroku import app as heroku_app
 from tasks.platforms.heroku.app import App
@@ -151,8 +152,9 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
         await self._app.create()
 
     async def _retire(self) -> None:
-        if await self._app.exists():  # else it has no registry either
-            await super()._retire()
+        with housekeeping():
+            if await self._app.exists():  # else it has no registry either
+                await super()._retire()
 
     async def _log_in(self) -> Login:
         return Login("_", await self._app.token())

@@ -16,14 +16,12 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from tasks import commands
 from tasks.environments.environment import RemoteEnvironment
-from tasks.errors import TerminalError
 from tasks.images.build import Image, build_image
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.images.retention import retire
+from tasks.images.retention import housekeeping, retire
 from tasks.packaging import Package
 from tasks.targets.protocol import name_of_release
 from tasks.targets.trial import boot, stage
@@ -110,17 +108,9 @@ class RemoteTarget(ABC, Generic[E]):
 
     async def _retire(self) -> None:
         """Drop this environment's images that nothing on the platform needs."""
-        kept = await self._images_in_use()
-        try:
-            repository = await self._repository()
-            left = await asyncio.to_thread(retire, repository, self._environment.name, kept)
-        except TerminalError as error:  # what may be released is no matter of what is thrown away
-            commands.run_logger().warning("old images stay in the registry: %s", error.what)
-        else:
-            if left:
-                commands.run_logger().warning(
-                    "%d old images stay in %s, which lets nobody delete them", left, repository.name
-                )
+        with housekeeping():
+            repository, kept = await self._repository(), await self._images_in_use()
+            await asyncio.to_thread(retire, repository, self._environment.name, kept)
 
     def _made(self) -> Package:
         assert self._package, "preflight comes first"

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tasks import rollout
+from tasks.environments.environment import RemoteEnvironment
+from tasks.errors import TerminalError, TransientError
+from tasks.packaging import Package
+from tasks.targets.protocol import Target
+from tasks.targets.remote import RemoteTarget
+from tasks.workspace import Workspace
+from tests.containers import free_port
+
+
+class _Refusing(RemoteTarget[RemoteEnvironment]):
+    """A platform that takes no release; with `silent`, it does not say either what it has."""
+
+    def __init__(self, *, silent: bool) -> None:
+        repository = f"127.0.0.1:{free_port()}/wine"  # where no registry answers
+        super().__init__(RemoteEnvironment(name="test", target="none", repository=repository))
+        self._silent = silent
+        self.rollbacks = 0
+
+    @property
+    def url(self) -> str:
+        return "nowhere"
+
+    async def rollback(self) -> None:
+        self.rollbacks += 1
+        await self._retire()
+
+    async def _try(self, package: Package, file: Path) -> None: ...
+
+    async def _prepare(self) -> None:
+        raise TerminalError("the token is read-only")
+
+    async def _images_in_use(self) -> Collection[str]:
+        if self._silent:
+            raise TransientError("the platform does not answer")
+        return ()
+
+
+@pytest.fixture(params=[True, False], ids=["no platform", "no registry"])
+def target(request: pytest.FixtureRequest) -> _Refusing:
+    """Its images cannot be retired."""
+    return _Refusing(silent=request.param)
+
+
+async def test_why_preflight_failed_is_told_whatever_comes_after(
+    target: _Refusing, tmp_path: Path
+) -> None:
+    package = Package(
+        workspace=Workspace(tmp_path, "0" * 40, "main"),
+        model="wine",
+        commit="0" * 40,
+        md5="",
+        sha256="",
+        size=0,
+        python="3.11.0",
+        packages={},
+        golden={},
+        serving="",
+    )
+    with pytest.raises(TerminalError, match="the token is read-only"):
+        await target.preflight(package, tmp_path)
+
+
+async def test_a_rollback_is_complete_although_old_images_stay(
+    target: _Refusing, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await rollout.roll_back(cast("Target", target))
+    assert target.rollbacks == 1
+    assert "old images stay in the registry" in caplog.text
