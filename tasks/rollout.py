@@ -24,7 +24,8 @@ _TARGETS = {
     "process": "tasks.targets.process:ProcessTarget",
     "sagemaker": "tasks.targets.sagemaker:SageMakerTarget",
 }
-_ROLLBACK_PAUSES = (1.0, 2.0, 4.0)
+# Before each try: what a platform is down for takes minutes rather than seconds.
+_ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 
 
 def target_of(environment: Environment) -> Target:
@@ -97,11 +98,11 @@ async def roll_back(target: Target) -> bool:
     # No task: a run that is being cancelled starts none any more.
     with anyio.CancelScope(shield=True):
         for pause in _ROLLBACK_PAUSES:
+            await anyio.sleep(pause)
             try:
                 await target.rollback()
             except Exception as error:
                 commands.run_logger().error("the rollback did not complete: %r", error)
-                await anyio.sleep(pause)
             else:
                 commands.run_logger().warning("rolled back: %s serves what it did", target.url)
                 return True

@@ -23,6 +23,7 @@ class _Refusing(RemoteTarget[RemoteEnvironment]):
         repository = f"127.0.0.1:{free_port()}/wine"  # where no registry answers
         super().__init__(RemoteEnvironment(name="test", target="none", repository=repository))
         self._silent = silent
+        self.rollbacks_that_fail = 0
         self.rollbacks = 0
 
     @property
@@ -31,6 +32,8 @@ class _Refusing(RemoteTarget[RemoteEnvironment]):
 
     async def rollback(self) -> None:
         self.rollbacks += 1
+        if self.rollbacks <= self.rollbacks_that_fail:
+            raise TransientError("the platform is down")
         await self._retire()
 
     async def _try(self, package: Package, file: Path) -> None: ...
@@ -75,3 +78,14 @@ async def test_a_rollback_is_complete_although_old_images_stay(
     assert await rollout.roll_back(cast("Target", target))
     assert target.rollbacks == 1
     assert "old images stay in the registry" in caplog.text
+
+
+@pytest.mark.parametrize(("failing", "completes"), [(2, True), (3, False)])
+async def test_a_rollback_is_tried_after_every_pause(
+    monkeypatch: pytest.MonkeyPatch, failing: int, completes: bool
+) -> None:
+    monkeypatch.setattr(rollout, "_ROLLBACK_PAUSES", (0.0, 0.0, 0.0))
+    target = _Refusing(silent=True)
+    target.rollbacks_that_fail = failing
+    assert await rollout.roll_back(cast("Target", target)) == completes
+    assert target.rollbacks == 3
