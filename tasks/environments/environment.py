@@ -9,11 +9,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 # How long all canary steps may take; what a task of the rollout may take is more.
 CANARY_SECONDS = 3600.0
 Percent = Annotated[int, Field(ge=1, le=99)]
+Platform = Literal["linux/amd64", "linux/arm64"]
 
 
 def _listed(value: object) -> object:
     """A list as a variable holds it, `10,50`."""
     return [each for each in value.split(",") if each] if isinstance(value, str) else value
+
+
+LISTED = BeforeValidator(_listed)
 
 
 class Environment(BaseModel):
@@ -56,7 +60,7 @@ class HostEnvironment(Environment):
     """
 
     port: int = Field(8080, ge=1, le=65535)
-    canary: Annotated[tuple[Percent, ...], BeforeValidator(_listed)] = ()
+    canary: Annotated[tuple[Percent, ...], LISTED] = ()
     canary_seconds: float = Field(60.0, gt=0)
     canary_requests: int = Field(50, ge=10)
     canary_errors: float = Field(1.0, ge=0, lt=100)
@@ -89,7 +93,7 @@ class ImageEnvironment(Environment):
 
     repository: str
     base: str = "python:{python}-slim"
-    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = ("linux/amd64",)
+    platforms: Annotated[tuple[Platform, ...], LISTED] = ("linux/amd64",)
     registry_block: str = ""
 
 

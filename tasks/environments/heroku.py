@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.environments.environment import RemoteEnvironment
+from tasks.environments.environment import LISTED, RemoteEnvironment
 
 
 class HerokuEnvironment(RemoteEnvironment):
@@ -34,7 +34,7 @@ class HerokuEnvironment(RemoteEnvironment):
     token_block: str = "slipway-heroku-token"  # noqa: S105  # the block's name
     api: str = "https://api.heroku.com"
     # Its registry takes neither lists of platforms nor other processors.
-    platforms: tuple[Literal["linux/amd64"]] = ("linux/amd64",)
+    platforms: Annotated[tuple[Literal["linux/amd64"]], LISTED] = ("linux/amd64",)
 
     @model_validator(mode="before")
     @classmethod

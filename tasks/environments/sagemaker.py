@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.environments.environment import RemoteEnvironment
+from tasks.environments.environment import LISTED, Platform, RemoteEnvironment
 
 
 class Serverless(BaseModel):
@@ -47,7 +47,7 @@ class SageMakerEnvironment(RemoteEnvironment):
     target: Literal["sagemaker"]
     region: str = Field(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")
     role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")
-    platforms: tuple[Literal["linux/amd64", "linux/arm64"], ...] = Field(
+    platforms: Annotated[tuple[Platform, ...], LISTED] = Field(
         ("linux/amd64",), min_length=1, max_length=1
     )
     endpoint: str = Field("", pattern=r"^([a-zA-Z0-9](-*[a-zA-Z0-9]){0,33})?$")
@@ -60,7 +60,7 @@ class SageMakerEnvironment(RemoteEnvironment):
     wait_seconds: int = Field(60, ge=0, le=3600)
     termination_seconds: int = Field(60, ge=0, le=3600)
     update_seconds: int = Field(1800, ge=600, le=3600)
-    alarms: tuple[str, ...] = Field((), max_length=9)
+    alarms: Annotated[tuple[str, ...], LISTED] = Field((), max_length=9)
     alarm: bool = True
 
     @property

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.environments.environment import ImageEnvironment
 from tasks.environments.loading import environment_names, load_environment
 from tasks.environments.process import ProcessEnvironment
 from tasks.errors import ConfigurationError
@@ -27,6 +28,17 @@ def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(environment, ProcessEnvironment)
     assert environment.url == "http://127.0.0.1:9001"
     assert environment.canary == (10, 50)
+
+
+@pytest.mark.parametrize("target", ["docker", "flyio", "heroku", "kubernetes", "sagemaker"])
+def test_platforms_are_a_variable_too(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: tuple[str, ...] = ("linux/amd64",)
+    if target not in {"heroku", "sagemaker"}:  # which take one
+        wanted += ("linux/arm64",)
+    monkeypatch.setenv(f"SLIPWAY_{target.upper()}_PLATFORMS", ",".join(wanted))
+    environment = load_environment(target)
+    assert isinstance(environment, ImageEnvironment)
+    assert environment.platforms == wanted
 
 
 @pytest.mark.parametrize(
