@@ -55,19 +55,16 @@ class ModelContainers:
         return self._engine.containers({**ours, **labels})
 
 
-def require_engine(environment: str) -> str:
+def require_engine(environment: str) -> None:
     """Make sure that a container engine is there.
 
     Args:
         environment: Name of an environment whose target is `docker`.
 
-    Returns:
-        Its version.
-
     Raises:
         TransientError: None answers.
     """
-    return Engine(_settings(environment).engine).version()
+    Engine(_settings(environment).engine).version()
 
 
 def require_base(environment: str) -> None:

@@ -22,29 +22,24 @@ def is_ecr(where: Reference) -> bool:
     return bool(_HOST.fullmatch(where.host))
 
 
-async def make_repository(aws: Aws, where: Reference) -> bool:
+async def make_repository(aws: Aws, where: Reference) -> None:
     """Create a repository, unless it is there.
 
     Args:
         aws: AWS.
         where: The repository.
 
-    Returns:
-        Whether that was necessary.
-
     Raises:
         ConfigurationError: It is in another region, from which endpoints take no images.
     """
-    if await has_repository(aws, where):
-        return False
-    await aws.call(
-        "ecr",
-        "create_repository",
-        but=[_THERE],
-        registryId=_account(where),
-        repositoryName=where.repository,
-    )
-    return True
+    if not await has_repository(aws, where):
+        await aws.call(
+            "ecr",
+            "create_repository",
+            but=[_THERE],
+            registryId=_account(where),
+            repositoryName=where.repository,
+        )
 
 
 async def has_repository(aws: Aws, where: Reference) -> bool:
