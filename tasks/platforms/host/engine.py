@@ -90,11 +90,14 @@ class Engine:
             container.remove(force=True, v=True)
 
     def remove_images(self, repository: str) -> None:
-        """Remove the images of a repository that no container needs."""
+        """Remove the images of a repository that no container was made from."""
         with _told(f"remove images of {repository}"):
+            # The engine itself would let go of a name in use, if the image has another one.
+            there = self._client.containers.list(all=True, ignore_removed=True)
+            used = {each.attrs["Config"]["Image"] for each in there}
             for image in self._client.images.list():
                 for name in image.attrs.get("RepoDigests") or []:
-                    if name.startswith(f"{repository}@"):
+                    if name.startswith(f"{repository}@") and name not in used:
                         self._remove_image(name)
 
     def _remove_image(self, name: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
 from tasks.platforms.kubernetes.manifests import APPLIED
 from tasks.platforms.kubernetes.workload import KINDS
 from tests.code.targets.places import RemotePlace
+from tests.containers import SECONDS
 from tests.platforms.faults import Faults
 from tests.platforms.faults import Kind as Fault
 from tests.platforms.front import running_front
@@ -110,6 +112,10 @@ class KubernetesPlace(RemotePlace):
 
     def _break(self) -> None:
         self.scale(0)
+        deadline = time.monotonic() + SECONDS
+        while self._servers():
+            assert time.monotonic() < deadline, "the pods stay"
+            time.sleep(0.1)
 
 
 class _Faults(Faults):
