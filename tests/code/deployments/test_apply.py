@@ -230,10 +230,14 @@ async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
 
 @pytest.mark.usefixtures("repository")
 async def test_without_schedules_they_are_there_and_not_active(server: PrefectServer) -> None:
-    (change,) = await apply(frozenset({WITHOUT_SCHEDULES}))
-    assert change.fields() == ["schedules.weekly.active: true → false"]
-    (weekly,) = deployments(server)["retrain"]["schedules"]
-    assert not weekly["active"]
+    changes = await apply(frozenset({WITHOUT_SCHEDULES}))
+    assert {each.name: each.fields() for each in changes} == {
+        "retrain/retrain": ["schedules.weekly.active: true → false"],
+        "status/status": ["schedules.half-hourly.active: true → false"],
+    }
+    for name in ("retrain", "status"):
+        (schedule,) = deployments(server)[name]["schedules"]
+        assert not schedule["active"]
     await apply()
 
 
