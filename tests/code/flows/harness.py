@@ -147,7 +147,7 @@ class Traffic:
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                 self.answered += 1
-                time.sleep(0.05)
+                time.sleep(0.02)
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
