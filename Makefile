@@ -55,7 +55,7 @@ check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=p
 	@$(PYTHON) -m deployments.check $(or $(ENVIRONMENT),local)
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
 
 lint: setup  ## Check style, types and workflows
 	$(PYTHON) -m ruff check

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
 
 from tasks.images.layers import Layer
 from tasks.images.reference import Reference, parse_reference
@@ -150,7 +151,11 @@ class BaseImage:
 
 @contextlib.contextmanager
 def running_engine() -> Iterator[str]:
-    """A Docker engine: the one that is there, else one of our own. Gives its URL."""
+    """A Docker engine: the one that is there, else one of our own. Gives its URL.
+
+    A second one of our own waits for the first to end: they would give their containers the same
+    addresses.
+    """
     usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if _engine_answers(usual):
         yield usual
@@ -158,6 +163,11 @@ def running_engine() -> Iterator[str]:
     needs("dockerd", "iptables")
     if os.geteuid():
         pytest.skip("no Docker engine runs, and only root can start one")
+    with FileLock(Path(tempfile.gettempdir()) / "slipway-engine.lock"):
+        yield from _own_engine()
+
+
+def _own_engine() -> Iterator[str]:
     # Not below pytest's folder: sockets have short names.
     folder = Path(tempfile.mkdtemp(prefix="slipway-engine-"))
     url = f"unix://{folder}/docker.sock"

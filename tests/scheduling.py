@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 
-# They share a stack, a model delivered through it, and two more: all that is made once a worker.
-_TOGETHER = ("tests/code/flows/",)
+# What is made once a worker is shared: by flows a stack, and models delivered through it; by
+# targets a Docker engine, of which two on one host get into each other's way.
+_TOGETHER = ("tests/code/flows/", "tests/code/targets/")
 # What takes longest, first: a worker that gets it last works on when the other is through.
 _FIRST = (
     "tests/code/flows/",

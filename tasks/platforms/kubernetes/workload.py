@@ -171,7 +171,9 @@ class Workload:
             manifest = manifests.noted(await self._with_its_replicas(wanted))
             await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
             await self.rolled_out(rollouts.release_of(serving), anew=False)
-            await self.drop(each for each in sets if rollouts.same(each, deployment))
+            # Looked for again: the cluster may have made it only after the first look.
+            left = await self.replica_sets()
+            await self.drop(each for each in left if rollouts.same(each, deployment))
 
     async def gone(self, release: str = "") -> None:
         """Wait until no pod is left, or none of a release."""

@@ -40,10 +40,10 @@ class Controllers:
             self._store.collect()
             for autoscaler in self._list("horizontalpodautoscalers"):
                 self._scale(autoscaler)
+            self._fill_all()  # so that Deployments count the pods that there are
             for deployment in self._list("deployments"):
                 self._roll(deployment)
-            for replica_set in self._list("replicasets"):
-                self._fill(replica_set)
+            self._fill_all()
 
     def _scale(self, autoscaler: Object) -> None:
         target = autoscaler["spec"]["scaleTargetRef"]["name"]
@@ -167,6 +167,10 @@ class Controllers:
         enough = status["availableReplicas"] >= deployment["spec"]["replicas"]
         available = _condition("Available", str(enough), "MinimumReplicas", new)
         status["conditions"] = [said, available]
+
+    def _fill_all(self) -> None:
+        for replica_set in self._list("replicasets"):
+            self._fill(replica_set)
 
     def _fill(self, replica_set: Object) -> None:
         pods = [
