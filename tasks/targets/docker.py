@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from docker.models.containers import Container
 
 from tasks.environments.docker import DockerEnvironment
-from tasks.images.build import Image, build_image
 from tasks.images.image import LABEL, PORT
-from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
-from tasks.images.registry import Login, Repository
-from tasks.images.retention import housekeeping, retire
 from tasks.packaging import Package
 from tasks.platforms.host.engine import Engine
 from tasks.platforms.host.gateway import Route
 from tasks.platforms.host.ports import free_port
+from tasks.targets.imaged import ImagedTarget
 from tasks.targets.proof import Candidate, prove
 from tasks.targets.switched import SwitchedTarget
 
@@ -58,7 +55,7 @@ def container_options(
     }
 
 
-class DockerTarget(SwitchedTarget):
+class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
     """One environment on the worker's own host, in containers.
 
     Args:
@@ -69,13 +66,10 @@ class DockerTarget(SwitchedTarget):
         super().__init__(environment)
         self._environment = environment
         self._engine = Engine(environment.engine)
-        self._image: Image | None = None
 
     async def _checked(self) -> Sequence[str]:
         engine = await asyncio.to_thread(self._engine.version)
-        repository = await self._repository()
-        await asyncio.to_thread(repository.try_push)
-        return [f"Docker {engine} answers", f"{repository.name} takes our images"]
+        return [f"Docker {engine} answers", await self._try_registry()]
 
     def _described(self, release: str) -> Mapping[str, Any] | None:
         for container in self._containers(release):
@@ -85,9 +79,8 @@ class DockerTarget(SwitchedTarget):
         return None
 
     async def _make(self, package: Package, file: Path) -> None:
-        login = await self._log_in()
-        self._image = await build_image(package, file, self._environment, login)
-        await asyncio.to_thread(self._engine.pull, self._name_of_image(), login)
+        await self._build(package, file)
+        await asyncio.to_thread(self._engine.pull, self._name_of_image(), await self._log_in())
 
     async def _boot(self) -> None:
         port = free_port()
@@ -149,22 +142,17 @@ class DockerTarget(SwitchedTarget):
 
     async def _remove(self, doomed: Sequence[Container]) -> None:
         """Remove containers, and on the host and in the registry the images that no other needs."""
-        kept = await asyncio.to_thread(self._remove_all, doomed)
-        with housekeeping():
-            repository = await self._repository()
-            await asyncio.to_thread(retire, repository, self._environment.name, kept)
+        await asyncio.to_thread(self._remove_all, doomed)
+        await self._retire()
 
-    def _remove_all(self, doomed: Sequence[Container]) -> set[str]:
+    def _remove_all(self, doomed: Sequence[Container]) -> None:
         for container in doomed:
             self._engine.remove(container)
         self._engine.remove_images(parse_reference(self._environment.repository).name)
-        return {parse_reference(_image(each)).version for each in self._containers()}
 
-    async def _log_in(self) -> Login | None:
-        return await load_login(self._environment.registry_block)
-
-    async def _repository(self) -> Repository:
-        return Repository(parse_reference(self._environment.repository), await self._log_in())
+    async def _images_in_use(self) -> Collection[str]:
+        there = await asyncio.to_thread(self._containers)
+        return {parse_reference(_image(each)).version for each in there}
 
     def _containers(self, release: str = "") -> list[Container]:
         labels = {"environment": self._environment.name, "proxy": self._gateway.identity}
@@ -173,8 +161,7 @@ class DockerTarget(SwitchedTarget):
         return self._engine.containers(labels)
 
     def _name_of_image(self) -> str:
-        assert self._image, "preflight comes first"
-        return str(self._image.reference)
+        return str(self._pushed().reference)
 
     def _container(self, release: str) -> str:
         return f"slipway-{self._environment.name}-{release}"

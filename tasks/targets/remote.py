@@ -6,30 +6,24 @@ predictions, so a platform that waits for its health check sends no traffic to a
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Collection
+from abc import abstractmethod
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import anyio
 
 from tasks.environments.environment import RemoteEnvironment
-from tasks.images.build import Image, build_image
-from tasks.images.login import load_login
-from tasks.images.reference import parse_reference
-from tasks.images.registry import Login, Repository
-from tasks.images.retention import housekeeping, retire
 from tasks.packaging import Package
+from tasks.targets.imaged import ImagedTarget
 from tasks.targets.protocol import name_of_release
 from tasks.targets.trial import boot, stage
 
 E = TypeVar("E", bound=RemoteEnvironment)
 
 
-class RemoteTarget(ABC, Generic[E]):
+class RemoteTarget(ImagedTarget[E]):
     """One environment on a platform elsewhere, which runs the model's image.
 
     Args:
@@ -39,7 +33,6 @@ class RemoteTarget(ABC, Generic[E]):
     def __init__(self, environment: E) -> None:
         self._environment = environment
         self._package: Package | None = None
-        self._image: Image | None = None
         self._identifier = ""
 
     @property
@@ -60,8 +53,7 @@ class RemoteTarget(ABC, Generic[E]):
             self._package = package
         try:
             await self._prepare()
-            login = await self._log_in()
-            self._image = await build_image(package, file, self._environment, login)
+            await self._build(package, file)
             await self._rehearse()
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
@@ -88,37 +80,9 @@ class RemoteTarget(ABC, Generic[E]):
     async def _rehearse(self) -> None:
         """Prove the image on the platform itself, without traffic, where it can be proven so."""
 
-    async def _log_in(self) -> Login | None:
-        """Who we are to the registry."""
-        return await load_login(self._environment.registry_block)
-
-    async def _repository(self) -> Repository:
-        """Where our images are."""
-        return Repository(parse_reference(self._environment.repository), await self._log_in())
-
-    async def _try_registry(self) -> str:
-        """Prove that our images may be pushed; in one sentence, for `check`."""
-        repository = await self._repository()
-        await asyncio.to_thread(repository.try_push)
-        return f"{repository.name} takes our images"
-
-    @abstractmethod
-    async def _images_in_use(self) -> Collection[str]:
-        """Digests of the images of what is live and of what is kept for rollback."""
-
-    async def _retire(self) -> None:
-        """Drop this environment's images that nothing on the platform needs."""
-        with housekeeping():
-            repository, kept = await self._repository(), await self._images_in_use()
-            await asyncio.to_thread(retire, repository, self._environment.name, kept)
-
     def _made(self) -> Package:
         assert self._package, "preflight comes first"
         return self._package
-
-    def _pushed(self) -> Image:
-        assert self._image, "preflight comes first"
-        return self._image
 
     def _release_variables(self, version: str) -> dict[str, str]:
         """Variables that tell the server what it is released as."""

@@ -127,10 +127,19 @@ class Started:
 
 
 class Traffic:
-    """Clients on keep-alive connections that never stop asking the live model."""
+    """Clients on keep-alive connections that never stop asking the live model.
 
-    def __init__(self, url: str, row: Mapping[str, Any], clients: int = 3) -> None:
-        self._url, self._row = url, row
+    Args:
+        url: Where it is.
+        row: What they ask it.
+        clients: How many they are.
+        pause: Seconds between an answer and the next question.
+    """
+
+    def __init__(
+        self, url: str, row: Mapping[str, Any], clients: int = 3, pause: float = 0.02
+    ) -> None:
+        self._url, self._row, self._pause = url, row, pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         self.answered = 0
@@ -147,7 +156,7 @@ class Traffic:
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                 self.answered += 1
-                time.sleep(0.02)
+                time.sleep(self._pause)
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
@@ -158,6 +167,20 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+def s3_of(stack: Stack) -> Any:
+    """An S3 client that may do everything in a stack's bucket."""
+    import boto3
+
+    identity = stack.storage.read_write
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.s3_endpoint_url,
+        aws_access_key_id=identity.key_id,
+        aws_secret_access_key=identity.secret,
+        region_name="us-east-1",
+    )
 
 
 @dataclass
@@ -295,16 +318,7 @@ class Lab:
 
     def s3(self) -> Any:
         """An S3 client that may do everything in the bucket."""
-        import boto3
-
-        identity = self.stack.storage.read_write
-        return boto3.client(
-            "s3",
-            endpoint_url=self.stack.s3_endpoint_url,
-            aws_access_key_id=identity.key_id,
-            aws_secret_access_key=identity.secret,
-            region_name="us-east-1",
-        )
+        return s3_of(self.stack)
 
     @property
     def bucket(self) -> str:

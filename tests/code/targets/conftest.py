@@ -44,6 +44,7 @@ Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
 ELSEWHERE = ["flyio", "heroku", "kubernetes", "sagemaker"]
 _PASSWORD = "no-secret"
+_SAVE = {"cmd": "true"}  # the stage that saves a model; nobody runs it here
 
 
 def _once_each() -> Callable[[Bundle, float], Awaitable[None]]:
@@ -112,10 +113,15 @@ def make_package(
     tmp_path_factory: pytest.TempPathFactory,
     bundles: Path,  # noqa: F811
 ) -> Callable[..., Package]:
-    """Commit the wine model: `make_package("two")`, or with changes of files by path."""
+    """Commit the wine model: `make_package("two")`, or with changes of files by path.
 
-    def make(name: str, **changes: Change) -> Package:
+    With `after`, the commit comes after that of another package, in a copy of its repository.
+    """
+
+    def make(name: str, *, after: Package | None = None, **changes: Change) -> Package:
         folder = tmp_path_factory.mktemp(name)
+        if after:
+            shutil.copytree(after.workspace.path / ".git", folder / ".git")
         shutil.copytree(
             CHECKOUT / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -136,14 +142,23 @@ def make_package(
             mlem = mlem.replace(str(old[key]), str(digest[key]))
         written: dict[str, Any] = {
             "params.yaml": json.dumps({"name": "wine"}),
+            "dvc.yaml": json.dumps({"stages": {"save": _SAVE | {"outs": ["model/wine"]}}}),
             "dvc.lock": json.dumps(
-                {"stages": {"save": {"outs": [{"path": "model/wine", "md5": md5}]}}}
+                {
+                    "schema": "2.0",
+                    "stages": {
+                        "save": _SAVE
+                        | {"outs": [{"path": "model/wine", "hash": "md5", "md5": md5}]}
+                    },
+                }
             ),
+            ".dvc/config": (CHECKOUT / ".dvc" / "config").read_text(),
             "model/wine.mlem": mlem,
             "model/wine.golden.json": (bundles / "wine" / "wine.golden.json").read_text(),
             "model/wine.runtime.json": json.dumps(runtime),
         }
         for path, text in written.items():
+            (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text)
         for path, change in changes.items():
             file = folder / path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.code.flows.harness import Traffic
 from tests.platforms.faults import Faults
 
 _TRIES = 100
+PAUSE = 0.05  # many versions change under this traffic, and the machine is small
 
 
 async def again(step: Callable[[], Awaitable[None]]) -> None:
@@ -85,9 +86,29 @@ class Place(ABC):
             await again(target.tidy)
         return target
 
+    async def brought_live(self, models: Sequence[Package]) -> Package:
+        """The one of these models that is live; the first of them is deployed if none is."""
+        said = await self.target().status()
+        for each in models:
+            if said and said.healthy and said.runs(each):
+                return each
+        await self.deploy(models[0])
+        return models[0]
+
+    async def assert_live(self, package: Package) -> None:
+        """Exactly this one is live, as the platform says and as it answers."""
+        live = await self.target().status()
+        assert live
+        assert live.healthy
+        assert live.runs(package)
+        assert live.commit == package.commit
+        said = await self.served()
+        assert (said["commit"], said["md5"]) == (package.commit, package.md5)
+        assert len(await self.servers()) == 1
+
     def traffic(self, package: Package) -> Traffic:
         """Requests without end."""
-        return Traffic(self.url, package.golden["inputs"][0], clients=3)
+        return Traffic(self.url, package.golden["inputs"][0], pause=PAUSE)
 
     async def servers(self) -> list[str]:
         """The model servers that run."""

@@ -19,7 +19,7 @@ from tasks.images.registry import Repository
 from tasks.packaging import Package
 from tasks.platforms.aws.calls import Aws
 from tests.code.flows.harness import Traffic
-from tests.code.targets.places import RemotePlace
+from tests.code.targets.places import PAUSE, RemotePlace
 from tests.platforms.faults import Faults
 from tests.platforms.machines import Machines
 from tests.platforms.sagemaker import ACCOUNT, REGION, AwsFaults, SageMaker, aws_error
@@ -37,8 +37,8 @@ _ROLE = f"arn:aws:iam::{ACCOUNT}:role/slipway-sagemaker"
 class Invocations(Traffic):
     """Clients that never stop invoking an endpoint."""
 
-    def __init__(self, place: SageMakerPlace, row: Mapping[str, Any], clients: int = 3) -> None:
-        super().__init__("", row, clients)
+    def __init__(self, place: SageMakerPlace, row: Mapping[str, Any]) -> None:
+        super().__init__("", row, pause=PAUSE)
         self._place = place
 
     def _ask(self) -> None:
@@ -52,7 +52,7 @@ class Invocations(Traffic):
             except (BotoCoreError, ClientError) as error:
                 self.failures.append(repr(error))
             self.answered += 1
-            time.sleep(0.05)
+            time.sleep(self._pause)
 
 
 class SageMakerPlace(RemotePlace):

@@ -35,14 +35,6 @@ Predictor.answer_rows = _answer
 """
 
 
-async def _is_live(place: Place, package: Package) -> None:
-    live = await place.target().status()
-    assert live
-    assert live.healthy
-    assert live.runs(package)
-    assert len(await place.servers()) == 1
-
-
 @pytest.fixture
 def gateway(process_place: Place) -> Gateway:
     """The proxy in front of the place."""
@@ -53,12 +45,7 @@ def gateway(process_place: Place) -> Gateway:
 @pytest.fixture
 async def live(process_place: Place, models: list[Package]) -> Package:
     """The model that is live when a test begins, whichever it is."""
-    said = await process_place.target().status()
-    for each in models:
-        if said and said.healthy and said.runs(each):
-            return each
-    await process_place.deploy(models[0])
-    return models[0]
+    return await process_place.brought_live(models)
 
 
 async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
@@ -91,7 +78,7 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
             await process_place.deploy(new, **_STEPS)
     assert traffic.failures == []
     assert gateway.shares() == {}
-    await _is_live(process_place, new)
+    await process_place.assert_live(new)
     steps = [each.getMessage() for each in caplog.records if "canary at" in each.getMessage()]
     assert [each.split(": ")[0] for each in steps] == ["canary at 30 %", "canary at 60 %"]
     assert all("requests, 0 failed" in each for each in steps)
@@ -125,7 +112,7 @@ async def test_what_is_worse_gives_all_traffic_back(
     assert bool(traffic.failures) is ("Refused" in deed)
     assert gateway.shares() == {}
     assert await process_place.seen() == before
-    await _is_live(process_place, live)
+    await process_place.assert_live(live)
 
 
 def test_a_proxy_that_does_not_count_is_told_of(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a new app on Fly.io whose first release fails; the rest is in the contract."""
+"""What only Fly.io has: apps that are made and go again, machines, addresses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.packaging import Package
 from tasks.targets.flyio import FlyioTarget
 from tasks.workspace import Workspace
+from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.platforms.faults import RestFaults
-from tests.platforms.flyio import App, Fly
+from tests.platforms.flyio import NEWER, App, Fly
 from tests.platforms.front import running_front
+from tests.platforms.openapi import published
 from tests.platforms.serve import serving
 
 _APP = "wine-on-paper"
@@ -135,3 +137,58 @@ async def test_an_app_that_somebody_else_makes_meanwhile_stays(
     monkeypatch.setattr(target._app, "exists", unseen)
     await _fail(target, TerminalError)
     assert fly.apps == {_APP: theirs}
+
+
+# With machines
+
+
+@pytest.fixture
+async def live_on_fly(flyio_place: FlyioPlace, models: list[Package]) -> Package:
+    """The model that is live there when a test begins."""
+    return await flyio_place.brought_live(models)
+
+
+async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
+    flyio_place: FlyioPlace, live_on_fly: Package, models: list[Package]
+) -> None:
+    (new, *_) = [each for each in models if each is not live_on_fly]
+    (old,) = flyio_place.machines()
+    target = await flyio_place.deploy(new, until="verify")
+    flyio_place.fly.lease(old, seconds=600)
+    with pytest.raises(TransientError, match="somebody else is changing a machine"):
+        await target.settle()
+    said = await flyio_place.target().status()
+    assert said
+    assert said.runs(live_on_fly)
+    assert not said.healthy
+    old.lease = None
+    with flyio_place.traffic(new) as traffic:
+        await flyio_place.deploy(new)
+    assert traffic.failures == []
+    await flyio_place.assert_live(new)
+
+
+async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
+    flyio_place: FlyioPlace, models: list[Package]
+) -> None:
+    await flyio_place.target().remove()
+    found = " ".join(await flyio_place.target().check())
+    assert "the first deploy creates it" in found
+    private = App(APP, "tests", ["fdaa:0:18::1"])
+    flyio_place.fly.apps[APP] = private
+    try:
+        await flyio_place.deploy(models[0], until="preflight")
+        await flyio_place.target().remove()
+        assert flyio_place.fly.apps == {APP: private}
+        assert private.addresses == ["fdaa:0:18::1"]
+        assert flyio_place.repository.tags() == []
+    finally:
+        del flyio_place.fly.apps[APP]
+
+
+@pytest.mark.usefixtures("live_on_fly")
+async def test_requests_are_as_fly_describes_them(flyio_place: FlyioPlace) -> None:
+    description = published("fly-machines.openapi.yaml", NEWER)
+    asked = flyio_place.fly.requests
+    assert ("POST", f"/apps/{APP}/machines") in {each[:2] for each in asked}
+    assert [said for each in asked for said in description.complaints(*each)] == []

@@ -1,9 +1,9 @@
-"""What the releases of a Heroku app tell, and its settings; the rest is in the contract."""
+"""What only Heroku has: its releases and their images, scale, stacks, the release phase."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,11 @@ from tasks.errors import TerminalError
 from tasks.images.registry import Manifest
 from tasks.images.retention import tagged
 from tasks.images.variant import image_id, push_variant
+from tasks.packaging import Package
 from tasks.platforms.heroku.app import App
 from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
 from tasks.targets.heroku import HerokuTarget
+from tests.code.targets.bad_models import when_released
 from tests.code.targets.heroku_place import APP, HerokuPlace, known_token
 from tests.containers import running_registry
 from tests.platforms.faults import RestFaults
@@ -181,3 +183,84 @@ def test_what_heroku_would_refuse_is_refused_before(settings: dict[str, object])
         HerokuEnvironment.model_validate(
             {"name": "heroku", "target": "heroku", "app": "our-wine", **settings}
         )
+
+
+# With dynos
+
+
+async def test_scale_and_image_are_as_before_after_a_rollback(
+    heroku_place: HerokuPlace, models: list[Package], make_package: Callable[..., Package]
+) -> None:
+    live = await heroku_place.brought_live(models)
+    fault = when_released("raise SystemExit('no room here')")
+    before, bad = await heroku_place.seen(), make_package("b", **{"serving/__main__.py": fault})
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(bad, quantity=2, size="performance-m", preboot=False)
+    assert await heroku_place.seen() == before
+    await heroku_place.assert_live(live)
+
+
+async def test_a_release_phase_that_fails_leaves_what_was_live(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    live = await heroku_place.brought_live(models)
+    (new, *_) = [each for each in models if each is not live]
+    before, releases = await heroku_place.seen(), len(heroku_place.app.releases)
+    heroku_place.app.release_phase_fails = True
+    try:
+        with pytest.raises(TerminalError, match="release phase of v") as told:
+            await heroku_place.deploy(new, quantity=2)
+    finally:
+        heroku_place.app.release_phase_fails = False
+    assert "heroku releases:output" in told.value.next_step
+    assert await heroku_place.seen() == before
+    # Nothing was rolled back that had never been live.
+    assert len(heroku_place.app.releases) == releases + 1
+
+
+async def test_a_first_release_that_fails_runs_nothing(
+    heroku_place: HerokuPlace, make_package: Callable[..., Package]
+) -> None:
+    await heroku_place.target().remove()
+    before = await heroku_place.seen()
+    fault = when_released("raise SystemExit('no room here')")
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(make_package("c", **{"serving/__main__.py": fault}))
+    assert await heroku_place.seen() == before
+    assert await heroku_place.target().status() is None
+
+
+async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPlace) -> None:
+    settings = {"app": "wine-of-a-team", "region": "eu", "team": "models"}
+    (_, found) = await heroku_place.target(**settings).check()
+    assert found == "the first deploy creates app wine-of-a-team: eu, team models"
+    with pytest.raises(TerminalError, match="Couldn't find that team"):
+        await heroku_place.target(**{**settings, "team": "nobody"}).check()
+    environment = heroku_place.environment.model_copy(update=settings)
+    for _ in range(2):
+        await App(environment).create()
+    made = heroku_place.heroku.apps.pop("wine-of-a-team")
+    assert (made.owner, made.region, made.stack) == ("models", "eu", "container")
+
+
+async def test_an_app_of_buildpacks_is_left_alone(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    await heroku_place.brought_live(models)
+    assert "runs v" in " ".join(await heroku_place.target().check())
+    heroku_place.app.stack = "heroku-24"
+    try:
+        with pytest.raises(TerminalError, match="has the stack heroku-24") as told:
+            await heroku_place.deploy(models[0])
+    finally:
+        heroku_place.app.stack = "container"
+    assert "heroku stack:set container" in told.value.next_step
+
+
+async def test_heroku_is_asked_as_it_is_described(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    if heroku_place.heroku.schema is None:
+        pytest.skip("SLIPWAY_TEST_SCHEMAS names no folder with Heroku's description of its API")
+    await heroku_place.brought_live(models)
+    assert heroku_place.heroku.complaints == []

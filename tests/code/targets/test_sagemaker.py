@@ -20,22 +20,10 @@ from tests.platforms.sagemaker import ACCOUNT, REGION, Endpoint
 _ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 
-async def _is_live(place: SageMakerPlace, package: Package) -> None:
-    live = await place.target().status()
-    assert live
-    assert (live.healthy, live.commit) == (True, package.commit)
-    assert (await place.served())["commit"] == package.commit
-
-
 @pytest.fixture
 async def live(sagemaker_place: SageMakerPlace, models: list[Package]) -> Package:
     """The model that is live when a test begins."""
-    said = await sagemaker_place.target().status()
-    for each in models:
-        if said and said.healthy and said.runs(each):
-            return each
-    await sagemaker_place.deploy(models[0])
-    return models[0]
+    return await sagemaker_place.brought_live(models)
 
 
 @pytest.fixture
@@ -53,7 +41,7 @@ async def test_an_endpoint_that_failed_is_made_anew(
     sagemaker_place.cloud.endpoints[name] = Endpoint(name, killed, status="Failed")
     assert await sagemaker_place.target().status() is None
     await sagemaker_place.deploy(models[0])
-    await _is_live(sagemaker_place, models[0])
+    await sagemaker_place.assert_live(models[0])
     assert sagemaker_place.cloud.endpoints[name].history == ["Creating", "InService"]
 
 
@@ -74,7 +62,7 @@ async def test_an_alarm_rolls_an_update_back(
     assert sagemaker_place.cloud.endpoints[sagemaker_place.endpoint].history[-3:] == [
         "Updating", "RollingBack", "InService",
     ]  # fmt: skip
-    await _is_live(sagemaker_place, live)
+    await sagemaker_place.assert_live(live)
 
 
 async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerPlace) -> None:

@@ -1,0 +1,39 @@
+"""Changes of a commit that make its model a bad one, each in its own way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+# Whether a server is the one that was released, not that of preflight: only that has a version.
+_RELEASED = """
+import json, os, sys, pathlib
+_told = json.loads(os.environ.get("SLIPWAY_RELEASE") or "{}")
+if "--bundle" in sys.argv:
+    _bundle = pathlib.Path(sys.argv[sys.argv.index("--bundle") + 1])
+    _told = json.loads((_bundle / "release.json").read_text())
+if _told.get("version"):
+    DEED
+"""
+
+
+def in_main(code: str) -> Callable[[str], str]:
+    """Change `serving/__main__.py` so that every server does this first."""
+
+    def change(source: str) -> str:
+        doc, _, rest = source.partition('"""\n')
+        return f'{doc}"""\n{code}\n{rest}'
+
+    return change
+
+
+def when_released(deed: str) -> Callable[[str], str]:
+    """Change `serving/__main__.py` so that servers do this first, but not in preflight."""
+    return in_main(_RELEASED.replace("DEED", deed))
+
+
+def other_prediction(text: str) -> str:
+    """Change golden predictions: the model predicts differently from one of them."""
+    golden = json.loads(text)
+    golden["outputs"]["predict"][3] = (golden["outputs"]["predict"][3] + 1) % 3
+    return json.dumps(golden)
