@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.platforms.kubernetes.cluster import (
     serving_api,
 )
 from tests.platforms.kubernetes.paper import PaperNode
+from tests.platforms.kubernetes.store import now
 from tests.platforms.serve import serving
 
 _VERSIONS = kubernetes_validate.utils.all_versions()
@@ -274,6 +276,25 @@ async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
     assert rollouts.release_of(_deployment(stub)) == _released(1).release
     assert {live.rpartition("-")[2]} == set(_pods(stub))
     assert [each["metadata"]["name"] for each in await new().replica_sets()] == [live]
+
+
+async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    node.fates[_released(1).release] = {"running": {"startedAt": now()}}  # none is ready for now
+    while _deployment(stub)["status"]["availableReplicas"]:
+        await asyncio.sleep(0.05)
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["status"]["conditions"][0]["reason"] = "ProgressDeadlineExceeded"
+    assert rollouts.is_overdue(_deployment(stub))
+    back = asyncio.create_task(new().rolled_out(_released(1).release, anew=False))
+    await asyncio.sleep(0.5)
+    assert rollouts.is_overdue(_deployment(stub))
+    assert not back.done()
+    node.fates.clear()
+    await back
 
 
 async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
