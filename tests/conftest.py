@@ -15,6 +15,7 @@ import pytest
 
 from deployments.local.stack import Stack
 from tasks.settings import CHECKOUT
+from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
 
 _REAPER = Path(__file__).with_name("reaper.py")
@@ -68,13 +69,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(CHECKOUT / name, target, follow_symlinks=False)
-    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
-    for command in (
-        ["init", "--quiet", "--initial-branch=main"],
-        ["add", "--all"],
-        ["-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--message=Under test"],
-    ):
-        subprocess.run([*git, *command], cwd=folder, check=True)
+    commit_all(folder, "Under test")
     return folder
 
 

@@ -141,7 +141,7 @@ class Cluster:
 
     def version(self) -> str:
         """What version the server has."""
-        return str(self._ask("GET", "/version")["gitVersion"])
+        return str(json.loads(self._call("GET", "/version"))["gitVersion"])
 
     def policy(self) -> str:
         """Which version of disruption budgets the server knows: 1.21 brought `policy/v1`."""
@@ -179,7 +179,7 @@ class Cluster:
             "spec": {"resourceAttributes": asked},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool(self._ask("POST", path, body=review)["status"]["allowed"])
+        return bool(json.loads(self._call("POST", path, body=review))["status"]["allowed"])
 
     def apply(self, kind: Kind, manifest: Manifest, manager: str = MANAGER) -> Manifest:
         """Make an object what a manifest says, creating it if need be; what it does not say stays.
@@ -194,7 +194,8 @@ class Cluster:
         """
         path = self._path(kind, manifest["metadata"]["name"], manifest["apiVersion"])
         query = [("fieldManager", manager), ("force", "true")]
-        return dict(self._ask("PATCH", path, query, manifest, "application/apply-patch+yaml"))
+        found = self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        return dict(json.loads(found))
 
     def find(self, kind: Kind, name: str) -> Manifest | None:
         """An object, None if there is none."""
@@ -203,13 +204,13 @@ class Cluster:
     def list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
         """The objects of a kind that have these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        found = self._ask("GET", self._path(kind), [("labelSelector", selector)])
-        return list(found["items"])
+        found = self._call("GET", self._path(kind), [("labelSelector", selector)])
+        return list(json.loads(found)["items"])
 
     def delete(self, kind: Kind, name: str) -> None:
         """Ask for an object to go, and what belongs to it as well; it may be gone already."""
         try:
-            self._ask("DELETE", self._path(kind, name), [("propagationPolicy", "Background")])
+            self._call("DELETE", self._path(kind, name), [("propagationPolicy", "Background")])
         except _NotFound:
             return
 
@@ -228,7 +229,7 @@ class Cluster:
 
     def _find(self, path: str) -> Manifest | None:
         try:
-            return dict(self._ask("GET", path))
+            return dict(json.loads(self._call("GET", path)))
         except _NotFound:
             return None
 
@@ -238,16 +239,6 @@ class Cluster:
         if kind is not Kind.NAMESPACE:
             root = f"{root}/namespaces/{self._namespace}"
         return "/".join(filter(None, (root, kind.value, name)))
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Sequence[tuple[str, str]] = (),
-        body: Any = None,
-        content: str = "application/json",
-    ) -> Any:
-        return json.loads(self._call(method, path, query, body, content))
 
     def _call(
         self,

@@ -7,7 +7,6 @@ import io
 import json
 import platform
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from tasks.environments.environment import ImageEnvironment
 from tasks.packaging import Package, read_package
 from tasks.settings import CHECKOUT
 from tasks.workspace import Workspace
+from tests.commits import commit_all
 from tests.containers import BaseImage, running_registry
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -80,17 +80,7 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> MakePackage:
         for name, content in texts.items():
             (folder / name).write_text(json.dumps(content))
         (folder / "model" / "wine").write_bytes(model)
-        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
-        for command in (
-            ["init", "--quiet"],
-            ["add", "--all"],
-            ["-c", "commit.gpgsign=false", "commit", "--quiet", "--message=Model"],
-        ):
-            subprocess.run([*git, *command], cwd=folder, check=True)
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-        return read_package(Workspace(folder, commit, "main"))
+        return read_package(Workspace(folder, commit_all(folder, "Model"), "main"))
 
     return make
 

@@ -30,6 +30,7 @@ from tests.code.targets.heroku_place import HerokuPlace, running_heroku
 from tests.code.targets.kubernetes_place import OWN_CLUSTER, own_kubernetes, running_kubernetes
 from tests.code.targets.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.code.targets.sagemaker_place import SageMakerPlace, running_sagemaker
+from tests.commits import commit_all
 from tests.containers import (
     BaseImage,
     debian_with_python,
@@ -163,17 +164,7 @@ def make_package(
         for path, change in changes.items():
             file = folder / path
             file.write_text(change(file.read_text()))
-        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
-        for command in (
-            ["init", "--quiet"],
-            ["add", "--all"],
-            ["-c", "commit.gpgsign=false", "commit", "--quiet", f"--message={name}"],
-        ):
-            subprocess.run([*git, *command], cwd=folder, check=True)
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-        return read_package(Workspace(folder, commit, "main"))
+        return read_package(Workspace(folder, commit_all(folder, name), "main"))
 
     return make
 
