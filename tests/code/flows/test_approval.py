@@ -56,7 +56,16 @@ class Asking:
         """Start a run, and wait until it asks."""
         run_id = self.start(ref, **env)
         self.wait(run_id, "Suspended")
+        deadline = time.monotonic() + SECONDS
+        while not self._has_form(run_id):  # Prefect stores it after it has suspended the run
+            assert time.monotonic() < deadline, "it has no form"
+            time.sleep(0.1)
         return run_id
+
+    def _has_form(self, run_id: str) -> bool:
+        keys = self._keys(run_id).values()
+        asked = [self._http.get(f"/flow_runs/{run_id}/input/{key}").status_code for key in keys]
+        return asked.count(200) == 2  # the third is the answer
 
     def answer(self, run_id: str, **run_input: str) -> Any:
         """What the form in the UI sends."""
@@ -64,10 +73,13 @@ class Asking:
 
     def form(self, run_id: str, part: str) -> str:
         """The description of what is asked, or the schema of the answer."""
-        state = self._http.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
-        key = state["state_details"]["run_input_keyset"][part]
+        key = self._keys(run_id)[part]
         found = self._http.get(f"/flow_runs/{run_id}/input/{key}").raise_for_status()
         return str(found.json() if part == "description" else found.text)
+
+    def _keys(self, run_id: str) -> dict[str, str]:
+        state = self._http.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
+        return dict(state["state_details"]["run_input_keyset"])
 
     def live(self) -> str | None:
         """The commit that is live in production."""
