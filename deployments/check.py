@@ -53,6 +53,8 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
         async for finding in checks.deployment(client, f"deploy/{name}"):
             yield finding
         yield await checks.reader()
+        if said := await checks.lock(environment):
+            yield said
 
     async for finding in ask_server(on_server, local=local):
         yield finding

@@ -20,6 +20,7 @@ from deployments.catalogue import Manifest, is_url
 from deployments.diagnosis import Finding, problem
 from deployments.resources.blocks import notification_block
 from tasks import commands, git
+from tasks.environments.environment import Environment, HostEnvironment
 from tasks.errors import SlipwayError, TransientError
 from tasks.remote import Remote, explain, open_bucket
 from tasks.settings import CHECKOUT, Settings
@@ -83,6 +84,29 @@ async def deployment(client: PrefectClient, name: str) -> AsyncIterator[Finding]
     else:
         yield Finding(thing, "there")
     yield await worker(client, str(found.work_pool_name))
+
+
+async def lock(environment: Environment) -> Finding | None:
+    """Whether an environment can be locked: one that there is not is, and let go again.
+
+    Args:
+        environment: The environment; None is said of one that is locked on its own host.
+    """
+    from tasks.locks.holder import Holder
+    from tasks.locks.lock import lock_of
+
+    if isinstance(environment, HostEnvironment):
+        return None
+    thing, probe = "lock", f"{environment.name}-probe-{uuid.uuid4().hex[:8]}"
+    wanted = lock_of(environment.model_copy(update={"name": probe}))
+    try:
+        if not await wanted.take(Holder.this_run("nothing")):
+            return Finding(thing, "cannot be taken", "see that the server answers, and try again")
+        async with wanted.kept():
+            holder = await lock_of(environment).holder()
+    except SlipwayError as error:
+        return problem(thing, error)
+    return Finding(thing, f"{environment.name} is held by {holder}" if holder else "it is free")
 
 
 async def catalogue(options: frozenset[str]) -> Finding:

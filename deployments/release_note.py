@@ -17,7 +17,7 @@ class ReleaseNote:
 
     Attributes:
         markdown: The note: model version, metrics, links.
-        outcome: `live`, `rolled_back`, `rejected` or `superseded`.
+        outcome: `live`, `rolled_back`, `rejected`, `superseded` or `failed`.
         url: The page of the environment; empty if it has none.
     """
 

@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from tasks.approval import Approval, read_approval, wait_for_answer
 from tasks.environments.loading import load_environment
-from tasks.history import fetch_history, tag_message, taken_back
+from tasks.history import fetch_history, settled, tag_message, taken_back
 from tasks.locks.lock import hold, lock_of
 from tasks.naming import named
 from tasks.packaging import Package, read_package, verify_artifact
@@ -79,16 +79,15 @@ async def bring_live(
         if approval.rejected:
             return ended(told, "rejected", approval.told)
 
-        if live and live.healthy and live.runs(package) and not force:
+        # What is live may have been pushed since the workspace was cloned.
+        history = await fetch_history(workspace, environment.name)
+        # What a killed run has left live before it was proven is released anew.
+        if live and live.runs(package) and settled(history, live) and not force:
             told.version = live.version or "-"
-            if live.commit == package.commit:
-                await record(told, await register_version(workspace))
             await tidy(target)
             return ended(told, "live", "already live")
 
         if not (force or rollback):
-            # This first: what is live may have been pushed since the workspace was cloned.
-            history = await fetch_history(workspace, environment.name)
             if live and await is_older(workspace, package.commit, live.commit):
                 return ended(told, "superseded", f"{live.label}, which is newer, is live")
             if by := taken_back(history, package.commit):
@@ -98,10 +97,10 @@ async def bring_live(
         await verify_artifact(package, file)
         await preflight(target, package, file)
         await wait_for_answer(approval, told, target)
-        version = await register_version(workspace)
-        told.version = version.name
 
         try:
+            version = await register_version(workspace)
+            told.version = version.name
             await release(target, package, version.name)
             await verify(target, package)
             await settle(target, package)
@@ -109,6 +108,7 @@ async def bring_live(
             if await roll_back(target):
                 told.outcome = "rolled_back"
             else:
+                told.outcome = "failed"
                 told.reason = "The rollback did not complete: run this flow again."
             raise
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from tasks import git, report
 from tasks.capability import capability
 from tasks.registry import version_of
+from tasks.targets.protocol import Live
 from tasks.workspace import Workspace
 
 _SHOWN = 25
@@ -139,6 +140,16 @@ def standing(entries: Sequence[Entry]) -> list[Entry]:
             stand.pop()  # released once more
         stand.append(entry)
     return stand[::-1]
+
+
+def settled(entries: Sequence[Entry], live: Live) -> bool:
+    """Whether what is live serves, and its deploy came to its end: it is recorded after all proofs.
+
+    Args:
+        entries: The releases, newest first.
+        live: What the platform says is live.
+    """
+    return live.healthy and bool(entries) and entries[0].commit == live.commit
 
 
 def taken_back(entries: Sequence[Entry], commit: str) -> Entry | None:

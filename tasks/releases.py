@@ -22,7 +22,7 @@ from tasks.packaging import Package, read_metrics
 from tasks.settings import Settings
 from tasks.targets.protocol import Live, Target
 
-Outcome = Literal["live", "rolled_back", "rejected", "superseded"]
+Outcome = Literal["live", "rolled_back", "rejected", "superseded", "failed"]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which servers clients of ours trust: those with a certificate that certifi vouches for."""
+"""Which servers clients of ours trust: those that `SSL_CERT_FILE` vouches for, else certifi."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ def trusted() -> ssl.SSLContext:
     Reading the certificates takes 30 ms of a core, which HTTPX spends on every client: too much
     for one that asks, every 100 ms, whether a server is ready.
     """
-    return httpx.create_ssl_context(trust_env=False)
+    return httpx.create_ssl_context(trust_env=True)

@@ -9,13 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from tasks.commands import run_logger
-from tasks.environments.environment import Environment, HostEnvironment
+from tasks.environments.environment import CANARY_SECONDS, Environment, HostEnvironment
 from tasks.errors import TransientError
 from tasks.locks.holder import Holder
 from tasks.locks.host import HostLock
 from tasks.locks.shared import SharedLock
 
-_WAIT_SECONDS = 1800.0
+# Longer than who has it may take, and short enough to deploy before the flow's own time is up.
+_WAIT_SECONDS = CANARY_SECONDS + 1800.0
 
 
 class Lock(Protocol):

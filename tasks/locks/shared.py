@@ -28,7 +28,7 @@ from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectAlreadyExists
 
 from tasks.commands import run_logger
-from tasks.errors import TransientError
+from tasks.errors import TerminalError, TransientError
 from tasks.locks.holder import Holder
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Not the tag of what `apply` declares, which would remove it.
 _TAG = "slipway-lock"
+_REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ class SharedLock:
         self._seen_at = 0.0
 
     async def take(self, who: Holder) -> bool:
-        """Take it, unless somebody has it who is still there."""
+        """Take it, unless somebody has it who is still there.
+
+        Raises:
+            TerminalError: The Prefect server does not let us.
+        """
         self._who = who
         try:
             found = await self._create()
@@ -93,6 +98,13 @@ class SharedLock:
                 )  # fmt: skip
                 await self._delete(found.id)
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSED:
+                raise TerminalError(
+                    f"the Prefect server lets nobody with this key lock {self.name}:"
+                    f" {error.response.status_code} for variable {self._variable}",
+                    state="nothing was changed",
+                    next_step="give the worker's API key the right to write variables, run again",
+                ) from error
             self._seen = None  # it could not have been seen renewed
             run_logger().warning("the lock of %s cannot be asked for: %r", self.name, error)
         return False

@@ -58,6 +58,11 @@ class Faults:
         self._met.clear()
         self.calls.clear()
 
+    @property
+    def met(self) -> int:
+        """How many calls have gone wrong since the first calls of each name are to."""
+        return self._met.total()
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft4Validator
@@ -13,7 +11,9 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-_NAME = "heroku-platform.schema.json"
+from tests.platforms.descriptions import find_description
+
+NAME = "heroku-platform.schema.json"
 _URI = "urn:heroku"
 _IDENTITY = re.compile(r"\{[^}]*\}")
 # What the description omits: releases of images.
@@ -61,9 +61,9 @@ class Schema:
 
 
 def find_schema() -> Schema | None:
-    """The description, if `SLIPWAY_TEST_SCHEMAS` names a folder that has it."""
-    path = Path(os.environ.get("SLIPWAY_TEST_SCHEMAS", "")) / _NAME
-    return Schema(json.loads(path.read_text())) if path.is_file() else None
+    """The description, None where it is not there."""
+    path = find_description(NAME)
+    return Schema(json.loads(path.read_text())) if path else None
 
 
 def _pattern(href: str) -> re.Pattern[str]:

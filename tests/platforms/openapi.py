@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-_FOLDER = "SLIPWAY_TEST_SCHEMAS"
+from tests.platforms.descriptions import absent, find_description
+
 _ROOT = "urn:description"
 
 
@@ -71,11 +70,10 @@ class Description:
 
 
 def published(name: str, newer: Collection[str] = ()) -> Description:
-    """A description from the folder of published ones; skips the test where it is not there."""
-    folder = os.environ.get(_FOLDER)
-    path = Path(folder or "") / name
-    if not folder or not path.exists():
-        pytest.skip(f"{_FOLDER} names no folder with {name}")
+    """A published description; skips the test where it is not there."""
+    path = find_description(name)
+    if path is None:
+        pytest.skip(absent(name))
     return Description(yaml.load(path.read_text(), Loader=yaml.CSafeLoader), newer)
 
 

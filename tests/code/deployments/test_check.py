@@ -10,6 +10,8 @@ import pytest
 from deployments import checks
 from deployments.check import examine
 from deployments.local.stack import Stack
+from tasks.environments.loading import load_environment
+from tasks.locks.lock import hold, lock_of
 from tasks.settings import CHECKOUT
 from tests.code.deployments.servers import Repository, listed
 
@@ -68,3 +70,17 @@ async def test_a_deployment_that_is_not_there_or_paused_is_a_problem(stack: Stac
                 http.patch(f"/deployments/{found['id']}", json={"paused": False})
     assert "deployments.apply" in absent["deployment deploy/moon"].fix
     assert paused["deployment rollback/docker"].fix == "resume it in the UI"
+
+
+@pytest.mark.usefixtures("shell")
+async def test_an_environment_elsewhere_can_be_locked_or_is_held_by_somebody() -> None:
+    environment = load_environment("flyio")
+    free = await checks.lock(environment)
+    assert free
+    assert free.ok
+    assert free.said == "it is free"
+    async with hold(lock_of(environment), "wine@1234567"):
+        held = await checks.lock(environment)
+    assert held
+    assert "flyio is held by flow run by hand for wine@1234567" in held.said
+    assert await checks.lock(load_environment("local")) is None

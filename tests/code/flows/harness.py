@@ -144,7 +144,6 @@ class Traffic:
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         self.answered = 0
         self.failures: list[str] = []
-        self.commits: set[str] = set()
 
     def _ask(self) -> None:
         with httpx.Client(base_url=self._url, timeout=20, trust_env=False) as client:
@@ -167,6 +166,7 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        assert self.answered, "nobody was asked"
 
 
 def s3_of(stack: Stack) -> Any:

@@ -32,7 +32,9 @@ PAUSE = 0.05  # many versions change under this traffic, and the machine is smal
 
 
 async def again(step: Callable[[], Awaitable[None]]) -> None:
-    """Try a step again as long as its error may pass, as the flow does."""
+    """Try a step again as long as its error may pass: more often than the flow, for every call of
+    it may have been told to go wrong.
+    """
     for _ in range(_TRIES):
         with contextlib.suppress(TransientError):
             return await step()
@@ -45,12 +47,10 @@ class Place(ABC):
     Attributes:
         proves_on_worker: Whether preflight is the trial on the worker, as that of `process` is.
         killed_in_flows: Whether the tests of flows kill real runs on it, at every step.
-        drops_nothing: Whether not one request may fail while versions change.
     """
 
     proves_on_worker = False
     killed_in_flows = False
-    drops_nothing = True
 
     def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
         self.environment = environment

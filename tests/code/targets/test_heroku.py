@@ -22,9 +22,11 @@ from tasks.targets.heroku import HerokuTarget
 from tests.code.targets.bad_models import when_released
 from tests.code.targets.heroku_place import APP, HerokuPlace, known_token
 from tests.containers import running_registry
+from tests.platforms.descriptions import absent
 from tests.platforms.faults import RestFaults
 from tests.platforms.front import running_front
 from tests.platforms.heroku import Heroku, error_body
+from tests.platforms.heroku_schema import NAME
 from tests.platforms.serve import serving
 
 _IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}
@@ -261,6 +263,6 @@ async def test_heroku_is_asked_as_it_is_described(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
     if heroku_place.heroku.schema is None:
-        pytest.skip("SLIPWAY_TEST_SCHEMAS names no folder with Heroku's description of its API")
+        pytest.skip(absent(NAME))
     await heroku_place.brought_live(models)
     assert heroku_place.heroku.complaints == []

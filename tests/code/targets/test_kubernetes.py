@@ -251,7 +251,7 @@ async def test_a_rollout_that_fails_is_told_and_undone(
     assert len(_pods(stub)) == 2
 
 
-async def test_what_a_quota_forbids_is_told_at_once(
+async def test_what_a_quota_forbids_is_a_trouble_that_no_waiting_ends(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(2).release] = _NO_ROOM

@@ -16,16 +16,21 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from deployments.local.stack import Stack
 from tasks.environments.environment import RemoteEnvironment
 from tasks.environments.loading import load_environment
-from tasks.errors import TransientError
+from tasks.errors import TerminalError, TransientError
 from tasks.locks.holder import Holder
 from tasks.locks.host import HostLock
 from tasks.locks.lock import Lock, hold, lock_of
 from tasks.locks.shared import Rhythm, SharedLock
 from tasks.settings import CHECKOUT
+from tests.platforms.serve import serving
 
 # Of who is to keep it, however slow the machine is, and of who is to give up, or to take it soon.
 _PATIENT = Rhythm(renew=0.5, lost=60.0, gone=100.0, poll=0.1)
@@ -183,3 +188,18 @@ async def test_a_lock_the_answer_to_which_was_lost_is_ours(name: str) -> None:
     async with lock.kept():
         assert not await _lock("shared", name).take(Holder.this_run("wine@1234567"))
     assert await _lock("shared", name).holder() is None
+
+
+async def test_a_key_that_may_not_lock_is_told_at_once(name: str) -> None:
+    async def refuse(_: Request) -> Response:
+        return Response(status_code=403)
+
+    app = Starlette(routes=[Route("/{path:path}", refuse, methods=["GET", "POST"])])
+    with (
+        serving(app) as url,
+        temporary_settings({PREFECT_API_URL: f"{url}/api"}),
+        pytest.raises(TerminalError, match=f"lock {name}: 403") as told,
+    ):
+        async with hold(SharedLock(name), "wine@1234567"):
+            pytest.fail("it cannot be held")
+    assert "right to write variables" in told.value.next_step
