@@ -29,7 +29,7 @@ class Candidate:
         url: Where it answers.
         package: What it should serve.
         release: Name of the release, as `/version` should say it.
-        crashed: Says whether it has ended, so that nobody waits for it any longer.
+        crashed: Says whether it has ended, or one of several that answer there.
         last_lines: The last of what it said, for people.
         server: How it is asked, where that is not over HTTP at its URL.
     """
@@ -78,12 +78,16 @@ async def soak(candidate: Candidate, seconds: float) -> None:
         seconds: For how long.
 
     Raises:
-        TerminalError: Once, it was not what it should be.
+        TerminalError: Once, it was not what it should be, or it crashed.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
         await _hold(candidate)
+        # Of several servers, one may have ended while another answers.
+        if await asyncio.to_thread(candidate.crashed):
+            said = await asyncio.to_thread(candidate.last_lines)
+            raise _unfit(f"the model server ended after it was proven:\n{said}")
         if loop.time() >= end:
             return
         await asyncio.sleep(_POLL_SECONDS)
