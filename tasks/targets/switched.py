@@ -13,7 +13,9 @@ from typing import Any
 import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks import commands
 from tasks.environments.environment import HostEnvironment
+from tasks.errors import SlipwayError
 from tasks.packaging import Package
 from tasks.platforms.host.canary import Canary
 from tasks.platforms.host.gateway import Gateway, Route
@@ -94,7 +96,13 @@ class SwitchedTarget(ABC):
             await self._boot()
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
-                await self._discard()
+                try:
+                    await self._discard()
+                except SlipwayError as error:  # must not hide why it came to this
+                    commands.run_logger().warning(
+                        "what was made for %s stays until the next deploy: %s",
+                        self._identifier, error.what,
+                    )  # fmt: skip
             raise
 
     async def release(self, version: str) -> None:

@@ -175,6 +175,23 @@ def models(make_package: Callable[..., Package]) -> list[Package]:
     return [make_package(name) for name in ("one", "two", "three")]
 
 
+@pytest.fixture
+def paper(tmp_path: Path) -> Package:
+    """A model that nobody can load, in no repository."""
+    return Package(
+        workspace=Workspace(tmp_path, "0" * 40, "main"),
+        model="wine",
+        commit="0" * 40,
+        md5="0" * 32,
+        sha256="",
+        size=0,
+        python="3.11.0",
+        packages={},
+        golden={"inputs": [{"a": 1}], "outputs": {"predict": [1]}},
+        serving="",
+    )
+
+
 @pytest.fixture(scope="session")
 def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
     """Where the process target releases to."""

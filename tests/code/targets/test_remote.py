@@ -12,7 +12,6 @@ from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
 from tasks.targets.protocol import Target
 from tasks.targets.remote import RemoteTarget
-from tasks.workspace import Workspace
 from tests.containers import free_port
 
 
@@ -54,22 +53,10 @@ def target(request: pytest.FixtureRequest) -> _Refusing:
 
 
 async def test_why_preflight_failed_is_told_whatever_comes_after(
-    target: _Refusing, tmp_path: Path
+    target: _Refusing, paper: Package, tmp_path: Path
 ) -> None:
-    package = Package(
-        workspace=Workspace(tmp_path, "0" * 40, "main"),
-        model="wine",
-        commit="0" * 40,
-        md5="",
-        sha256="",
-        size=0,
-        python="3.11.0",
-        packages={},
-        golden={},
-        serving="",
-    )
     with pytest.raises(TerminalError, match="the token is read-only"):
-        await target.preflight(package, tmp_path)
+        await target.preflight(paper, tmp_path)
 
 
 async def test_a_rollback_is_complete_although_old_images_stay(
