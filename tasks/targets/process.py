@@ -112,14 +112,18 @@ class ProcessTarget(SwitchedTarget):
 
     async def _discard(self) -> None:
         if self._bundle:
-            shutil.rmtree(self._bundle.path, ignore_errors=True)
+            self._drop(self._bundle.path)
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())
         old = [path for path in releases if live is None or path.name != live.release]
         for path in old[: max(0, len(old) - max(0, keep - 1))]:
-            shutil.rmtree(path, ignore_errors=True)
-            self._log(path.name).unlink(missing_ok=True)
+            self._drop(path)
+
+    def _drop(self, bundle: Path) -> None:
+        shutil.rmtree(bundle, ignore_errors=True)
+        for log in self._logs.glob(f"{self._log(bundle.name).name}*"):  # supervisord rotates it
+            log.unlink(missing_ok=True)
 
     def _made_bundle(self) -> Bundle:
         assert self._bundle, "preflight comes first"

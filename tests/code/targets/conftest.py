@@ -198,7 +198,7 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
     environment = ProcessEnvironment(
         name="process", target="process", port=ports["process"], soak_seconds=0.3, keep=2
     )
-    return ProcessPlace(environment, host, home / "bundles" / "process")
+    return ProcessPlace(environment, host, home)
 
 
 @pytest.fixture(scope="session")

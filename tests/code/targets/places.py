@@ -161,18 +161,21 @@ class ProcessPlace(Place):
 
     killed_in_flows = True
 
-    def __init__(
-        self, environment: ProcessEnvironment, supervisor: Supervisor, bundles: Path
-    ) -> None:
+    def __init__(self, environment: ProcessEnvironment, supervisor: Supervisor, home: Path) -> None:
         super().__init__(environment)
         self._supervisor = supervisor
-        self._bundles = bundles
+        self._bundles = home / "bundles" / "process"
+        self._logs = home / "log"
 
     def _servers(self) -> list[str]:
         return sorted(self._supervisor.programs("model-process-"))
 
     def _seen(self) -> dict[str, Any]:
-        return {"servers": self._servers(), "kept": sorted(p.name for p in self._bundles.glob("*"))}
+        return {
+            "servers": self._servers(),
+            "kept": sorted(path.name for path in self._bundles.glob("*")),
+            "logs": sorted(path.name for path in self._logs.glob("model-process-*")),
+        }
 
     def _break(self) -> None:
         (server,) = self._servers()
