@@ -13,6 +13,7 @@ from docker.models.containers import Container
 from tasks.environments.docker import DockerEnvironment
 from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
+from tasks.images.registry import Login
 from tasks.packaging import Package
 from tasks.platforms.host.engine import Engine
 from tasks.platforms.host.gateway import Route
@@ -66,6 +67,7 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         super().__init__(environment)
         self._environment = environment
         self._engine = Engine(environment.engine)
+        self._login: Login | None = None
 
     async def _checked(self) -> Sequence[str]:
         engine = await asyncio.to_thread(self._engine.version)
@@ -80,7 +82,8 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
 
     async def _make(self, package: Package, file: Path) -> None:
         await self._build(package, file)
-        await asyncio.to_thread(self._engine.pull, self._name_of_image(), await self._log_in())
+        self._login = await self._log_in()
+        await asyncio.to_thread(self._engine.pull, self._name_of_image(), self._login)
 
     async def _boot(self) -> None:
         port = free_port()
@@ -90,7 +93,9 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
             self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
         )
         options |= {"restart_policy": {"Name": "no"}}
-        await asyncio.to_thread(self._engine.start, name, self._name_of_image(), options)
+        await asyncio.to_thread(
+            self._engine.start, name, self._name_of_image(), options, self._login
+        )
         (container,) = await asyncio.to_thread(self._containers, self._identifier)
         candidate = Candidate(
             f"http://127.0.0.1:{port}",
@@ -109,7 +114,8 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
             "version": version,
         }
         options = container_options(self._environment, route.port, says, self._gateway.identity)
-        self._engine.start(self._container(route.release), self._name_of_image(), options)
+        name = self._container(route.release)
+        self._engine.start(name, self._name_of_image(), options, self._login)
 
     def _stop(self, release: str) -> None:
         for container in self._containers(release):

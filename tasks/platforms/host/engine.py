@@ -50,20 +50,30 @@ class Engine:
         with _told(f"pull {image}"):
             self._client.images.pull(image, auth_config=who)
 
-    def start(self, name: str, image: str, options: Mapping[str, Any]) -> None:
+    def start(self, name: str, image: str, options: Mapping[str, Any], login: Login | None) -> None:
         """Start a container; one of that name that is there already is started again.
 
         Args:
             name: Its name.
-            image: Its image, by digest.
+            image: Its image, by digest; it is pulled if it is not there.
             options: What the Docker SDK takes beside.
+            login: Who we are to its registry.
         """
         with _told(f"start {name}"):
             try:
                 container = self._client.containers.get(name)
             except NotFound:
-                container = self._client.containers.create(image, name=name, **options)
+                container = self._create(name, image, options, login)
             container.start()
+
+    def _create(
+        self, name: str, image: str, options: Mapping[str, Any], login: Login | None
+    ) -> Container:
+        try:
+            return self._client.containers.create(image, name=name, **options)
+        except ImageNotFound:  # another environment that shares the repository has tidied
+            self.pull(image, login)
+            return self._client.containers.create(image, name=name, **options)
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """Containers with these labels of ours, running or not."""
@@ -139,7 +149,7 @@ def _told(what: str) -> Iterator[None]:
         yield
     except APIError as error:
         said = error.explanation or str(error)
-        # An image that is gone was tidied away by another environment, and is pulled again.
+        # An image that is gone was tidied away as soon as it was pulled: the next try pulls again.
         gone = isinstance(error, ImageNotFound)
         passing = gone or error.status_code is None or error.status_code >= 500
         kind = TransientError if passing else TerminalError

@@ -18,7 +18,15 @@ from tests.containers import free_port
 async def test_a_container_can_do_little_and_is_not_large(
     docker_place: DockerPlace, models: list[Package]
 ) -> None:
-    await docker_place.deploy(models[0])
+    await docker_place.target().remove()
+    target = await docker_place.deploy(models[0], until="preflight")
+    # What shares engine and repository removes the image that no container needs yet.
+    await docker_place.target(name="docker-eu").tidy()
+    assert (await docker_place.seen())["images"] == []
+    await target.release("v1")
+    await target.verify()
+    await target.settle()
+    await target.tidy()
     (name,) = await docker_place.servers()
     container = docker_place.client.containers.get(name)
     may, has = container.attrs["HostConfig"], container.attrs["Config"]
