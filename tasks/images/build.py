@@ -6,9 +6,11 @@ import asyncio
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from filelock import FileLock
 
 from tasks import commands, git
 from tasks.environments.environment import ImageEnvironment
@@ -92,6 +94,29 @@ async def build_image(
     return Image(where.at(image.digest), manifests)
 
 
+def copy_layer(source: Repository, target: Repository, layer: Layer) -> bool:
+    """Copy a layer from one repository to another, unless it is there already.
+
+    Args:
+        source: Where it is.
+        target: Where it is to be.
+        layer: The layer.
+
+    Returns:
+        Whether that was necessary.
+    """
+    if target.has(layer.digest):
+        return False
+    path = Settings().layers / layer.digest.replace(":", "-")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another deploy of this host that copies it as well would remove it before it is sent.
+    with FileLock(f"{path}.lock"):
+        source.fetch(layer.digest, path)
+        sent = target.upload(replace(layer, path=path))
+        path.unlink()
+    return sent
+
+
 async def _own_layers(package: Package, file: Path) -> tuple[Layer, Layer]:
     """What a commit adds: its serving code and its model."""
     folder = package.workspace.path / "image"
@@ -125,12 +150,7 @@ def _push(
 ) -> None:
     sent = 0
     for layer in base.layers:
-        if not repository.has(layer.digest):
-            path = Settings().layers / layer.digest.replace(":", "-")
-            bases.fetch(layer.digest, path)
-            repository.upload(Layer(layer.digest, layer.size, layer.diff_id, path))
-            path.unlink(missing_ok=True)
-            sent += layer.size
+        sent += layer.size if copy_layer(bases, repository, layer) else 0
     for layer in layers:
         sent += layer.size if repository.upload(layer) else 0
     repository.write(config)

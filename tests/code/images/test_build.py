@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import tarfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from pydantic import SecretStr
 
 from tasks.environments.environment import ImageEnvironment
 from tasks.errors import ConfigurationError, TerminalError, TransientError
-from tasks.images.build import Image, build_image
+from tasks.images.build import Image, build_image, copy_layer
+from tasks.images.layers import Layer
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import retire, tag_of
@@ -180,6 +183,29 @@ async def test_the_bill_of_materials_is_found_from_the_image(
     assert found["threadpoolctl"]["purl"] == "pkg:pypi/threadpoolctl@3.6.0"
     assert found["wine"]["type"] == "machine-learning-model"
     assert {each["content"] for each in found["wine"]["hashes"]} == {package.md5, package.sha256}
+
+
+def test_two_deploys_may_copy_the_same_layer_at_once(registry: str, base_archive: Path) -> None:
+    base = BaseImage.of(base_archive)
+    base.push(f"{registry}/base:1")
+    source = Repository(parse_reference(f"{registry}/base"))
+    layer = replace(base.layer, path=None)
+    other = Repository(parse_reference(f"{registry}/other"))
+    copying = threading.Thread(target=copy_layer, args=(source, other, layer))
+
+    class Overtaken(Repository):
+        """Another deploy has the time to copy the layer before this one sends it."""
+
+        def upload(self, layer: Layer) -> bool:
+            copying.start()
+            copying.join(1.0)
+            return super().upload(layer)
+
+    mine = Overtaken(parse_reference(f"{registry}/mine"))
+    assert copy_layer(source, mine, layer)
+    copying.join()
+    assert mine.has(layer.digest)
+    assert other.has(layer.digest)
 
 
 # What is refused
