@@ -53,7 +53,7 @@ from tasks.environments.loading import environment_names, load_environment, vari
 from tasks.errors import SlipwayError, TransientError
 from tasks.images.reference import parse_reference
 from tasks.platforms.host.supervisor import Supervisor
-from tasks.settings import CHECKOUT
+from tasks.settings import CHECKOUT, Settings
 
 if TYPE_CHECKING:
     from deployments.local.containers import ModelContainers
@@ -618,8 +618,9 @@ class Stack:
         """Do something with the model servers in containers of every environment that has some."""
         try:
             for name, environment in self._host_environments().items():
-                live = (self.routes / f"{name}.yml").exists()
-                if live and isinstance(environment, DockerEnvironment):
+                # By its lock: a deploy that was killed may have left a container and no route.
+                deployed = (Settings(home=self.home).locks / f"{name}.lock").exists()
+                if deployed and isinstance(environment, DockerEnvironment):
                     from deployments.local.containers import ModelContainers
 
                     deed(ModelContainers(environment, self.routes, self.gateway_api_url))

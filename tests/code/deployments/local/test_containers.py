@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from deployments.local import containers, registry
 from deployments.local.stack import Stack
 from tasks.errors import ConfigurationError, TransientError
+from tasks.locks.holder import Holder
+from tasks.locks.host import HostLock
 from tasks.settings import CHECKOUT
 from tests.containers import (
     BaseImage,
@@ -28,7 +31,16 @@ from tests.containers import (
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The folder of a stack that has been up once."""
-    names = ("supervisor", "prefect", "s3", "gateway-api", "registry", "local", "docker")
+    names = (
+        "supervisor",
+        "prefect",
+        "s3",
+        "s3-admin",
+        "gateway-api",
+        "registry",
+        "local",
+        "docker",
+    )
     chosen = {name: 20_000 + number for number, name in enumerate(names)}
     (tmp_path / "stack.json").write_text(json.dumps({"ports": chosen}))
     return tmp_path
@@ -104,6 +116,20 @@ def test_where_main_is_deployed_to_is_remembered(home: Path) -> None:
     (home / "stack.json").write_text(json.dumps({**described, "main_environment": "docker"}))
     assert Stack(home).main_environment == "docker"
     assert Stack(home, main_environment="local").main_environment == "local"
+
+
+def test_containers_are_looked_for_where_a_deploy_has_begun_even_if_nothing_is_live(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_DOCKER_ENGINE", f"tcp://127.0.0.1:{free_port()}")
+    stack, said = Stack(home), list[str]()
+    stack.clean(said.append)
+    assert said == []  # nobody needs an engine who has never deployed to one
+    monkeypatch.setenv("SLIPWAY_HOME", str(home))
+    asyncio.run(HostLock("docker").take(Holder.this_run("wine@v0.0.1")))
+    stack.clean(said.append)
+    assert len(said) == 2  # to stop them, and to remove them
+    assert all("the Docker engine does not answer" in each for each in said)
 
 
 def test_the_base_image_is_looked_for_before_anything_is_trained(
