@@ -100,7 +100,11 @@ async def register_version(workspace: Workspace) -> Version:
         if await _pushed(workspace, f"{workspace.model}@{version.name}"):
             commands.run_logger().info("%s is %s", workspace.label, version.name)
             return version
-    raise _crowded(workspace)
+    raise _crowded(
+        workspace,
+        "the commit has no version yet; what is live is as it was",
+        "run the same flow again",
+    )
 
 
 @capability("record release", run_name="record {version.name} in {environment}", timeout=300)
@@ -128,7 +132,11 @@ async def record_release(
         if await _pushed(workspace, tag):
             commands.run_logger().info("recorded as %s", tag)
             return
-    raise _crowded(workspace)
+    raise _crowded(
+        workspace,
+        "the model is live but its release is not recorded",
+        "run the deploy flow again; it finds the model live and records it",
+    )
 
 
 async def _tags(workspace: Workspace, environment: str) -> set[str]:
@@ -150,9 +158,9 @@ async def _pushed(workspace: Workspace, tag: str) -> bool:
     return True
 
 
-def _crowded(workspace: Workspace) -> TransientError:
+def _crowded(workspace: Workspace, state: str, next_step: str) -> TransientError:
     return TransientError(
         f"other runs kept tagging {workspace.model} at the same time",
-        state="the model is live but its release is not recorded",
-        next_step="run the deploy flow again; it finds the model live and records it",
+        state=state,
+        next_step=next_step,
     )

@@ -155,13 +155,13 @@ def _told(what: str) -> Iterator[None]:
         kind = TransientError if passing else TerminalError
         raise kind(
             f"the Docker engine does not {what}: {said}",
-            state="what was live before goes on serving",
+            state="what is live goes on serving",
             next_step="check `docker info` on the worker's host, then run the flow again",
         ) from error
     except (DockerException, requests.RequestException) as error:
         raise TransientError(
             f"the Docker engine does not answer when asked to {what}: {error}",
-            state="what was live before goes on serving",
+            state="what is live goes on serving",
             next_step="start it on the worker's host, let the worker's user into the group"
             " `docker`, then run the flow again",
         ) from error

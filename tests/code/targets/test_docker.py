@@ -97,4 +97,5 @@ async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -
     target = docker_place.target(engine=f"tcp://127.0.0.1:{free_port()}")
     with pytest.raises(TransientError, match="the Docker engine does not answer") as told:
         await target.tidy()
+    assert told.value.state == "what is live goes on serving"  # the traffic has moved already
     assert "group `docker`" in told.value.next_step

@@ -97,6 +97,25 @@ async def test_a_release_is_recorded_by_the_second_try(workspace: Unlucky) -> No
     assert isinstance(version, Version)
 
 
+async def test_others_that_keep_tagging_are_told_of_with_what_there_is(
+    workspace: Unlucky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.cut.clear()
+    monkeypatch.setattr("tasks.registry._PUSH_TRIES", 1)
+    hook = workspace.path.parent / "origin.git" / "hooks" / "update"
+    hook.write_text("#!/bin/sh\necho it already exists >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(TransientError, match="kept tagging") as told:
+        await register_version.fn(workspace)
+    assert told.value.state == "the commit has no version yet; what is live is as it was"
+    hook.chmod(0o644)
+    version = await register_version.fn(workspace)
+    hook.chmod(0o755)
+    with pytest.raises(TransientError, match="kept tagging") as told:
+        await record_release.fn(workspace, version, "local", "note")
+    assert told.value.state == "the model is live but its release is not recorded"
+
+
 async def test_a_branch_that_origin_protects_is_named_at_once(workspace: Unlucky) -> None:
     workspace.cut.clear()
     hook = workspace.path.parent / "origin.git" / "hooks" / "update"
