@@ -188,7 +188,8 @@ class Gateway:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
                     state="traffic goes where it went",
-                    next_step="look at the gateway's log under .slipway/logs, run the flow again",
+                    next_step="look at the proxy's log (of `make up`: .slipway/log/gateway.log),"
+                    " run the flow again",
                 )
             time.sleep(0.05)
 

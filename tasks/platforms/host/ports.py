@@ -22,4 +22,9 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise TransientError("no TCP port is free", state="nothing was started")
+    raise TransientError(
+        "no TCP port is free",
+        state="nothing was started",
+        next_step="see with `ss -ltn` what listens on ports"
+        f" {_PORTS.start} to {_PORTS.stop - 1}, then run the flow again",
+    )

@@ -1,16 +1,21 @@
-"""What targets on the worker's own host do where nothing runs: no proxy, no engine."""
+"""What targets on the worker's own host say where something is missing: engine, proxy, ports."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
 from tasks.environments.docker import DockerEnvironment
-from tasks.errors import TerminalError
+from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tasks.platforms.host import ports
+from tasks.platforms.host.gateway import Gateway, Route
 from tasks.targets.docker import DockerTarget
 from tests.containers import free_port
+from tests.platforms.serve import serving
 
 
 class _Refusing(DockerTarget):
@@ -35,3 +40,25 @@ async def test_why_preflight_failed_is_told_although_nothing_can_be_cleaned_up(
     with pytest.raises(TerminalError, match="no wheel of it fits"):
         await _Refusing(environment).preflight(paper, tmp_path)
     assert "stays until the next deploy: the Docker engine does not answer" in caplog.text
+
+
+def test_a_proxy_that_reads_no_routes_is_told_of_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.platforms.host.gateway._SWITCH_SECONDS", 0.0)
+    with (
+        serving(Starlette()) as url,
+        pytest.raises(TransientError, match="did not take the new route of staging") as told,
+    ):
+        Gateway(tmp_path, url, "staging").switch(Route("a", 1))
+    assert "/log/gateway.log" in told.value.next_step
+
+
+def test_ports_that_are_all_taken_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        only = [taken.getsockname()[1]]
+        monkeypatch.setattr("tasks.platforms.host.ports.random.sample", lambda *_: only)
+        with pytest.raises(TransientError, match="no TCP port is free") as told:
+            ports.free_port()
+    assert "listens on ports 23000 to 29999" in told.value.next_step
