@@ -139,7 +139,7 @@ class App:
         stays = before is not None and size.lower() in {"", before.size.lower()}
         if stays or not preboot:
             await self._set_preboot(preboot)
-        quantity = self._environment.quantity or (0 if before else 1)
+        quantity = self._environment.quantity or (None if before else 1)
         await self._update({"docker_image": image}, quantity, size)
         for each in await self.finished():
             if each.image == short(image):
@@ -257,9 +257,9 @@ class App:
         if wanted is not None and await self._preboot() != wanted:
             await self.call("PATCH", f"{self._path}/features/preboot", json={"enabled": wanted})
 
-    async def _update(self, web: Mapping[str, Any], quantity: int, size: str) -> None:
+    async def _update(self, web: Mapping[str, Any], quantity: int | None, size: str) -> None:
         update = {"type": "web", **web}
-        if quantity:
+        if quantity is not None:
             update["quantity"] = quantity
         if size:
             update["dyno_size"] = {"name": size}

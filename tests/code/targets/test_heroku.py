@@ -162,6 +162,16 @@ async def test_a_rollback_restores_size_and_preboot(
     assert (heroku.app.size, heroku.app.preboot) == was
 
 
+async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
+    app = App(heroku.environment)
+    await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
+    before = await app.standing()
+    assert before
+    heroku.app.quantity = 2  # as `quantity = 2` of the new release sets it
+    await app.go_back(before)
+    assert heroku.app.quantity == 0
+
+
 async def test_what_failed_is_told_also_without_a_log(heroku: HerokuPlace) -> None:
     heroku.faults.always("500", f"POST /apps/{APP}/log-sessions")
     assert await App(heroku.environment).last_lines() == ""
