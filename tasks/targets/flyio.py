@@ -131,13 +131,12 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         await self._retire()
 
     async def remove(self) -> None:
-        """Take the environment down; the app goes too, if it was created for the environment."""
+        """Take the environment down; an app that was created for it goes too, once it is empty."""
         machines = await self._machines()
         self._created |= _was_created(machines)
         await self._end(machines)
         await self._retire()
-        if self._created:
-            await self._app.delete()
+        await self._leave_no_app()
 
     async def check(self) -> Sequence[str]:
         """Prove the token, the app and the registry by reading."""
@@ -162,7 +161,7 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         await self._app.be_public()
 
     async def _leave_no_app(self) -> None:
-        """Delete the app if it was created for a release that has failed, the first one."""
+        """Delete the app if it was created for the environment, and nobody has a machine in it."""
         if self._created and not await self._app.machines():
             await self._app.delete()
 

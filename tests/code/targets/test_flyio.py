@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tasks.targets.flyio import FlyioTarget
 from tasks.workspace import Workspace
 from tests.code.targets.fly_place import APP, FlyioPlace
 from tests.platforms.faults import RestFaults
-from tests.platforms.flyio import NEWER, App, Fly
+from tests.platforms.flyio import NEWER, App, Fly, FlyMachine
 from tests.platforms.front import running_front
 from tests.platforms.openapi import published
 from tests.platforms.serve import serving
@@ -137,6 +137,25 @@ async def test_an_app_that_somebody_else_makes_meanwhile_stays(
     monkeypatch.setattr(target._app, "exists", unseen)
     await _fail(target, TerminalError)
     assert fly.apps == {_APP: theirs}
+
+
+def _machine(name: str, **metadata: str) -> FlyMachine:
+    config = {"image": "wine", "checks": {"ready": {"path": "/"}}, "metadata": metadata}
+    return FlyMachine(name, name, "ams", config, cordoned=True)
+
+
+@pytest.mark.parametrize("others", [(), ("theirs",)])
+async def test_an_app_that_was_made_for_us_goes_unless_others_have_machines_in_it(
+    fly: Fly, target: FlyioTarget, others: Sequence[str]
+) -> None:
+    labels = {"environment": "paper", "app": "created", "release": "r", "images": ""}
+    ours = _machine("ours", **{f"slipway_{key}": value for key, value in labels.items()})
+    machines = {"ours": ours, **{name: _machine(name) for name in others}}
+    fly.apps[_APP] = App(_APP, "tests", machines=machines)
+    await target.remove()
+    assert [(each.name, *each.machines) for each in fly.apps.values()] == [
+        (_APP, name) for name in others
+    ]
 
 
 # With machines
