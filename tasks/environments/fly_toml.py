@@ -10,19 +10,23 @@ from typing import Any
 _AUTO_STOP = {True: "stop", False: "off"}  # as older files say it
 
 
-def read_fly_toml(path: Path) -> dict[str, Any]:
+def read_fly_toml(path: Path, *, named: bool) -> dict[str, Any]:
     """Read what is of use for an environment.
 
     Args:
-        path: The file; without one, there is nothing to honour.
+        path: The file.
+        named: Whether somebody has named it: then it has to be there, else there is nothing to
+            honour without one.
 
     Returns:
         Keys of `FlyioEnvironment` with their values.
 
     Raises:
-        ValueError: The file is not TOML.
+        ValueError: The file is not TOML, or not there.
     """
-    if not path.exists():
+    if not path.is_file():
+        if named:
+            raise ValueError(f"fly_toml: there is no file {path}")
         return {}
     try:
         return settings_of(tomllib.loads(path.read_text()))

@@ -27,7 +27,7 @@ class FlyioEnvironment(RemoteEnvironment):
         auto_stop: Whether Fly stops or suspends machines that nobody asks; a request starts them.
         min_machines_running: How many it leaves running.
         proxy_seconds: How long Fly's proxies may take to learn where traffic goes.
-        fly_toml: flyctl's file, from the repository's root.
+        fly_toml: flyctl's file, from the repository's root; one that is named has to be there.
         token_block: Name of the Secret block with the token for the API and the registry.
         api: URL of the Machines API.
     """
@@ -50,7 +50,8 @@ class FlyioEnvironment(RemoteEnvironment):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
-        said = read_fly_toml(CHECKOUT / values.get("fly_toml", "fly.toml"))
+        path = CHECKOUT / values.get("fly_toml", "fly.toml")
+        said = read_fly_toml(path, named="fly_toml" in values)
         app = values.get("app") or said.get("app")
         usual = {"url": f"https://{app}.fly.dev", "repository": f"registry.fly.io/{app}"}
         return {**usual, **said, **values}

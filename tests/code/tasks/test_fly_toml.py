@@ -32,9 +32,11 @@ primary_region = 'fra'
 """
 
 
-def _load(folder: Path, text: str, fly_toml: str = _FLY_TOML) -> FlyioEnvironment:
+def _load(
+    folder: Path, text: str, fly_toml: str = _FLY_TOML, name: str = "fly.toml"
+) -> FlyioEnvironment:
     (folder / "fly.toml").write_text(fly_toml)
-    file = f'target = "flyio"\norganization = "us"\nfly_toml = "{folder}/fly.toml"\n{text}'
+    file = f'target = "flyio"\norganization = "us"\nfly_toml = "{folder}/{name}"\n{text}'
     (folder / "staging.toml").write_text(file)
     found = load_environment("staging", folder)
     assert isinstance(found, FlyioEnvironment)
@@ -83,3 +85,8 @@ def test_files_of_older_flyctls_are_read(tmp_path: Path, said: str, means: str) 
 def test_what_cannot_be_used_is_named(tmp_path: Path, fly_toml: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         _load(tmp_path, "", fly_toml)
+
+
+def test_a_fly_toml_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"fly_toml: there is no file .*/fly\.ams\.toml"):
+        _load(tmp_path, "", name="fly.ams.toml")
