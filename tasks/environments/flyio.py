@@ -10,6 +10,8 @@ from tasks.environments.environment import RemoteEnvironment
 from tasks.environments.fly_toml import read_fly_toml
 from tasks.settings import CHECKOUT
 
+REGISTRY = "registry.fly.io"
+
 
 class FlyioEnvironment(RemoteEnvironment):
     """An environment whose target is an app on Fly.io.
@@ -28,7 +30,7 @@ class FlyioEnvironment(RemoteEnvironment):
         min_machines_running: How many it leaves running.
         proxy_seconds: How long Fly's proxies may take to learn where traffic goes.
         fly_toml: flyctl's file, from the repository's root; one that is named has to be there.
-        token_block: Name of the Secret block with the token for the API and the registry.
+        token_block: Name of the Secret block with the token for the API and Fly's own registry.
         api: URL of the Machines API.
     """
 
@@ -53,5 +55,5 @@ class FlyioEnvironment(RemoteEnvironment):
         path = CHECKOUT / values.get("fly_toml", "fly.toml")
         said = read_fly_toml(path, named="fly_toml" in values)
         app = values.get("app") or said.get("app")
-        usual = {"url": f"https://{app}.fly.dev", "repository": f"registry.fly.io/{app}"}
+        usual = {"url": f"https://{app}.fly.dev", "repository": f"{REGISTRY}/{app}"}
         return {**usual, **said, **values}

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from tasks.environments.environment import LISTED, RemoteEnvironment
 
+REGISTRY = "registry.heroku.com"
+
 
 class HerokuEnvironment(RemoteEnvironment):
     """An environment whose target is a Heroku app.
@@ -19,7 +21,7 @@ class HerokuEnvironment(RemoteEnvironment):
         size: Size of a web dyno, as `standard-1x`; empty to leave it as it is.
         quantity: How many web dynos run; None to leave it as it is.
         preboot: Whether new dynos start before old ones stop; None to leave it as it is.
-        token_block: Name of the Secret block with the API token.
+        token_block: Name of the Secret block with the token for the API and Heroku's own registry.
         api: URL of the Platform API.
         repository: The registry's place for the app's `web` process; follows from `app`.
     """
@@ -39,4 +41,4 @@ class HerokuEnvironment(RemoteEnvironment):
     @model_validator(mode="before")
     @classmethod
     def _name_repository(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"repository": f"registry.heroku.com/{values.get('app')}/web", **values}
+        return {"repository": f"{REGISTRY}/{values.get('app')}/web", **values}

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from tasks import commands
-from tasks.environments.flyio import FlyioEnvironment
+from tasks.environments.flyio import REGISTRY, FlyioEnvironment
 from tasks.errors import SlipwayError, TerminalError, TransientError
 from tasks.images.registry import Login
 from tasks.packaging import Package
@@ -166,7 +166,8 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
             await self._app.delete()
 
     async def _log_in(self) -> Login | None:
-        if self._environment.registry_block:
+        # The token is for Fly's own registry, and for no other.
+        if self._environment.registry_block or not self._pushes_to(REGISTRY):
             return await super()._log_in()
         return Login("x", registry_password(await load_token(self._environment.token_block)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from tasks.environments.heroku import HerokuEnvironment
+from tasks.environments.heroku import REGISTRY, HerokuEnvironment
 from tasks.errors import TerminalError
 from tasks.images.registry import Login, Manifest
 from tasks.images.retention import housekeeping
@@ -156,7 +156,10 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
             if await self._app.exists():  # else it has no registry either
                 await super()._retire()
 
-    async def _log_in(self) -> Login:
+    async def _log_in(self) -> Login | None:
+        # The token is for Heroku's own registry, and for no other.
+        if self._environment.registry_block or not self._pushes_to(REGISTRY):
+            return await super()._log_in()
         return Login("_", await self._app.token())
 
     async def _images(self) -> Images:

@@ -37,6 +37,10 @@ class ImagedTarget(ABC, Generic[E]):
         """Who we are to the registry."""
         return await load_login(self._environment.registry_block)
 
+    def _pushes_to(self, registry: str) -> bool:
+        """Whether our images are in a registry, by its host."""
+        return parse_reference(self._environment.repository).host == registry
+
     async def _repository(self) -> Repository:
         """Where our images are."""
         return Repository(parse_reference(self._environment.repository), await self._log_in())

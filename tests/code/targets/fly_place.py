@@ -98,6 +98,7 @@ def running_fly(
             return secrets.get(block)
 
         patch.setattr("tasks.platforms.rest.read_secret", read_secret)
+        patch.setattr("tasks.targets.flyio.REGISTRY", host)
         patch.setattr("tasks.platforms.fly.app._POLL_SECONDS", 0.2)  # nobody counts our requests
         environment = FlyioEnvironment(
             name="flyio",

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from tasks import rollout
 from tasks.environments.environment import RemoteEnvironment
+from tasks.environments.flyio import FlyioEnvironment
+from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tasks.targets.flyio import FlyioTarget
+from tasks.targets.heroku import HerokuTarget
 from tasks.targets.protocol import Target
 from tasks.targets.remote import RemoteTarget
 from tests.containers import free_port
@@ -76,3 +80,31 @@ async def test_a_rollback_is_tried_after_every_pause(
     target.rollbacks_that_fail = failing
     assert await rollout.roll_back(cast("Target", target)) == completes
     assert target.rollbacks == 3
+
+
+def _on_fly(**settings: str) -> FlyioTarget:
+    at = {"name": "fly", "target": "flyio", "app": "wine", "organization": "us", "region": "ams"}
+    return FlyioTarget(FlyioEnvironment.model_validate(at | settings))
+
+
+def _on_heroku(**settings: str) -> HerokuTarget:
+    at = {"name": "heroku", "target": "heroku", "app": "wine"}
+    return HerokuTarget(HerokuEnvironment.model_validate(at | settings))
+
+
+@pytest.mark.parametrize(("platform", "user"), [(_on_fly, "x"), (_on_heroku, "_")])
+async def test_a_token_goes_to_no_registry_but_its_own_platform_s(
+    monkeypatch: pytest.MonkeyPatch, platform: Any, user: str
+) -> None:
+    async def read_secret(block: str) -> Any:  # there is no Prefect server
+        return {"username": "us", "password": "p"} if block == "theirs" else "token"
+
+    monkeypatch.setattr("tasks.platforms.rest.read_secret", read_secret)
+    monkeypatch.setattr("tasks.images.login.read_secret", read_secret)
+    elsewhere = "registry.example/wine"
+    assert await platform(repository=elsewhere)._log_in() is None
+    for settings in ({"repository": elsewhere}, {}):
+        login = await platform(**settings, registry_block="theirs")._log_in()
+        assert (login.username, login.password.get_secret_value()) == ("us", "p")
+    login = await platform()._log_in()
+    assert (login.username, login.password.get_secret_value()) == (user, "token")
