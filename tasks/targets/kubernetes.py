@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.errors import TerminalError
@@ -18,6 +18,7 @@ from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
 
 _VERBS = ("get", "list", "create", "patch", "delete")
+_NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to be created
 
 
 class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
@@ -62,8 +63,12 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         cluster = await self._cluster()
         name = await asyncio.to_thread(cluster.version)
         where = self._environment.namespace
-        for kind in (*KINDS, Kind.REPLICA_SET, Kind.POD):
-            for verb in _VERBS:
+        kinds = (*KINDS, Kind.REPLICA_SET, Kind.POD)
+        needed: dict[Kind, Sequence[str]] = dict.fromkeys(kinds, _VERBS)
+        if self._environment.create_namespace:
+            needed[Kind.NAMESPACE] = _NAMESPACE_VERBS
+        for kind, verbs in needed.items():
+            for verb in verbs:
                 if not await asyncio.to_thread(cluster.may, verb, kind):
                     raise TerminalError(
                         f"we may not {verb} {kind.value} in namespace {where}",

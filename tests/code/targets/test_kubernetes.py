@@ -509,4 +509,7 @@ async def test_the_check_says_what_is_missing(
     stub.server.forbidden.add(("patch", "deployments"))
     with pytest.raises(TerminalError, match="we may not patch deployments in namespace models"):
         await KubernetesTarget(_PLAIN).check()
+    stub.server.forbidden = {("create", "namespaces")}
+    with pytest.raises(TerminalError, match="we may not create namespaces in namespace elsewhere"):
+        await KubernetesTarget(elsewhere.model_copy(update={"create_namespace": True})).check()
     assert not [call for call in stub.faults.calls if call.startswith(("PATCH", "DELETE"))]
