@@ -21,6 +21,7 @@ from tasks.platforms.host.ports import free_port
 from tasks.targets.imaged import ImagedTarget
 from tasks.targets.proof import Candidate, prove
 from tasks.targets.switched import SwitchedTarget
+from tasks.threads import in_thread
 
 _PREFLIGHT = "preflight"
 
@@ -70,7 +71,7 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         self._login: Login | None = None
 
     async def _checked(self) -> Sequence[str]:
-        engine = await asyncio.to_thread(self._engine.version)
+        engine = await in_thread(self._engine.version)
         return [f"Docker {engine} answers", await self._try_registry()]
 
     def _described(self, release: str) -> Mapping[str, Any] | None:
@@ -93,10 +94,8 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
             self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
         )
         options |= {"restart_policy": {"Name": "no"}}
-        await asyncio.to_thread(
-            self._engine.start, name, self._name_of_image(), options, self._login
-        )
-        (container,) = await asyncio.to_thread(self._containers, self._identifier)
+        await in_thread(self._engine.start, name, self._name_of_image(), options, self._login)
+        (container,) = await in_thread(self._containers, self._identifier)
         candidate = Candidate(
             f"http://127.0.0.1:{port}",
             self._made(),
@@ -105,7 +104,7 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
             last_lines=lambda: self._engine.last_lines(container),
         )
         await prove(candidate, self._environment.ready_seconds)
-        await asyncio.to_thread(self._stop, self._identifier)
+        await in_thread(self._stop, self._identifier)
 
     def _start(self, route: Route, version: str) -> None:
         says = {
@@ -139,16 +138,16 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
 
     async def _discard(self) -> None:
-        await self._remove(await asyncio.to_thread(self._containers, self._identifier))
+        await self._remove(await in_thread(self._containers, self._identifier))
 
     async def _prune(self, live: Route | None, keep: int) -> None:
-        found = sorted(await asyncio.to_thread(self._containers), key=_release)
+        found = sorted(await in_thread(self._containers), key=_release)
         old = [each for each in found if live is None or _release(each) != live.release]
         await self._remove(old[: max(0, len(old) - max(0, keep - 1))])
 
     async def _remove(self, doomed: Sequence[Container]) -> None:
         """Remove containers, and on the host and in the registry the images that no other needs."""
-        await asyncio.to_thread(self._remove_all, doomed)
+        await in_thread(self._remove_all, doomed)
         await self._retire()
 
     def _remove_all(self, doomed: Sequence[Container]) -> None:
@@ -157,7 +156,7 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         self._engine.remove_images(parse_reference(self._environment.repository).name)
 
     async def _images_in_use(self) -> Collection[str]:
-        there = await asyncio.to_thread(self._containers)
+        there = await in_thread(self._containers)
         return {parse_reference(_image(each)).version for each in there}
 
     def _containers(self, release: str = "") -> list[Container]:

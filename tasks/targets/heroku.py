@@ -22,6 +22,7 @@ from tasks.platforms.heroku.releases import Standing
 from tasks.targets.proof import Candidate, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
+from tasks.threads import in_thread
 
 # With preboot, traffic moves about three minutes after the dynos are up.
 _SWITCH_SECONDS = 300.0
@@ -55,7 +56,7 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
         standing = await self._app.standing() if await self._app.exists() else None
         if standing is None:
             return None
-        said = await asyncio.to_thread((await self._images()).said, standing.image)
+        said = await in_thread((await self._images()).said, standing.image)
         if said is None:  # it is not ours
             return None
         answer = await version(self.url)
@@ -72,7 +73,7 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
     async def release(self, version: str) -> None:
         """Push the image of this release; Heroku has nowhere to start it beside the live one."""
         (image,) = self._pushed().manifests.values()
-        self._variant = await asyncio.to_thread(
+        self._variant = await in_thread(
             push_variant,
             await self._repository(),
             self._environment.name,
@@ -170,19 +171,19 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
         if standing is None:
             return set()
         kept = standing.images[: self._environment.keep]
-        return await asyncio.to_thread((await self._images()).digests, kept)
+        return await in_thread((await self._images()).digests, kept)
 
     async def _mark(self) -> None:
         """Have the image that runs known as proven: to no other does a rollback return."""
         if standing := await self._app.standing():
-            await asyncio.to_thread((await self._images()).mark, standing.image)
+            await in_thread((await self._images()).mark, standing.image)
 
     async def _proven(self) -> Standing | None:
         """How the app stands; how it stood, if it runs what a killed deploy has never proven."""
         standing, images = await self._app.standing(), await self._images()
-        if standing is None or not await asyncio.to_thread(images.has, standing.image):
+        if standing is None or not await in_thread(images.has, standing.image):
             return standing  # nothing runs, or nothing of ours
-        proven = await asyncio.to_thread(images.proven)
+        proven = await in_thread(images.proven)
         if proven in {"", standing.image}:
             return standing
         return await self._app.stood(standing, proven) or standing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
 from tasks.environments.kubernetes import KubernetesEnvironment
@@ -16,6 +15,7 @@ from tasks.platforms.kubernetes.workload import KINDS, Workload
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
+from tasks.threads import in_thread
 
 _VERBS = ("get", "list", "create", "patch", "delete")
 _NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to be created
@@ -61,7 +61,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
     async def check(self) -> list[str]:
         """Prove that the cluster can be reached, and that it lets us do what a deploy does."""
         cluster = await self._cluster()
-        name = await asyncio.to_thread(cluster.version)
+        name = await in_thread(cluster.version)
         where = self._environment.namespace
         kinds = (*KINDS, Kind.REPLICA_SET, Kind.POD)
         needed: dict[Kind, Sequence[str]] = dict.fromkeys(kinds, _VERBS)
@@ -69,14 +69,14 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
             needed[Kind.NAMESPACE] = _NAMESPACE_VERBS
         for kind, verbs in needed.items():
             for verb in verbs:
-                if not await asyncio.to_thread(cluster.may, verb, kind):
+                if not await in_thread(cluster.may, verb, kind):
                     raise TerminalError(
                         f"we may not {verb} {kind.value} in namespace {where}",
                         state="nothing was changed",
                         next_step="give the role in docs/targets/kubernetes.md to who the"
                         " kubeconfig names",
                     )
-        if not (self._environment.create_namespace or await asyncio.to_thread(cluster.has_home)):
+        if not (self._environment.create_namespace or await in_thread(cluster.has_home)):
             raise cluster.homeless()
         return [
             f"the cluster is Kubernetes {name}",
@@ -90,7 +90,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         if self._before is None:  # else it is tried again
             await workload.recover()
             self._before = await workload.remember()
-        ours, policy = self._environment, await asyncio.to_thread((await self._cluster()).policy)
+        ours, policy = self._environment, await in_thread((await self._cluster()).policy)
         await workload.make(
             {
                 Kind.SERVICE: manifests.service(ours),
@@ -177,7 +177,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         if self._reached is None:
             access = Access(self._environment.kubeconfig_block, self._environment.context)
             kubeconfig = await access.read()
-            self._reached = await asyncio.to_thread(
+            self._reached = await in_thread(
                 connect, access, kubeconfig, self._environment.namespace
             )
         return self._reached

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from tasks.platforms.host.supervisor import Program, Supervisor
 from tasks.settings import Settings
 from tasks.targets.switched import SwitchedTarget
 from tasks.targets.trial import boot, serve, stage
+from tasks.threads import in_thread
 
 
 class SupervisorSettings(BaseSettings):
@@ -61,7 +61,7 @@ class ProcessTarget(SwitchedTarget):
         self._bundle: Bundle | None = None
 
     async def _checked(self) -> Sequence[str]:
-        running = await asyncio.to_thread(self._supervisor.programs)
+        running = await in_thread(self._supervisor.programs)
         return [f"supervisord keeps {len(running)} programs alive"]
 
     def _described(self, release: str) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ from tasks import golden
 from tasks.errors import SlipwayError, TerminalError
 from tasks.packaging import Package
 from tasks.servers import HttpServer, Server
+from tasks.threads import in_thread
 from tasks.trust import trusted
 
 _POLL_SECONDS = 0.1
@@ -60,12 +61,12 @@ async def prove(candidate: Candidate, within: float) -> None:
     try:
         async with asyncio.timeout(within):
             while not await _is_ready(candidate.url):
-                if await asyncio.to_thread(candidate.crashed):
-                    said = await asyncio.to_thread(candidate.last_lines)
+                if await in_thread(candidate.crashed):
+                    said = await in_thread(candidate.last_lines)
                     raise _unfit(f"the model server ended at start:\n{said}")
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        said = await asyncio.to_thread(candidate.last_lines)
+        said = await in_thread(candidate.last_lines)
         raise _unfit(f"the model server did not get ready within {within:g} s:\n{said}") from None
     await _hold(candidate)
 
@@ -85,8 +86,8 @@ async def soak(candidate: Candidate, seconds: float) -> None:
     while True:
         await _hold(candidate)
         # Of several servers, one may have ended while another answers.
-        if await asyncio.to_thread(candidate.crashed):
-            said = await asyncio.to_thread(candidate.last_lines)
+        if await in_thread(candidate.crashed):
+            said = await in_thread(candidate.last_lines)
             raise _unfit(f"the model server ended after it was proven:\n{said}")
         if loop.time() >= end:
             return
@@ -109,7 +110,7 @@ async def _hold(candidate: Candidate) -> None:
         await golden.replay(candidate.asked, candidate.package.golden)
     except SlipwayError as error:
         # A server that is up and does not answer is no better than one that answers wrongly.
-        said = await asyncio.to_thread(candidate.last_lines)
+        said = await in_thread(candidate.last_lines)
         raise _unfit(f"{error.what}\n{said}".rstrip()) from error
 
 

@@ -4,7 +4,6 @@ that moves the traffic from one to the other.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.platforms.host.gateway import Gateway, Route
 from tasks.platforms.host.ports import free_port
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live, name_of_release
+from tasks.threads import in_thread
 
 
 class GatewaySettings(BaseSettings):
@@ -67,13 +67,13 @@ class SwitchedTarget(ABC):
 
     async def check(self) -> Sequence[str]:
         """Prove that the proxy and what runs the servers are there."""
-        address = await asyncio.to_thread(self._gateway.address)
+        address = await in_thread(self._gateway.address)
         return [f"the proxy has an entry point at {address}", *await self._checked()]
 
     async def status(self) -> Live | None:
         """What is live, None if nothing is."""
-        route = await asyncio.to_thread(self._gateway.route)
-        said = await asyncio.to_thread(self._described, route.release) if route else None
+        route = await in_thread(self._gateway.route)
+        said = await in_thread(self._described, route.release) if route else None
         if route is None or said is None:  # or routed to what is not there any more
             return None
         answer = await version(self.url)
@@ -108,10 +108,10 @@ class SwitchedTarget(ABC):
     async def release(self, version: str) -> None:
         """Start the new version beside the live one."""
         if self._new is None:  # else it is tried again
-            self._old = await asyncio.to_thread(self._gateway.route)
-            await asyncio.to_thread(self._sweep, self._old)
+            self._old = await in_thread(self._gateway.route)
+            await in_thread(self._sweep, self._old)
             self._new = Route(self._identifier, free_port())
-        await asyncio.to_thread(self._start, self._new, version)
+        await in_thread(self._start, self._new, version)
 
     async def verify(self) -> None:
         """Prove the new server at its private URL."""
@@ -124,30 +124,30 @@ class SwitchedTarget(ABC):
         if self._host.canary and (old := await self._serving_beside(route)):
             canary = Canary(self._gateway, self._host)
             await canary.walk(old, route, self._candidate(route.url))
-        await asyncio.to_thread(self._gateway.switch, route)
+        await in_thread(self._gateway.switch, route)
         await soak(self._candidate(self.url), self._host.soak_seconds)
 
     async def rollback(self) -> None:
         """Route to the old server again, and leave nothing of the new one."""
         if self._switched:  # or tried to: the proxy may take the route later
-            await asyncio.to_thread(self._gateway.switch, self._old)
+            await in_thread(self._gateway.switch, self._old)
         if self._new:
             # Once it answers, or never will, it has taken on what was sent to it before: one that
             # is stopped earlier drops what still waits for it.
             await version(self._new.url)
-            await asyncio.to_thread(self._stop, self._new.release)
+            await in_thread(self._stop, self._new.release)
         await self._discard()
 
     async def tidy(self) -> None:
         """Stop servers that no route leads to, drop releases beyond those kept."""
-        route = await asyncio.to_thread(self._gateway.route)
-        await asyncio.to_thread(self._sweep, route)
+        route = await in_thread(self._gateway.route)
+        await in_thread(self._sweep, route)
         await self._prune(route, self._host.keep)
 
     async def remove(self) -> None:
         """Take the environment down: no route, no server, nothing kept."""
-        await asyncio.to_thread(self._gateway.switch, None)
-        await asyncio.to_thread(self._sweep, None)
+        await in_thread(self._gateway.switch, None)
+        await in_thread(self._sweep, None)
         await self._prune(None, 0)
 
     def _candidate(self, url: str) -> Candidate:
@@ -170,7 +170,7 @@ class SwitchedTarget(ABC):
 
     async def _serving_beside(self, route: Route) -> Route | None:
         """What is live and can be compared with; None if nothing is, or if it does not answer."""
-        live = await asyncio.to_thread(self._gateway.route)
+        live = await in_thread(self._gateway.route)
         if live is None or live == route:  # or settled already, and tried again
             return None
         answer = await version(live.url)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.threads import in_thread
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -69,7 +70,7 @@ class Aws:
                 acted all the same.
             TerminalError: It refuses the credentials, or what was asked for.
         """
-        return await asyncio.to_thread(self.call_now, service, operation, but=but, **parameters)
+        return await in_thread(self.call_now, service, operation, but=but, **parameters)
 
     def call_now(
         self, service: str, operation: str, *, but: Sequence[str] = (), **parameters: Any

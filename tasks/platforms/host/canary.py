@@ -15,6 +15,7 @@ from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway, Route
 from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
 from tasks.targets.proof import Candidate, soak
+from tasks.threads import in_thread
 
 _LOOK_SECONDS = 1.0
 
@@ -50,7 +51,7 @@ class Canary:
         """
         await self._counted(live)  # a proxy that does not count is told of before it shares out
         for percent in self._environment.canary:
-            await asyncio.to_thread(self._gateway.share, live, new, percent)
+            await in_thread(self._gateway.share, live, new, percent)
             await self._step(live, new, candidate, percent)
 
     async def _step(self, live: Route, new: Route, candidate: Candidate, percent: int) -> None:
@@ -85,4 +86,4 @@ class Canary:
         )
 
     async def _counted(self, *routes: Route) -> list[Counters]:
-        return await asyncio.to_thread(self._gateway.counters, *routes)
+        return await in_thread(self._gateway.counters, *routes)

@@ -13,6 +13,7 @@ from tasks.errors import ConfigurationError, TerminalError
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind
 from tasks.platforms.kubernetes.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
+from tasks.threads import in_thread
 
 # In this order they are made: a service before its pods.
 KINDS = (
@@ -44,7 +45,7 @@ class Workload:
 
     async def replica_sets(self) -> list[Manifest]:
         """Its ReplicaSets, the newest first: one for each release that is kept."""
-        found = await asyncio.to_thread(self._cluster.list, Kind.REPLICA_SET, self._ours)
+        found = await in_thread(self._cluster.list, Kind.REPLICA_SET, self._ours)
         return rollouts.by_age(found)
 
     async def serving(self) -> Manifest | None:
@@ -69,7 +70,7 @@ class Workload:
         """
         found: dict[Kind, Manifest | None] = {}
         for kind in KINDS:
-            there = await asyncio.to_thread(self._cluster.find, kind, self._name)
+            there = await in_thread(self._cluster.find, kind, self._name)
             found[kind] = there and _applied(there)
             if there and not found[kind]:
                 raise ConfigurationError(
@@ -90,15 +91,15 @@ class Workload:
             if kind not in wanted:
                 continue
             if manifest := wanted[kind]:
-                await asyncio.to_thread(self._cluster.apply, kind, manifests.noted(manifest))
-            elif await asyncio.to_thread(self._cluster.find, kind, self._name):
-                await asyncio.to_thread(self._cluster.delete, kind, self._name)
+                await in_thread(self._cluster.apply, kind, manifests.noted(manifest))
+            elif await in_thread(self._cluster.find, kind, self._name):
+                await in_thread(self._cluster.delete, kind, self._name)
 
     async def restore(self, before: Mapping[Kind, Manifest | None]) -> None:
         """Make objects what they were, and leave alone those that still are."""
         changed = {}
         for kind, manifest in before.items():
-            there = await asyncio.to_thread(self._cluster.find, kind, self._name)
+            there = await in_thread(self._cluster.find, kind, self._name)
             if (there and _applied(there)) != manifest:
                 changed[kind] = manifest
         await self.make(changed)
@@ -107,8 +108,8 @@ class Workload:
         """Create the namespace if it is not there."""
         manifest = manifests.namespace(self._environment)
         name = manifest["metadata"]["name"]
-        if not await asyncio.to_thread(self._cluster.find, Kind.NAMESPACE, name):
-            await asyncio.to_thread(self._cluster.apply, Kind.NAMESPACE, manifest)
+        if not await in_thread(self._cluster.find, Kind.NAMESPACE, name):
+            await in_thread(self._cluster.apply, Kind.NAMESPACE, manifest)
 
     async def rehearse(self, pod: Manifest) -> None:
         """Start a pod without traffic, wait until it is ready, and take it away.
@@ -119,7 +120,7 @@ class Workload:
         name = pod["metadata"]["name"]
         await self.end_rehearsals()
         try:
-            await asyncio.to_thread(self._cluster.apply, Kind.POD, pod)
+            await in_thread(self._cluster.apply, Kind.POD, pod)
             await self._ready(name)
         finally:
             with anyio.CancelScope(shield=True):
@@ -128,7 +129,7 @@ class Workload:
     async def end_rehearsals(self) -> None:
         """Take away the pods of rehearsals, also those that a killed run has left."""
         for pod in await self._pods(PREFLIGHT):
-            await asyncio.to_thread(self._cluster.delete, Kind.POD, pod["metadata"]["name"])
+            await in_thread(self._cluster.delete, Kind.POD, pod["metadata"]["name"])
         await self._ended(PREFLIGHT)
 
     async def rolled_out(self, release: str, *, anew: bool) -> None:
@@ -169,7 +170,7 @@ class Workload:
             return
         if wanted := _applied(serving):
             manifest = manifests.noted(await self._with_its_replicas(wanted))
-            await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
+            await in_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
             await self.rolled_out(rollouts.release_of(serving), anew=False)
             # Looked for again: the cluster may have made it only after the first look.
             left = await self.replica_sets()
@@ -183,7 +184,7 @@ class Workload:
         """Remove ReplicaSets that serve no more."""
         for each in replica_sets:
             name = each["metadata"]["name"]
-            await asyncio.to_thread(self._cluster.delete, Kind.REPLICA_SET, name)
+            await in_thread(self._cluster.delete, Kind.REPLICA_SET, name)
 
     def crashed(self, release: str) -> bool:
         """Whether a pod of a release has ended."""
@@ -195,10 +196,10 @@ class Workload:
         return "\n".join(filter(None, map(self._cluster.last_lines, names)))
 
     async def _deployment(self) -> Manifest | None:
-        return await asyncio.to_thread(self._cluster.find, Kind.DEPLOYMENT, self._name)
+        return await in_thread(self._cluster.find, Kind.DEPLOYMENT, self._name)
 
     async def _pods(self, component: str) -> list[Manifest]:
-        return await asyncio.to_thread(self._list, component)
+        return await in_thread(self._list, component)
 
     def _list(self, component: str, release: str = "") -> list[Manifest]:
         found = self._cluster.list(Kind.POD, {**self._ours, COMPONENT: component})
@@ -209,7 +210,7 @@ class Workload:
         try:
             async with asyncio.timeout(manifests.patience(self._environment)):
                 while why:
-                    pod = await asyncio.to_thread(self._cluster.find, Kind.POD, name)
+                    pod = await in_thread(self._cluster.find, Kind.POD, name)
                     if pod is None:
                         raise _unfit("somebody has removed the pod of the preflight")
                     if trouble := rollouts.trouble_of(pod) or rollouts.refusal(pod):
@@ -220,7 +221,7 @@ class Workload:
             raise await self._told(str(why), name) from None
 
     async def _told(self, why: str, pod: str) -> TerminalError:
-        said = await asyncio.to_thread(self._cluster.last_lines, pod) if pod else ""
+        said = await in_thread(self._cluster.last_lines, pod) if pod else ""
         return _unfit(f"{pod or self._name} does not get ready in the cluster: {why}\n{said}")
 
     async def _ended(
@@ -246,7 +247,7 @@ class Workload:
                 "metadata": {"name": self._name, "namespace": self._environment.namespace},
                 "spec": {"replicas": deployment["spec"]["replicas"]},
             }
-            await asyncio.to_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest, _HANDOVER)
+            await in_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest, _HANDOVER)
 
     async def _with_its_replicas(self, manifest: Manifest) -> Manifest:
         """A manifest with the number of replicas that there are, whoever set it."""
