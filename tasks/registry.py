@@ -135,7 +135,7 @@ async def record_release(
     raise _crowded(
         workspace,
         "the model is live but its release is not recorded",
-        "run the deploy flow again; it finds the model live and records it",
+        "run the deploy flow again; it releases the model anew and records it",
     )
 
 

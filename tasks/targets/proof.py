@@ -20,6 +20,7 @@ from tasks.threads import in_thread
 from tasks.trust import trusted
 
 _POLL_SECONDS = 0.1
+_SHOWN = 200  # characters of an answer
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,22 @@ async def prove(candidate: Candidate, within: float) -> None:
     Raises:
         TerminalError: It crashed, did not get ready, is something else, or predicts otherwise.
     """
+    why = "nothing yet"
     try:
         async with asyncio.timeout(within):
-            while not await _is_ready(candidate.url):
+            while why := await _unready(candidate.url):
                 if await in_thread(candidate.crashed):
                     said = await in_thread(candidate.last_lines)
                     raise _unfit(f"the model server ended at start:\n{said}")
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         said = await in_thread(candidate.last_lines)
-        raise _unfit(f"the model server did not get ready within {within:g} s:\n{said}") from None
+        raise _unfit(
+            f"the model server did not get ready within {within:g} s: {candidate.url}/readyz"
+            f" says {why}\n{said}",
+            next_step="see that this URL leads to the server, and that its certificate is trusted"
+            " (`SSL_CERT_FILE`); else mend the model or the serving code, commit, and deploy that",
+        ) from None
     await _hold(candidate)
 
 
@@ -114,17 +121,18 @@ async def _hold(candidate: Candidate) -> None:
         raise _unfit(f"{error.what}\n{said}".rstrip()) from error
 
 
-async def _is_ready(url: str) -> bool:
+async def _unready(url: str) -> str:
+    """What a server says or does instead of being ready; empty if it is."""
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False, verify=trusted()) as client:
-            return (await client.get(f"{url}/readyz")).status_code == 200
-    except httpx.HTTPError:
-        return False
+            answer = await client.get(f"{url}/readyz")
+    except httpx.HTTPError as error:
+        return f"nothing ({type(error).__name__}: {error})"
+    return "" if answer.status_code == 200 else f"{answer.status_code}: {answer.text[:_SHOWN]}"
 
 
-def _unfit(what: str) -> TerminalError:
-    return TerminalError(
-        what,
-        state="what was live before goes on serving",
-        next_step="mend the model or the serving code, commit, and deploy that commit",
-    )
+def _unfit(
+    what: str,
+    next_step: str = "mend the model or the serving code, commit, and deploy that commit",
+) -> TerminalError:
+    return TerminalError(what, state="what was live before goes on serving", next_step=next_step)

@@ -49,7 +49,7 @@ async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None
         (
             "serving/__main__.py",
             in_main("import time; print('waiting for Godot', flush=True); time.sleep(600)"),
-            "not get ready within 5 s:\nwaiting for Godot",
+            r"not get ready within 5 s: \S+/readyz says .+\nwaiting for Godot",
         ),
         ("model/wine.golden.json", other_prediction, "golden"),
     ],
