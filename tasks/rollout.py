@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tasks import commands
 from tasks.capability import capability
-from tasks.environments.environment import CANARY_SECONDS, Environment
+from tasks.environments.environment import CANARY_SECONDS, SOAK_SECONDS, Environment
 from tasks.errors import ConfigurationError
 from tasks.packaging import Package
 from tasks.targets.protocol import Live, Target
@@ -68,13 +68,16 @@ async def release(target: Target, package: Package, version: str) -> None:
     await target.release(version)
 
 
-@capability("verify", run_name="verify {package.label}", timeout=900)
+@capability("verify", run_name="verify {package.label}", timeout=1800)
 async def verify(target: Target, package: Package) -> None:
     """Prove the new version where it runs, before it gets traffic."""
     await target.verify()
 
 
-@capability("settle", run_name="settle {package.label}", timeout=CANARY_SECONDS + 900)
+# What platforms elsewhere take to move the traffic is no more than what canary steps may take.
+@capability(
+    "settle", run_name="settle {package.label}", timeout=CANARY_SECONDS + SOAK_SECONDS + 900
+)
 async def settle(target: Target, package: Package) -> None:
     """Move the traffic, and prove the new version at the public URL."""
     await target.settle()

@@ -6,8 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-# How long all canary steps may take; what a task of the rollout may take is more.
+# How long these may take at most: the tasks of a rollout, and its flow, are given more.
+READY_SECONDS = 600.0
 CANARY_SECONDS = 3600.0
+SOAK_SECONDS = 1800.0
 Percent = Annotated[int, Field(ge=1, le=99)]
 Platform = Literal["linux/amd64", "linux/arm64"]
 
@@ -39,8 +41,8 @@ class Environment(BaseModel):
     name: str
     target: str
     keep: int = Field(3, ge=1)
-    ready_seconds: float = Field(60.0, gt=0)
-    soak_seconds: float = Field(2.0, ge=0)
+    ready_seconds: float = Field(60.0, gt=0, le=READY_SECONDS)
+    soak_seconds: float = Field(2.0, ge=0, le=SOAK_SECONDS)
     approval: Literal["none", "suspend"] = "none"
     approval_hours: float = Field(24.0, gt=0)
 

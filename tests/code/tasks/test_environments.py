@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments.environment import ImageEnvironment
+from flows.deploy import deploy
+from tasks.environments.environment import (
+    CANARY_SECONDS,
+    READY_SECONDS,
+    SOAK_SECONDS,
+    ImageEnvironment,
+)
 from tasks.environments.loading import environment_names, load_environment
 from tasks.environments.process import ProcessEnvironment
 from tasks.errors import ConfigurationError
+from tasks.rollout import preflight, settle, verify
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -60,6 +67,8 @@ def test_platforms_are_a_variable_too(target: str, monkeypatch: pytest.MonkeyPat
             "canary.1: Input should be less than or equal to 99",
         ),
         ('target = "process"\ncanary = [1, 2]\ncanary_seconds = 3000', "may take 3600 s in all"),
+        ('target = "process"\nsoak_seconds = 7200', "soak_seconds: .* less than or equal to 1800"),
+        ('target = "process"\nready_seconds = 900', "ready_seconds: .* less than or equal to 600"),
         ('target = "sagemaker"\nrepository = "r"\nregion = "here"', "region: String should match"),
         ("port = 1", "target = None is unknown"),
         ("target = ", "staging.toml"),
@@ -70,6 +79,18 @@ def test_bad_settings_name_file_and_key(tmp_path: Path, text: str, says: str) ->
         load_environment("staging", _write(tmp_path, text))
     assert "staging.toml" in refused.value.what
     assert refused.value.state == "nothing was started"
+
+
+def test_a_deploy_has_the_time_for_all_that_settings_allow() -> None:
+    settling = CANARY_SECONDS + SOAK_SECONDS
+    for step, takes in (
+        (preflight, READY_SECONDS),
+        (verify, READY_SECONDS),
+        (settle, settling),
+        (deploy, 2 * READY_SECONDS + settling),
+    ):
+        assert step.timeout_seconds
+        assert step.timeout_seconds > takes, step.name
 
 
 def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:
