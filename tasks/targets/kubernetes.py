@@ -10,8 +10,8 @@ from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
-from tasks.platforms.kubernetes.manifests import Manifest, Released
-from tasks.platforms.kubernetes.workload import KINDS, Workload
+from tasks.platforms.kubernetes.manifests import Released
+from tasks.platforms.kubernetes.workload import KINDS, Before, Workload
 from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
@@ -31,7 +31,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
     def __init__(self, environment: KubernetesEnvironment) -> None:
         super().__init__(environment)
         self._reached: Cluster | None = None
-        self._before: dict[Kind, Manifest | None] | None = None
+        self._before: Before | None = None
 
     @property
     def url(self) -> str:
@@ -134,7 +134,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         await workload.end_rehearsals()
         if self._before is not None:
             await workload.restore(self._before)
-            if before := self._before[Kind.DEPLOYMENT]:
+            if before := self._before.manifests[Kind.DEPLOYMENT]:
                 await workload.rolled_out(rollouts.release_of(before), anew=False)
             sets = await workload.replica_sets()
             await workload.drop(s for s in sets if rollouts.release_of(s) == self._identifier)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import anyio
 
@@ -27,6 +28,19 @@ _POLL_SECONDS = 0.5
 _MARGIN_SECONDS = 20
 # In whose name the number of replicas is handed on to an autoscaler.
 _HANDOVER = f"{MANAGER}-handover"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What an environment consisted of before something was changed.
+
+    Attributes:
+        manifests: What was applied of each kind, None if nothing was.
+        replicas: How many pods were wanted, whoever said so.
+    """
+
+    manifests: Mapping[Kind, Manifest | None]
+    replicas: int | None
 
 
 class Workload:
@@ -62,7 +76,7 @@ class Workload:
             and rollouts.is_complete(deployment)
         )
 
-    async def remember(self) -> dict[Kind, Manifest | None]:
+    async def remember(self) -> Before:
         """What was applied before, to apply it again.
 
         Raises:
@@ -79,14 +93,25 @@ class Workload:
                     state="nothing was changed",
                     next_step="set another `namespace` in the environment's file, or remove them",
                 )
-        if deployment := found[Kind.DEPLOYMENT]:
-            found[Kind.DEPLOYMENT] = await self._with_its_replicas(deployment)
-        return found
+        deployment = await self._deployment()
+        replicas = deployment["spec"]["replicas"] if deployment else None
+        if manifest := found[Kind.DEPLOYMENT]:
+            found[Kind.DEPLOYMENT] = _with_its_replicas(manifest, replicas)
+        return Before(found, replicas)
 
-    async def make(self, wanted: Mapping[Kind, Manifest | None]) -> None:
-        """Make these objects what they should be, in the order of `KINDS`; None is to be gone."""
-        if wanted.get(Kind.AUTOSCALER):
-            await self._hand_over()
+    async def make(
+        self, wanted: Mapping[Kind, Manifest | None], replicas: int | None = None
+    ) -> None:
+        """Make these objects what they should be, in the order of `KINDS`.
+
+        Args:
+            wanted: What they should be; None is to be gone.
+            replicas: How many pods there are to be if the Deployment leaves that to others and has
+                not done so until now; None for as many as there are.
+        """
+        deployment = wanted.get(Kind.DEPLOYMENT)
+        if deployment and "replicas" not in deployment["spec"]:
+            await self._hand_over(replicas)
         for kind in KINDS:
             if kind not in wanted:
                 continue
@@ -95,14 +120,14 @@ class Workload:
             elif await in_thread(self._cluster.find, kind, self._name):
                 await in_thread(self._cluster.delete, kind, self._name)
 
-    async def restore(self, before: Mapping[Kind, Manifest | None]) -> None:
+    async def restore(self, before: Before) -> None:
         """Make objects what they were, and leave alone those that still are."""
         changed = {}
-        for kind, manifest in before.items():
+        for kind, manifest in before.manifests.items():
             there = await in_thread(self._cluster.find, kind, self._name)
             if (there and _applied(there)) != manifest:
                 changed[kind] = manifest
-        await self.make(changed)
+        await self.make(changed, before.replicas)
 
     async def make_namespace(self) -> None:
         """Create the namespace if it is not there."""
@@ -169,8 +194,8 @@ class Workload:
         if deployment is None or serving is None or rollouts.same(deployment, serving):
             return
         if wanted := _applied(serving):
-            manifest = manifests.noted(await self._with_its_replicas(wanted))
-            await in_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest)
+            manifest = _with_its_replicas(wanted, deployment["spec"]["replicas"])
+            await self.make({Kind.DEPLOYMENT: manifest})
             await self.rolled_out(rollouts.release_of(serving), anew=False)
             # Looked for again: the cluster may have made it only after the first look.
             left = await self.replica_sets()
@@ -235,29 +260,28 @@ class Workload:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self, replicas: int | None) -> None:
         """Let go of the number of replicas, which would be 1 if nobody had it.
 
         https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
         """
         deployment = await self._deployment()
         if deployment and rollouts.owns_replicas(deployment, MANAGER):
+            if replicas is None:
+                replicas = deployment["spec"]["replicas"]
             manifest = {
                 **{key: deployment[key] for key in ("apiVersion", "kind")},
                 "metadata": {"name": self._name, "namespace": self._environment.namespace},
-                "spec": {"replicas": deployment["spec"]["replicas"]},
+                "spec": {"replicas": replicas},
             }
             await in_thread(self._cluster.apply, Kind.DEPLOYMENT, manifest, _HANDOVER)
 
-    async def _with_its_replicas(self, manifest: Manifest) -> Manifest:
-        """A manifest with the number of replicas that there are, whoever set it."""
-        deployment = await self._deployment()
-        if deployment is None or "replicas" not in manifest["spec"]:
-            return manifest
-        return {
-            **manifest,
-            "spec": {**manifest["spec"], "replicas": deployment["spec"]["replicas"]},
-        }
+
+def _with_its_replicas(manifest: Manifest, replicas: int | None) -> Manifest:
+    """A manifest with the number of replicas that there are, unless it leaves that to others."""
+    if replicas is None or "replicas" not in manifest["spec"]:
+        return manifest
+    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
 
 
 def _applied(thing: Manifest) -> Manifest | None:

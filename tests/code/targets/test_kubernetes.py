@@ -21,7 +21,7 @@ from tasks.packaging import Package
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import Access, Kind, connect
 from tasks.platforms.kubernetes.manifests import Manifest, Released
-from tasks.platforms.kubernetes.workload import Workload
+from tasks.platforms.kubernetes.workload import Before, Workload
 from tasks.targets.kubernetes import KubernetesTarget
 from tasks.workspace import Workspace
 from tests.code.targets.places import again
@@ -364,6 +364,54 @@ async def test_an_autoscaler_takes_over_what_there_is(
     assert _deployment(stub)["spec"]["replicas"] == 5
 
 
+@pytest.fixture
+async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> None:
+    """A release with an autoscaler, which has chosen 5 pods."""
+    await new().make(_wanted(_ALL, 2))
+    await new().rolled_out(_released(2).release, anew=True)
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["spec"]["replicas"] = 5
+        found["metadata"]["generation"] += 1
+    await new().rolled_out(_released(2).release, anew=False)
+
+
+@pytest.mark.usefixtures("scaled")
+@pytest.mark.parametrize("autoscaler_goes", [True, False])
+async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
+    stub: StubCluster, node: PaperNode, new: Any, autoscaler_goes: bool
+) -> None:
+    before = await new().remember()
+    node.fates[_released(3).release] = _NOT_PULLED
+    if autoscaler_goes:
+        await new().make(_wanted(_PLAIN, 3))
+        assert not stub.store.list("horizontalpodautoscalers", NAMESPACE)
+    else:
+        path = "/apis/autoscaling/v1/namespaces/models/horizontalpodautoscalers/slipway-paper"
+        stub.faults.always("500", f"DELETE {path}")
+        with pytest.raises(TransientError):
+            await new().make(_wanted(_PLAIN, 3))
+    for _ in range(2):
+        await new().restore(before)
+    await new().rolled_out(_released(2).release, anew=False)
+    assert _deployment(stub)["spec"]["replicas"] == 5
+    assert not rollouts.owns_replicas(_deployment(stub), "slipway")
+    assert stub.store.list("horizontalpodautoscalers", NAMESPACE)
+
+
+@pytest.mark.usefixtures("scaled")
+async def test_taking_back_what_a_killed_run_has_left_keeps_as_many_as_there_are(
+    stub: StubCluster, node: PaperNode, new: Any
+) -> None:
+    node.fates[_released(3).release] = _NOT_PULLED
+    await new().make(_wanted(_PLAIN, 3))  # which says 2
+    for _ in range(2):
+        await new().recover()
+    assert rollouts.release_of(_deployment(stub)) == _released(2).release
+    assert _deployment(stub)["spec"]["replicas"] == 2
+
+
 async def test_what_others_have_set_stays(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
@@ -396,10 +444,10 @@ async def test_every_call_may_go_wrong_once(
         monkeypatch.setattr("tasks.platforms.kubernetes.cluster._SECONDS", 0.7)
     workload, pod = new(), manifests.preflight_pod(_ALL, _released(2))
     stub.faults.each(kind)
-    before: dict[Kind, Manifest | None] = {}
+    before: list[Before] = []
 
     async def remember() -> None:
-        before.update(await workload.remember())
+        before.append(await workload.remember())
 
     steps = [
         lambda: workload.rehearse(pod),
@@ -407,7 +455,7 @@ async def test_every_call_may_go_wrong_once(
         remember,
         lambda: workload.make(_wanted(_ALL, 2)),
         lambda: workload.rolled_out(_released(2).release, anew=True),
-        lambda: workload.restore(before),
+        lambda: workload.restore(before[0]),
         lambda: workload.rolled_out(_released(1).release, anew=False),
     ]
     for step in steps:
