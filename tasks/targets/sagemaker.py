@@ -33,6 +33,7 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
         super().__init__(environment)
         self._where = parse_reference(environment.repository)
         self._connection: Aws | None = None
+        self._reached: Endpoint | None = None
         self._previous = ""
         self._moved = False
         self._made_alarm = False
@@ -192,7 +193,9 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
         return await (await self._releases()).digests()
 
     async def _endpoint(self) -> Endpoint:
-        return Endpoint(await self._aws(), self._environment.endpoint_name)
+        if self._reached is None:  # it remembers what it was told
+            self._reached = Endpoint(await self._aws(), self._environment.endpoint_name)
+        return self._reached
 
     async def _releases(self) -> Releases:
         return Releases(await self._aws(), self._environment)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import TerminalError
+from tasks.errors import TerminalError, TransientError
 from tasks.platforms.aws.calls import Aws
 from tasks.servers import Answer
 
@@ -17,6 +17,7 @@ FAILED = "Failed"  # it never served, or does not any more; all that can be done
 _MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 _ABSENT = "Could not find"
 _LONGEST_PAUSE = 10.0
+_MISSES = 5  # in a row, while an update goes on whether we are told of it or not
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Endpoint:
     def __init__(self, aws: Aws, name: str) -> None:
         self._aws = aws
         self._name = name
+        self._ordered = ""
+        self._taken = False  # whether SageMaker has taken that order
         self.logs = f"/aws/sagemaker/Endpoints/{name}"
 
     async def state(self) -> State | None:
@@ -65,15 +68,31 @@ class Endpoint:
         )
 
     async def at_rest(self) -> State | None:
-        """How it is once nothing is under way any more: meanwhile SageMaker takes no orders."""
-        pause = 0.25
-        while (state := await self.state()) and state.status in _MOVING:
+        """How it is once nothing is under way any more: meanwhile SageMaker takes no orders.
+
+        Raises:
+            TransientError: SageMaker does not say how it is, several times in a row.
+        """
+        pause, misses = 0.25, 0
+        while True:
+            try:
+                state = await self.state()
+            except TransientError:
+                misses += 1
+                if misses > _MISSES:
+                    raise
+            else:
+                if state is None or state.status not in _MOVING:
+                    return state
+                misses = 0
+                self._taken |= state.pending == self._ordered
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return state
 
     async def move(self, configuration: str, how: Mapping[str, Any]) -> None:
         """Have it serve from a configuration, and wait until it does; it is created if absent.
+
+        Tried again, it does not order again what SageMaker has taken on and rolled back since.
 
         Args:
             configuration: Name of the endpoint configuration.
@@ -83,12 +102,16 @@ class Endpoint:
             TerminalError: SageMaker has given up, and rolled back if there was something to.
         """
         to = {"EndpointName": self._name, "EndpointConfigName": configuration}
+        if self._ordered != configuration:
+            self._ordered, self._taken = configuration, False
         state = await self.at_rest()
         if state is None:
             await self._aws.call("sagemaker", "create_endpoint", but=["already existing"], **to)
-        elif state.configuration != configuration:
+        elif state.configuration != configuration and not self._taken:
             await self._aws.call("sagemaker", "update_endpoint", **to, **how)
+            self._taken = True
         state = await self.at_rest()
+        self._ordered = ""  # it is done, or a new order is to be a new one
         if state and (state.status, state.configuration) == (IN_SERVICE, configuration):
             return
         raise TerminalError(

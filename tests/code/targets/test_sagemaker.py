@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
 
+import boto3
 import botocore.session
 import pytest
 
 from tasks.environments.sagemaker import SageMakerEnvironment, Serverless
-from tasks.errors import ConfigurationError, TerminalError
+from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.reference import parse_reference
 from tasks.packaging import Package
 from tasks.platforms.aws import ecr
 from tasks.platforms.aws import requests as sagemaker_requests
+from tasks.platforms.aws.calls import Aws
+from tasks.targets.sagemaker import SageMakerTarget
 from tests.code.targets.sagemaker_place import SageMakerPlace
 from tests.platforms.aws import violations
-from tests.platforms.sagemaker import ACCOUNT, REGION, Endpoint
+from tests.platforms.machines import Machine
+from tests.platforms.sagemaker import (
+    ACCOUNT,
+    REGION,
+    AwsFaults,
+    Endpoint,
+    Fleet,
+    SageMaker,
+    aws_error,
+)
+from tests.platforms.serve import serving
 
 _ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
@@ -169,3 +185,141 @@ def test_requests_are_as_the_service_describes_them(settings: dict[str, Any], ha
     assert has in str(asked)
     if settings.get("serverless"):
         assert "DeploymentConfig" not in asked["UpdateEndpoint"]
+
+
+# Without servers
+
+
+class _PaperMachine(Machine):
+    """A server that is well, and that is all."""
+
+    def answers(self, path: str) -> bool:
+        return True
+
+
+class _PaperMachines:
+    """Servers that start when they may, and run nothing."""
+
+    def __init__(self) -> None:
+        self.may_start = threading.Event()
+
+    def start(self, *_: Any, **__: Any) -> Machine:
+        self.may_start.wait()
+        return _PaperMachine("paper", "")
+
+    def runs(self, _: Machine) -> bool:
+        return True
+
+    def stop(self, _: Machine) -> None: ...
+
+    def remove(self, _: Machine) -> None: ...
+
+
+_PAPER = SageMakerEnvironment(
+    name="paper",
+    target="sagemaker",
+    region=REGION,
+    role=f"arn:aws:iam::{ACCOUNT}:role/slipway-sagemaker",
+    repository=f"{_ECR}/paper",
+    alarms=("refuses",),
+    alarm=False,
+)
+_REFUSED = r"in ALARM: \['refuses'\]"
+_OLD, _NEW = "20260101T000000-abcdef0-0123", "20260102T000000-abcdef0-0123"
+
+
+class _PaperCloud:
+    """An endpoint that serves from the old release, the new one, and an alarm that rings."""
+
+    def __init__(self, cloud: SageMaker, machines: _PaperMachines, faults: AwsFaults, url: str):
+        self.machines, self.faults = machines, faults
+        self.target = SageMakerTarget(_PAPER)
+        self.target._identifier = _NEW
+        session = boto3.Session("AKIAOURS", "known", region_name=REGION)
+        self.target._connection = Aws(session, REGION, "", url)
+        self.sagemaker = session.client("sagemaker", endpoint_url=url)
+        self.cloudwatch = session.client("cloudwatch", endpoint_url=url)
+        self.old, self.new = (sagemaker_requests.name_of(_PAPER, each) for each in (_OLD, _NEW))
+        name = _PAPER.endpoint_name
+        self.endpoint = cloud.endpoints[name] = Endpoint(name, self.old, "InService")
+        self.endpoint.fleet = Fleet(self.old, _PaperMachine("paper", ""))
+        for each in (self.old, self.new):
+            image = f"{_ECR}/paper@sha256:{64 * '0'}"
+            self.sagemaker.create_model(**sagemaker_requests.model(_PAPER, each, image, {}))
+            self.sagemaker.create_endpoint_config(**sagemaker_requests.configuration(_PAPER, each))
+        alarm = sagemaker_requests.alarm(_PAPER) | {"AlarmName": "refuses"}
+        self.cloudwatch.put_metric_alarm(**alarm)
+        self.cloudwatch.set_alarm_state(
+            AlarmName="refuses", StateValue="ALARM", StateReason="a test"
+        )
+
+    async def reaches(self, status: str) -> None:
+        """Wait until the endpoint has a status."""
+        while self.endpoint.status != status:
+            await asyncio.sleep(0.02)
+
+    def clear(self) -> None:
+        """Leave nothing to other tests."""
+        for each in (self.old, self.new):
+            self.sagemaker.delete_endpoint_config(EndpointConfigName=each)
+            self.sagemaker.delete_model(ModelName=each)
+        self.cloudwatch.delete_alarms(AlarmNames=["refuses"])
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[_PaperCloud]:
+    monkeypatch.setattr("tasks.platforms.aws.endpoint._LONGEST_PAUSE", 0.05)
+    machines = _PaperMachines()
+    cloud = SageMaker("AKIAOURS", "known", cast("Any", machines))
+    faults = AwsFaults(cloud, error=aws_error)
+    with serving(faults) as url:
+        made = _PaperCloud(cloud, machines, faults, url)
+        try:
+            yield made
+        finally:
+            faults.clear()
+            machines.may_start.set()
+            cloud.close()
+            cloud.endpoints.clear()
+            made.clear()
+
+
+async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(paper: _PaperCloud) -> None:
+    settling = asyncio.create_task(paper.target.settle())
+    await paper.reaches("Updating")
+    paper.faults.always("429", "GET DescribeEndpoint")
+    with pytest.raises(TransientError):
+        await settling
+    paper.machines.may_start.set()
+    await paper.reaches("InService")
+    paper.faults.clear()
+    with pytest.raises(TerminalError, match=_REFUSED):
+        await paper.target.settle()
+    assert paper.endpoint.history == ["Updating", "RollingBack", "InService"]
+
+
+async def test_an_update_whose_reply_was_lost_is_not_tried_again_either(paper: _PaperCloud) -> None:
+    paper.faults.always("drop", "POST UpdateEndpoint")
+    with pytest.raises(TransientError):
+        await paper.target.settle()
+    paper.faults.clear()
+    settling = asyncio.create_task(paper.target.settle())
+    while not (paper.faults.calls["GET DescribeEndpoint"] or settling.done()):
+        await asyncio.sleep(0.02)
+    paper.machines.may_start.set()
+    with pytest.raises(TerminalError, match=_REFUSED):
+        await settling
+    assert paper.endpoint.history == ["Updating", "RollingBack", "InService"]
+
+
+async def test_that_sagemaker_does_not_answer_for_a_moment_ends_no_update(
+    paper: _PaperCloud,
+) -> None:
+    settling = asyncio.create_task(paper.target.settle())
+    await paper.reaches("Updating")
+    paper.faults.each("429", "500")
+    while paper.faults.calls["GET DescribeEndpoint"] < 3 and not settling.done():
+        await asyncio.sleep(0.02)
+    paper.machines.may_start.set()
+    with pytest.raises(TerminalError, match=_REFUSED):
+        await settling
