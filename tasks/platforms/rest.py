@@ -14,7 +14,8 @@ from tasks.secret_blocks import read_secret
 from tasks.trust import trusted
 
 _SECONDS = 30.0
-_STATE = "what was live before goes on serving"
+# True of every step, also of those after the switch.
+_STATE = "what is live goes on serving"
 # Of errors, those that say nothing against what was asked: too late, too early, too often.
 _PASSING = {408, 425, 429}
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # How long a call may take; a model has a minute to answer.
 USUAL_SECONDS = 30.0
 SECONDS = {"sagemaker-runtime": 70.0}
-_STATE = "what was live before goes on serving"
+# True of every step, also of those after the switch.
+_STATE = "what is live goes on serving"
 # Error codes that asking again does not change, and that are about who asks.
 _REFUSED = {
     "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException",

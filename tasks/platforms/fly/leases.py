@@ -77,6 +77,6 @@ def busy(error: RefusedError) -> TransientError:
     """What it means that somebody else holds a lease."""
     return TransientError(
         f"somebody else is changing a machine: {error.what}",
-        state="what was live before goes on serving",
+        state="what is live goes on serving",
         next_step="wait until they have finished, then run the flow again",
     )

@@ -22,7 +22,7 @@ _ACCEPT = "application/vnd.heroku+json; version=3"
 # The variant that knows of images; others neither take nor tell them.
 _IMAGES = {"Accept": f"{_ACCEPT}.docker-releases"}
 _CONFLICT = 409
-_STATE = "what was live before goes on serving"
+_STATE = "what is live goes on serving"
 
 
 class App:
@@ -221,7 +221,7 @@ class App:
         if "crashed" in states:
             raise TerminalError(
                 f"a web dyno of app {self._name} has crashed:\n{await self.last_lines()}",
-                state=_STATE,
+                state="Heroku has the release; without preboot, no other serves",
                 next_step="mend the model or the serving code, commit, and deploy that commit",
             )
         # Eco dynos sleep; a request wakes them.

@@ -23,7 +23,8 @@ from tasks.secret_blocks import read_secret
 
 MANAGER = "slipway"
 _SECONDS = 30.0
-_STATE = "what was live before goes on serving"
+# True of every step, also of those after the switch.
+_STATE = "what is live goes on serving"
 
 
 class Kind(Enum):

@@ -75,6 +75,16 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
         )
 
 
+async def test_after_a_switch_it_is_not_said_that_the_old_version_serves(
+    fly: Fly, faults: RestFaults, target: FlyioTarget
+) -> None:
+    fly.apps[_APP] = App(_APP, "tests")
+    faults.always("500", f"GET /v1/apps/{_APP}/machines")
+    with pytest.raises(TransientError) as told:
+        await target.tidy()
+    assert told.value.state == "what is live goes on serving"
+
+
 async def _fail(target: FlyioTarget, error: type[Exception] = ConfigurationError) -> None:
     with pytest.raises(error):
         await target.preflight(_PACKAGE, Path("nowhere"))

@@ -528,8 +528,9 @@ async def test_nobody_there_may_pass(tmp_path: Path) -> None:
     with serving_api() as stub:
         kubeconfig = stub.kubeconfig()
     workload = Workload(connect(Access("", ""), kubeconfig, NAMESPACE), _PLAIN)
-    with pytest.raises(TransientError, match="the cluster does not answer"):
+    with pytest.raises(TransientError, match="the cluster does not answer") as told:
         await workload.replica_sets()
+    assert told.value.state == "what is live goes on serving"
 
 
 async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> None:

@@ -288,8 +288,9 @@ async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(paper: _Pa
     settling = asyncio.create_task(paper.target.settle())
     await paper.reaches("Updating")
     paper.faults.always("429", "GET DescribeEndpoint")
-    with pytest.raises(TransientError):
+    with pytest.raises(TransientError) as told:
         await settling
+    assert told.value.state == "what is live goes on serving"
     paper.machines.may_start.set()
     await paper.reaches("InService")
     paper.faults.clear()
