@@ -2,7 +2,7 @@
 
 `python -m deployments.apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
 `_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
-not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `SECRETS` and `NOTIFY`.
+not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `tasks.applied_blocks` and `NOTIFY`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tasks.applied_blocks import SECRETS, variable
 from tasks.errors import ConfigurationError
 
 READ_WRITE = "slipway-read-write"
@@ -20,14 +21,6 @@ NAMES = frozenset({READ_WRITE, READ, RESULTS})
 DVC_FOLDER = "dvc"
 PREFIX = "SLIPWAY_S3_"
 
-# `Secret` blocks, each from the variable of the same name in capitals; none has to be there.
-GIT_TOKEN = "slipway-git-token"  # noqa: S105 - by which workers clone a private origin over https
-SECRETS = (
-    GIT_TOKEN,
-    "slipway-fly-token",
-    "slipway-heroku-token",
-    "slipway-kubeconfig",  # the text of a kubeconfig
-)
 # The block by which automations notify: of any type, made in the UI, or from a webhook's URL.
 NOTIFY = "slipway-notify"
 NOTIFY_VARIABLE = "SLIPWAY_NOTIFY_URL"
@@ -111,8 +104,3 @@ class ObjectStorage:
 def secret_variables() -> frozenset[str]:
     """The variables that become blocks beside `SLIPWAY_S3_*`: no program but `apply` needs them."""
     return frozenset({*map(variable, SECRETS), NOTIFY_VARIABLE})
-
-
-def variable(block: str) -> str:
-    """The variable that a `Secret` block is created from."""
-    return block.upper().replace("-", "_")

@@ -19,7 +19,7 @@ from deployments.apply import apply
 from deployments.catalogue import Manifest, is_url
 from deployments.diagnosis import Finding, problem
 from deployments.resources.blocks import notification_block
-from tasks import commands, git
+from tasks import applied_blocks, commands, git
 from tasks.environments.environment import Environment, HostEnvironment
 from tasks.errors import SlipwayError, TransientError
 from tasks.remote import Remote, explain, open_bucket
@@ -158,14 +158,14 @@ async def secrets() -> AsyncIterator[Finding]:
     """Whether the blocks that need not be there can be used, if they are."""
     from prefect.blocks.system import Secret
 
-    for name in blocks.SECRETS:
+    for name in applied_blocks.SECRETS:
         thing = f"block secret/{name}"
         try:
             secret: Any = await Secret.aload(name)
         except ValueError:
-            yield Finding(thing, f"not there; to have it, set {blocks.variable(name)}")
+            yield Finding(thing, f"not there; to have it, set {applied_blocks.variable(name)}")
             continue
-        if name == blocks.GIT_TOKEN and Settings().origin.startswith("https://"):
+        if name == applied_blocks.GIT_TOKEN and Settings().origin.startswith("https://"):
             token = f"x-access-token:{secret.get()}".encode()
             header = f"Authorization: Basic {base64.b64encode(token).decode()}"
             variables = {

@@ -17,11 +17,10 @@ from deployments.blocks import (
     READ,
     READ_WRITE,
     RESULTS,
-    SECRETS,
     ObjectStorage,
-    variable,
 )
 from deployments.difference import Values
+from tasks.applied_blocks import SECRETS, variable
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block

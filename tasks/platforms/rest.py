@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from tasks.applied_blocks import renewal
 from tasks.errors import ConfigurationError, TerminalError, TransientError
 from tasks.secret_blocks import read_secret
 from tasks.trust import trusted
@@ -48,7 +49,7 @@ async def load_token(block: str) -> SecretStr:
         raise ConfigurationError(
             f"block secret/{block} does not hold a token",
             state="nothing was changed",
-            next_step=_renew(block),
+            next_step=renewal(block),
         )
     return SecretStr(found)
 
@@ -150,17 +151,13 @@ class RestAPI:
             return TerminalError(
                 f"{what} refuses the token in block secret/{self.block}: {code}",
                 state=_STATE,
-                next_step=f"make a new one; {_renew(self.block)}",
+                next_step=f"make a new one; {renewal(self.block)}",
             )
         refused = RefusedError(
             said, state=_STATE, next_step="see what it says, correct it, run again"
         )
         refused.code = code
         return refused
-
-
-def _renew(block: str) -> str:
-    return f"set {block.upper().replace('-', '_')} and run `python -m deployments.apply`"
 
 
 def _complaint(answer: httpx.Response) -> str:

@@ -17,6 +17,7 @@ import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
+from tasks.applied_blocks import renewal
 from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 from tasks.platforms.kubernetes.manifests import Manifest
 from tasks.secret_blocks import read_secret
@@ -67,6 +68,11 @@ class Access:
     def told(self) -> str:
         """Where the credentials are from, for people."""
         return f"block secret/{self.block}" if self.block else "the worker's kubeconfig"
+
+    @property
+    def renewal(self) -> str:
+        """What to do with other credentials."""
+        return renewal(self.block) if self.block else "put it where the worker's is"
 
     async def read(self) -> str | None:
         """The kubeconfig; None for the usual one."""
@@ -283,13 +289,17 @@ class Cluster:
             return TerminalError(
                 f"the cluster refuses the credentials in {self._access.told}: 401",
                 state=_STATE,
-                next_step="put a valid kubeconfig there; of a block, set"
-                " SLIPWAY_KUBECONFIG and run `python -m deployments.apply`",
+                next_step=f"get a valid kubeconfig; {self._access.renewal}",
             )
         if code == 404 and kind == "namespaces":
             return self.homeless()
         if code == 404:
-            return _NotFound(f"the cluster does not know {what}: {told}", state=_STATE)
+            return _NotFound(
+                f"the cluster does not know {what}: {told}",
+                state=_STATE,
+                next_step="`kubectl version` with the same kubeconfig: it has to be Kubernetes 1.20"
+                " or newer",
+            )
         if code == 403:
             return TerminalError(
                 f"the cluster forbids {what}: {told}",

@@ -21,6 +21,7 @@ from deployments.apply import WITHOUT_SCHEDULES, apply, reconcile
 from deployments.catalogue import Manifest
 from deployments.difference import Change
 from deployments.resources.automations import Automations
+from tasks.applied_blocks import GIT_TOKEN
 from tasks.errors import ConfigurationError
 from tasks.settings import CHECKOUT
 from tests.code.deployments.servers import (
@@ -118,7 +119,7 @@ def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -
     assert automations
     assert len(automations) == len(set(automations))
     documents = [each["name"] for each in rows(server, "block_documents")]
-    once = {blocks.RESULTS, blocks.GIT_TOKEN, blocks.NOTIFY}
+    once = {blocks.RESULTS, GIT_TOKEN, blocks.NOTIFY}
     twice = {blocks.READ, blocks.READ_WRITE}
     assert sorted(documents) == sorted([*once, *twice, *twice])
     again = first.repository.apply()
@@ -153,7 +154,7 @@ async def test_what_was_edited_on_the_server_is_put_back(
     before = deployments(server)
     retrain, train = before["retrain"], before["train"]
     documents = {each["name"]: each for each in rows(server, "block_documents")}
-    token = documents[blocks.GIT_TOKEN]["id"]
+    token = documents[GIT_TOKEN]["id"]
     for path, body in (
         ("/work_pools/slipway", {"concurrency_limit": 1}),
         (f"/deployments/{train['id']}", {"tags": [], "paused": True}),

@@ -75,6 +75,31 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
         )
 
 
+@pytest.mark.parametrize(
+    ("block", "next_step"),
+    [
+        ("slipway-fly-token", "set SLIPWAY_FLY_TOKEN and run `python -m deployments.apply`"),
+        ("my-token", "create or correct block my-token, of type Secret, in the Prefect UI"),
+    ],
+)
+@pytest.mark.parametrize("held", [None, "outdated"])
+async def test_a_token_is_renewed_where_it_is_from(
+    target: FlyioTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    block: str,
+    next_step: str,
+    held: str | None,
+) -> None:
+    async def read_secret(_: str) -> str | None:
+        return held
+
+    monkeypatch.setattr("tasks.platforms.rest.read_secret", read_secret)
+    environment = target._environment.model_copy(update={"token_block": block})
+    with pytest.raises(TerminalError, match=f"block secret/{block}") as told:
+        await FlyioTarget(environment).status()
+    assert told.value.next_step.endswith(next_step)
+
+
 async def test_after_a_switch_it_is_not_said_that_the_old_version_serves(
     fly: Fly, faults: RestFaults, target: FlyioTarget
 ) -> None:

@@ -496,6 +496,22 @@ async def test_a_refused_token_is_told_and_changes_nothing(
     assert not stub.store.list("services", NAMESPACE)
 
 
+async def test_a_token_from_a_block_of_one_s_own_is_not_made_by_apply(stub: StubCluster) -> None:
+    workload = Workload(connect(Access("our-own", ""), stub.kubeconfig("old"), NAMESPACE), _PLAIN)
+    with pytest.raises(TerminalError, match="block secret/our-own: 401") as told:
+        await workload.replica_sets()
+    assert "create or correct block our-own" in told.value.next_step
+
+
+async def test_a_cluster_that_lacks_an_api_is_told_to_be_too_old(stub: StubCluster) -> None:
+    cluster = connect(Access("", ""), stub.kubeconfig(), NAMESPACE)
+    ingress = manifests.ingress(_ALL)
+    assert ingress
+    with pytest.raises(TerminalError, match="the cluster does not know PATCH") as told:
+        cluster.apply(Kind.INGRESS, {**ingress, "apiVersion": "networking.k8s.io/v0"})
+    assert "kubectl version" in told.value.next_step
+
+
 async def test_a_namespace_that_is_not_there_is_told_or_made(
     stub: StubCluster, tmp_path: Path
 ) -> None:
