@@ -167,6 +167,7 @@ async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
     await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
     before = await app.standing()
     assert before
+    heroku.heroku.settled()  # else it would start the dynos, of which there are none here
     heroku.app.quantity = 2  # as `quantity = 2` of the new release sets it
     await app.go_back(before)
     assert heroku.app.quantity == 0
