@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Manifest, Repository, sha256
 
 SECONDS = 30.0
+_KEEPER = Path(__file__).with_name("engine_keeper.py")
 
 
 def needs(*programs: str) -> None:
@@ -108,7 +111,10 @@ class BaseImage:
     ) -> BaseImage:
         """The image that an archive of a file system makes."""
         content, packed = archive.read_bytes(), archive.with_suffix(".tar.gz")
-        packed.write_bytes(gzip.compress(content, 1, mtime=0))
+        if not packed.exists():  # several workers may want it, of the same archive
+            partial = packed.with_name(f"{os.getpid()}-{packed.name}")
+            partial.write_bytes(gzip.compress(content, 1, mtime=0))
+            partial.replace(packed)
         digest = sha256(packed.read_bytes())
         layer = Layer(digest, packed.stat().st_size, sha256(content), packed)
         return cls(layer, platform, environment)
@@ -150,11 +156,14 @@ class BaseImage:
 
 
 @contextlib.contextmanager
-def running_engine() -> Iterator[str]:
+def running_engine(shared: Path) -> Iterator[str]:
     """A Docker engine: the one that is there, else one of our own. Gives its URL.
 
-    A second one of our own waits for the first to end: they would give their containers the same
-    addresses.
+    Two engines of our own on one host would give their containers the same addresses. So all
+    workers of a run share one, and another run waits until it ends.
+
+    Args:
+        shared: Folder of the workers that share it.
     """
     usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if _engine_answers(usual):
@@ -163,31 +172,29 @@ def running_engine() -> Iterator[str]:
     needs("dockerd", "iptables")
     if os.geteuid():
         pytest.skip("no Docker engine runs, and only root can start one")
-    with FileLock(Path(tempfile.gettempdir()) / "slipway-engine.lock"):
-        yield from _own_engine()
+    address, users = shared / "engine", shared / "engine.users"
+    with users.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        with FileLock(shared / "engine.lock"):
+            if not (address.exists() and _engine_answers(address.read_text())):
+                address.write_text(_start_engine(users))
+        yield address.read_text()
 
 
-def _own_engine() -> Iterator[str]:
+def _start_engine(users: Path) -> str:
     # Not below pytest's folder: sockets have short names.
     folder = Path(tempfile.mkdtemp(prefix="slipway-engine-"))
-    url = f"unix://{folder}/docker.sock"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["dockerd", "--host", url, "--data-root", str(folder / "data"),
-             "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    url, log = f"unix://{folder}/docker.sock", users.with_name("engine.log")
+    with log.open("wb") as file:
+        subprocess.run(
+            [sys.executable, str(_KEEPER), str(folder), str(users)],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=True,
         )  # fmt: skip
-    try:
-        with ended(process):
-            deadline = time.monotonic() + SECONDS
-            while not _engine_answers(url):
-                if process.poll() is not None:
-                    pytest.skip(f"dockerd does not start here: {_end_of(folder / 'log')}")
-                assert time.monotonic() < deadline, _end_of(folder / "log")
-                time.sleep(0.1)
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    while not _engine_answers(url):
+        if not folder.exists():
+            pytest.skip(f"dockerd does not start here: {_end_of(log)}")
+        time.sleep(0.1)
+    return url
 
 
 def _engine_answers(url: str) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from xdist.scheduler import LoadFileScheduling
 
 # What is made once a worker is shared: by flows a stack, and models delivered through it; by
-# targets a Docker engine, of which two on one host get into each other's way.
-_TOGETHER = ("tests/code/flows/", "tests/code/targets/")
+# targets the places that they release to.
+_FLOWS, _TARGETS = "tests/code/flows/", "tests/code/targets/"
+# Two workers share the platforms: these are in the name of a test's file or parameter.
+_ELSEWHERE = ("flyio", "heroku", "sagemaker")
 # What takes longest, first: a worker that gets it last works on when the other is through.
 _FIRST = (
-    "tests/code/flows/",
-    "tests/code/targets/",
+    _FLOWS,
+    _TARGETS,
     "tests/code/deployments/local/test_self_healing.py",
     "tests/code/images/",
     "tests/code/deployments/",
@@ -27,5 +29,9 @@ class Scheduling(LoadFileScheduling):
     """Whole files, and whole folders of what is made once a worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        together = (folder for folder in _TOGETHER if nodeid.startswith(folder))
-        return next(together, None) or super()._split_scope(nodeid)
+        if nodeid.startswith(_FLOWS):
+            return _FLOWS
+        if nodeid.startswith(_TARGETS):
+            elsewhere = any(platform in nodeid for platform in _ELSEWHERE)
+            return f"{_TARGETS} elsewhere" if elsewhere else _TARGETS
+        return super()._split_scope(nodeid)

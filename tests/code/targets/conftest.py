@@ -202,9 +202,9 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[str]:
+def engine(shared: Path) -> Iterator[str]:  # noqa: F811
     """URL of a Docker engine."""
-    with running_engine() as url:
+    with running_engine(shared) as url:
         yield url
 
 

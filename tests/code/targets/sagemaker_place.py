@@ -136,7 +136,7 @@ class SageMakerPlace(RemotePlace):
 @contextlib.contextmanager
 def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
     """The stand-in, and a place on it."""
-    machines = Machines(engine, "sagemaker")
+    machines = Machines(engine, f"sagemaker-{registry}")
     cloud = SageMaker(*_KEYS["ours"], machines)
     faults = AwsFaults(cloud, hang_seconds=4.0, error=aws_error)
     environment = SageMakerEnvironment(

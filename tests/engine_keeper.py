@@ -1,0 +1,61 @@
+"""Runs a Docker engine for as long as anybody holds a lock: it goes with the last of its users,
+however that ends. Arguments: its folder, which goes too, and the file that is locked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from filelock import FileLock
+
+_SECONDS = 30.0
+
+
+def _is_used(file: Path) -> bool:
+    with file.open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _run(folder: Path, users: Path) -> None:
+    engine = subprocess.Popen(
+        ["dockerd", "--host", f"unix://{folder}/docker.sock", "--data-root", str(folder / "data"),
+         "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")],
+    )  # fmt: skip
+    try:
+        while engine.poll() is None and _is_used(users):
+            time.sleep(0.2)
+    finally:
+        engine.terminate()
+        try:
+            engine.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            engine.kill()
+            engine.wait()
+
+
+def main() -> None:
+    """Wait, in the background, for the engine of another run to go, then run one."""
+    folder, users = map(Path, sys.argv[1:])
+    if os.fork():
+        return
+    os.setsid()
+    try:
+        with FileLock(Path(tempfile.gettempdir()) / "slipway-engine.lock"):
+            _run(folder, users)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
