@@ -137,7 +137,7 @@ class Traffic:
     """
 
     def __init__(
-        self, url: str, row: Mapping[str, Any], clients: int = 3, pause: float = 0.02
+        self, url: str, row: Mapping[str, Any], clients: int = 3, pause: float = 0.05
     ) -> None:
         self._url, self._row, self._pause = url, row, pause
         self._stop = threading.Event()
@@ -312,9 +312,9 @@ class Lab:
         """The model servers that supervisord keeps alive."""
         return sorted(n for n in self.stack.supervisor.programs() if n.startswith("model-local-"))
 
-    def traffic(self, clients: int = 3) -> Traffic:
+    def traffic(self, clients: int = 3, pause: float = 0.05) -> Traffic:
         """Requests without end for the live model."""
-        return Traffic(self.url, self.row(), clients)
+        return Traffic(self.url, self.row(), clients, pause)
 
     def s3(self) -> Any:
         """An S3 client that may do everything in the bucket."""

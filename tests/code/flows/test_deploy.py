@@ -185,7 +185,7 @@ def _after_doc(source: str, code: str) -> str:
 def test_switching_under_load_loses_no_request_and_needs_no_right_to_write(
     lab: Lab, live: str, newer: str, newest: str
 ) -> None:
-    with lab.traffic(clients=4) as traffic:
+    with lab.traffic(clients=4, pause=0.02) as traffic:
         for commit in (newer, newest):
             done = lab.run("deploy", {"ref": commit}, SLIPWAY_READ_WRITE_BLOCK="nobody")
             assert done.data["outcome"] == "live"

@@ -28,7 +28,7 @@ from tests.code.flows.harness import Traffic
 from tests.platforms.faults import Faults
 
 _TRIES = 100
-PAUSE = 0.05  # many versions change under this traffic, and the machine is small
+PAUSE = 0.1  # many versions change under this traffic, and the machine is small
 
 
 async def again(step: Callable[[], Awaitable[None]]) -> None:
