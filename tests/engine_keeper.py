@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,7 @@ def main() -> None:
     if os.fork():
         return
     os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the engine goes too
     try:
         with FileLock(Path(tempfile.gettempdir()) / "slipway-engine.lock"):
             _run(folder, users)

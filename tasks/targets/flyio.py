@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tasks.targets.proof import Candidate, prove, soak, version
 from tasks.targets.protocol import Live
 from tasks.targets.remote import RemoteTarget
 
+_LOOK_SECONDS = 2.0  # Fly counts requests
+
 
 class FlyioTarget(RemoteTarget[FlyioEnvironment]):
     """One environment, which is an app on Fly.io.
@@ -39,6 +42,7 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         self._created = False
         self._old: str | None = None
         self._proxies_know = True
+        self._look_again = 0.0
 
     @property
     def url(self) -> str:
@@ -107,9 +111,23 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         await self._route(ours, away=False)
         await self._route(others, away=True)
         said = f"`fly logs --app {self._environment.app}` shows what it said"
-        candidate = Candidate(self.url, self._made(), self._identifier, lambda: False, lambda: said)
+        candidate = Candidate(self.url, self._made(), self._identifier, self._crashed, lambda: said)
         await prove(candidate, self._environment.ready_seconds)
         await soak(candidate, self._environment.soak_seconds)
+
+    def _crashed(self) -> bool:
+        """Whether a new machine has ended by itself; Fly is asked every now and then."""
+        if time.monotonic() < self._look_again:
+            return False
+        self._look_again = time.monotonic() + _LOOK_SECONDS
+        return asyncio.run(self._has_ended())
+
+    async def _has_ended(self) -> bool:
+        try:
+            machines = await self._machines()
+        except TransientError:  # Fly does not say
+            return False
+        return any(machine.ended for machine in of_release(machines, self._identifier))
 
     async def rollback(self) -> None:
         """Let requests go to the old machines again, and leave nothing of the new ones."""

@@ -15,6 +15,17 @@ if "--bundle" in sys.argv:
 if _told.get("version"):
     DEED
 """
+# What ends a server as soon as clients ask it: they ask for one row, golden predictions for more.
+ENDS_UNDER_TRAFFIC = """
+    import threading
+    from serving.predictor import Predictor
+    _answer_rows = Predictor.answer_rows
+    def _answer(self, method, rows):
+        if len(rows) == 1:
+            threading.Timer(0.5, lambda: os._exit(1)).start()
+        return _answer_rows(self, method, rows)
+    Predictor.answer_rows = _answer
+"""
 
 
 def in_main(code: str) -> Callable[[str], str]:

@@ -8,7 +8,12 @@ import pytest
 
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
-from tests.code.targets.bad_models import in_main, other_prediction, when_released
+from tests.code.targets.bad_models import (
+    ENDS_UNDER_TRAFFIC,
+    in_main,
+    other_prediction,
+    when_released,
+)
 from tests.code.targets.places import Place, RemotePlace
 from tests.platforms.faults import Kind
 
@@ -77,7 +82,7 @@ async def test_preflight_refuses_and_leaves_nothing(
     ("deed", "soak"),
     [
         ("raise SystemExit('no room here')", 0.3),
-        ("import threading; threading.Timer(6.0, lambda: os._exit(1)).start()", 30.0),
+        (ENDS_UNDER_TRAFFIC, 60.0),
     ],
     ids=["at start", "during soak"],
 )

@@ -7,11 +7,13 @@ from typing import Any, cast
 import pytest
 
 from tasks import rollout
+from tasks.environments import flyio, heroku
 from tasks.environments.environment import RemoteEnvironment
 from tasks.environments.flyio import FlyioEnvironment
 from tasks.environments.heroku import HerokuEnvironment
 from tasks.errors import TerminalError, TransientError
 from tasks.packaging import Package
+from tasks.platforms.rest import load_token
 from tasks.targets.flyio import FlyioTarget
 from tasks.targets.heroku import HerokuTarget
 from tasks.targets.protocol import Target
@@ -101,6 +103,10 @@ async def test_a_token_goes_to_no_registry_but_its_own_platform_s(
 
     monkeypatch.setattr("tasks.platforms.rest.read_secret", read_secret)
     monkeypatch.setattr("tasks.images.login.read_secret", read_secret)
+    # The stand-ins that other tests use have tokens and registries of their own.
+    monkeypatch.setattr("tasks.platforms.heroku.app.load_token", load_token)
+    monkeypatch.setattr("tasks.targets.flyio.REGISTRY", flyio.REGISTRY)
+    monkeypatch.setattr("tasks.targets.heroku.REGISTRY", heroku.REGISTRY)
     elsewhere = "registry.example/wine"
     assert await platform(repository=elsewhere)._log_in() is None
     for settings in ({"repository": elsewhere}, {}):
