@@ -32,7 +32,7 @@ async def ask():
 asyncio.run(ask())
 """
 _OURS = f"""
-from deployments.api import PrefectAPI
+from deployments.prefect_api.client import PrefectAPI
 with PrefectAPI.from_environment() as api:
     print(api.deployment({DEPLOYMENT!r}).id)
 """

@@ -26,17 +26,17 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.text import Text
 
-from deployments.blocks import NOTIFY, NOTIFY_VARIABLE
-from deployments.catalogue import Manifest
-from deployments.difference import Change, diff
-from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
-from tasks.settings import CHECKOUT
+from deployments.catalogue.block_variables import NOTIFY, NOTIFY_VARIABLE
+from deployments.catalogue.difference import Change, diff
+from deployments.catalogue.prefect_yaml import Manifest
+from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-    from deployments.resources import Resources
-    from deployments.resources.blocks import Blocks
+    from deployments.catalogue.resources.blocks import Blocks
+    from deployments.catalogue.resources.kind import Resources
 
 WITHOUT_AUTOMATIONS = "--without-automations"
 WITHOUT_SCHEDULES = "--without-schedules"
@@ -150,13 +150,13 @@ async def _all(
     from prefect.deployments.steps.core import StepExecutionError, run_steps
     from prefect.utilities.templating import apply_values
 
-    from deployments.automations import declared
-    from deployments.checks import pinned
-    from deployments.resources.automations import Automations
-    from deployments.resources.blocks import Blocks
-    from deployments.resources.deployments import Deployments
-    from deployments.resources.variables import Variables
-    from deployments.resources.work_pools import WorkPools
+    from deployments.catalogue.automations import declared
+    from deployments.catalogue.resources.automations import Automations
+    from deployments.catalogue.resources.blocks import Blocks
+    from deployments.catalogue.resources.deployments import Deployments
+    from deployments.catalogue.resources.variables import Variables
+    from deployments.catalogue.resources.work_pools import WorkPools
+    from deployments.diagnosis.origin import pinned
 
     manifest = Manifest.read(CHECKOUT)
     steps = manifest.pull(os.environ)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from dotenv import load_dotenv
 
 from deployments.apply import add_env_file
-from deployments.diagnosis import Finding, problem
+from deployments.diagnosis.finding import Finding, problem
 from deployments.doctor import add_home, ask_server, tell, use_local_stack
 from deployments.local.stack import Stack
-from tasks.environments.environment import Environment
-from tasks.environments.loading import load_environment
-from tasks.errors import ConfigurationError, SlipwayError
+from tasks.core.errors import ConfigurationError, SlipwayError
+from tasks.platforms.base.settings import Environment
+from tasks.platforms.catalogue import load_environment
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -40,7 +40,7 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
         What was found.
     """
     # It imports Prefect, which may be imported now that its variables are set.
-    from deployments import checks
+    from deployments.diagnosis import checks, origin
 
     try:
         environment = load_environment(name)
@@ -58,14 +58,14 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
 
     async for finding in ask_server(on_server, local=local):
         yield finding
-    async for finding in checks.origin():
+    async for finding in origin.origin():
         yield finding
     async for finding in _platform(environment):
         yield finding
 
 
 async def _platform(environment: Environment) -> AsyncIterator[Finding]:
-    from tasks.rollout import target_of
+    from tasks.release.steps import target_of
 
     thing = f"target {environment.target}"
     try:

@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.apply import add_options, chosen_options, server
-from deployments.catalogue import Manifest
-from deployments.diagnosis import Finding, problem
+from deployments.catalogue.prefect_yaml import Manifest
+from deployments.diagnosis.finding import Finding, problem
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError
-from tasks.settings import CHECKOUT
+from tasks.core.errors import ConfigurationError
+from tasks.core.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -42,7 +42,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         What was found.
     """
     # Whatever imports Prefect may be imported now that its variables are set.
-    from deployments import checks
+    from deployments.diagnosis import checks, origin
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         yield await checks.worker(client, Manifest.read(CHECKOUT).work_pool)
@@ -55,9 +55,9 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
 
     async for finding in ask_server(on_server, local=local):
         yield finding
-    async for finding in checks.origin():
+    async for finding in origin.origin():
         yield finding
-    if found := await checks.pinned():
+    if found := await origin.pinned():
         yield found
 
 

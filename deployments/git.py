@@ -1,4 +1,4 @@
-"""Git, run by hand or by a job; flows have `tasks/git.py` and their workspaces."""
+"""Git, run by hand or by a job; flows have `tasks/repository/git.py` and their workspaces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tasks.errors import TerminalError
+from tasks.core.errors import TerminalError
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Slipway",

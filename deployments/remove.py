@@ -16,7 +16,7 @@ from dotenv import load_dotenv
 from deployments.apply import add_env_file
 from deployments.doctor import add_home, use_local_stack
 from deployments.local.stack import Stack
-from tasks.errors import SlipwayError
+from tasks.core.errors import SlipwayError
 
 
 async def take_down(name: str, *, sure: bool) -> str:
@@ -33,9 +33,9 @@ async def take_down(name: str, *, sure: bool) -> str:
         SlipwayError: The platform does not do it; says what to do.
     """
     # They import Prefect, which may be imported now that its variables are set.
-    from tasks.environments.loading import load_environment
-    from tasks.locks.lock import hold, lock_of
-    from tasks.rollout import target_of
+    from tasks.platforms.catalogue import load_environment
+    from tasks.release.locks.lock import hold, lock_of
+    from tasks.release.steps import target_of
 
     settings = load_environment(name)
     target = target_of(settings)

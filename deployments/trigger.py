@@ -13,11 +13,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from deployments.api import FlowRun, PrefectAPI
 from deployments.github.job import Ended, GitHubJob
-from deployments.release_note import note_of
-from deployments.watching import require_completed, told
-from tasks.errors import ConfigurationError, SlipwayError, TransientError
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun
+from deployments.prefect_api.progress_log import require_completed, told
+from deployments.prefect_api.release_note import note_of
+from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _PAUSES = (1.0, 2.0, 4.0)  # seconds before the server is asked again that did not answer

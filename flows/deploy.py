@@ -7,19 +7,29 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tasks.approval import Approval, read_approval, wait_for_answer
-from tasks.environments.loading import load_environment
-from tasks.history import fetch_history, settled, tag_message, taken_back
-from tasks.locks.lock import hold, lock_of
-from tasks.naming import named
-from tasks.packaging import Package, read_package, verify_artifact
-from tasks.parameters import EnvironmentName, Ref
-from tasks.registry import Version, record_release, register_version
-from tasks.releases import Outcome, Release, reported
-from tasks.rollout import preflight, release, roll_back, settle, status, target_of, tidy, verify
-from tasks.storage import pull
-from tasks.targets.protocol import Target
-from tasks.workspace import is_older, open_workspace
+from flows.parameters import EnvironmentName, Ref
+from tasks.bucket.transfer import pull
+from tasks.package.package import Package, read_package, verify_artifact
+from tasks.platforms.base.target import Target
+from tasks.platforms.catalogue import load_environment
+from tasks.release.approval import Approval, read_approval, wait_for_answer
+from tasks.release.locks.lock import hold, lock_of
+from tasks.release.steps import (
+    preflight,
+    release,
+    roll_back,
+    settle,
+    settled,
+    status,
+    target_of,
+    tidy,
+    verify,
+)
+from tasks.reports.release_report import Outcome, Release, reported
+from tasks.repository.release_history import fetch_history, tag_message, taken_back
+from tasks.repository.versions import Version, record_release, register_version
+from tasks.repository.workspace import is_older, open_workspace
+from tasks.runs.run_names import named
 
 
 @flow(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks.naming import named
-from tasks.parameters import BranchOrNone, Ref
-from tasks.publication import publish
-from tasks.results import PERSISTED
-from tasks.storage import upload
-from tasks.workspace import open_workspace
+from flows.parameters import BranchOrNone, Ref
+from tasks.bucket.transfer import upload
+from tasks.repository.workspace import open_workspace
+from tasks.runs.results import PERSISTED
+from tasks.runs.run_names import named
+from tasks.training.publish import publish
 
 
 @flow(name="push", flow_run_name=named("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)

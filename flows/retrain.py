@@ -6,17 +6,17 @@ from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
 from flows.push import push
 from flows.save import save
 from flows.train import train
-from tasks.environments.loading import load_environment
-from tasks.findings import judge_candidate
-from tasks.git import remote_head
-from tasks.naming import named
-from tasks.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
-from tasks.results import PERSISTED
-from tasks.settings import TAG, Settings
-from tasks.workspace import is_ancestor, open_workspace
+from tasks.core.settings import TAG, Settings
+from tasks.platforms.catalogue import load_environment
+from tasks.reports.model_reports import judge_candidate
+from tasks.repository.git import remote_head
+from tasks.repository.workspace import is_ancestor, open_workspace
+from tasks.runs.results import PERSISTED
+from tasks.runs.run_names import named
 
 
 @flow(

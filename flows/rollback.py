@@ -6,15 +6,15 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.deploy import bring_live
-from tasks.approval import waived
-from tasks.earlier import earlier_version
-from tasks.environments.loading import load_environment
-from tasks.locks.lock import hold, lock_of
-from tasks.naming import named
-from tasks.packaging import read_package
-from tasks.parameters import EnvironmentName, VersionOrNone
-from tasks.rollout import status, target_of
-from tasks.workspace import DEFAULT_BRANCH, open_workspace
+from flows.parameters import EnvironmentName, VersionOrNone
+from tasks.package.package import read_package
+from tasks.platforms.catalogue import load_environment
+from tasks.release.approval import waived
+from tasks.release.locks.lock import hold, lock_of
+from tasks.release.rollback_version import earlier_version
+from tasks.release.steps import status, target_of
+from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
+from tasks.runs.run_names import named
 
 
 @flow(

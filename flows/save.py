@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks.findings import report_model
-from tasks.naming import named
-from tasks.parameters import Ref
-from tasks.pipeline import commit_candidate, run_pipeline
-from tasks.results import PERSISTED
-from tasks.settings import Settings
-from tasks.workspace import open_workspace
+from flows.parameters import Ref
+from tasks.core.settings import Settings
+from tasks.reports.model_reports import report_model
+from tasks.repository.workspace import open_workspace
+from tasks.runs.results import PERSISTED
+from tasks.runs.run_names import named
+from tasks.training.candidate import commit_candidate
+from tasks.training.pipeline import run_pipeline
 
 
 @flow(

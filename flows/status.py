@@ -8,11 +8,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.condition import compare, look_at, show
-from tasks.environments.loading import environment_names
-from tasks.naming import named
-from tasks.parameters import EnvironmentOrAll
-from tasks.workspace import DEFAULT_BRANCH, open_workspace
+from flows.parameters import EnvironmentOrAll
+from tasks.platforms.catalogue import environment_names
+from tasks.release.status import compare, look_at, show
+from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
+from tasks.runs.run_names import named
 
 
 @flow(name="status", flow_run_name=named("status {environment}"), timeout_seconds=900)

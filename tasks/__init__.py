@@ -1,1 +1,5 @@
-"""Capabilities that flows are made of: one file per capability, nothing that decides order."""
+"""What flows do, one room a folder: a task wraps one capability.
+
+Imports run down only, in this order, and a contract in `pyproject.toml` says so: `release`,
+`reports`, `platforms`, `images`, `training`, `package`, `bucket`, `repository`, `runs`, `core`.
+"""

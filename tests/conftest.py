@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deployments.local.stack import Stack
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
 

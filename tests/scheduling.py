@@ -6,7 +6,7 @@ from xdist.scheduler import LoadFileScheduling
 
 # What is made once a worker is shared: by flows a stack, and models delivered through it; by
 # targets the places that they release to.
-_FLOWS, _TARGETS = "tests/code/flows/", "tests/code/targets/"
+_FLOWS, _TARGETS = "tests/code/flows/", "tests/code/platforms/"
 # Two workers share the platforms: these are in the name of a test's file or parameter.
 _ELSEWHERE = ("flyio", "heroku", "sagemaker")
 # What takes longest, first: a worker that gets it last works on when the other is through.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.release_note import ReleaseNote
+from deployments.prefect_api.release_note import ReleaseNote
 
 # GitHub shows no pictures that the markdown carries itself.
 _CARRIED_PICTURE = re.compile(r"!\[[^]]*\]\(data:[^)]*\)")

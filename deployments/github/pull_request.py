@@ -21,12 +21,13 @@ from typing import Any
 
 from deployments.git import Git
 from deployments.github.job import without_pictures
-from tasks import dvc, findings
-from tasks.errors import SlipwayError, TerminalError
-from tasks.gate import Verdict, judge, read_rules
-from tasks.packaging import read_metrics
-from tasks.pictures import draw
-from tasks.workspace import Workspace
+from tasks.bucket import dvc
+from tasks.core.errors import SlipwayError, TerminalError
+from tasks.package.package import read_metrics
+from tasks.reports import model_reports
+from tasks.reports.pictures import draw
+from tasks.repository.workspace import Workspace
+from tasks.training.gate import Verdict, judge, read_rules
 
 REPORT = "report.md"
 _HERE = "this branch"
@@ -135,7 +136,7 @@ def write(folder: Path, base: str, checkout: Path) -> str:
         metrics=_rows(_run(dvc.metrics_diff(base), checkout)),
         parameters=_rows(_run(dvc.parameters_diff(base), checkout)),
         pictures=pictures,
-        card=asyncio.run(findings.model_card(workspace, workspace.commit)),
+        card=asyncio.run(model_reports.model_card(workspace, workspace.commit)),
     )
     (folder / REPORT).write_text(report)
     return report

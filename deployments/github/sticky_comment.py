@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import httpx
 
-from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 
 MARKER = "<!-- slipway: report on the model -->"
 BRANCH = "slipway-reports"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from docker.models.containers import Container
 
-from tasks.environments.docker import DockerEnvironment
-from tasks.environments.loading import load_environment
+from tasks.core.settings import CHECKOUT
 from tasks.images.base import read_base
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.platforms.host.engine import Engine
+from tasks.platforms.catalogue import load_environment
+from tasks.platforms.docker.engine import Engine
+from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.gateway import Gateway
-from tasks.settings import CHECKOUT
 
 
 class ModelContainers:

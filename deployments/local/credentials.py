@@ -8,7 +8,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deployments.blocks import S3Identity
+from deployments.catalogue.block_variables import S3Identity
 
 
 def _secret() -> str:

@@ -13,14 +13,14 @@ from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML
 
-from deployments.blocks import DVC_FOLDER, ObjectStorage
+from deployments.catalogue.block_variables import DVC_FOLDER, ObjectStorage
 from deployments.git import Git
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 
 _DVC_SECONDS = 60.0
 
 
-# Not tasks.inventory.StoredObject: that module imports Prefect, a second or more for `make demo`.
+# Not tasks.bucket.objects.StoredObject: that module imports Prefect, a second for `make demo`.
 @dataclass(frozen=True)
 class Object:
     """One object of DVC that a commit names.

@@ -21,14 +21,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from deployments.api import FlowRun, PrefectAPI, Progress
 from deployments.git import Git
 from deployments.local import containers
 from deployments.local.stack import DATABASE_HELP, Database, Stack
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun, Progress
+from deployments.prefect_api.progress_log import require_completed, told
 from deployments.trigger import ask
-from deployments.watching import require_completed, told
-from tasks.errors import SlipwayError, TransientError
-from tasks.settings import CHECKOUT
+from tasks.core.errors import SlipwayError, TransientError
+from tasks.core.settings import CHECKOUT
 
 # Where each target is demonstrated.
 ENVIRONMENTS = {"process": "local", "docker": "docker"}

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from deployments.git import Git
-from tasks.errors import ConfigurationError, TerminalError
+from tasks.core.errors import ConfigurationError, TerminalError
 
 # What flows commit. On both sides, files of one training must come from one side.
 _OUTPUTS = (

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from deployments.api import PrefectAPI
 from deployments.git import Git
+from deployments.prefect_api.client import PrefectAPI
 from deployments.trigger import ask_patiently
-from tasks.errors import SlipwayError
+from tasks.core.errors import SlipwayError
 
 WORKFLOW = ".github/workflows/deploy.yaml"
 _NOTHING = re.compile("0+")  # how Git writes the commit of a branch that was not there

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from deployments.local.ports import HOST
 from deployments.local.program import Program
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 
 NAME = "postgres"
 PORT = "postgres"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.platforms.host import supervisor
+from tasks.platforms.process import supervisor
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,21 @@ import httpx
 import psutil
 from filelock import FileLock, Timeout
 
-from deployments import blocks, catalogue, git
-from deployments.api import PrefectAPI
+from deployments import git
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
-from deployments.blocks import ObjectStorage
+from deployments.catalogue import block_variables, prefect_yaml
+from deployments.catalogue.block_variables import ObjectStorage
 from deployments.local import (
     credentials,
     data,
     gateway,
+    image_registry,
     object_store,
     origin,
     ports,
     postgres,
     prefect_programs,
     processes,
-    registry,
 )
 from deployments.local.ports import HOST
 from deployments.local.program import Program
@@ -47,13 +47,14 @@ from deployments.local.supervisor import (
     start_daemon,
     write_configuration,
 )
-from tasks.environments.docker import DockerEnvironment
-from tasks.environments.environment import HostEnvironment, ImageEnvironment
-from tasks.environments.loading import environment_names, load_environment, variable
-from tasks.errors import SlipwayError, TransientError
+from deployments.prefect_api.client import PrefectAPI
+from tasks.core.errors import SlipwayError, TransientError
+from tasks.core.settings import CHECKOUT, Settings
 from tasks.images.reference import parse_reference
-from tasks.platforms.host.supervisor import Supervisor
-from tasks.settings import CHECKOUT, Settings
+from tasks.platforms.base.settings import HostEnvironment, ImageEnvironment
+from tasks.platforms.catalogue import environment_names, load_environment, variable
+from tasks.platforms.docker.settings import DockerEnvironment
+from tasks.platforms.process.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from deployments.local.containers import ModelContainers
@@ -62,7 +63,7 @@ _SUPERVISOR_PORT = "supervisor"
 _USUAL_PORTS = {
     prefect_programs.SERVER_PORT: 4200,
     object_store.S3_PORT: 8333,
-    registry.PORT: 5000,
+    image_registry.PORT: 5000,
 }
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 30.0
@@ -85,7 +86,7 @@ _FOR_WORKER_PREFIXES = ("PIP_", "SLIPWAY_", "UV_")
 # Another environment or Python is not for uv in flow runs; blocks hold the S3 credentials; the
 # marker of a stack that we may be in is not ours.
 _NOT_FOR_WORKER = frozenset(
-    {processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"} | blocks.secret_variables()
+    {processes.MARKER, "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"} | block_variables.secret_variables()
 )
 
 Say = Callable[[str], None]
@@ -166,7 +167,7 @@ class Stack:
         if not isinstance(settings, ImageEnvironment) or variable(name, "repository") in os.environ:
             return ""
         wanted = parse_reference(settings.repository)
-        port = self.ports.get(registry.PORT, "")
+        port = self.ports.get(image_registry.PORT, "")
         return f"{HOST}:{port}/{wanted.repository}" if wanted.on_loopback else ""
 
     @property
@@ -237,7 +238,7 @@ class Stack:
             **{
                 name: value
                 for name, value in _inherited(_FOR_WORKER, _FOR_WORKER_PREFIXES).items()
-                if name not in _NOT_FOR_WORKER and not name.startswith(blocks.PREFIX)
+                if name not in _NOT_FOR_WORKER and not name.startswith(block_variables.PREFIX)
             },
             **git.IDENTITY,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -304,7 +305,7 @@ class Stack:
         if self.database == "postgres":
             postgres.find()
         if self.repository:
-            registry.find()
+            image_registry.find()
         with self._locked():
             for note in origin.bring_up_to_date(self.origin, self._source):
                 say(note)
@@ -374,7 +375,7 @@ class Stack:
         """
         if not self.ports or not self.supervisor.alive():
             database = [postgres.NAME] if self.database == "postgres" else []
-            images = [registry.NAME] if self.repository else []
+            images = [image_registry.NAME] if self.repository else []
             return dict.fromkeys([*database, *images, *_PROGRAM_NAMES], "STOPPED")
         return {
             name: str(program["statename"]) for name, program in self.supervisor.programs().items()
@@ -411,7 +412,11 @@ class Stack:
     def _registry_program(self) -> tuple[Program, ...]:
         if not self.repository:
             return ()
-        return (registry.program(registry.find(), self.home / registry.NAME, self.ports),)
+        return (
+            image_registry.program(
+                image_registry.find(), self.home / image_registry.NAME, self.ports
+            ),
+        )
 
     def _registry_variables(self) -> dict[str, str]:
         where = self.repository
@@ -446,7 +451,7 @@ class Stack:
         before = self._configuration.read_text() if alive else ""
         self._write_files()
         if alive:
-            names = [postgres.NAME, registry.NAME, *_PROGRAM_NAMES]
+            names = [postgres.NAME, image_registry.NAME, *_PROGRAM_NAMES]
             # A worker that stops takes its flow runs with it; another PATH is no reason for that.
             if self._runs_flows():
                 names.remove(prefect_programs.WORKER)
@@ -480,7 +485,7 @@ class Stack:
             *object_store.PORTS,
             gateway.API_PORT,
             *([postgres.PORT] if self.database == "postgres" else []),
-            *([registry.PORT] if self.repository else []),
+            *([image_registry.PORT] if self.repository else []),
             *environments,
         ]
 
@@ -508,7 +513,7 @@ class Stack:
             folder.mkdir(parents=True, exist_ok=True)
         object_store.prepare(self.home / "object-store", self.credentials)
         if self.repository:
-            registry.prepare(self.home / registry.NAME, self.ports)
+            image_registry.prepare(self.home / image_registry.NAME, self.ports)
         write_configuration(
             self._configuration,
             port=self.ports[_SUPERVISOR_PORT],
@@ -568,11 +573,11 @@ class Stack:
         environment = {
             **self._base_environment(),
             **self.environment(),
-            **_inherited(blocks.secret_variables(), ()),
+            **_inherited(block_variables.secret_variables(), ()),
             **self.storage.to_environment(),
         }
-        expected = catalogue.digest(self.checkout, environment, self.apply_options)
-        if catalogue.is_registered(api, catalogue.Manifest.read(self.checkout), expected):
+        expected = prefect_yaml.digest(self.checkout, environment, self.apply_options)
+        if prefect_yaml.is_registered(api, prefect_yaml.Manifest.read(self.checkout), expected):
             return
         without = WITHOUT_AUTOMATIONS in self.apply_options
         say(
@@ -599,7 +604,7 @@ class Stack:
                 state="the servers run; some deployments may be missing",
                 next_step="mend what it complains about and run the same command again",
             )
-        catalogue.mark_registered(api, expected)
+        prefect_yaml.mark_registered(api, expected)
 
     def _start_worker(self, api: PrefectAPI) -> None:
         name = prefect_programs.WORKER

@@ -12,8 +12,8 @@ from pathlib import Path
 from deployments.local.credentials import write_private
 from deployments.local.ports import HOST
 from deployments.local.program import Program
-from tasks.errors import TransientError
-from tasks.platforms.host.supervisor import plain, section
+from tasks.core.errors import TransientError
+from tasks.platforms.process.supervisor import plain, section
 
 USERNAME = "slipway"
 _START_SECONDS = 20.0
@@ -99,7 +99,7 @@ def last_lines(log: Path, count: int = 15) -> str:
     Returns:
         Those lines.
     """
-    # Not tasks.commands.tail: that module imports Prefect, a second or more for `make demo`.
+    # Not tasks.core.commands.tail: that module imports Prefect, a second or more for `make demo`.
     try:
         return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
     except FileNotFoundError:

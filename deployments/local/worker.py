@@ -2,7 +2,7 @@
 
 Before it takes on anything, it settles runs that have lost their process: they would count as
 running, and hold the slot that the next one waits for. On PostgreSQL the server would come to the
-same conclusion a minute later (`deployments/automations.py`); on SQLite nobody else does.
+same conclusion a minute later (`deployments/catalogue/automations.py`); on SQLite nobody else does.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import time
 
 import psutil
 
-from deployments.api import PrefectAPI, State
 from deployments.local import processes
 from deployments.local.prefect_programs import WORK_POOL
-from tasks.errors import TransientError
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import State
+from tasks.core.errors import TransientError
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
 _GONE = "its process is gone: killed, or stopped together with the stack"

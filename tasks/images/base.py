@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 from tasks.images.layers import Layer
 from tasks.images.reference import Reference
 from tasks.images.registry import Manifest, Repository

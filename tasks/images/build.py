@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks import commands, git
-from tasks.environments.environment import ImageEnvironment
-from tasks.errors import ConfigurationError, TerminalError
+from tasks.core import commands
+from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.core.settings import Settings
 from tasks.images import sbom
 from tasks.images.base import Base, read_base
 from tasks.images.image import FOLDER, LABEL, MODEL, image_config, image_list, image_manifest
@@ -23,8 +23,9 @@ from tasks.images.packages import compile_modules, make_packages
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import tag_of
-from tasks.packaging import Package
-from tasks.settings import Settings
+from tasks.package.package import Package
+from tasks.platforms.base.settings import ImageEnvironment
+from tasks.repository import git
 
 _NAMES = ("packages", "serving code", "model")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 from tasks.images.registry import Login
-from tasks.secret_blocks import read_secret
+from tasks.runs.secrets import read_secret
 
 
 async def load_login(block: str) -> Login | None:

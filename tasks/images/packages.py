@@ -16,13 +16,14 @@ from pathlib import Path
 
 from filelock import AsyncFileLock
 
-from tasks import uv
-from tasks.fingerprint import fingerprint
+from tasks.core import uv
+from tasks.core.fingerprint import fingerprint
+from tasks.core.settings import Settings
 from tasks.images import layers, slimming
 from tasks.images.image import PACKAGES
 from tasks.images.layers import Layer, read_layer, write_layer
-from tasks.packaging import Package, read_requirements, run_uv
-from tasks.settings import Settings
+from tasks.package.package import Package
+from tasks.package.runtime import read_requirements, run_uv
 
 # What uv calls the machines; 2.28 is the C library of every base image still maintained.
 _WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}

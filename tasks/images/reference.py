@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 
 HUB = "docker.io"
 _NAME = re.compile(

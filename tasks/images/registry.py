@@ -17,7 +17,7 @@ from dxf import DXF, DXFBase
 from dxf.exceptions import DXFAuthInsecureError, DXFError, DXFUnauthorizedError
 from pydantic import SecretStr
 
-from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.layers import Layer
 from tasks.images.reference import HUB, Reference
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator
 
-from tasks import commands
-from tasks.errors import SlipwayError
+from tasks.core import commands
+from tasks.core.errors import SlipwayError
 from tasks.images.registry import Manifest, Repository
 
 _ATTACHED = "sha256-"  # tags of what refers to an image

@@ -16,7 +16,7 @@ from packageurl import PackageURL
 from tasks.images.base import Base
 from tasks.images.packages import Distribution
 from tasks.images.registry import Manifest, Repository
-from tasks.packaging import Package
+from tasks.package.package import Package
 
 TYPE = "application/vnd.cyclonedx+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

@@ -1,1 +1,5 @@
-"""Clients of the platforms that targets release to: what each can do, what its failures mean."""
+"""Where models run, one folder a platform: its settings, its target, its client.
+
+`catalogue` maps a platform's name to its settings and its target. A platform may import `base`,
+`images`, `package` and below; `process` and `docker` share `host`. No platform imports another.
+"""

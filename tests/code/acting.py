@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 WORKFLOWS = CHECKOUT / ".github" / "workflows"
 _SECONDS = 500.0

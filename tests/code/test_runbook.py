@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 _ERRORS = {"TransientError", "TerminalError", "ConfigurationError", "_unfit"}
 # What every message that is told to a person comes with.

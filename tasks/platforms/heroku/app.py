@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from tasks.environments.heroku import HerokuEnvironment
-from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.tls import trusted
+from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
-from tasks.platforms.rest import RefusedError, RestAPI, load_token
-from tasks.trust import trusted
+from tasks.platforms.heroku.settings import HerokuEnvironment
 
 POLL_SECONDS = 2.0  # 4,500 requests an hour are allowed
 _LOG_SECONDS = 30.0

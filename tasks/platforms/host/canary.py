@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-from tasks import commands
-from tasks.environments.environment import HostEnvironment
-from tasks.errors import TerminalError
+from tasks.core import commands
+from tasks.core.errors import TerminalError
+from tasks.core.threads import in_thread
+from tasks.platforms.base.proof import Candidate, soak
+from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway, Route
 from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
-from tasks.targets.proof import Candidate, soak
-from tasks.threads import in_thread
 
 _LOOK_SECONDS = 1.0
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import httpx
 
-from tasks.errors import ConfigurationError, TransientError
-from tasks.fingerprint import fingerprint
+from tasks.core.errors import ConfigurationError, TransientError
+from tasks.core.fingerprint import fingerprint
+from tasks.core.tls import trusted
 from tasks.platforms.host.counters import Counters, read_counters
-from tasks.trust import trusted
 
 _SWITCH_SECONDS = 15.0
 

@@ -17,10 +17,10 @@ import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
-from tasks.applied_blocks import renewal
-from tasks.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.secret_blocks import renewal
 from tasks.platforms.kubernetes.manifests import Manifest
-from tasks.secret_blocks import read_secret
+from tasks.runs.secrets import read_secret
 
 MANAGER = "slipway"
 _SECONDS = 30.0

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.environments.kubernetes import KubernetesEnvironment
 from tasks.images.image import LABEL, PORT, USER
-from tasks.packaging import Package
+from tasks.package.package import Package
+from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 
 Manifest = dict[str, Any]
 

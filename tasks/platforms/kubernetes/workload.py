@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import anyio
 
-from tasks.environments.kubernetes import KubernetesEnvironment
-from tasks.errors import ConfigurationError, TerminalError
+from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.core.threads import in_thread
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind
 from tasks.platforms.kubernetes.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
-from tasks.threads import in_thread
+from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 
 # In this order they are made: a service before its pods.
 KINDS = (

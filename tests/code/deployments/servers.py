@@ -14,13 +14,13 @@ from typing import Self
 
 import httpx
 
-from deployments import blocks
-from deployments.blocks import ObjectStorage
-from deployments.diagnosis import Finding
+from deployments.catalogue import block_variables
+from deployments.catalogue.block_variables import ObjectStorage
+from deployments.diagnosis.finding import Finding
 from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 STORAGE = ObjectStorage(
     "a-bucket",
@@ -176,6 +176,6 @@ def clone(source: Path, folder: Path, server: PrefectServer) -> Repository:
             **STORAGE.to_environment(),
             "SLIPWAY_CHECKOUT": str(folder),
             "SLIPWAY_GIT_TOKEN": "secret-git-token",
-            blocks.NOTIFY_VARIABLE: "http://127.0.0.1:9/secret-path",
+            block_variables.NOTIFY_VARIABLE: "http://127.0.0.1:9/secret-path",
         },
     )

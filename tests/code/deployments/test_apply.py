@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from deployments import apply as module
-from deployments import blocks
 from deployments.apply import WITHOUT_SCHEDULES, apply, reconcile
-from deployments.catalogue import Manifest
-from deployments.difference import Change
-from deployments.resources.automations import Automations
-from tasks.applied_blocks import GIT_TOKEN
-from tasks.errors import ConfigurationError
-from tasks.settings import CHECKOUT
+from deployments.catalogue import block_variables
+from deployments.catalogue.difference import Change
+from deployments.catalogue.prefect_yaml import Manifest
+from deployments.catalogue.resources.automations import Automations
+from tasks.core.errors import ConfigurationError
+from tasks.core.secret_blocks import GIT_TOKEN
+from tasks.core.settings import CHECKOUT
 from tests.code.deployments.servers import (
     PASSWORD,
     STORAGE,
@@ -44,7 +44,7 @@ _WHERE = """\
 from prefect import flow
 from prefect.states import Completed
 
-from tasks.settings import CHECKOUT  # the tasks come from where the flow comes from
+from tasks.core.settings import CHECKOUT  # the tasks come from where the flow comes from
 
 
 @flow(name="where")
@@ -119,8 +119,8 @@ def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -
     assert automations
     assert len(automations) == len(set(automations))
     documents = [each["name"] for each in rows(server, "block_documents")]
-    once = {blocks.RESULTS, GIT_TOKEN, blocks.NOTIFY}
-    twice = {blocks.READ, blocks.READ_WRITE}
+    once = {block_variables.RESULTS, GIT_TOKEN, block_variables.NOTIFY}
+    twice = {block_variables.READ, block_variables.READ_WRITE}
     assert sorted(documents) == sorted([*once, *twice, *twice])
     again = first.repository.apply()
     assert again.returncode == 0
@@ -161,7 +161,7 @@ async def test_what_was_edited_on_the_server_is_put_back(
         (f"/block_documents/{token}", {"data": {"value": "another"}}),
     ):
         server.http.patch(path, json=body).raise_for_status()
-    document = documents[blocks.RESULTS]["id"]
+    document = documents[block_variables.RESULTS]["id"]
     server.http.delete(f"/block_documents/{document}").raise_for_status()
     monthly = {"schedule": {"cron": "0 0 1 * *"}, "active": True}
     server.http.post(f"/deployments/{retrain['id']}/schedules", json=[monthly]).raise_for_status()

@@ -10,10 +10,10 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.settings import get_current_settings
 from ruamel.yaml import YAML
 
-from deployments.automations import declared
-from deployments.patience import HEARTBEAT_SECONDS, Patience
-from deployments.resources.automations import PREFIX
-from tasks.settings import CHECKOUT
+from deployments.catalogue.automation_timeouts import HEARTBEAT_SECONDS, Patience
+from deployments.catalogue.automations import declared
+from deployments.catalogue.resources.automations import PREFIX
+from tasks.core.settings import CHECKOUT
 
 _GRANULARITY = get_current_settings().server.events.proactive_granularity
 

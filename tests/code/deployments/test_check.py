@@ -7,12 +7,12 @@ import os
 import httpx
 import pytest
 
-from deployments import checks
 from deployments.check import examine
+from deployments.diagnosis import checks
 from deployments.local.stack import Stack
-from tasks.environments.loading import load_environment
-from tasks.locks.lock import hold, lock_of
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
+from tasks.platforms.catalogue import load_environment
+from tasks.release.locks.lock import hold, lock_of
 from tests.code.deployments.servers import Repository, listed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from deployments.difference import Change, diff
+from deployments.catalogue.difference import Change, diff
 
 
 def test_the_difference_is_what_has_to_be_done() -> None:

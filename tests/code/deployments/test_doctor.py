@@ -12,14 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments import blocks, checks
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
+from deployments.catalogue import block_variables
+from deployments.diagnosis import checks, origin
 from deployments.doctor import examine
 from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from deployments.local.stack import Stack
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 from tests.code.deployments.servers import Repository, listed
 
 OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
@@ -107,7 +108,7 @@ async def test_credentials_that_may_too_little_or_too_much_are_found(
     assert "refuses the credentials" in found["block s3-bucket/doctor-reads"].said
     assert "can put" in found["block s3-bucket/doctor-writes"].said
     assert "SLIPWAY_S3_READ_KEY_ID" in found["block s3-bucket/doctor-writes"].fix
-    assert found[f"block s3-bucket/{blocks.RESULTS}"].ok
+    assert found[f"block s3-bucket/{block_variables.RESULTS}"].ok
 
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-absent")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-wrong")
@@ -160,7 +161,7 @@ async def test_an_origin_that_takes_no_push_is_a_problem(
     read_only_origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", read_only_origin)
-    found = await listed(checks.origin())
+    found = await listed(origin.origin())
     assert found["origin, to clone"].ok
     assert not found["origin, to push"].ok
     assert "SLIPWAY_ORIGIN" in found["origin, to push"].fix
@@ -178,13 +179,13 @@ async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
     monkeypatch.setattr(checks, "CHECKOUT", tmp_path / "clone")
     monkeypatch.setenv("SLIPWAY_ORIGIN", f"file://{source}")
     monkeypatch.delenv("SLIPWAY_CHECKOUT", raising=False)
-    pushed = await checks.pinned()
+    pushed = await origin.pinned()
     assert pushed
     assert pushed.ok, pushed
     (tmp_path / "clone" / "flows" / "new.py").write_text("")
     git("add", "--all")
     git("commit", "--quiet", "--no-gpg-sign", "--message=Not pushed")
-    not_pushed = await checks.pinned()
+    not_pushed = await origin.pinned()
     assert not_pushed
     assert "git push" in not_pushed.fix
 
@@ -193,7 +194,7 @@ async def test_an_origin_that_is_not_there_is_told_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", "http://me:hush@127.0.0.1:9/slipway.git")
-    found = await listed(checks.origin())
+    found = await listed(origin.origin())
     assert not any(each.ok for each in found.values())
     assert "hush" not in repr(found)
 
@@ -219,13 +220,13 @@ async def test_the_notification_block_is_proven_by_a_message(stack: Stack) -> No
 
     async with get_client() as client:
         none = await checks.notification(client, send=True)
-        assert blocks.NOTIFY_VARIABLE in none.said
+        assert block_variables.NOTIFY_VARIABLE in none.said
         with HTTPServer((HOST, 0), Receiver) as http:
             Thread(target=http.serve_forever, daemon=True).start()
             block: Any = CustomWebhookNotificationBlock(
                 name="test", url=f"http://{HOST}:{http.server_port}/", json_data={"a": "{{body}}"}
             )
-            document = await block.asave(blocks.NOTIFY, overwrite=True)
+            document = await block.asave(block_variables.NOTIFY, overwrite=True)
             try:
                 assert (await checks.notification(client, send=False)).ok
                 assert not received

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 
 def make(

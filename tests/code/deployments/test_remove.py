@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from deployments.local.stack import Stack
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 from tests.code.deployments.servers import Repository
 
 

@@ -11,7 +11,7 @@ import pytest
 from prefect.server.schemas.schedules import CronSchedule
 from ruamel.yaml import YAML
 
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 _DECLARED = [
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from deployments import trigger
-from deployments.api import PrefectAPI
 from deployments.git import Git
 from deployments.github.job import Ended, annotation, summary
-from deployments.release_note import read_note
-from tasks import report
-from tasks.errors import ConfigurationError
-from tasks.settings import CHECKOUT
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.release_note import read_note
+from tasks.core.errors import ConfigurationError
+from tasks.core.settings import CHECKOUT
+from tasks.reports import markdown
 from tests.code.acting import Act, Job
 from tests.code.deployments.servers import PASSWORD, PrefectServer
 
@@ -314,7 +314,7 @@ def test_a_summary_is_the_release_note() -> None:
         "page": "[http://here](http://here)",
         "run": "[http://run](http://run)",
     }
-    note = report.release_note(
+    note = markdown.release_note(
         title="wine v0.0.2 to local: live", facts=facts, metrics={"f1_macro": 0.97}, before=None
     )
     read = read_note(note)

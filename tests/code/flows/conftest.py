@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from deployments.api import FlowRun, PrefectAPI
 from deployments.local.stack import Stack
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun
 from tests.code.flows.harness import Lab
 
 

@@ -18,10 +18,11 @@ from uuid import uuid4
 import httpx
 import psutil
 
-from deployments.api import FlowRun, PrefectAPI
 from deployments.local.stack import Stack
-from tasks.settings import CHECKOUT
-from tasks.trust import trusted
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun
+from tasks.core.settings import CHECKOUT
+from tasks.core.tls import trusted
 
 _RUNNER = """
 import asyncio, importlib, json, sys

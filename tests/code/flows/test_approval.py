@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from deployments.api import FlowRun
+from deployments.prefect_api.models import FlowRun
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab
 

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tasks.platforms.host.supervisor import Program
+from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, alive
 

@@ -10,7 +10,7 @@ import pytest
 
 from deployments.local.post_receive import concerns, paths_of
 from deployments.local.stack import Stack
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 from tests.code.acting import WORKFLOWS, Act, Job
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab

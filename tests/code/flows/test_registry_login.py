@@ -10,9 +10,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError, SlipwayError
+from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.images.login import load_login
-from tasks.platforms.aws.calls import open_aws
+from tasks.platforms.sagemaker.aws import open_aws
 
 
 @pytest.fixture

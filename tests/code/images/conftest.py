@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments.environment import ImageEnvironment
-from tasks.packaging import Package, read_package
-from tasks.settings import CHECKOUT
-from tasks.workspace import Workspace
+from tasks.core.settings import CHECKOUT
+from tasks.package.package import Package, read_package
+from tasks.platforms.base.settings import ImageEnvironment
+from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
 from tests.containers import BaseImage, running_registry
 

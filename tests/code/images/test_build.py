@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks.environments.environment import ImageEnvironment
-from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.build import Image, build_image, copy_layer
 from tasks.images.layers import Layer
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import retire, tag_of
+from tasks.platforms.base.settings import ImageEnvironment
 from tests.certificates import self_signed
 from tests.code.images.conftest import PYTHON, MakePackage
 from tests.containers import BaseImage, free_port, running_registry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 from tasks.images.layers import read_layer, write_layer
 from tasks.images.reference import parse_reference
 from tasks.images.registry import sha256

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks import dvc, git, gto, uv
+from tasks.bucket import dvc
+from tasks.core import uv
+from tasks.repository import git, gto
 
 
 def test_dvc_waits_for_locks_and_names_remote_and_targets() -> None:

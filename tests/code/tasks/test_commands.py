@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import commands
-from tasks.errors import TransientError
+from tasks.core import commands
+from tasks.core.errors import TransientError
 
 
 async def test_output_and_exit_code_are_returned() -> None:

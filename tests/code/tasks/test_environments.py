@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from flows.deploy import deploy
-from tasks.environments.environment import (
+from tasks.core.errors import ConfigurationError
+from tasks.platforms.base.settings import (
     CANARY_SECONDS,
     READY_SECONDS,
     SOAK_SECONDS,
     ImageEnvironment,
 )
-from tasks.environments.loading import environment_names, load_environment
-from tasks.environments.process import ProcessEnvironment
-from tasks.errors import ConfigurationError
-from tasks.rollout import preflight, settle, verify
+from tasks.platforms.catalogue import environment_names, load_environment
+from tasks.platforms.process.settings import ProcessEnvironment
+from tasks.release.steps import preflight, settle, verify
 
 
 def _write(folder: Path, text: str) -> Path:

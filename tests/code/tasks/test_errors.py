@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 
-from tasks.errors import ConfigurationError, TransientError
+from tasks.core.errors import ConfigurationError, TransientError
 
 
 def test_an_error_tells_what_state_and_next_step() -> None:

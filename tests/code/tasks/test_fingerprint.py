@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.fingerprint import fingerprint
+from tasks.core.fingerprint import fingerprint
 
 
 def test_content_and_names_count_byte_code_does_not(tmp_path: Path) -> None:

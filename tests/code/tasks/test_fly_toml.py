@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.environments.flyio import FlyioEnvironment
-from tasks.environments.loading import load_environment
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
+from tasks.platforms.catalogue import load_environment
+from tasks.platforms.flyio.settings import FlyioEnvironment
 
 # As `fly launch` writes it.
 _FLY_TOML = """

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.errors import ConfigurationError
-from tasks.gate import Rules, judge, read_rules
+from tasks.core.errors import ConfigurationError
+from tasks.training.gate import Rules, judge, read_rules
 
 
 @pytest.mark.parametrize(

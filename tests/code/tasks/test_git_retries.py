@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import commands, git
-from tasks.errors import TerminalError, TransientError
-from tasks.pipeline import commit_candidate
-from tasks.publication import publish
-from tasks.registry import Version, record_release, register_version
-from tasks.workspace import Workspace
+from tasks.core import commands
+from tasks.core.errors import TerminalError, TransientError
+from tasks.repository.versions import Version, record_release, register_version
+from tasks.repository.workspace import Workspace
+from tasks.training.candidate import commit_candidate
+from tasks.training.publish import publish
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Unlucky(Workspace):
 
     cut: list[bool] = field(default_factory=lambda: [True])
 
-    async def git(self, argv: git.Argv, *, ok: tuple[int, ...] = (0,)) -> commands.Finished:
+    async def git(self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)) -> commands.Finished:
         if argv[1] == "push" and self.cut:
             self.cut.pop()
             raise TransientError("connection reset")
@@ -101,7 +101,7 @@ async def test_others_that_keep_tagging_are_told_of_with_what_there_is(
     workspace: Unlucky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.cut.clear()
-    monkeypatch.setattr("tasks.registry._PUSH_TRIES", 1)
+    monkeypatch.setattr("tasks.repository.versions._PUSH_TRIES", 1)
     hook = workspace.path.parent / "origin.git" / "hooks" / "update"
     hook.write_text("#!/bin/sh\necho it already exists >&2\nexit 1\n")
     hook.chmod(0o755)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.golden import first_difference
+from tasks.platforms.base.golden import first_difference
 
 
 @pytest.mark.parametrize(

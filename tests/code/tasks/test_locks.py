@@ -22,24 +22,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.local.stack import Stack
-from tasks.environments.environment import RemoteEnvironment
-from tasks.environments.loading import load_environment
-from tasks.errors import TerminalError, TransientError
-from tasks.locks.holder import Holder
-from tasks.locks.host import HostLock
-from tasks.locks.lock import Lock, hold, lock_of
-from tasks.locks.shared import Rhythm, SharedLock
-from tasks.settings import CHECKOUT
-from tests.platforms.serve import serving
+from tasks.core.errors import TerminalError, TransientError
+from tasks.core.settings import CHECKOUT
+from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.catalogue import load_environment
+from tasks.release.locks.holder import Holder
+from tasks.release.locks.host import HostLock
+from tasks.release.locks.lock import Lock, hold, lock_of
+from tasks.release.locks.shared import Rhythm, SharedLock
+from tests.stand_ins.serve import serving
 
 # Of who is to keep it, however slow the machine is, and of who is to give up, or to take it soon.
 _PATIENT = Rhythm(renew=0.5, lost=60.0, gone=100.0, poll=0.1)
 _HASTY = Rhythm(renew=0.3, lost=1.5, gone=2.0, poll=0.1)
 _HOLD = """
 import asyncio, sys
-from tasks.locks.host import HostLock
-from tasks.locks.lock import hold
-from tasks.locks.shared import SharedLock
+from tasks.release.locks.host import HostLock
+from tasks.release.locks.lock import hold
+from tasks.release.locks.shared import SharedLock
 
 async def main(kind, name):
     lock = HostLock(name) if kind == "host" else SharedLock(name)

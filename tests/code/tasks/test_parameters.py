@@ -13,7 +13,7 @@ from flows.push import push
 from flows.retrain import retrain
 from flows.save import save
 from flows.train import train
-from tasks.environments.loading import environment_names
+from tasks.platforms.catalogue import environment_names
 
 _FLOWS: list[Flow[..., Any]] = [train, save, push, deploy, retrain]
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import TerminalError
-from tasks.pictures import (
+from tasks.core.errors import TerminalError
+from tasks.core.settings import CHECKOUT
+from tasks.reports.pictures import (
     as_data_uri,
     draw_metrics,
     draw_predictions,
     read_points,
     template_of,
 )
-from tasks.settings import CHECKOUT
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CLASSES = [{"actual": label, "predicted": label} for label in ("red", "white") for _ in range(5)]
@@ -94,7 +94,7 @@ def test_the_uri_carries_the_picture() -> None:
 
 def test_drawing_needs_neither_prefect_nor_dvc() -> None:
     code = (
-        "import sys\nfrom tasks.pictures import draw_predictions, template_of\n"
+        "import sys\nfrom tasks.reports.pictures import draw_predictions, template_of\n"
         "from pathlib import Path\n"
         "draw_predictions({'a': [{'actual': 'x', 'predicted': 'x'}]},"
         " template_of(Path(), 'classification'))\n"

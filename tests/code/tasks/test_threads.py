@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from tasks.threads import in_thread
+from tasks.core.threads import in_thread
 
 
 async def _by_task(work: Callable[[], Awaitable[None]], begun: threading.Event) -> None:

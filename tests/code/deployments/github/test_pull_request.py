@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deployments.github.pull_request import for_summary, markdown, specifications
-from tasks.gate import Verdict
+from tasks.training.gate import Verdict
 
 
 def report(**changes: Any) -> str:

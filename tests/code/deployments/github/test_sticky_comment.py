@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from deployments.github.sticky_comment import MARKER, GitHub, comment, read_pictures
-from tasks.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TOKEN = "not-a-secret"

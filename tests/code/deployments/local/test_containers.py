@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.local import containers, registry
+from deployments.local import containers, image_registry
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError, TransientError
-from tasks.locks.holder import Holder
-from tasks.locks.host import HostLock
-from tasks.settings import CHECKOUT
+from tasks.core.errors import ConfigurationError, TransientError
+from tasks.core.settings import CHECKOUT
+from tasks.release.locks.holder import Holder
+from tasks.release.locks.host import HostLock
 from tests.containers import (
     BaseImage,
     ended,
@@ -56,21 +56,21 @@ def _install(folder: Path, *names: str) -> str:
 def test_a_registry_that_is_installed_comes_before_one_in_a_container(tmp_path: Path) -> None:
     both = _install(tmp_path / "both", "docker-registry", "docker")
     docker = _install(tmp_path / "docker", "docker")
-    assert registry.find(both).name == "docker-registry"
-    assert registry.find(docker).name == "docker"
+    assert image_registry.find(both).name == "docker-registry"
+    assert image_registry.find(docker).name == "docker"
 
 
 def test_without_any_registry_it_says_how_to_get_one() -> None:
     with pytest.raises(ConfigurationError, match="no container registry can be had") as told:
-        registry.find("/nowhere")
+        image_registry.find("/nowhere")
     assert "SLIPWAY_DOCKER_REPOSITORY=" in told.value.next_step
 
 
 def test_the_registry_that_is_installed_serves_on_loopback(tmp_path: Path) -> None:
     needs("docker-registry")
     folder, port = tmp_path / "registry", free_port()
-    registry.prepare(folder, {registry.PORT: port})
-    program = registry.program(registry.find(), folder, {registry.PORT: port})
+    image_registry.prepare(folder, {image_registry.PORT: port})
+    program = image_registry.program(image_registry.find(), folder, {image_registry.PORT: port})
     assert program.health
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(program.argv, stdout=log, stderr=log)
@@ -85,7 +85,7 @@ def test_the_one_in_a_container_listens_to_this_host_and_replaces_what_was_left(
     docker = tmp_path / "docker"
     docker.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')
     docker.chmod(0o755)
-    program = registry.program(docker, tmp_path / "registry", {registry.PORT: 5001})
+    program = image_registry.program(docker, tmp_path / "registry", {image_registry.PORT: 5001})
     subprocess.run(program.argv, check=True)
     removed, started = (tmp_path / "docker.log").read_text().splitlines()
     name = removed.split()[-1]

@@ -16,7 +16,7 @@ from deployments.local import data
 from deployments.local.credentials import S3Identity
 from deployments.local.data import Object
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 
 
 def dvc(folder: Path, *arguments: str) -> None:

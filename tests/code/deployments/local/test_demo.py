@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deployments.api import FlowRun, LogLine, PrefectAPI, Progress, State
 from deployments.git import Git
 from deployments.local.demo import (
     ask_model,
@@ -21,9 +20,11 @@ from deployments.local.demo import (
     watch,
 )
 from deployments.local.stack import Stack
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
+from deployments.prefect_api.progress_log import RunFailed
 from deployments.trigger import ask
-from deployments.watching import RunFailed
-from tasks.errors import TransientError
+from tasks.core.errors import TransientError
 
 _NOW = datetime.datetime.now(datetime.UTC)
 

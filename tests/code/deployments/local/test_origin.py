@@ -8,7 +8,7 @@ import pytest
 
 from deployments.git import Git
 from deployments.local.origin import bring_up_to_date, deploy_on_push, ignore_pushes
-from tasks.errors import ConfigurationError, TerminalError
+from tasks.core.errors import ConfigurationError, TerminalError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployments.local import postgres
-from tasks.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError
 
 
 def install(folder: Path, *names: str) -> Path:

@@ -26,11 +26,12 @@ import httpx
 import psutil
 import pytest
 
-from deployments.api import FlowRun, PrefectAPI, State
 from deployments.local import postgres, prefect_programs, processes
 from deployments.local.stack import Stack
-from tasks.errors import ConfigurationError, TransientError
-from tasks.settings import CHECKOUT
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import FlowRun, State
+from tasks.core.errors import ConfigurationError, TransientError
+from tasks.core.settings import CHECKOUT
 from tests.code.flows.harness import Lab, alive
 from tests.conftest import reaped
 

@@ -23,14 +23,15 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from deployments.api import PrefectAPI, State
 from deployments.local import processes
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
 from deployments.local.stack import Stack
-from tasks.environments.environment import HostEnvironment
-from tasks.environments.loading import environment_names, load_environment
-from tasks.errors import TerminalError
+from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.models import State
+from tasks.core.errors import TerminalError
+from tasks.platforms.base.settings import HostEnvironment
+from tasks.platforms.catalogue import environment_names, load_environment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

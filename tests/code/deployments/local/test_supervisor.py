@@ -12,8 +12,8 @@ from deployments.local import ports, processes
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from deployments.local.supervisor import USERNAME, start_daemon, write_configuration
-from tasks.errors import ConfigurationError, TransientError
-from tasks.platforms.host.supervisor import Supervisor
+from tasks.core.errors import ConfigurationError, TransientError
+from tasks.platforms.process.supervisor import Supervisor
 
 PASSWORD = "not-to-be-seen"
 

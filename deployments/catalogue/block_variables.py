@@ -1,0 +1,106 @@
+"""The Prefect blocks that hold what is secret, and the variables that they are created from.
+
+`python -m deployments.apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
+`_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
+not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `tasks.core.secret_blocks` and `NOTIFY`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tasks.core.errors import ConfigurationError
+from tasks.core.secret_blocks import SECRETS, variable
+
+READ_WRITE = "slipway-read-write"
+READ = "slipway-read"
+RESULTS = "slipway-results"
+NAMES = frozenset({READ_WRITE, READ, RESULTS})
+DVC_FOLDER = "dvc"
+PREFIX = "SLIPWAY_S3_"
+
+# The block by which automations notify: of any type, made in the UI, or from a webhook's URL.
+NOTIFY = "slipway-notify"
+NOTIFY_VARIABLE = "SLIPWAY_NOTIFY_URL"
+
+_NEEDED = ("BUCKET", "READ_WRITE_KEY_ID", "READ_WRITE_SECRET", "READ_KEY_ID", "READ_SECRET")
+
+
+@dataclass(frozen=True)
+class S3Identity:
+    """An access key of an S3 server and its secret."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ObjectStorage:
+    """A bucket and its two identities, on any S3 server.
+
+    Attributes:
+        bucket: Name of the bucket.
+        read_write: Identity that pushes models and keeps results.
+        read: Identity that pulls models when deploying.
+        endpoint_url: URL of the S3 server; `None` is AWS.
+        region: Its region.
+    """
+
+    bucket: str
+    read_write: S3Identity
+    read: S3Identity
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+
+    def to_environment(self) -> dict[str, str]:
+        """As variables, to hand it to another process: an argv can be read by everybody."""
+        values = {
+            "BUCKET": self.bucket,
+            "REGION": self.region,
+            "ENDPOINT_URL": self.endpoint_url or "",
+            "READ_WRITE_KEY_ID": self.read_write.key_id,
+            "READ_WRITE_SECRET": self.read_write.secret,
+            "READ_KEY_ID": self.read.key_id,
+            "READ_SECRET": self.read.secret,
+        }
+        return {PREFIX + key: value for key, value in values.items()}
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ObjectStorage:
+        """Read it from variables `SLIPWAY_S3_*`.
+
+        Args:
+            environment: The variables.
+
+        Returns:
+            The bucket and its identities.
+
+        Raises:
+            ConfigurationError: Variables are missing; says which.
+        """
+        values = {key: environment.get(PREFIX + key, "") for key in _NEEDED}
+        if missing := [PREFIX + key for key, value in values.items() if not value]:
+            raise ConfigurationError(
+                f"not set: {', '.join(missing)}",
+                state="nothing was changed",
+                next_step=f"export {missing[0]}=…, or write it into .env beside prefect.yaml",
+            )
+        return cls(
+            bucket=values["BUCKET"],
+            read_write=S3Identity(values["READ_WRITE_KEY_ID"], values["READ_WRITE_SECRET"]),
+            read=S3Identity(values["READ_KEY_ID"], values["READ_SECRET"]),
+            endpoint_url=environment.get(PREFIX + "ENDPOINT_URL") or None,
+            region=environment.get(PREFIX + "REGION") or "us-east-1",
+        )
+
+    @classmethod
+    def is_in(cls, environment: Mapping[str, str]) -> bool:
+        """Whether any of its variables is set."""
+        return any(environment.get(PREFIX + key) for key in _NEEDED)
+
+
+def secret_variables() -> frozenset[str]:
+    """The variables that become blocks beside `SLIPWAY_S3_*`: no program but `apply` needs them."""
+    return frozenset({*map(variable, SECRETS), NOTIFY_VARIABLE})

@@ -1,0 +1,202 @@
+"""The blocks that hold what is secret, made from environment variables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import Secret, SecretStr
+
+from deployments.catalogue.block_variables import (
+    DVC_FOLDER,
+    NAMES,
+    NOTIFY,
+    NOTIFY_VARIABLE,
+    READ,
+    READ_WRITE,
+    RESULTS,
+    ObjectStorage,
+)
+from deployments.catalogue.difference import Values
+from tasks.core.secret_blocks import SECRETS, variable
+
+if TYPE_CHECKING:
+    from prefect.blocks.core import Block
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import BlockDocument
+
+_NOT_YET = UUID(int=0)
+_SLACK = "https://hooks.slack.com/"
+
+
+class Blocks:
+    """The blocks whose variables are set; those that people have made otherwise are left alone.
+
+    Args:
+        client: The server.
+        environment: The variables.
+    """
+
+    kind = "block"
+
+    def __init__(self, client: PrefectClient, environment: Mapping[str, str]) -> None:
+        self._client = client
+        self._environment = environment
+        self._declared = _declared(environment)
+
+    async def desired(self) -> Values:
+        """What the blocks should hold.
+
+        Raises:
+            ConfigurationError: A block that every flow needs is not there, nor the variables.
+        """
+        if not ObjectStorage.is_in(self._environment):
+            present = [await self.has(f"s3-bucket/{name}") for name in NAMES]
+            if not all(present):
+                ObjectStorage.from_environment(self._environment)  # says what is missing
+        return {name: _plain(block) for name, block in self._declared.items()}
+
+    async def actual(self) -> Values:
+        """What they hold; nothing of one that cannot be read."""
+        from pydantic import ValidationError
+
+        found: dict[str, dict[str, Any]] = {}
+        for name, block in self._declared.items():
+            if await self._is_there(name):
+                try:
+                    loaded = await type(block).aload(name.partition("/")[2], client=self._client)
+                    found[name] = _plain(loaded)
+                except (ValueError, ValidationError):
+                    found[name] = {}
+        return found
+
+    async def put(self, name: str) -> None:
+        """Save one, over what there is; first the credentials that it names, not a copy of them."""
+        block = self._declared[name]
+        for other, each in self._declared.items():
+            if each is getattr(block, "credentials", None):
+                await self.put(other)
+        await block.asave(name.partition("/")[2], overwrite=True, client=self._client)
+
+    async def remove(self, name: str) -> None:
+        """Nothing of this kind is ever removed: a block that is not declared may be somebody's."""
+
+    async def has(self, name: str) -> bool:
+        """Whether one is declared, or on the server."""
+        return name in self._declared or await self._is_there(name)
+
+    async def notify(self) -> UUID | None:
+        """Id of the block by which automations notify, if there is one or will be."""
+        if document := await notification_block(self._client):
+            return document.id
+        return _NOT_YET if self._environment.get(NOTIFY_VARIABLE) else None
+
+    async def _is_there(self, name: str) -> bool:
+        from prefect.exceptions import ObjectNotFound
+
+        slug, _, own = name.partition("/")
+        try:
+            await self._client.read_block_document_by_name(own, slug, include_secrets=False)
+        except ObjectNotFound:
+            return False
+        return True
+
+
+async def notification_block(client: PrefectClient) -> BlockDocument | None:
+    """The block by which automations notify, of whatever type: the one saved last.
+
+    Args:
+        client: The server.
+
+    Returns:
+        The block, if there is one.
+    """
+    from prefect.client.schemas.objects import BlockDocument
+
+    query = {"block_documents": {"name": {"any_": [NOTIFY]}}, "include_secrets": True}
+    response = await client.request("POST", "/block_documents/filter", json=query)
+    found = BlockDocument.model_validate_list(response.json())
+    return max(found, key=lambda each: str(each.updated), default=None)
+
+
+def _declared(environment: Mapping[str, str]) -> dict[str, Block]:
+    """The blocks to the variables that are set, by `type/name`; those that others use first."""
+    from prefect.blocks.system import Secret as SecretBlock
+
+    blocks: dict[str, Block] = {}
+    if ObjectStorage.is_in(environment):
+        blocks |= _bucket_blocks(ObjectStorage.from_environment(environment))
+    for name in SECRETS:
+        if value := environment.get(variable(name)):
+            blocks[f"secret/{name}"] = SecretBlock(value=SecretStr(value))
+    if url := environment.get(NOTIFY_VARIABLE):
+        block = _notification(url)
+        blocks[f"{block.get_block_type_slug()}/{NOTIFY}"] = block
+    return blocks
+
+
+def _bucket_blocks(storage: ObjectStorage) -> dict[str, Block]:
+    from prefect_aws import AwsCredentials, S3Bucket
+    from prefect_aws.client_parameters import AwsClientParameters
+
+    identities = {
+        name: AwsCredentials(
+            aws_access_key_id=identity.key_id,
+            aws_secret_access_key=SecretStr(identity.secret),
+            region_name=storage.region,
+            aws_client_parameters=AwsClientParameters(endpoint_url=storage.endpoint_url),
+        )
+        for name, identity in ((READ_WRITE, storage.read_write), (READ, storage.read))
+    }
+    buckets = {
+        name: S3Bucket(
+            bucket_name=storage.bucket, credentials=identities[owner], bucket_folder=folder
+        )
+        for name, owner, folder in (
+            (READ_WRITE, READ_WRITE, DVC_FOLDER),
+            (READ, READ, DVC_FOLDER),
+            (RESULTS, READ_WRITE, "results"),
+        )
+    }
+    return {
+        **{f"{each.get_block_type_slug()}/{name}": each for name, each in identities.items()},
+        **{f"{each.get_block_type_slug()}/{name}": each for name, each in buckets.items()},
+    }
+
+
+def _notification(url: str) -> Block:
+    from prefect.blocks.fields import SecretDict
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
+
+    if url.startswith(_SLACK):
+        return SlackWebhook(url=SecretStr(url))
+    return CustomWebhookNotificationBlock(
+        name="Slipway",
+        url="{{ url }}",
+        json_data={"subject": "{{ subject }}", "text": "{{ body }}"},
+        headers=None,
+        cookies=None,
+        secrets=SecretDict({"url": url}),
+    )
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    """What a block holds, without what Prefect keeps beside it."""
+    plain: dict[str, Any] = _without_marks(block.model_dump())
+    return plain
+
+
+def _without_marks(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: _without_marks(each)
+            for key, each in value.items()
+            if not key.startswith("_") and key != "block_type_slug"
+        }
+    if isinstance(value, SecretStr | Secret):
+        # One class for all, so that equal secrets are equal.
+        secret = value.get_secret_value()
+        return SecretStr(secret if isinstance(secret, str) else json.dumps(secret))
+    return value

@@ -1,0 +1,24 @@
+"""Types of the flows' parameters: what the form in the Prefect UI offers, and the API refuses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tasks.platforms.catalogue import environment_names
+
+# What Git takes for a name; nothing that it would take for an option.
+_REF = r"[A-Za-z0-9][A-Za-z0-9._/@#+-]{0,199}"
+Ref = Annotated[str, Field(pattern=f"^{_REF}$")]
+BranchOrNone = Annotated[str, Field(pattern=f"^({_REF})?$")]  # a form knows no None, but emptiness
+# As the registry names them, `wine@v0.0.3`; the model may be left out.
+VersionOrNone = Annotated[str, Field(pattern=r"^(([a-z0-9][a-z0-9-]{1,39}@)?v\d+\.\d+\.\d+)?$")]
+# Not a Literal: a flow that is called in Python hears from `load_environment` what to do about it.
+EnvironmentName = Annotated[str, Field(json_schema_extra={"enum": list(environment_names())})]
+EnvironmentOrAll = Annotated[str, Field(json_schema_extra={"enum": ["", *environment_names()]})]
+Overrides = Annotated[
+    dict[str, Any],
+    Field(json_schema_extra={"examples": [{"train.cv": 3, "train.grid.C": [1.0, 10.0]}]}),
+]
+NO_OVERRIDES: dict[str, Any] = {}

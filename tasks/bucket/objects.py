@@ -1,0 +1,127 @@
+"""The inventory of a commit: which objects DVC keeps for it, by hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.core.errors import TerminalError
+from tasks.repository import git
+from tasks.repository.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object that a commit needs to have in the bucket.
+
+    Attributes:
+        md5: Hash of its content as DVC writes it; ends in `.dir` for the listing of a folder.
+        size: Bytes, where Git knows it.
+        path: The file in the workspace that it is the content of.
+        target: The DVC target (a stage, or a `.dvc` file) that it belongs to.
+    """
+
+    md5: str
+    size: int | None
+    path: str
+    target: str
+
+    @property
+    def key(self) -> str:
+        """Its path in a cache, and its key below a remote's URL (DVC's layout, version 3)."""
+        return f"files/md5/{self.md5[:2]}/{self.md5[2:]}"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is the listing of a folder."""
+        return self.md5.endswith(".dir")
+
+    def members(self, listing: bytes) -> list[StoredObject]:
+        """The files of a folder.
+
+        Args:
+            listing: Content of this object.
+
+        Returns:
+            One object per file.
+        """
+        return [
+            StoredObject(each["md5"], None, f"{self.path}/{each['relpath']}", self.target)
+            for each in json.loads(listing)
+        ]
+
+    def is_cached(self, cache: Path) -> bool:
+        """Whether a cache has it, and the members of a folder too."""
+        file = cache / self.key
+        if not file.is_file():
+            return False
+        return not self.is_folder or all(
+            member.is_cached(cache) for member in self.members(file.read_bytes())
+        )
+
+
+async def outputs_of(workspace: Workspace) -> list[StoredObject]:
+    """What DVC keeps for the commit: outputs in `dvc.lock` and in every `.dvc` file.
+
+    Args:
+        workspace: The workspace at the commit.
+
+    Returns:
+        The objects; of a folder its listing alone.
+
+    Raises:
+        TerminalError: A file cannot be read, or an output has no hash.
+    """
+    tracked = set((await workspace.git(git.tracked_files())).stdout.split("\0"))
+    folders = {str(parent) for path in tracked for parent in Path(path).parents}
+    found: list[StoredObject] = []
+    if "dvc.lock" in tracked:
+        for stage, entry in _read(workspace, "dvc.lock").get("stages", {}).items():
+            found += [
+                _stored(out, out["path"], stage, "dvc.lock")
+                for out in entry.get("outs", [])
+                if out["path"] not in tracked | folders  # Git keeps those with `cache: false`
+            ]
+    for file in sorted(path for path in tracked if path.endswith(".dvc")):
+        content = _read(workspace, file)
+        if any("repo" in each for each in content.get("deps", [])):
+            continue  # `dvc import`: kept by the other repository
+        found += [
+            _stored(out, str(Path(file).parent / out["path"]), file, file)
+            for out in content.get("outs", [])
+        ]
+    return found
+
+
+def _read(workspace: Workspace, name: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((workspace.path / name).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise _unreadable(workspace, name, str(error)) from error
+    if not isinstance(content, dict):
+        raise _unreadable(workspace, name, "it holds no keys")
+    return content
+
+
+def _stored(out: Mapping[str, Any], path: str, target: str, name: str) -> StoredObject:
+    if "md5" not in out:
+        raise TerminalError(
+            f"{name}: {path} has no md5, so DVC does not keep it in the bucket",
+            state="nothing was changed",
+            next_step=f"download it into DVC's care (`dvc update {target}` or `dvc add`), commit",
+        )
+    folder = out["md5"].endswith(".dir")  # its `size` is the sum of its members
+    return StoredObject(out["md5"], None if folder else out.get("size"), path, target)
+
+
+def _unreadable(workspace: Workspace, name: str, why: str) -> TerminalError:
+    return TerminalError(
+        f"{name} at {workspace.ref} cannot be read: {why}",
+        state="nothing was changed",
+        next_step=f"mend {name}, commit, and run the flow at that commit",
+    )

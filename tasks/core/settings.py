@@ -1,0 +1,63 @@
+"""Where this host keeps things, from `SLIPWAY_*` environment variables."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Of everything of ours on a Prefect server that can have tags: what has it is ours to change.
+TAG = "slipway"
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """Settings of the host that a flow runs on.
+
+    Attributes:
+        home: Folder for everything written: caches, workspaces, releases. Nothing in it is state
+            that Git, S3, Prefect or the platform do not have as well.
+        origin: Git URL or path that flows clone from and push to.
+        read_write_block: Name of the `S3Bucket` block used to push.
+        training_seconds: How long the stages of a pipeline may take in all.
+        read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    home: Path = CHECKOUT / ".slipway"
+    origin: str = str(CHECKOUT)
+    training_seconds: float = 4 * 3600.0
+    read_write_block: str = "slipway-read-write"
+    read_block: str = "slipway-read"
+
+    @cached_property
+    def workspaces(self) -> Path:
+        """Private clones, one per flow run."""
+        return self.home / "workspaces"
+
+    @cached_property
+    def dvc_cache(self) -> Path:
+        """The DVC cache that all workspaces of this host share."""
+        return self.home / "dvc-cache"
+
+    @cached_property
+    def environments(self) -> Path:
+        """Python environments, named by the hash of what is installed in them."""
+        return self.home / "environments"
+
+    @cached_property
+    def layers(self) -> Path:
+        """Layers of images, named by the hash of what they are made from."""
+        return self.home / "layers"
+
+    @cached_property
+    def bundles(self) -> Path:
+        """What the `process` target runs: one folder per environment and release."""
+        return self.home / "bundles"
+
+    @cached_property
+    def locks(self) -> Path:
+        """Lock files; the kernel lets go of them when their holder dies."""
+        return self.home / "locks"

@@ -1,0 +1,81 @@
+"""uv commands, as argvs, and what their failures mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.commands import Argv, Finished
+from tasks.core.errors import TerminalError, TransientError
+
+# Said by uv when the index, not the request, is at fault.
+_PASSING = ("failed to fetch", "connection", "timed out", "dns", "502", "503", "504")
+
+
+def sync(project: Path) -> Argv:
+    """Install a locked project into the environment that UV_PROJECT_ENVIRONMENT names."""
+    return ["uv", "sync", "--quiet", "--frozen", "--no-dev", "--project", str(project)]
+
+
+def export(project: Path) -> Argv:
+    """Print a project's lock as pinned requirements."""
+    return ["uv", "export", "--quiet", "--frozen", "--no-dev", "--no-hashes", "--no-header",
+            "--no-annotate", "--project", str(project)]  # fmt: skip
+
+
+def venv(path: Path, python: str) -> Argv:
+    """Make an empty environment that may be moved."""
+    return ["uv", "venv", "--quiet", "--relocatable", "--python", python, str(path)]
+
+
+def install(environment: Path, requirements: Sequence[Path], *, overrides: Path) -> Argv:
+    """Install pinned requirements; where two files pin a package, the overrides win."""
+    argv = ["uv", "pip", "install", "--quiet", "--python", str(environment / "bin" / "python")]
+    for file in requirements:
+        argv += ["--requirements", str(file)]
+    return [*argv, "--overrides", str(overrides)]
+
+
+def install_for(
+    folder: Path, requirements: Sequence[Path], *, overrides: Path, python: str, platform: str
+) -> Argv:
+    """Install wheels for another machine's Python into a plain folder."""
+    argv = ["uv", "pip", "install", "--quiet", "--target", str(folder), "--python-version", python,
+            "--python-platform", platform, "--only-binary", ":all:"]  # fmt: skip
+    for file in requirements:
+        argv += ["--requirements", str(file)]
+    return [*argv, "--overrides", str(overrides)]
+
+
+def compile_for(folder: Path, place: str, python: str, *, instead: bool = False) -> Argv:
+    """Compile a folder's modules as if they lay in `place`: same sources, same bytes.
+
+    `instead`: the byte code lies where it is found without its source.
+    """
+    return ["uv", "run", "--quiet", "--no-project", "--python", python, "python", "-m",
+            "compileall", "-q", *(["-b"] if instead else []), "--invalidation-mode",
+            "unchecked-hash", "-s", str(folder), "-p", place, str(folder)]  # fmt: skip
+
+
+def install_failed(
+    finished: Finished, *, state: str, next_step: str
+) -> TerminalError | TransientError:
+    """The error to raise for an installation that failed.
+
+    Args:
+        finished: The uv command.
+        state: What state things are in.
+        next_step: What to do if the request was wrong.
+
+    Returns:
+        Transient if the package index could not be reached, else terminal.
+    """
+    said = finished.tail()
+    if any(words in said.lower() for words in _PASSING):
+        return TransientError(
+            f"the package index does not answer: {said}",
+            state=state,
+            next_step="check the worker's network, then run the flow again",
+        )
+    return TerminalError(f"an environment cannot be installed: {said}", state=state,
+                         next_step=next_step)  # fmt: skip

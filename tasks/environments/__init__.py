@@ -1,1 +1,0 @@
-"""Environments: named places to deploy to, each a file in `deployments/environments/`."""

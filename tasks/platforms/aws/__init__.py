@@ -1,1 +1,0 @@
-"""AWS: SageMaker, and the registry for its images."""

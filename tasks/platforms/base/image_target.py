@@ -1,0 +1,62 @@
+"""What the targets that run a model's container image share: a registry, and what is kept in it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tasks.images.build import Image, build_image
+from tasks.images.login import load_login
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login, Repository
+from tasks.images.retention import housekeeping, retire
+from tasks.package.package import Package
+from tasks.platforms.base.settings import ImageEnvironment
+
+E = TypeVar("E", bound=ImageEnvironment)
+
+
+class ImagedTarget(ABC, Generic[E]):
+    """One environment that runs images from a registry."""
+
+    _environment: E
+    _image: Image | None = None
+
+    async def _build(self, package: Package, file: Path) -> None:
+        """Build the image of a package, and push it."""
+        self._image = await build_image(package, file, self._environment, await self._log_in())
+
+    def _pushed(self) -> Image:
+        assert self._image, "preflight comes first"
+        return self._image
+
+    async def _log_in(self) -> Login | None:
+        """Who we are to the registry."""
+        return await load_login(self._environment.registry_block)
+
+    def _pushes_to(self, registry: str) -> bool:
+        """Whether our images are in a registry, by its host."""
+        return parse_reference(self._environment.repository).host == registry
+
+    async def _repository(self) -> Repository:
+        """Where our images are."""
+        return Repository(parse_reference(self._environment.repository), await self._log_in())
+
+    async def _try_registry(self) -> str:
+        """Prove that our images may be pushed; in one sentence, for `check`."""
+        repository = await self._repository()
+        await asyncio.to_thread(repository.try_push)
+        return f"{repository.name} takes our images"
+
+    @abstractmethod
+    async def _images_in_use(self) -> Collection[str]:
+        """Digests of the images of what is live and of what is kept for rollback."""
+
+    async def _retire(self) -> None:
+        """Drop this environment's images that nothing on the platform needs."""
+        with housekeeping():
+            repository, kept = await self._repository(), await self._images_in_use()
+            await asyncio.to_thread(retire, repository, self._environment.name, kept)

@@ -1,0 +1,82 @@
+"""Model servers, as those see them who prove one: which is it, and what does it predict?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+
+from tasks.core.errors import TransientError
+from tasks.core.tls import trusted
+
+_REQUEST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answers to a request.
+
+    Attributes:
+        status: Status, as of HTTP; 200 is a prediction.
+        text: The body.
+    """
+
+    status: int
+    text: str
+
+
+class Server(Protocol):
+    """A model server, wherever it is and however it is reached."""
+
+    async def version(self) -> dict[str, str] | None:
+        """What it says it is, None if it does not answer."""
+
+    async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
+        """Have a method of the model predict.
+
+        Args:
+            method: Name of the method.
+            body: The request.
+
+        Returns:
+            The answer, whichever it is.
+
+        Raises:
+            TransientError: There is none.
+        """
+
+
+class HttpServer:
+    """A model server at a URL.
+
+    Args:
+        url: Its base URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def version(self) -> dict[str, str] | None:
+        """What `/version` says."""
+        try:
+            async with httpx.AsyncClient(timeout=10, trust_env=False, verify=trusted()) as client:
+                answer = await client.get(f"{self._url}/version")
+            return dict(answer.json()) if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
+        """Post to the method's own address."""
+        url = f"{self._url}/{method}"
+        try:
+            async with httpx.AsyncClient(
+                timeout=_REQUEST_SECONDS, trust_env=False, verify=trusted()
+            ) as client:
+                answer = await client.post(url, json=body)
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"{url} does not answer: {type(error).__name__}: {error}"
+            ) from error
+        return Answer(answer.status_code, answer.text)

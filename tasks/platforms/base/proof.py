@@ -1,0 +1,138 @@
+"""Proof that a server is the release that it should be, the same on all platforms.
+
+A server is proven by what it answers, wherever it runs: it is ready, its version names the release
+and the model's md5, and the golden inputs give the golden predictions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from tasks.core.errors import SlipwayError, TerminalError
+from tasks.core.threads import in_thread
+from tasks.core.tls import trusted
+from tasks.package.package import Package
+from tasks.platforms.base import golden
+from tasks.platforms.base.model_server import HttpServer, Server
+
+_POLL_SECONDS = 0.1
+_SHOWN = 200  # characters of an answer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server that is to be proven.
+
+    Attributes:
+        url: Where it answers.
+        package: What it should serve.
+        release: Name of the release, as `/version` should say it.
+        crashed: Says whether it has ended, or one of several that answer there.
+        last_lines: The last of what it said, for people.
+        server: How it is asked, where that is not over HTTP at its URL.
+    """
+
+    url: str
+    package: Package
+    release: str
+    crashed: Callable[[], bool]
+    last_lines: Callable[[], str]
+    server: Server | None = None
+
+    @property
+    def asked(self) -> Server:
+        """The server to ask."""
+        return self.server or HttpServer(self.url)
+
+
+async def prove(candidate: Candidate, within: float) -> None:
+    """Wait until a server is ready, and prove it.
+
+    Args:
+        candidate: The server.
+        within: Seconds in which it has to get ready.
+
+    Raises:
+        TerminalError: It crashed, did not get ready, is something else, or predicts otherwise.
+    """
+    why = "nothing yet"
+    try:
+        async with asyncio.timeout(within):
+            while why := await _unready(candidate.url):
+                if await in_thread(candidate.crashed):
+                    said = await in_thread(candidate.last_lines)
+                    raise _unfit(f"the model server ended at start:\n{said}")
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        said = await in_thread(candidate.last_lines)
+        raise _unfit(
+            f"the model server did not get ready within {within:g} s: {candidate.url}/readyz"
+            f" says {why}\n{said}",
+            next_step="see that this URL leads to the server, and that its certificate is trusted"
+            " (`SSL_CERT_FILE`); else mend the model or the serving code, commit, and deploy that",
+        ) from None
+    await _hold(candidate)
+
+
+async def soak(candidate: Candidate, seconds: float) -> None:
+    """Prove a server again and again for some time, at least once.
+
+    Args:
+        candidate: The server, which is ready.
+        seconds: For how long.
+
+    Raises:
+        TerminalError: Once, it was not what it should be, or it crashed.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        await _hold(candidate)
+        # Of several servers, one may have ended while another answers.
+        if await in_thread(candidate.crashed):
+            said = await in_thread(candidate.last_lines)
+            raise _unfit(f"the model server ended after it was proven:\n{said}")
+        if loop.time() >= end:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def version(url: str) -> dict[str, str] | None:
+    """What a server says it is, None if it does not answer."""
+    return await HttpServer(url).version()
+
+
+async def _hold(candidate: Candidate) -> None:
+    """Hold a server against what it should be."""
+    answer = await candidate.asked.version()
+    expected = (candidate.release, candidate.package.md5)
+    got = (answer.get("release"), answer.get("md5")) if answer else None
+    if got != expected:
+        raise _unfit(f"the version at {candidate.url} is {got}, should be {expected}")
+    try:
+        await golden.replay(candidate.asked, candidate.package.golden)
+    except SlipwayError as error:
+        # A server that is up and does not answer is no better than one that answers wrongly.
+        said = await in_thread(candidate.last_lines)
+        raise _unfit(f"{error.what}\n{said}".rstrip()) from error
+
+
+async def _unready(url: str) -> str:
+    """What a server says or does instead of being ready; empty if it is."""
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=trusted()) as client:
+            answer = await client.get(f"{url}/readyz")
+    except httpx.HTTPError as error:
+        return f"nothing ({type(error).__name__}: {error})"
+    return "" if answer.status_code == 200 else f"{answer.status_code}: {answer.text[:_SHOWN]}"
+
+
+def _unfit(
+    what: str,
+    next_step: str = "mend the model or the serving code, commit, and deploy that commit",
+) -> TerminalError:
+    return TerminalError(what, state="what was live before goes on serving", next_step=next_step)

@@ -1,0 +1,170 @@
+"""REST APIs of platforms: one call, with what its failures mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.core.secret_blocks import renewal
+from tasks.core.tls import trusted
+from tasks.runs.secrets import read_secret
+
+_SECONDS = 30.0
+# True of every step, also of those after the switch.
+_STATE = "what is live goes on serving"
+# Of errors, those that say nothing against what was asked: too late, too early, too often.
+_PASSING = {408, 425, 429}
+
+
+class RefusedError(TerminalError):
+    """A platform does not do what it was asked for.
+
+    Attributes:
+        code: HTTP status of its answer.
+    """
+
+    code = 0
+
+
+async def load_token(block: str) -> SecretStr:
+    """Read the token of a platform.
+
+    Args:
+        block: Name of the Secret block.
+
+    Returns:
+        The token.
+
+    Raises:
+        ConfigurationError: There is no such block, or it holds no text.
+        TransientError: The Prefect server does not answer.
+    """
+    found = await read_secret(block)
+    if not isinstance(found, str) or not found:
+        raise ConfigurationError(
+            f"block secret/{block} does not hold a token",
+            state="nothing was changed",
+            next_step=renewal(block),
+        )
+    return SecretStr(found)
+
+
+@dataclass(frozen=True)
+class RestAPI:
+    """The API of a platform.
+
+    Attributes:
+        platform: Its name, for people.
+        url: Its base URL.
+        token: Who we are.
+        block: Name of the block that the token is from, for people.
+        scheme: How the token is introduced.
+        headers: What every request carries beside.
+    """
+
+    platform: str
+    url: str
+    token: SecretStr
+    block: str
+    scheme: str = "Bearer"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        missing_ok: bool = False,
+    ) -> Any:
+        """Ask for one thing.
+
+        Args:
+            method: HTTP method.
+            path: Path below the base URL.
+            json: Body, None for none.
+            params: Query.
+            headers: What only this request carries.
+            missing_ok: Whether 404 is an answer, None, and no error.
+
+        Returns:
+            The parsed answer; None for an empty one.
+
+        Raises:
+            TransientError: Too many requests, an error of the platform's own, or no answer; it
+                may have acted all the same.
+            TerminalError: It refuses the token.
+            RefusedError: It refuses what was asked for.
+        """
+        what = f"{self.platform}: {method} {path}"
+        try:
+            async with httpx.AsyncClient(
+                timeout=_SECONDS, trust_env=False, verify=trusted()
+            ) as client:
+                answer = await client.request(
+                    method,
+                    f"{self.url}{path}",
+                    json=json,
+                    params=dict(params or {}),
+                    headers={
+                        "Authorization": f"{self.scheme} {self.token.get_secret_value()}",
+                        **self.headers,
+                        **(headers or {}),
+                    },
+                )
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"{what} got no answer: {type(error).__name__}",
+                state=_STATE,
+                next_step="see the platform's status page, then run the flow again",
+            ) from None  # the request carries the token
+        if missing_ok and answer.status_code == 404:
+            return None
+        if not answer.is_success:
+            raise self._explain(what, answer)
+        try:
+            return answer.json() if answer.content else None
+        except ValueError as error:
+            raise TransientError(
+                f"{what} gives no JSON: {answer.text[:200]}",
+                state=_STATE,
+                next_step="check the API's URL, then run the flow again",
+            ) from error
+
+    def _explain(self, what: str, answer: httpx.Response) -> TransientError | TerminalError:
+        code = answer.status_code
+        said = f"{what} answers {code}: {_complaint(answer)}"
+        if identifier := answer.headers.get("Request-Id") or answer.headers.get("fly-request-id"):
+            said = f"{said} (request {identifier})"
+        if code in _PASSING or code >= 500:
+            return TransientError(
+                said, state=_STATE, next_step="wait a minute, then run the flow again"
+            )
+        if code in {401, 403}:
+            return TerminalError(
+                f"{what} refuses the token in block secret/{self.block}: {code}",
+                state=_STATE,
+                next_step=f"make a new one; {renewal(self.block)}",
+            )
+        refused = RefusedError(
+            said, state=_STATE, next_step="see what it says, correct it, run again"
+        )
+        refused.code = code
+        return refused
+
+
+def _complaint(answer: httpx.Response) -> str:
+    try:
+        told = answer.json()
+    except ValueError:
+        told = answer.text
+    if isinstance(told, Mapping):
+        told = told.get("message") or told.get("error") or told
+    return str(told)[:400]

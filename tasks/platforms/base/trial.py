@@ -1,0 +1,86 @@
+"""A trial on the worker: a package, booted as a process with the model's own packages, is proven.
+
+It needs no container engine, and shows what a release would be before anything leaves the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from tasks.core import commands
+from tasks.core.commands import Argv
+from tasks.core.free_port import free_port
+from tasks.package.bundle import Bundle, make_bundle
+from tasks.package.package import Package
+from tasks.package.runtime import make_runtime
+from tasks.platforms.base.proof import Candidate, prove
+
+
+def serve(python: Path, bundle: Path, port: int) -> Argv:
+    """The command that serves a bundle on loopback."""
+    return [str(python), "-m", "serving", "--bundle", str(bundle), "--host", "127.0.0.1",
+            "--port", str(port)]  # fmt: skip
+
+
+async def stage(
+    package: Package, file: Path, folder: Path, *, environment: str, identifier: str
+) -> Bundle:
+    """Make what can be served: an environment of the model's packages, and a bundle.
+
+    Args:
+        package: The package.
+        file: Its verified model file.
+        folder: Where the bundle goes.
+        environment: Where it is to be released.
+        identifier: Name of the release.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        TerminalError: The packages cannot be installed.
+    """
+    python = await make_runtime(package)
+    return await asyncio.to_thread(
+        make_bundle, package, file, python, folder, environment=environment, identifier=identifier
+    )
+
+
+async def boot(bundle: Bundle, within: float) -> None:
+    """Serve a bundle where nothing of ours is around, prove it, and stop it.
+
+    Args:
+        bundle: The bundle.
+        within: Seconds in which it has to get ready.
+
+    Raises:
+        TerminalError: It crashes, does not get ready, or predicts something else.
+    """
+    # In the workspace, so that what a killed run leaves behind is ended with it.
+    folder = bundle.package.workspace.path / "preflight"
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    async with commands.running(
+        serve(bundle.python, bundle.path, port),
+        cwd=folder,
+        env=_bare_environment(folder, bundle.path),
+        log=folder / "log",
+    ) as server:
+        candidate = Candidate(
+            f"http://127.0.0.1:{port}",
+            bundle.package,
+            bundle.identifier,
+            crashed=lambda: server.code is not None,
+            last_lines=server.tail,
+        )
+        await prove(candidate, within)
+
+
+def _bare_environment(home: Path, bundle: Path) -> dict[str, str]:
+    # With the two marks by which a process that outlives its run is found.
+    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+            "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
+    ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
+    return {key: value for key, value in os.environ.items() if key in kept} | ours

@@ -1,0 +1,1 @@
+"""Models as containers of a Docker engine, behind the same proxy as `process`."""

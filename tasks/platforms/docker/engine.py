@@ -1,0 +1,167 @@
+"""A Docker engine: the containers on it that are ours, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+import requests
+from docker import DockerClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.utils import kwargs_from_env
+
+from tasks.core.errors import TerminalError, TransientError
+from tasks.images.image import LABEL
+from tasks.images.registry import Login
+
+_SECONDS = 60
+# More than the 30 s that a server gives the requests under way.
+_STOP_SECONDS = 35
+
+
+class Engine:
+    """The engine of one host.
+
+    Args:
+        url: Where it listens; empty for what `docker` on the command line would use.
+    """
+
+    def __init__(self, url: str = "") -> None:
+        self._url = url
+
+    def version(self) -> str:
+        """Which version of Docker it is."""
+        with _told("tell its version"):
+            return str(self._client.version()["Version"])
+
+    def pull(self, image: str, login: Login | None) -> None:
+        """Get an image from its registry.
+
+        Args:
+            image: Its name, by digest.
+            login: Who we are to the registry.
+        """
+        who: dict[str, str] | None = None
+        if login:
+            who = {"username": login.username, "password": login.password.get_secret_value()}
+        with _told(f"pull {image}"):
+            self._client.images.pull(image, auth_config=who)
+
+    def start(self, name: str, image: str, options: Mapping[str, Any], login: Login | None) -> None:
+        """Start a container; one of that name that is there already is started again.
+
+        Args:
+            name: Its name.
+            image: Its image, by digest; it is pulled if it is not there.
+            options: What the Docker SDK takes beside.
+            login: Who we are to its registry.
+        """
+        with _told(f"start {name}"):
+            try:
+                container = self._client.containers.get(name)
+            except NotFound:
+                container = self._create(name, image, options, login)
+            container.start()
+
+    def _create(
+        self, name: str, image: str, options: Mapping[str, Any], login: Login | None
+    ) -> Container:
+        try:
+            return self._client.containers.create(image, name=name, **options)
+        except ImageNotFound:  # another environment that shares the repository has tidied
+            self.pull(image, login)
+            return self._client.containers.create(image, name=name, **options)
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """Containers with these labels of ours, running or not."""
+        wanted: dict[str, str | list[str] | bool] = {
+            "label": [f"{LABEL}.{name}={value}" for name, value in labels.items()]
+        }
+        with _told("list its containers"):
+            found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
+            return list(found)
+
+    def resume(self, container: Container) -> None:
+        """Start a container again that was stopped."""
+        with _told(f"start {container.name}"):
+            container.start()
+
+    def stop(self, container: Container) -> None:
+        """Let a container finish its work and stop it; it stays stopped over a reboot."""
+        with _told(f"stop {container.name}"), suppress(NotFound):
+            container.stop(timeout=_STOP_SECONDS)
+
+    def remove(self, container: Container) -> None:
+        """Remove a container, stopped or not."""
+        with _told(f"remove {container.name}"), suppress(NotFound):
+            container.remove(force=True, v=True)
+
+    def remove_images(self, repository: str) -> None:
+        """Remove the images of a repository that no container was made from."""
+        with _told(f"remove images of {repository}"):
+            # The engine itself would let go of a name in use, if the image has another one.
+            there = self._client.containers.list(all=True, ignore_removed=True)
+            used = {each.attrs["Config"]["Image"] for each in there}
+            for image in self._client.images.list():
+                for name in image.attrs.get("RepoDigests") or []:
+                    if name.startswith(f"{repository}@") and name not in used:
+                        self._remove_image(name)
+
+    def _remove_image(self, name: str) -> None:
+        try:
+            self._client.images.remove(name)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:  # a container needs it
+                raise
+
+    def ended(self, container: Container) -> bool:
+        """Whether a container has ended, or has been started again because it had."""
+        with _told(f"look at {container.name}"):
+            try:
+                container.reload()
+            except NotFound:
+                return True
+        return container.status != "running" or container.attrs["RestartCount"] > 0
+
+    def last_lines(self, container: Container, lines: int = 12) -> str:
+        """The last of what a container said."""
+        with _told(f"read the log of {container.name}"):
+            try:
+                said: bytes = container.logs(tail=lines)
+            except NotFound:
+                return ""
+        return said.decode(errors="replace").strip()
+
+    @cached_property
+    def _client(self) -> DockerClient:
+        where = {"base_url": self._url} if self._url else kwargs_from_env()
+        return DockerClient(timeout=_SECONDS, **where)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        said = error.explanation or str(error)
+        # An image that is gone was tidied away as soon as it was pulled: the next try pulls again.
+        gone = isinstance(error, ImageNotFound)
+        passing = gone or error.status_code is None or error.status_code >= 500
+        kind = TransientError if passing else TerminalError
+        raise kind(
+            f"the Docker engine does not {what}: {said}",
+            state="what is live goes on serving",
+            next_step="check `docker info` on the worker's host, then run the flow again",
+        ) from error
+    except (DockerException, requests.RequestException) as error:
+        raise TransientError(
+            f"the Docker engine does not answer when asked to {what}: {error}",
+            state="what is live goes on serving",
+            next_step="start it on the worker's host, let the worker's user into the group"
+            " `docker`, then run the flow again",
+        ) from error

@@ -1,0 +1,184 @@
+"""Target `docker`: model servers as containers on the worker's own host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docker.models.containers import Container
+
+from tasks.core.free_port import free_port
+from tasks.core.threads import in_thread
+from tasks.images.image import LABEL, PORT
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login
+from tasks.package.package import Package
+from tasks.platforms.base.image_target import ImagedTarget
+from tasks.platforms.base.proof import Candidate, prove
+from tasks.platforms.docker.engine import Engine
+from tasks.platforms.docker.settings import DockerEnvironment
+from tasks.platforms.host.gateway import Route
+from tasks.platforms.host.host_target import SwitchedTarget
+
+_PREFLIGHT = "preflight"
+
+
+def container_options(
+    environment: DockerEnvironment, port: int, says: dict[str, str], proxy: str
+) -> dict[str, Any]:
+    """What a container may do: answer on one port of loopback, and little else.
+
+    Args:
+        environment: Its limits.
+        port: The port.
+        says: What it says of itself: `release`, `version`, `environment`.
+        proxy: What tells its environment from one of that name behind another proxy.
+
+    Returns:
+        Options of the Docker SDK.
+    """
+    return {
+        "labels": {f"{LABEL}.{name}": value for name, value in (says | {"proxy": proxy}).items()},
+        "environment": {"SLIPWAY_RELEASE": json.dumps(says)},
+        "ports": {f"{PORT}/tcp": ("127.0.0.1", port)},
+        "read_only": True,
+        "tmpfs": {"/tmp": "size=64m"},  # noqa: S108  # code that travels with a model
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "mem_limit": environment.memory,
+        "memswap_limit": environment.memory,
+        "nano_cpus": int(environment.cpus * 1e9),
+        "pids_limit": 256,
+        "restart_policy": {"Name": "unless-stopped"},
+        "log_config": {"type": "json-file", "config": {"max-size": "5m", "max-file": "2"}},
+    }
+
+
+class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
+    """One environment on the worker's own host, in containers.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: DockerEnvironment) -> None:
+        super().__init__(environment)
+        self._environment = environment
+        self._engine = Engine(environment.engine)
+        self._login: Login | None = None
+
+    async def _checked(self) -> Sequence[str]:
+        engine = await in_thread(self._engine.version)
+        return [f"Docker {engine} answers", await self._try_registry()]
+
+    def _described(self, release: str) -> Mapping[str, Any] | None:
+        for container in self._containers(release):
+            said = {name: container.labels.get(f"{LABEL}.{name}") for name in
+                    ("commit", "md5", "serving", "version")}  # fmt: skip
+            return {"name": container.labels[f"{LABEL}.model"], **said}
+        return None
+
+    async def _make(self, package: Package, file: Path) -> None:
+        await self._build(package, file)
+        self._login = await self._log_in()
+        await asyncio.to_thread(self._engine.pull, self._name_of_image(), self._login)
+
+    async def _boot(self) -> None:
+        port = free_port()
+        name = f"{self._container(self._identifier)}-{_PREFLIGHT}"
+        says = {"environment": self._environment.name, "release": self._identifier}
+        options = container_options(
+            self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
+        )
+        options |= {"restart_policy": {"Name": "no"}}
+        await in_thread(self._engine.start, name, self._name_of_image(), options, self._login)
+        (container,) = await in_thread(self._containers, self._identifier)
+        candidate = Candidate(
+            f"http://127.0.0.1:{port}",
+            self._made(),
+            self._identifier,
+            crashed=lambda: self._engine.ended(container),
+            last_lines=lambda: self._engine.last_lines(container),
+        )
+        await prove(candidate, self._environment.ready_seconds)
+        await in_thread(self._stop, self._identifier)
+
+    def _start(self, route: Route, version: str) -> None:
+        says = {
+            "environment": self._environment.name,
+            "release": route.release,
+            "version": version,
+        }
+        options = container_options(self._environment, route.port, says, self._gateway.identity)
+        name = self._container(route.release)
+        self._engine.start(name, self._name_of_image(), options, self._login)
+
+    def _stop(self, release: str) -> None:
+        for container in self._containers(release):
+            if _is_of_preflight(container):
+                self._engine.remove(container)
+            else:
+                self._engine.stop(container)
+
+    def _running(self) -> list[str]:
+        # One that a killed preflight has left counts even if it has ended: it is to go.
+        return [
+            _release(each)
+            for each in self._containers()
+            if each.status != "exited" or _is_of_preflight(each)
+        ]
+
+    def _crashed(self, release: str) -> bool:
+        return all(self._engine.ended(container) for container in self._containers(release))
+
+    def _last_lines(self, release: str) -> str:
+        return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
+
+    async def _discard(self) -> None:
+        await self._remove(await in_thread(self._containers, self._identifier))
+
+    async def _prune(self, live: Route | None, keep: int) -> None:
+        found = sorted(await in_thread(self._containers), key=_release)
+        old = [each for each in found if live is None or _release(each) != live.release]
+        await self._remove(old[: max(0, len(old) - max(0, keep - 1))])
+
+    async def _remove(self, doomed: Sequence[Container]) -> None:
+        """Remove containers, and on the host and in the registry the images that no other needs."""
+        await in_thread(self._remove_all, doomed)
+        await self._retire()
+
+    def _remove_all(self, doomed: Sequence[Container]) -> None:
+        for container in doomed:
+            self._engine.remove(container)
+        self._engine.remove_images(parse_reference(self._environment.repository).name)
+
+    async def _images_in_use(self) -> Collection[str]:
+        there = await in_thread(self._containers)
+        return {parse_reference(_image(each)).version for each in there}
+
+    def _containers(self, release: str = "") -> list[Container]:
+        labels = {"environment": self._environment.name, "proxy": self._gateway.identity}
+        if release:
+            labels["release"] = release
+        return self._engine.containers(labels)
+
+    def _name_of_image(self) -> str:
+        return str(self._pushed().reference)
+
+    def _container(self, release: str) -> str:
+        return f"slipway-{self._environment.name}-{release}"
+
+
+def _is_of_preflight(container: Container) -> bool:
+    return bool(container.labels.get(f"{LABEL}.role") == _PREFLIGHT)
+
+
+def _image(container: Container) -> str:
+    return str(container.attrs["Config"]["Image"])
+
+
+def _release(container: Container) -> str:
+    return str(container.labels[f"{LABEL}.release"])

@@ -1,1 +1,0 @@
-"""Fly.io, through its Machines API."""

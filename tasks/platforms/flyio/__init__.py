@@ -1,0 +1,1 @@
+"""Models as machines on Fly.io, switched blue/green."""

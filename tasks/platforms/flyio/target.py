@@ -1,0 +1,242 @@
+"""Target `flyio`: model servers as machines of an app on Fly.io, green beside blue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from tasks.core import commands
+from tasks.core.errors import SlipwayError, TerminalError, TransientError
+from tasks.images.registry import Login
+from tasks.package.package import Package
+from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.proof import Candidate, prove, soak, version
+from tasks.platforms.base.rest import load_token
+from tasks.platforms.base.target import Live
+from tasks.platforms.flyio.app import FlyApp, registry_password, unfit
+from tasks.platforms.flyio.config import CREATED, machine_config, machine_metadata
+from tasks.platforms.flyio.machine import Machine, images_kept, live, of_release, served
+from tasks.platforms.flyio.settings import REGISTRY, FlyioEnvironment
+
+_LOOK_SECONDS = 2.0  # Fly counts requests
+
+
+class FlyioTarget(RemoteTarget[FlyioEnvironment]):
+    """One environment, which is an app on Fly.io.
+
+    Live is the release that Fly's proxies send requests to. While a switch is under way there are
+    two of them for some seconds; then it is the older one, which has been proven.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: FlyioEnvironment) -> None:
+        super().__init__(environment)
+        self._app = FlyApp(environment)
+        self._created = False
+        self._old: str | None = None
+        self._proxies_know = True
+        self._look_again = 0.0
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        machines = await self._machines()
+        release = live(machines)
+        if release is None:
+            return None
+        said = of_release(machines, release)[0].metadata
+        answer = await version(self.url) or {}
+        return Live(
+            release=release,
+            model=said["slipway_model"],
+            commit=said["slipway_commit"],
+            md5=said["slipway_md5"],
+            serving=said["slipway_serving"],
+            version=said["slipway_version"],
+            healthy=served(machines) == {release} and answer.get("release") == release,
+        )
+
+    async def preflight(self, package: Package, file: Path) -> None:
+        """Prove the package on the worker, push its image; if that fails, leave no new app."""
+        try:
+            await super().preflight(package, file)
+        except TransientError:  # it is tried again, and needs the app
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._leave_no_app()
+                except SlipwayError as error:  # it must not hide why it came to this
+                    commands.run_logger().warning("the new app stays: %s", error.what)
+            raise
+
+    async def release(self, version: str) -> None:
+        """Start the new machines beside the live ones; no request comes to them."""
+        machines = await self._machines()
+        self._old = live(machines)
+        old = of_release(machines, self._old)
+        await self._route(old, away=False)  # all of them: a killed run may have hidden some
+        await self._end([m for m in machines if m.release not in {self._old, self._identifier}])
+        config = self._configure(version, old)
+        there = {machine.name for machine in machines}
+        for name in self._names():
+            if name not in there:
+                await self._app.launch(name, config)
+
+    async def verify(self) -> None:
+        """Wait until each new machine passes its check, which is the server's own proof."""
+        for machine in self._complete(await self._machines()):
+            if not machine.cordoned:  # what is live would be read wrongly from now on
+                raise unfit(
+                    f"Fly.io does not say that new machine {machine.identifier} is cordoned"
+                )
+            await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
+
+    async def settle(self) -> None:
+        """Let Fly's proxies send requests to the new machines alone, and prove the public URL."""
+        machines = await self._machines()
+        ours = self._complete(machines)
+        others = [each for each in machines if each not in ours]
+        await self._route(ours, away=False)
+        await self._route(others, away=True)
+        said = f"`fly logs --app {self._environment.app}` shows what it said"
+        candidate = Candidate(self.url, self._made(), self._identifier, self._crashed, lambda: said)
+        await prove(candidate, self._environment.ready_seconds)
+        await soak(candidate, self._environment.soak_seconds)
+
+    def _crashed(self) -> bool:
+        """Whether a new machine has ended by itself; Fly is asked every now and then."""
+        if time.monotonic() < self._look_again:
+            return False
+        self._look_again = time.monotonic() + _LOOK_SECONDS
+        return asyncio.run(self._has_ended())
+
+    async def _has_ended(self) -> bool:
+        try:
+            machines = await self._machines()
+        except TransientError:  # Fly does not say
+            return False
+        return any(machine.ended for machine in of_release(machines, self._identifier))
+
+    async def rollback(self) -> None:
+        """Let requests go to the old machines again, and leave nothing of the new ones."""
+        machines = await self._machines()
+        await self._route(of_release(machines, self._old), away=False)
+        await self._end(of_release(machines, self._identifier))
+        await self._retire()
+        await self._leave_no_app()
+
+    async def tidy(self) -> None:
+        """End the machines that are not live, drop images beyond those kept.
+
+        A stopped machine would be charged for, and its host may have no room when it is to start
+        again; the image is enough to go back.
+        """
+        machines = await self._machines()
+        release = live(machines)
+        await self._end([each for each in machines if each.release != release])
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Take the environment down; an app that was created for it goes too, once it is empty."""
+        machines = await self._machines()
+        self._created |= _was_created(machines)
+        await self._end(machines)
+        await self._retire()
+        await self._leave_no_app()
+
+    async def check(self) -> Sequence[str]:
+        """Prove the token, the app and the registry by reading."""
+        app, organization = self._environment.app, self._environment.organization
+        if not await self._app.exists():
+            count = await self._app.siblings()
+            return [
+                f"organization {organization} lets us in; it has {count} apps",
+                f"app {app} is not there: the first deploy creates it",
+            ]
+        addresses = ", ".join(await self._app.addresses()) or "none yet"
+        return [f"app {app} is there; its addresses: {addresses}", await self._try_registry()]
+
+    async def _prepare(self) -> None:
+        if not await self._app.exists():
+            self._created = True  # even if we never hear of it
+            try:
+                await self._app.create()
+            except TerminalError:  # whoever has one of this name, it is not ours
+                self._created = False
+                raise
+        await self._app.be_public()
+
+    async def _leave_no_app(self) -> None:
+        """Delete the app if it was created for the environment, and nobody has a machine in it."""
+        if self._created and not await self._app.machines():
+            await self._app.delete()
+
+    async def _log_in(self) -> Login | None:
+        # The token is for Fly's own registry, and for no other.
+        if self._environment.registry_block or not self._pushes_to(REGISTRY):
+            return await super()._log_in()
+        return Login("x", registry_password(await load_token(self._environment.token_block)))
+
+    async def _images_in_use(self) -> Collection[str]:
+        machines = await self._machines()
+        return images_kept(of_release(machines, live(machines)))
+
+    async def _machines(self) -> list[Machine]:
+        found = await self._app.machines()
+        ours = self._environment.name
+        return [each for each in found if each.metadata.get("slipway_environment") == ours]
+
+    def _names(self) -> list[str]:
+        stem = f"{self._environment.name}-{self._identifier}".lower().replace("_", "-")
+        return [f"{stem}-{number}" for number in range(self._environment.machines)]
+
+    def _configure(self, version: str, old: Sequence[Machine]) -> dict[str, Any]:
+        image = self._pushed().reference
+        metadata = machine_metadata(
+            self._environment,
+            self._made(),
+            release=self._identifier,
+            version=version,
+            images=[image.digest or "", *images_kept(old)],
+            created=self._created or _was_created(old),
+        )
+        variables = self._release_variables(version)
+        return machine_config(self._environment, str(image), variables, metadata)
+
+    def _complete(self, machines: Iterable[Machine]) -> list[Machine]:
+        ours = of_release(machines, self._identifier)
+        if len(ours) < self._environment.machines:
+            raise unfit(f"of {self._environment.machines} new machines {len(ours)} are there")
+        return ours
+
+    async def _route(self, machines: Iterable[Machine], *, away: bool) -> None:
+        """Keep requests away from machines, or let them come, until Fly's proxies know."""
+        if changed := [each for each in machines if each.cordoned is not away]:
+            self._proxies_know = False
+            await self._app.route(changed, away=away)
+        if not self._proxies_know:
+            await asyncio.sleep(self._environment.proxy_seconds)
+            self._proxies_know = True
+
+    async def _end(self, machines: Sequence[Machine]) -> None:
+        await self._route(machines, away=True)
+        for machine in machines:  # all are asked before the first is waited for
+            await self._app.stop(machine)
+        for machine in machines:
+            await self._app.destroy(machine)
+
+
+def _was_created(machines: Iterable[Machine]) -> bool:
+    return any(each.metadata["slipway_app"] == CREATED for each in machines)

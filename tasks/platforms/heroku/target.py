@@ -1,0 +1,217 @@
+"""Target `heroku`: the model's image as the web dynos of a Heroku app.
+
+Heroku has no place beside the live one where a release could be proven, so it is proven on the
+worker, and again once it has the traffic. Which image runs is read from the app's releases, what it
+is from the image itself: each release has an image of its own, which names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from tasks.core.errors import TerminalError
+from tasks.core.threads import in_thread
+from tasks.images.registry import Login, Manifest
+from tasks.images.retention import housekeeping
+from tasks.images.variant import image_id, push_variant
+from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.proof import Candidate, soak, version
+from tasks.platforms.base.target import Live
+from tasks.platforms.heroku import app as heroku_app
+from tasks.platforms.heroku.app import App
+from tasks.platforms.heroku.images import Images
+from tasks.platforms.heroku.releases import Standing
+from tasks.platforms.heroku.settings import REGISTRY, HerokuEnvironment
+
+# With preboot, traffic moves about three minutes after the dynos are up.
+_SWITCH_SECONDS = 300.0
+# Heroku routes to what listens, so the server listens once it is proven.
+_VARIABLES = {"SLIPWAY_LISTEN_WHEN_READY": "1"}
+# It takes no image without; one word, so that no shell has anything to split.
+_ARGUMENTS = ("--host=0.0.0.0",)
+
+
+class HerokuTarget(RemoteTarget[HerokuEnvironment]):
+    """One environment, which is a Heroku app.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: HerokuEnvironment) -> None:
+        super().__init__(environment)
+        self._app = App(environment)
+        self._variant: Manifest | None = None
+        self._before: Standing | None = None
+        self._settling = False
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url or self._app.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        standing = await self._app.standing() if await self._app.exists() else None
+        if standing is None:
+            return None
+        said = await in_thread((await self._images()).said, standing.image)
+        if said is None:  # it is not ours
+            return None
+        answer = await version(self.url)
+        return Live(
+            release=said["release"],
+            model=said["model"],
+            commit=said["commit"],
+            md5=(answer or said).get("md5") or "",
+            serving=said["serving"],
+            version=said["version"],
+            healthy=answer is not None and answer.get("release") == said["release"],
+        )
+
+    async def release(self, version: str) -> None:
+        """Push the image of this release; Heroku has nowhere to start it beside the live one."""
+        (image,) = self._pushed().manifests.values()
+        self._variant = await in_thread(
+            push_variant,
+            await self._repository(),
+            self._environment.name,
+            image,
+            self._release_variables(version) | _VARIABLES,
+            _ARGUMENTS,
+        )
+
+    async def verify(self) -> None:
+        """Nothing to prove yet: preflight has, and the next place is the live one."""
+
+    async def settle(self) -> None:
+        """Release the image to the app, and prove it at the public URL."""
+        assert self._variant, "release comes first"
+        if not self._settling:  # else it is tried again
+            self._before = await self._proven()
+            self._settling = True
+        await self._app.run(image_id(self._variant), self._before)
+        await self._await(lambda said: said.get("release") == self._identifier and said["ready"])
+        candidate = Candidate(
+            self.url,
+            self._made(),
+            self._identifier,
+            crashed=lambda: False,  # said by the public URL
+            last_lines=lambda: asyncio.run(self._app.last_lines()),
+        )
+        await soak(candidate, self._environment.soak_seconds)
+        await self._mark()
+
+    async def rollback(self) -> None:
+        """Let the app run what it ran before, as it ran it; leave nothing of the new image."""
+        if self._settling and self._before is None:
+            await self._app.stop()
+        elif self._settling and self._before:
+            changed = await self._app.go_back(self._before)
+            if changed and self._before.quantity:
+                await self._await(lambda said: said.get("release") != self._identifier)
+        await self._retire()
+
+    async def tidy(self) -> None:
+        """Drop images beyond those kept for rollback; old dynos are gone already."""
+        await self._mark()
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Run nothing and keep no image; the app, its name, domains and add-ons stay."""
+        await self._app.stop()
+        await self._retire()
+
+    async def check(self) -> Sequence[str]:
+        """Try what a deploy needs, by reading only.
+
+        Returns:
+            What was found.
+
+        Raises:
+            SlipwayError: Something is missing; says what to do.
+        """
+        account = await self._app.call("GET", "/account")
+        left = await self._app.call("GET", "/account/rate-limits")
+        found = [f"Heroku knows the token as {account['email']}, {left['remaining']} calls left"]
+        region, team = self._environment.region, self._environment.team
+        if await self._app.exists():
+            standing = await self._app.standing()
+            runs = f"v{standing.release.version}" if standing else "nothing yet"
+            found.append(f"app {self._environment.app} runs {runs} at {self.url}")
+            found.append(await self._try_registry())
+        else:
+            await self._app.call("GET", f"/regions/{region}")
+            if team:
+                await self._app.call("GET", f"/teams/{team}")
+            owner = f"team {team}" if team else "the account"
+            found.append(f"the first deploy creates app {self._environment.app}: {region}, {owner}")
+        return found
+
+    async def _prepare(self) -> None:
+        await self._app.create()
+
+    async def _retire(self) -> None:
+        with housekeeping():
+            if await self._app.exists():  # else it has no registry either
+                await super()._retire()
+
+    async def _log_in(self) -> Login | None:
+        # The token is for Heroku's own registry, and for no other.
+        if self._environment.registry_block or not self._pushes_to(REGISTRY):
+            return await super()._log_in()
+        return Login("_", await self._app.token())
+
+    async def _images(self) -> Images:
+        return Images(await self._repository(), self._environment.name)
+
+    async def _images_in_use(self) -> Collection[str]:
+        standing = await self._app.standing()
+        if standing is None:
+            return set()
+        kept = standing.images[: self._environment.keep]
+        return await in_thread((await self._images()).digests, kept)
+
+    async def _mark(self) -> None:
+        """Have the image that runs known as proven: to no other does a rollback return."""
+        if standing := await self._app.standing():
+            await in_thread((await self._images()).mark, standing.image)
+
+    async def _proven(self) -> Standing | None:
+        """How the app stands; how it stood, if it runs what a killed deploy has never proven."""
+        standing, images = await self._app.standing(), await self._images()
+        if standing is None or not await in_thread(images.has, standing.image):
+            return standing  # nothing runs, or nothing of ours
+        proven = await in_thread(images.proven)
+        if proven in {"", standing.image}:
+            return standing
+        return await self._app.stood(standing, proven) or standing
+
+    async def _await(self, rightly: Callable[[Mapping[str, str]], object]) -> None:
+        """Wait until all dynos run the current release, and the public URL says the right thing."""
+        standing = await self._app.standing()
+        assert standing, "an image was released"
+        if not standing.quantity:
+            raise TerminalError(
+                f"app {self._environment.app} has 0 web dynos: nothing can be proven",
+                state="nothing serves, as before",
+                next_step="set `quantity` in the environment's file, then run the flow again",
+            )
+        seconds = self._environment.ready_seconds + _SWITCH_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    if await self._app.is_up(standing) and await self._says(rightly):
+                        return
+                    await asyncio.sleep(heroku_app.POLL_SECONDS)
+        except TimeoutError:
+            raise TerminalError(
+                f"{self.url} does not lead to v{standing.release.version} after {seconds:g} s",
+                state="Heroku has the release, and it may get traffic yet",
+                next_step=f"look at `heroku ps --app {self._environment.app}`",
+            ) from None
+
+    async def _says(self, rightly: Callable[[Mapping[str, str]], object]) -> bool:
+        said = await version(self.url)
+        return said is not None and bool(rightly(said))

@@ -1,0 +1,228 @@
+"""What the targets on the worker's own host share: two servers side by side, and a proxy in front
+that moves the traffic from one to the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.core import commands
+from tasks.core.errors import SlipwayError
+from tasks.core.free_port import free_port
+from tasks.core.threads import in_thread
+from tasks.package.package import Package
+from tasks.platforms.base.proof import Candidate, prove, soak, version
+from tasks.platforms.base.settings import HostEnvironment
+from tasks.platforms.base.target import Live, name_of_release
+from tasks.platforms.host.canary import Canary
+from tasks.platforms.host.gateway import Gateway, Route
+
+
+class GatewaySettings(BaseSettings):
+    """How this host's proxy is reached; the local stack sets the variables.
+
+    Attributes:
+        gateway: Folder from which the proxy reads its routes.
+        gateway_api: URL of the proxy's API.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    gateway: Path
+    gateway_api: str
+
+
+class SwitchedTarget(ABC):
+    """One environment on the worker's own host, behind its proxy.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: HostEnvironment) -> None:
+        host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+        self._host = environment
+        self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._package: Package | None = None
+        self._identifier = ""
+        self._new: Route | None = None
+        self._old: Route | None = None
+        self._switched = False
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._host.url
+
+    @property
+    def page(self) -> str:
+        """Where people try the live model."""
+        return self.url
+
+    async def check(self) -> Sequence[str]:
+        """Prove that the proxy and what runs the servers are there."""
+        address = await in_thread(self._gateway.address)
+        return [f"the proxy has an entry point at {address}", *await self._checked()]
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        route = await in_thread(self._gateway.route)
+        said = await in_thread(self._described, route.release) if route else None
+        if route is None or said is None:  # or routed to what is not there any more
+            return None
+        answer = await version(self.url)
+        return Live(
+            release=route.release,
+            model=said["name"],
+            commit=said["commit"],
+            md5=(answer or said).get("md5", ""),
+            serving=said["serving"],
+            version=said.get("version"),
+            healthy=answer is not None and answer.get("release") == route.release,
+        )
+
+    async def preflight(self, package: Package, file: Path) -> None:
+        """Make what would be released, and boot it where nothing of ours is around."""
+        self._package = package
+        self._identifier = name_of_release(package)
+        try:
+            await self._make(package, file)
+            await self._boot()
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
+                try:
+                    await self._discard()
+                except SlipwayError as error:  # must not hide why it came to this
+                    commands.run_logger().warning(
+                        "what was made for %s stays until the next deploy: %s",
+                        self._identifier, error.what,
+                    )  # fmt: skip
+            raise
+
+    async def release(self, version: str) -> None:
+        """Start the new version beside the live one."""
+        if self._new is None:  # else it is tried again
+            self._old = await in_thread(self._gateway.route)
+            await in_thread(self._sweep, self._old)
+            self._new = Route(self._identifier, free_port())
+        await in_thread(self._start, self._new, version)
+
+    async def verify(self) -> None:
+        """Prove the new server at its private URL."""
+        await prove(self._candidate(self._started().url), self._host.ready_seconds)
+
+    async def settle(self) -> None:
+        """Move the traffic, in steps where asked to, and prove the public URL for the soak time."""
+        route = self._started()
+        self._switched = True
+        if self._host.canary and (old := await self._serving_beside(route)):
+            canary = Canary(self._gateway, self._host)
+            await canary.walk(old, route, self._candidate(route.url))
+        await in_thread(self._gateway.switch, route)
+        await soak(self._candidate(self.url), self._host.soak_seconds)
+
+    async def rollback(self) -> None:
+        """Route to the old server again, and leave nothing of the new one."""
+        if self._switched:  # or tried to: the proxy may take the route later
+            await in_thread(self._gateway.switch, self._old)
+        if self._new:
+            # Once it answers, or never will, it has taken on what was sent to it before: one that
+            # is stopped earlier drops what still waits for it.
+            await version(self._new.url)
+            await in_thread(self._stop, self._new.release)
+        await self._discard()
+
+    async def tidy(self) -> None:
+        """Stop servers that no route leads to, drop releases beyond those kept."""
+        route = await in_thread(self._gateway.route)
+        await in_thread(self._sweep, route)
+        await self._prune(route, self._host.keep)
+
+    async def remove(self) -> None:
+        """Take the environment down: no route, no server, nothing kept."""
+        await in_thread(self._gateway.switch, None)
+        await in_thread(self._sweep, None)
+        await self._prune(None, 0)
+
+    def _candidate(self, url: str) -> Candidate:
+        release = self._started().release
+        return Candidate(
+            url,
+            self._made(),
+            release,
+            crashed=lambda: self._crashed(release),
+            last_lines=lambda: self._last_lines(release),
+        )
+
+    def _made(self) -> Package:
+        assert self._package, "preflight comes first"
+        return self._package
+
+    def _started(self) -> Route:
+        assert self._new, "release comes first"
+        return self._new
+
+    async def _serving_beside(self, route: Route) -> Route | None:
+        """What is live and can be compared with; None if nothing is, or if it does not answer."""
+        live = await in_thread(self._gateway.route)
+        if live is None or live == route:  # or settled already, and tried again
+            return None
+        answer = await version(live.url)
+        return live if answer and answer.get("release") == live.release else None
+
+    def _sweep(self, live: Route | None) -> None:
+        if self._gateway.shares():  # a killed run left its canary
+            self._gateway.switch(live)
+        for release in self._running():
+            if live is None or release != live.release:
+                self._stop(release)
+
+    @abstractmethod
+    async def _checked(self) -> Sequence[str]:
+        """Prove that servers can be started; what was found, each in one sentence."""
+
+    @abstractmethod
+    def _described(self, release: str) -> Mapping[str, Any] | None:
+        """What was released under a name: name, commit, md5, serving, version; None if nothing."""
+
+    @abstractmethod
+    async def _make(self, package: Package, file: Path) -> None:
+        """Make what can be started."""
+
+    @abstractmethod
+    async def _boot(self) -> None:
+        """Start what was made in isolation, prove it, and stop it."""
+
+    @abstractmethod
+    def _start(self, route: Route, version: str) -> None:
+        """Start what was made where it stays; may be called again."""
+
+    @abstractmethod
+    def _stop(self, release: str) -> None:
+        """Let a server finish its requests and stop it."""
+
+    @abstractmethod
+    def _running(self) -> list[str]:
+        """The releases of this environment that run."""
+
+    @abstractmethod
+    def _crashed(self, release: str) -> bool:
+        """Whether a server that was started has ended."""
+
+    @abstractmethod
+    def _last_lines(self, release: str) -> str:
+        """The last of what a server said."""
+
+    @abstractmethod
+    async def _discard(self) -> None:
+        """Remove what was made for this deploy."""
+
+    @abstractmethod
+    async def _prune(self, live: Route | None, keep: int) -> None:
+        """Remove what stopped servers have left, but for the newest ones."""

@@ -1,0 +1,183 @@
+"""Target `kubernetes`: a Deployment in a cluster, replaced pod by pod."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tasks.core.errors import TerminalError
+from tasks.core.threads import in_thread
+from tasks.images.image import LABEL
+from tasks.images.reference import parse_reference
+from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.proof import Candidate, prove, soak, version
+from tasks.platforms.base.target import Live
+from tasks.platforms.kubernetes import manifests, rollouts
+from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
+from tasks.platforms.kubernetes.manifests import Released
+from tasks.platforms.kubernetes.settings import KubernetesEnvironment
+from tasks.platforms.kubernetes.workload import KINDS, Before, Workload
+
+_VERBS = ("get", "list", "create", "patch", "delete")
+_NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to be created
+
+
+class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
+    """One environment in a namespace of a cluster.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: KubernetesEnvironment) -> None:
+        super().__init__(environment)
+        self._reached: Cluster | None = None
+        self._before: Before | None = None
+
+    @property
+    def url(self) -> str:
+        """The public URL of the live model."""
+        return self._environment.url
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        workload = await self._workload()
+        serving = await workload.serving()
+        if serving is None:
+            return None
+        notes = serving["spec"]["template"]["metadata"]["annotations"]
+        said = {key.removeprefix(f"{LABEL}/"): value for key, value in notes.items()}
+        answer = await version(self.url) or {}
+        answers = all(answer.get(key) == said[key] for key in ("release", "md5"))
+        return Live(
+            release=said["release"],
+            model=said["model"],
+            commit=said["commit"],
+            md5=said["md5"],
+            serving=said["serving"],
+            version=said["version"] or None,
+            healthy=answers and await workload.is_all_of(said["release"]),
+        )
+
+    async def check(self) -> list[str]:
+        """Prove that the cluster can be reached, and that it lets us do what a deploy does."""
+        cluster = await self._cluster()
+        name = await in_thread(cluster.version)
+        where = self._environment.namespace
+        kinds = (*KINDS, Kind.REPLICA_SET, Kind.POD)
+        needed: dict[Kind, Sequence[str]] = dict.fromkeys(kinds, _VERBS)
+        if self._environment.create_namespace:
+            needed[Kind.NAMESPACE] = _NAMESPACE_VERBS
+        for kind, verbs in needed.items():
+            for verb in verbs:
+                if not await in_thread(cluster.may, verb, kind):
+                    raise TerminalError(
+                        f"we may not {verb} {kind.value} in namespace {where}",
+                        state="nothing was changed",
+                        next_step="give the role in docs/targets/kubernetes.md to who the"
+                        " kubeconfig names",
+                    )
+        if not (self._environment.create_namespace or await in_thread(cluster.has_home)):
+            raise cluster.homeless()
+        return [
+            f"the cluster is Kubernetes {name}",
+            f"we may do what we need in namespace {where}",
+            await self._try_registry(),
+        ]
+
+    async def release(self, version: str) -> None:
+        """Tell the cluster what is wanted: new pods start beside the old ones, which serve."""
+        workload = await self._workload()
+        if self._before is None:  # else it is tried again
+            await workload.recover()
+            self._before = await workload.remember()
+        ours, policy = self._environment, await in_thread((await self._cluster()).policy)
+        await workload.make(
+            {
+                Kind.SERVICE: manifests.service(ours),
+                Kind.DISRUPTION_BUDGET: manifests.disruption_budget(ours, policy),
+                Kind.DEPLOYMENT: manifests.deployment(ours, self._released(version)),
+                Kind.AUTOSCALER: manifests.autoscaler(ours),
+                Kind.INGRESS: manifests.ingress(ours),
+            }
+        )
+
+    async def verify(self) -> None:
+        """Wait until all pods are new ones: each gets traffic after it has proven itself."""
+        await (await self._workload()).rolled_out(self._identifier, anew=True)
+
+    async def settle(self) -> None:
+        """Prove the new version at the public URL for the soak time."""
+        workload = await self._workload()
+        candidate = Candidate(
+            self.url,
+            self._made(),
+            self._identifier,
+            crashed=lambda: workload.crashed(self._identifier),
+            last_lines=lambda: workload.last_lines(self._identifier),
+        )
+        await prove(candidate, self._environment.ready_seconds)
+        await soak(candidate, self._environment.soak_seconds)
+
+    async def tidy(self) -> None:
+        """Take back a rollout that a killed run has left half-way, drop what is not kept."""
+        workload = await self._workload()
+        await workload.end_rehearsals()
+        await workload.recover()
+        serving, sets = await workload.serving(), await workload.replica_sets()
+        others = [each for each in sets if serving is None or not rollouts.same(each, serving)]
+        await workload.drop(others[self._environment.keep - 1 :])
+        await self._retire()
+
+    async def rollback(self) -> None:
+        """Make all objects what they were, and leave nothing of the new release."""
+        workload = await self._workload()
+        await workload.end_rehearsals()
+        if self._before is not None:
+            await workload.restore(self._before)
+            if before := self._before.manifests[Kind.DEPLOYMENT]:
+                await workload.rolled_out(rollouts.release_of(before), anew=False)
+            sets = await workload.replica_sets()
+            await workload.drop(s for s in sets if rollouts.release_of(s) == self._identifier)
+            await workload.gone(self._identifier)
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Take the environment down; the namespace stays, whoever made it."""
+        workload = await self._workload()
+        await workload.make(dict.fromkeys(KINDS))
+        await workload.end_rehearsals()
+        await workload.drop(await workload.replica_sets())
+        await workload.gone()
+        await self._retire()
+
+    async def _rehearse(self) -> None:
+        workload = await self._workload()
+        if self._environment.create_namespace:
+            await workload.make_namespace()
+        await workload.rehearse(manifests.preflight_pod(self._environment, self._released("")))
+
+    async def _images_in_use(self) -> Collection[str]:
+        sets = await (await self._workload()).replica_sets()
+        images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets]
+        return {parse_reference(image).version for image in images}
+
+    def _released(self, version: str) -> Released:
+        return Released(
+            self._identifier,
+            version,
+            self._made(),
+            str(self._pushed().reference),
+            self._release_variables(version),
+        )
+
+    async def _workload(self) -> Workload:
+        return Workload(await self._cluster(), self._environment)
+
+    async def _cluster(self) -> Cluster:
+        if self._reached is None:
+            access = Access(self._environment.kubeconfig_block, self._environment.context)
+            kubeconfig = await access.read()
+            self._reached = await in_thread(
+                connect, access, kubeconfig, self._environment.namespace
+            )
+        return self._reached

@@ -1,0 +1,251 @@
+"""supervisord: one program as a section of its configuration, and its remote control (XML-RPC)."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import shlex
+import time
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ConfigurationError, TransientError
+
+_RPC_SECONDS = 20.0
+_STOP_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that supervisord keeps alive.
+
+    Attributes:
+        name: Its name, also of its log file.
+        argv: Command and arguments; never a secret, every user of the machine can read them.
+        directory: Working directory.
+        environment: Variables beside the inherited ones.
+        autostart: Whether it starts together with supervisord.
+        stop_signal: What asks it to stop.
+        stop_seconds: How long it may take to stop before it is killed.
+        priority: Lower ones start first and stop last.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    autostart: bool = True
+    stop_signal: str = "TERM"
+    stop_seconds: int = 10
+    priority: int = 100
+
+
+class _Transport(xmlrpc.client.Transport):
+    """HTTP with a time-out; credentials in a header, as URLs end up in the texts of errors."""
+
+    def __init__(self, login: str) -> None:
+        super().__init__(headers=[("Authorization", f"Basic {login}")])
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = super().make_connection(host)
+        connection.timeout = _RPC_SECONDS
+        return connection
+
+
+class Supervisor:
+    """Remote control of one supervisord.
+
+    Args:
+        url: Where it listens.
+        username: Login.
+        password: Password.
+    """
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self.url = url
+        self._login = base64.b64encode(f"{username}:{password}".encode()).decode()
+
+    def alive(self) -> bool:
+        """Whether it answers to our password."""
+        try:
+            return bool(self._call("getState"))
+        except TransientError:
+            return False
+
+    def programs(self, prefix: str = "") -> dict[str, dict[str, Any]]:
+        """The programs whose name begins so: supervisord's own description of each."""
+        found = self._call("getAllProcessInfo")
+        return {each["name"]: each for each in found if each["name"].startswith(prefix)}
+
+    def start(self, name: str) -> None:
+        """Start a program unless it runs; does not wait until it is ready."""
+        self._call("startProcess", name, False, but=("ALREADY_STARTED",))
+
+    def stop(self, name: str) -> None:
+        """Stop a program and wait until it has ended."""
+        self._call("stopProcess", name, False, but=("NOT_RUNNING",))
+        while self.programs(name)[name]["statename"] in {"STOPPING", "RUNNING"}:
+            time.sleep(0.05)
+
+    def stop_all(self) -> None:
+        """Ask every program to stop, all at once."""
+        self._call("stopAllProcesses", False)
+
+    def shutdown(self) -> None:
+        """Ask supervisord to stop its programs and itself."""
+        self._call("shutdown")
+
+    def add(self, program: Program, folder: Path, logs: Path) -> None:
+        """Start one more program and keep it alive, over restarts of supervisord too.
+
+        Args:
+            program: The program.
+            folder: Folder from which supervisord includes its configuration.
+            logs: Folder for its log.
+
+        Raises:
+            TransientError: supervisord does not answer.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{program.name}.conf"
+        partial = file.with_suffix(".partial")
+        partial.write_text(section(program, logs))
+        partial.replace(file)
+        self._call("reloadConfig")
+        self._call("addProcessGroup", program.name, but=("ALREADY_ADDED",))
+
+    def remove(self, name: str, folder: Path) -> None:
+        """Stop a program that was added, waiting until it has ended, and forget it.
+
+        Args:
+            name: Its name; one that is not known is not an error.
+            folder: Folder from which supervisord includes its configuration.
+
+        Raises:
+            TransientError: supervisord does not answer, or the program does not end.
+        """
+        (folder / f"{name}.conf").unlink(missing_ok=True)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while name in self.programs(name):
+            # Again and again: one that has just died is started again unless it is told to stop.
+            self._call("stopProcess", name, False, but=("NOT_RUNNING", "BAD_NAME"))
+            self._call("removeProcessGroup", name, but=("STILL_RUNNING", "BAD_NAME"))
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"{name} does not end",
+                    state="it still runs, without traffic",
+                    next_step="run the flow again; it stops what is not live",
+                )
+            time.sleep(0.05)
+        self._call("reloadConfig")
+
+    def reload(self, ours: Sequence[str]) -> list[str]:
+        """Take over what changed in the configuration of some programs.
+
+        Args:
+            ours: Names of the programs; others are left as they are.
+
+        Returns:
+            The programs that were added, or stopped because they changed.
+        """
+        added, changed, removed = self._call("reloadConfig")[0]
+        for name in ours:
+            if name in changed or name in removed:
+                self.stop(name)
+                self._call("removeProcessGroup", name)
+        fresh = [name for name in ours if name in added or name in changed]
+        for name in fresh:
+            self._call("addProcessGroup", name)
+        return fresh
+
+    def _call(self, method: str, *arguments: Any, but: Sequence[str] = ()) -> Any:
+        """Call a method of supervisord; faults named in `but` are none."""
+        try:
+            with xmlrpc.client.ServerProxy(f"{self.url}/RPC2", _Transport(self._login)) as rpc:
+                return getattr(rpc.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if any(name in fault.faultString for name in but):
+                return None
+            raise TransientError(
+                f"supervisord at {self.url} refuses {method}{arguments}: {fault.faultString}",
+                state="its programs are as they were",
+                next_step="run the same again; if it stays so, `make down` first",
+            ) from fault
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise TransientError(
+                f"supervisord at {self.url} does not answer: {error!r}",
+                state="its programs may run without it",
+                next_step="run `make up`, then the same again",
+            ) from error
+
+
+def section(program: Program, logs: Path) -> str:
+    """A program's section of supervisord's configuration.
+
+    Args:
+        program: The program.
+        logs: Folder for its log.
+
+    Returns:
+        The text.
+
+    Raises:
+        ConfigurationError: Something in it cannot be said in supervisord's configuration.
+    """
+    variables = ",".join(f"{key}={_quoted(value)}" for key, value in program.environment.items())
+    return f"""
+[program:{program.name}]
+command = {plain(shlex.join(program.argv))}
+directory = {plain(program.directory)}
+environment = {variables}
+autostart = {str(program.autostart).lower()}
+autorestart = true
+startsecs = 1
+startretries = 5
+stopsignal = {program.stop_signal}
+stopwaitsecs = {program.stop_seconds}
+stopasgroup = true
+killasgroup = true
+priority = {program.priority}
+redirect_stderr = true
+stdout_logfile = {_path(logs / f"{program.name}.log")}
+stdout_logfile_maxbytes = 5MB
+stdout_logfile_backups = 1
+"""
+
+
+def plain(value: object) -> str:
+    """Escape what supervisord would expand, and refuse what would end the line."""
+    text = str(value)
+    if any(end in text for end in ("\n", " ;", " #")):
+        raise ConfigurationError(
+            f"supervisord cannot be given {text!r}: line breaks, ` ;` and ` #` end a value",
+            state="nothing was started",
+            next_step="move the checkout to a folder with a simpler name",
+        )
+    return text.replace("%", "%%")
+
+
+def _path(path: Path) -> str:
+    """Refuse what supervisord expands twice in names of log files, so that no escape helps."""
+    if "%" in str(path):
+        raise ConfigurationError(
+            f"supervisord cannot write to {path}: the name has a `%`",
+            state="nothing was started",
+            next_step="move the checkout to a folder with a simpler name",
+        )
+    return plain(path)
+
+
+def _quoted(value: str) -> str:
+    quote = next((each for each in "\"'" if each not in value), None)
+    if quote is None:
+        raise ConfigurationError(
+            "supervisord cannot be given a variable that has both kinds of quotes",
+            state="nothing was started",
+            next_step="remove the quotes from PATH and the variables SLIPWAY_*, UV_*, PIP_*",
+        )
+    return f"{quote}{plain(value)}{quote}"

@@ -1,0 +1,137 @@
+"""Target `process`: model servers on the worker's own host, kept alive by supervisord."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.core import commands
+from tasks.core.settings import Settings
+from tasks.core.threads import in_thread
+from tasks.package.bundle import Bundle
+from tasks.package.package import Package
+from tasks.platforms.base.trial import boot, serve, stage
+from tasks.platforms.host.gateway import Route
+from tasks.platforms.host.host_target import SwitchedTarget
+from tasks.platforms.process.settings import ProcessEnvironment
+from tasks.platforms.process.supervisor import Program, Supervisor
+
+
+class SupervisorSettings(BaseSettings):
+    """How this host's supervisord is reached; the local stack sets the variables.
+
+    Attributes:
+        supervisor_url: XML-RPC URL of supervisord.
+        supervisor_username: Its login.
+        supervisor_password: Its password.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    supervisor_url: str
+    supervisor_username: str
+    supervisor_password: SecretStr
+
+
+class ProcessTarget(SwitchedTarget):
+    """One environment on the worker's own host.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: ProcessEnvironment) -> None:
+        super().__init__(environment)
+        host = SupervisorSettings()  # type: ignore[call-arg]  # from the environment
+        self._environment = environment
+        self._supervisor = Supervisor(
+            host.supervisor_url,
+            host.supervisor_username,
+            host.supervisor_password.get_secret_value(),
+        )
+        self._programs = Settings().home / "supervisor" / "conf.d"
+        self._logs = Settings().home / "log"
+        self._bundles = Settings().bundles / environment.name
+        self._bundle: Bundle | None = None
+
+    async def _checked(self) -> Sequence[str]:
+        running = await in_thread(self._supervisor.programs)
+        return [f"supervisord keeps {len(running)} programs alive"]
+
+    def _described(self, release: str) -> Mapping[str, Any] | None:
+        try:
+            return dict(json.loads((self._bundles / release / "release.json").read_text()))
+        except (OSError, ValueError):
+            return None
+
+    async def _make(self, package: Package, file: Path) -> None:
+        self._bundle = await stage(
+            package,
+            file,
+            self._bundles,
+            environment=self._environment.name,
+            identifier=self._identifier,
+        )
+
+    async def _boot(self) -> None:
+        await boot(self._made_bundle(), self._environment.ready_seconds)
+
+    def _start(self, route: Route, version: str) -> None:
+        bundle = self._made_bundle()
+        bundle.describe(version)
+        program = Program(
+            name=self._program(route.release),
+            argv=tuple(serve(bundle.python, bundle.path, route.port)),
+            directory=bundle.path,
+            stop_seconds=35,  # the server gives requests under way 30 s
+        )
+        self._supervisor.add(program, self._programs, self._logs)
+
+    def _stop(self, release: str) -> None:
+        self._supervisor.remove(self._program(release), self._programs)
+
+    def _running(self) -> list[str]:
+        # By the whole name: `local` must not stop what belongs to `local-eu`.
+        ours = re.compile(rf"{re.escape(self._program(''))}(\d{{8}}T\d{{6}}-\w+-\w+)")
+        found = map(ours.fullmatch, self._supervisor.programs("model-"))
+        return [name[1] for name in found if name]
+
+    def _crashed(self, release: str) -> bool:
+        program = self._program(release)
+        states = self._supervisor.programs(program)
+        return states.get(program, {}).get("statename") not in {"STARTING", "RUNNING"}
+
+    def _last_lines(self, release: str) -> str:
+        return commands.tail(self._log(release))
+
+    async def _discard(self) -> None:
+        if self._bundle:
+            self._drop(self._bundle.path)
+
+    async def _prune(self, live: Route | None, keep: int) -> None:
+        releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())
+        old = [path for path in releases if live is None or path.name != live.release]
+        for path in old[: max(0, len(old) - max(0, keep - 1))]:
+            self._drop(path)
+
+    def _drop(self, bundle: Path) -> None:
+        shutil.rmtree(bundle, ignore_errors=True)
+        for log in self._logs.glob(f"{self._log(bundle.name).name}*"):  # supervisord rotates it
+            log.unlink(missing_ok=True)
+
+    def _made_bundle(self) -> Bundle:
+        assert self._bundle, "preflight comes first"
+        return self._bundle
+
+    def _program(self, release: str) -> str:
+        return f"model-{self._environment.name}-{release}"
+
+    def _log(self, release: str) -> Path:
+        return self._logs / f"{self._program(release)}.log"

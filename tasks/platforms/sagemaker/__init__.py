@@ -1,0 +1,1 @@
+"""Models as endpoints on Amazon SageMaker, updated blue/green."""

@@ -1,0 +1,179 @@
+"""What SageMaker and CloudWatch are asked for to release a model, as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.images.image import LABEL
+from tasks.package.package import Package
+from tasks.platforms.sagemaker.settings import SageMakerEnvironment
+
+# An update has to keep the name of what it replaces.
+VARIANT = "AllTraffic"
+_RELEASE = r"\d{8}T\d{6}-[0-9a-f]{7}-[0-9a-f]{4}"
+_ERRORS = 0.05  # of the requests of a minute
+
+
+def name_of(environment: SageMakerEnvironment, release: str) -> str:
+    """Name of a release's model, and of its endpoint configuration."""
+    return f"{environment.endpoint_name}-{release}"
+
+
+def is_ours(environment: SageMakerEnvironment, name: str) -> bool:
+    """Whether a model or configuration is a release of this environment."""
+    # By the whole name: `wine` must not touch what belongs to `wine-eu`.
+    return bool(re.fullmatch(name_of(environment, _RELEASE), name))
+
+
+def alarm_name(environment: SageMakerEnvironment) -> str:
+    """Name of our own alarm."""
+    return f"{environment.endpoint_name}-5xx"
+
+
+def said(
+    environment: SageMakerEnvironment, release: str, version: str, package: Package, digest: str
+) -> dict[str, str]:
+    """What is to be known of a release, by label.
+
+    Args:
+        environment: Where it is.
+        release: Its name.
+        version: Name of the model version.
+        package: The model.
+        digest: Of its image.
+
+    Returns:
+        The labels.
+    """
+    return {
+        "environment": environment.name,
+        "release": release,
+        "version": version,
+        "model": package.model,
+        "commit": package.commit,
+        "md5": package.md5,
+        "serving": package.serving,
+        "image": digest,
+    }
+
+
+def tags(labelled: Mapping[str, str]) -> list[dict[str, str]]:
+    """Labels as AWS has them."""
+    return [{"Key": f"{LABEL}.{name}", "Value": value} for name, value in labelled.items()]
+
+
+def labels(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Our labels among the tags of AWS."""
+    ours = f"{LABEL}."
+    return {
+        tag["Key"].removeprefix(ours): tag["Value"] for tag in found if tag["Key"].startswith(ours)
+    }
+
+
+def model(
+    environment: SageMakerEnvironment, name: str, image: str, variables: Mapping[str, str]
+) -> dict[str, Any]:
+    """A model: an image, and what it is told.
+
+    Args:
+        environment: Where to.
+        name: Its name.
+        image: Its image, by digest.
+        variables: Environment variables.
+
+    Returns:
+        Parameters of `CreateModel`.
+    """
+    return {
+        "ModelName": name,
+        "ExecutionRoleArn": environment.role,
+        "PrimaryContainer": {"Image": image, "Environment": dict(variables)},
+    }
+
+
+def configuration(environment: SageMakerEnvironment, name: str) -> dict[str, Any]:
+    """An endpoint configuration: on what a model runs.
+
+    Args:
+        environment: Where to.
+        name: Its name, and that of its model.
+
+    Returns:
+        Parameters of `CreateEndpointConfig`.
+    """
+    variant: dict[str, Any] = {"VariantName": VARIANT, "ModelName": name}
+    if environment.serverless:
+        variant["ServerlessConfig"] = {
+            "MemorySizeInMB": environment.serverless.memory_mb,
+            "MaxConcurrency": environment.serverless.concurrency,
+        }
+    else:
+        variant |= {
+            "InstanceType": environment.instance_type,
+            "InitialInstanceCount": environment.instances,
+            "ContainerStartupHealthCheckTimeoutInSeconds": max(60, int(environment.ready_seconds)),
+        }
+    return {"EndpointConfigName": name, "ProductionVariants": [variant]}
+
+
+def update(environment: SageMakerEnvironment) -> dict[str, Any]:
+    """How an update moves the traffic, and what rolls it back.
+
+    Args:
+        environment: Its settings.
+
+    Returns:
+        The `DeploymentConfig` of `UpdateEndpoint`; nothing for a serverless endpoint.
+    """
+    if environment.serverless:
+        return {}
+    traffic: dict[str, Any] = {
+        "Type": environment.traffic.upper(),
+        "WaitIntervalInSeconds": environment.wait_seconds,
+    }
+    step = {"Type": "CAPACITY_PERCENT", "Value": environment.step_percent}
+    if environment.traffic == "canary":
+        traffic["CanarySize"] = step
+    if environment.traffic == "linear":
+        traffic["LinearStepSize"] = step
+    deployment: dict[str, Any] = {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": traffic,
+            "TerminationWaitInSeconds": environment.termination_seconds,
+            "MaximumExecutionTimeoutInSeconds": environment.update_seconds,
+        }
+    }
+    alarms = [*environment.alarms, *([alarm_name(environment)] if environment.alarm else [])]
+    if alarms:
+        named = [{"AlarmName": name} for name in alarms]
+        deployment["AutoRollbackConfiguration"] = {"Alarms": named}
+    return {"DeploymentConfig": deployment}
+
+
+def alarm(environment: SageMakerEnvironment) -> dict[str, Any]:
+    """Our own alarm: the endpoint answers more than a few requests with 5xx.
+
+    Args:
+        environment: Its settings.
+
+    Returns:
+        Parameters of `PutMetricAlarm`.
+    """
+    return {
+        "AlarmName": alarm_name(environment),
+        "AlarmDescription": f"Slipway: requests that {environment.endpoint_name} fails",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "Invocation5XXErrors",
+        "Dimensions": [
+            {"Name": "EndpointName", "Value": environment.endpoint_name},
+            {"Name": "VariantName", "Value": VARIANT},
+        ],
+        "Statistic": "Average",  # each request counts as 0 or 1
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": _ERRORS,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }

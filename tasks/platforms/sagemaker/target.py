@@ -1,0 +1,206 @@
+"""Target `sagemaker`: an endpoint of Amazon SageMaker, which moves its traffic itself.
+
+A release is a model and an endpoint configuration of the same name. Nothing serves from them until
+the endpoint is updated: SageMaker then starts servers beside the old ones, waits for their `/ping`,
+which answers after the golden predictions, moves the traffic, and goes back if that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tasks.core.errors import TerminalError
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Login, Repository
+from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.proof import Candidate, soak
+from tasks.platforms.base.target import Live
+from tasks.platforms.sagemaker import ecr, requests
+from tasks.platforms.sagemaker.aws import Aws, open_aws
+from tasks.platforms.sagemaker.endpoint import FAILED, IN_SERVICE, Endpoint, State
+from tasks.platforms.sagemaker.releases import Releases, foreign
+from tasks.platforms.sagemaker.settings import SageMakerEnvironment
+
+
+class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
+    """One endpoint.
+
+    Args:
+        environment: Its settings.
+    """
+
+    def __init__(self, environment: SageMakerEnvironment) -> None:
+        super().__init__(environment)
+        self._where = parse_reference(environment.repository)
+        self._connection: Aws | None = None
+        self._reached: Endpoint | None = None
+        self._previous = ""
+        self._moved = False
+        self._made_alarm = False
+
+    @property
+    def url(self) -> str:
+        """Where the live model is invoked, by requests that AWS credentials have signed."""
+        host = f"runtime.sagemaker.{self._environment.region}.amazonaws.com"
+        usual = f"https://{host}/endpoints/{self._environment.endpoint_name}/invocations"
+        return self._environment.url or usual
+
+    @property
+    def page(self) -> None:
+        """None: an endpoint serves no page."""
+
+    async def check(self) -> Sequence[str]:
+        """Prove, changing nothing, that a release could be made."""
+        aws, environment = await self._aws(), self._environment
+        caller = await aws.call("sts", "get_caller_identity") or {}
+        found = [f"AWS knows us as {caller.get('Arn')}, in {environment.region}"]
+        state = await self._state()
+        status = f"is {state.status}" if state else "is not there yet: a deploy creates it"
+        found.append(f"endpoint {environment.endpoint_name} {status}")
+        role = environment.role.rpartition("/")[2]
+        if await aws.call("iam", "get_role", but=["AccessDenied"], RoleName=role):
+            found.append(f"role {role} exists")
+        if ecr.is_ecr(self._where) and not await ecr.has_repository(aws, self._where):
+            await ecr.log_in(aws)
+            found.append(f"repository {self._where.name} is not there yet: a deploy creates it")
+        else:
+            found.append(await self._try_registry())
+        return [*found, *await (await self._releases()).check_alarms()]
+
+    async def status(self) -> Live | None:
+        """What is live, None if nothing is."""
+        state = await self._state()
+        if state is None or state.status in {FAILED, "Creating"}:
+            return None
+        said = await (await self._releases()).said(state.configuration)
+        endpoint = await self._endpoint()
+        answer = await endpoint.version() if state.status == IN_SERVICE else None
+        return Live(
+            release=said["release"],
+            model=said["model"],
+            commit=said["commit"],
+            md5=(answer or said).get("md5", ""),
+            serving=said["serving"],
+            version=said.get("version"),
+            healthy=answer is not None and answer.get("release") == said["release"],
+        )
+
+    async def release(self, version: str) -> None:
+        """Describe the new servers to SageMaker, which does not start them yet."""
+        endpoint, releases = await self._endpoint(), await self._releases()
+        await endpoint.at_rest()  # from what a killed run had begun
+        state = await self._state()
+        if state and state.status == FAILED:
+            await endpoint.delete()
+            state = None
+        self._previous = state.configuration if state else ""
+        image, variables = self._pushed().reference, self._release_variables(version)
+        said = requests.said(
+            self._environment, self._identifier, version, self._made(), image.version
+        )
+        await releases.create(self._name, str(image), variables, said)
+        self._made_alarm = self._made_alarm or await releases.lacks_alarm()
+        await releases.set_alarm()
+
+    async def verify(self) -> None:
+        """Make sure that what SageMaker is about to start is what was proven and pushed."""
+        found, wanted = await (await self._releases()).image(self._name), self._pushed().reference
+        if found != str(wanted):
+            raise TerminalError(
+                f"SageMaker's model {self._name} has image {found}, should have {wanted}",
+                state="what was live before goes on serving",
+                next_step="find out who else makes models of that name, then run the flow again",
+            )
+
+    async def settle(self) -> None:
+        """Move the traffic, and prove the endpoint for the soak time; the old servers end."""
+        endpoint = await self._endpoint()
+        self._moved = True
+        await endpoint.move(self._name, requests.update(self._environment))
+        candidate = Candidate(
+            self.url,
+            self._made(),
+            self._identifier,
+            crashed=lambda: False,
+            last_lines=lambda: f"see CloudWatch's log group {endpoint.logs}",
+            server=endpoint,
+        )
+        await soak(candidate, self._environment.soak_seconds)
+
+    async def rollback(self) -> None:
+        """Have the endpoint serve from what it served from before, and leave nothing of this."""
+        endpoint, releases = await self._endpoint(), await self._releases()
+        state = await endpoint.at_rest() if self._moved else None
+        if state and state.configuration == self._name:
+            if self._previous:
+                await endpoint.move(self._previous, {})  # at once, whatever alarms say
+            else:
+                await endpoint.delete()
+        if self._made_alarm:
+            await releases.drop_alarm()
+        await releases.discard(self._name)
+        await self._retire()
+
+    async def tidy(self) -> None:
+        """Drop releases beyond those kept, and models that belong to none."""
+        releases, state = await self._releases(), await self._state()
+        live = {state.configuration, state.pending} if state else set()
+        found = await releases.names()
+        spare = [name for name in found if name not in live]
+        for name in spare[: max(0, len(spare) - self._environment.keep + 1)]:
+            await releases.discard(name)
+        for name in await releases.models() - set(found):
+            await releases.discard(name)
+        await self._retire()
+
+    async def remove(self) -> None:
+        """Take the environment down; nothing of it is left but the empty repository."""
+        await self._state()  # what is not ours is refused
+        await (await self._endpoint()).delete()
+        releases = await self._releases()
+        for name in {*await releases.names(), *await releases.models()}:
+            await releases.discard(name)
+        await releases.drop_alarm()
+        await self._retire()
+
+    @property
+    def _name(self) -> str:
+        return requests.name_of(self._environment, self._identifier)
+
+    async def _state(self) -> State | None:
+        state = await (await self._endpoint()).state()
+        if state and not requests.is_ours(self._environment, state.configuration):
+            raise foreign(self._environment, state.configuration)
+        return state
+
+    async def _prepare(self) -> None:
+        await self._state()  # what is not ours, or not open to us, is refused before the image
+        if ecr.is_ecr(self._where):
+            await ecr.make_repository(await self._aws(), self._where)
+
+    async def _log_in(self) -> Login | None:
+        if ecr.is_ecr(self._where):
+            return await ecr.log_in(await self._aws())
+        return await super()._log_in()
+
+    async def _repository(self) -> Repository:
+        if ecr.is_ecr(self._where):
+            aws = await self._aws()
+            return ecr.EcrRepository(self._where, await ecr.log_in(aws), aws)
+        return await super()._repository()
+
+    async def _images_in_use(self) -> Collection[str]:
+        return await (await self._releases()).digests()
+
+    async def _endpoint(self) -> Endpoint:
+        if self._reached is None:  # it remembers what it was told
+            self._reached = Endpoint(await self._aws(), self._environment.endpoint_name)
+        return self._reached
+
+    async def _releases(self) -> Releases:
+        return Releases(await self._aws(), self._environment)
+
+    async def _aws(self) -> Aws:
+        if self._connection is None:
+            self._connection = await open_aws(self._environment.aws_block, self._environment.region)
+        return self._connection

@@ -1,0 +1,124 @@
+"""The steps of a rollout, on any target, as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+
+import anyio
+from pydantic import ValidationError
+
+from tasks.core import commands
+from tasks.core.errors import ConfigurationError
+from tasks.package.package import Package
+from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS, Environment
+from tasks.platforms.base.target import Live, Target
+from tasks.repository.release_history import Entry
+from tasks.runs.retrying import capability
+
+# By name: each brings its platform's client along, and only the one that is used is imported.
+_TARGETS = {
+    "docker": "tasks.platforms.docker.target:DockerTarget",
+    "flyio": "tasks.platforms.flyio.target:FlyioTarget",
+    "heroku": "tasks.platforms.heroku.target:HerokuTarget",
+    "kubernetes": "tasks.platforms.kubernetes.target:KubernetesTarget",
+    "process": "tasks.platforms.process.target:ProcessTarget",
+    "sagemaker": "tasks.platforms.sagemaker.target:SageMakerTarget",
+}
+# Before each try: what a platform is down for takes minutes rather than seconds.
+_ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
+
+
+def target_of(environment: Environment) -> Target:
+    """The adapter of the platform that an environment names.
+
+    Raises:
+        ConfigurationError: This host lacks what the platform is reached by.
+    """
+    try:
+        target: Target = resolve_name(_TARGETS[environment.target])(environment)
+        return target
+    except ValidationError as error:
+        names = ", ".join(f"SLIPWAY_{each['loc'][0]}".upper() for each in error.errors())
+        raise ConfigurationError(
+            f"{environment.name} is on another host: this one has no {names}",
+            state="nothing was started",
+            next_step="use a worker on its host, where these variables are set, see `make up`",
+        ) from None
+
+
+@capability("status", run_name="read what is live", timeout=60)
+async def status(target: Target) -> Live | None:
+    """What the platform says is live."""
+    live = await target.status()
+    if live:
+        health = "healthy" if live.healthy else "NOT healthy"
+        commands.run_logger().info("live is %s, %s, at %s", live.label, health, target.url)
+    return live
+
+
+@capability("preflight", run_name="preflight {package.label}", timeout=1800)
+async def preflight(target: Target, package: Package, file: Path) -> None:
+    """Boot what would be released in isolation, and replay its golden predictions."""
+    await target.preflight(package, file)
+
+
+@capability("release", run_name="release {package.label}", timeout=1800)
+async def release(target: Target, package: Package, version: str) -> None:
+    """Start the new version beside the old one."""
+    await target.release(version)
+
+
+@capability("verify", run_name="verify {package.label}", timeout=1800)
+async def verify(target: Target, package: Package) -> None:
+    """Prove the new version where it runs, before it gets traffic."""
+    await target.verify()
+
+
+# What platforms elsewhere take to move the traffic is no more than what canary steps may take.
+@capability(
+    "settle", run_name="settle {package.label}", timeout=CANARY_SECONDS + SOAK_SECONDS + 900
+)
+async def settle(target: Target, package: Package) -> None:
+    """Move the traffic, and prove the new version at the public URL."""
+    await target.settle()
+
+
+@capability("tidy", run_name="stop what is not live", timeout=300)
+async def tidy(target: Target) -> None:
+    """Stop what is not live."""
+    await target.tidy()
+
+
+async def roll_back(target: Target) -> bool:
+    """Restore what was live, also while the flow run is being cancelled.
+
+    Args:
+        target: The target.
+
+    Returns:
+        Whether that worked; an error here must not hide why it came to this.
+    """
+    # No task: a run that is being cancelled starts none any more.
+    with anyio.CancelScope(shield=True):
+        for pause in _ROLLBACK_PAUSES:
+            await anyio.sleep(pause)
+            try:
+                await target.rollback()
+            except Exception as error:
+                commands.run_logger().error("the rollback did not complete: %r", error)
+            else:
+                commands.run_logger().warning("rolled back: %s serves what it did", target.url)
+                return True
+    return False
+
+
+def settled(entries: Sequence[Entry], live: Live) -> bool:
+    """Whether what is live serves, and its deploy came to its end: it is recorded after all proofs.
+
+    Args:
+        entries: The releases, newest first.
+        live: What the platform says is live.
+    """
+    return live.healthy and bool(entries) and entries[0].commit == live.commit

@@ -1,0 +1,211 @@
+"""What people look at: Prefect artifacts that tell what a flow run found and did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tasks.reports.pictures import as_data_uri
+from tasks.runs.artifacts import best_effort
+
+Number = int | float
+
+
+# https://[user:token@]host/path.git, ssh://git@host/path.git, git@host:path.git
+_WEB = re.compile(
+    r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)(?P<host>[\w.-]+\.\w+)[:/](?P<path>[\w./-]+?)(?:\.git)?/?"
+)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A markdown table; cells are shown as `str` shows them, floats with four digits."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def comparison(
+    candidate: Mapping[str, Number], champion: Mapping[str, Number] | None
+) -> list[dict[str, Any]]:
+    """Rows that set the candidate's metrics against the champion's.
+
+    Args:
+        candidate: Metrics by name.
+        champion: The same of the champion, None where there is none.
+
+    Returns:
+        One row per metric of the candidate.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, value in candidate.items():
+        row: dict[str, Any] = {"metric": name, "candidate": round(value, 6)}
+        if champion is not None:
+            old = champion.get(name)
+            row["champion"] = "-" if old is None else round(old, 6)
+            row["change"] = "-" if old is None else f"{value - old:+.4f}"
+        rows.append(row)
+    return rows
+
+
+def comparison_table(candidate: Mapping[str, Number], champion: Mapping[str, Number] | None) -> str:
+    """`comparison`, as a markdown table."""
+    rows = comparison(candidate, champion)
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def picture(what: str, draw: Callable[[], bytes]) -> str:
+    """A picture, carried whole by the markdown that shows it.
+
+    Args:
+        what: What it shows.
+        draw: Draws it, as a PNG.
+
+    Returns:
+        A markdown image, or nothing where it cannot be drawn.
+    """
+    with best_effort(what):
+        return f"![{what}]({as_data_uri(draw())})"
+    return ""
+
+
+def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
+    """A commit, as a link where origin is a place that shows commits.
+
+    Args:
+        origin: Git URL or path.
+        commit: The commit.
+        short: Show its first seven digits only.
+
+    Returns:
+        Markdown. Credentials in the URL are left out.
+    """
+    shown = commit[:7] if short else commit
+    if place := _WEB.fullmatch(origin):
+        return f"[`{shown}`](https://{place['host']}/{place['path']}/commit/{commit})"
+    return f"`{shown}`"
+
+
+def data_summary(data: Mapping[str, Any], version: str) -> str:
+    """What the model was made from, in markdown.
+
+    Args:
+        data: Content of `reports/data.json`.
+        version: md5 of the data.
+
+    Returns:
+        Rows, target and columns.
+    """
+    target, columns = data["target"], data["columns"]
+    counts = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
+    parts = [
+        f"`{data['source']}`, version `{version[:12]}`: rows {counts};"
+        f" {data['duplicate_rows']} duplicates. Predicts `{target['name']}` ({data['task']})."
+    ]
+    if classes := target.get("classes"):
+        parts.append(
+            markdown_table(["class", "rows"], [[each["label"], each["rows"]] for each in classes])
+        )
+    body = [[f"`{name}`", each["dtype"], each["missing"]] for name, each in columns.items()]
+    parts.append(markdown_table(["column", "type", "missing"], body))
+    return "\n\n".join(parts)
+
+
+def model_card(
+    *,
+    model: str,
+    commit: str,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, Number],
+    cross_validation: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    predictions: str,
+    data: Mapping[str, Any],
+    data_version: str,
+    runtime: Mapping[str, Any],
+) -> str:
+    """The model card, in markdown.
+
+    Args:
+        model: Name of the model.
+        commit: Commit of the candidate.
+        parameters: Content of `params.yaml`.
+        metrics: Content of `reports/metrics.json`.
+        cross_validation: Content of `reports/cv.json`.
+        evaluation: Content of `reports/evaluation.json`.
+        predictions: Their picture.
+        data: Content of `reports/data.json`.
+        data_version: md5 of the data the model was made from.
+        runtime: Content of `model/<name>.runtime.json`.
+
+    Returns:
+        The card.
+    """
+    parts = [
+        f"# {model} at `{commit[:7]}`",
+        f"`{parameters['train']['estimator']}` trained with Python {runtime['python']}.",
+        f"## Metrics on the test split ({evaluation['rows']} rows)",
+        markdown_table(["metric", "value"], [[k, v] for k, v in metrics.items()]),
+        predictions,
+    ]
+    if classes := evaluation.get("per_class"):
+        parts.append(markdown_table(list(classes[0]), [list(each.values()) for each in classes]))
+    if errors := evaluation.get("errors"):
+        parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
+    parts += [
+        "## Data",
+        data_summary(data, data_version),
+        "## Cross-validation",
+        nested_table(cross_validation),
+        "## Parameters",
+        nested_table(parameters),
+        "## Runtime",
+        markdown_table(["package", "version"], list(runtime["packages"].items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def nested_table(values: Mapping[str, Any]) -> str:
+    """A markdown table of nested values, one row per leaf, dots between levels."""
+    return markdown_table(["", "value"], _flat(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:
+    rows: list[list[object]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append([f"{prefix}{key}", value])
+    return rows
+
+
+def release_note(
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    metrics: Mapping[str, Number],
+    before: Mapping[str, Number] | None,
+    reason: str = "",
+) -> str:
+    """What a deploy did, in markdown.
+
+    Args:
+        title: Model, version, environment and outcome.
+        facts: What there is to know of it, by name.
+        metrics: Its metrics on the test split.
+        before: The same of what was live before, None if nothing was.
+        reason: Why it ended so, where that needs saying.
+
+    Returns:
+        The note.
+    """
+    first, *others = facts.items()
+    parts = [f"# {title}", reason, markdown_table(first, others)]
+    if metrics:
+        parts += ["## Metrics", comparison_table(metrics, before)]
+    return "\n\n".join(filter(None, parts)) + "\n"

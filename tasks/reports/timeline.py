@@ -1,0 +1,44 @@
+"""The timeline: releases of an environment as a markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.reports import markdown
+from tasks.repository.release_history import Entry, minute, taken_back
+
+
+def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
+    """The releases as a markdown table.
+
+    Args:
+        entries: The releases, newest first.
+        ui: Address of the Prefect UI, for links to the runs.
+        origin: Git URL, for links to the commits.
+
+    Returns:
+        The table; a hint where there are none yet.
+    """
+    if not entries:
+        return "Nothing was released yet."
+    rows = [
+        [
+            minute(entry.at),
+            f"**{entry.version}**" if entry is entries[0] else entry.version,
+            markdown.commit_link(origin, entry.commit, short=True),
+            _fate(entries, entry),
+            f"[run]({ui}/runs/flow-run/{entry.run})" if entry.run else "-",
+            entry.approval,
+        ]
+        for entry in entries
+    ]
+    return markdown.markdown_table(["when", "version", "commit", "", "by", "approval"], rows)
+
+
+def _fate(entries: Sequence[Entry], entry: Entry) -> str:
+    fate = "was live"
+    if entry is entries[0]:
+        fate = "live"
+    elif taken_back(entries, entry.commit):
+        fate = "taken back"
+    return f"{fate}, by a rollback" if entry.rollback else fate

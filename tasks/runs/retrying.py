@@ -1,0 +1,66 @@
+"""What every task has in common: retries of transient errors, a time-out, no caching of results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from tasks.core.errors import TransientError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
+
+_RETRIES = int(os.environ.get("SLIPWAY_RETRIES", "4"))
+_BACKOFF_SECONDS = float(os.environ.get("SLIPWAY_BACKOFF_SECONDS", "2"))
+
+
+async def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task run may do better the next time.
+
+    Args:
+        task: The task.
+        run: Its run.
+        state: The state in which it ended, holding the exception.
+
+    Returns:
+        True for a `TransientError` and for a run that took too long.
+    """
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, TransientError | TimeoutError)
+
+
+def capability(
+    name: str, *, run_name: str | Callable[[], str] | None = None, timeout: float = 600.0
+) -> Callable[[AsyncFunction[P, R]], AsyncFunction[P, R]]:
+    """Make a function a Prefect task that is retried, with back-off, when that can help.
+
+    Args:
+        name: What the task does, as the UI shows it.
+        run_name: Template over the arguments, for instance `"upload {package.label}"`, or a
+            function that returns the name.
+        timeout: Seconds that one try may take.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
+        return task(
+            name=name,
+            task_run_name=run_name,
+            retries=_RETRIES,
+            retry_delay_seconds=exponential_backoff(_BACKOFF_SECONDS),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=is_transient,
+            timeout_seconds=timeout,
+            cache_policy=NO_CACHE,
+        )(function)
+
+    return decorate

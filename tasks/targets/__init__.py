@@ -1,1 +1,0 @@
-"""Targets: one file per platform, all behind the protocol in `protocol.py`."""

@@ -1,0 +1,219 @@
+"""The DVC pipeline: parameters, reproduction in the model environment, the candidate's commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import AsyncFileLock
+from ruamel.yaml import YAML
+
+from tasks.bucket import dvc
+from tasks.bucket.transfer import restore
+from tasks.core import commands, uv
+from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.core.fingerprint import fingerprint
+from tasks.core.settings import Settings
+from tasks.repository.workspace import Workspace
+from tasks.runs.artifacts import Progress, artifact_key
+from tasks.runs.retrying import capability
+
+_INSTALL_SECONDS = 900.0
+_LOOK_SECONDS = 600.0
+_STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
+# The code of a model has no business in the bucket, the Prefect server or the process runner.
+_NOT_FOR_MODELS = ("AWS_", "PREFECT_API_", "SLIPWAY_SUPERVISOR_", "SLIPWAY_S3_")
+# How the scripts in model/ begin the message with which they refuse parameters or data.
+_REFUSED = "params.yaml: "
+
+
+async def set_parameters(workspace: Workspace, overrides: Mapping[str, Any]) -> None:
+    """Write overrides into the workspace's `params.yaml`, its comments kept.
+
+    Args:
+        workspace: The workspace.
+        overrides: New values by dotted key, for instance `{"train.cv": 3}`.
+
+    Raises:
+        ConfigurationError: A key that `params.yaml` does not have; nothing is written.
+    """
+    if not overrides:
+        return
+    path = workspace.path / "params.yaml"
+    parser = YAML()
+    values = parser.load(path.read_text())
+    known = _dotted_keys(values)
+    for key, value in overrides.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigurationError(
+                f"override {key!r} is not a key of params.yaml{hint}; known: {', '.join(known)}",
+                state="nothing was started",
+                next_step="name one of the known keys, dots between levels",
+            )
+        *parents, last = key.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    with path.open("w") as file:
+        parser.dump(values, file)
+
+
+def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys += _dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+@capability(
+    "make model environment", run_name="model environment of {workspace.label}", timeout=1800
+)
+async def make_model_environment(workspace: Workspace) -> Path:
+    """Install the model environment that the commit locks; the next commit reuses it.
+
+    Args:
+        workspace: The workspace.
+
+    Returns:
+        The environment's folder.
+
+    Raises:
+        TerminalError: The lock cannot be installed.
+    """
+    project = workspace.path / "model"
+    key = fingerprint(project / "pyproject.toml", project / "uv.lock")
+    settings = Settings()
+    path = settings.environments / f"model-{key}"
+    settings.environments.mkdir(parents=True, exist_ok=True)
+    async with AsyncFileLock(f"{path}.lock"):
+        # `uv sync` mends what a killed run left, and takes no time where all is there.
+        installed = await commands.run(
+            uv.sync(project),
+            timeout=_INSTALL_SECONDS,
+            env={"UV_PROJECT_ENVIRONMENT": str(path)},
+        )
+    if installed.code:
+        raise uv.install_failed(
+            installed,
+            state="nothing was trained",
+            next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
+        )
+    return path
+
+
+async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False) -> None:
+    """Bring the pipeline up to date, up to a stage, doing no more than is needed.
+
+    Args:
+        workspace: The workspace.
+        until: The last stage.
+        force: Run every stage, changed or not.
+    """
+    await restore(workspace, sources=True)  # a stage looks changed where its data are not here
+    if not force and not await has_changed(workspace, until):
+        commands.run_logger().info("nothing has changed up to %s", until)
+        return
+    environment = await make_model_environment(workspace)
+    await restore(workspace, sources=False)
+    await reproduce(workspace, environment, until, force=force)
+
+
+@capability(
+    "reproduce",
+    run_name="reproduce {workspace.label} up to {until}",
+    timeout=Settings().training_seconds + 60,
+)
+async def reproduce(
+    workspace: Workspace, environment: Path, until: str, *, force: bool = False
+) -> None:
+    """Run the stages of `dvc.yaml` whose inputs have changed, in the model environment.
+
+    Args:
+        workspace: The workspace; what the stages need was restored.
+        environment: The model environment.
+        until: The last stage to run.
+        force: Run every stage, changed or not.
+
+    Raises:
+        ConfigurationError: `params.yaml` or the data were refused.
+        TerminalError: A stage failed.
+    """
+    stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
+
+    key = artifact_key(workspace.model, "pipeline")
+    async with Progress(key, f"Pipeline of {workspace.label} up to {until}") as progress:
+
+        async def follow(line: str) -> None:
+            if (stage := _STAGE.match(line)) and stage[1] in stages:
+                await progress.set(100 * stages.index(stage[1]) / len(stages))
+
+        limit = Settings().training_seconds
+        try:
+            finished = await commands.run(
+                dvc.repro(until, force=force),
+                timeout=limit,
+                cwd=workspace.path,
+                env={
+                    "UV_PROJECT_ENVIRONMENT": str(environment),
+                    "UV_NO_SYNC": "1",
+                    "VIRTUAL_ENV": "",
+                },
+                hide=_NOT_FOR_MODELS,
+                watch=follow,
+            )
+        except commands.TimedOut as error:  # it would take as long again
+            raise TerminalError(
+                f"the pipeline took longer than {limit:.0f} s",
+                state="it was stopped; stages that had ended are kept in the cache",
+                next_step="set SLIPWAY_TRAINING_SECONDS for the worker, or a smaller grid",
+            ) from error
+    if finished.code:
+        raise _pipeline_failed(finished, until)
+
+
+def _pipeline_failed(finished: commands.Finished, until: str) -> TerminalError:
+    for line in (finished.stderr + finished.stdout).splitlines():
+        if line.startswith(_REFUSED):
+            return ConfigurationError(
+                line,
+                state="nothing was trained; origin is as it was",
+                next_step="mend params.yaml (or the override), and run again",
+            )
+    if "missing data 'source'" in finished.stderr:
+        return TerminalError(
+            f"data of the commit are nowhere to be found: {finished.tail()}",
+            state="nothing was trained; origin is as it was",
+            next_step="where they were added: `make up` (local stack) or `dvc push`; run again",
+        )
+    return TerminalError(
+        f"the pipeline failed: {finished.tail()}",
+        state="stages before the failed one are kept in the cache; origin is as it was",
+        next_step=f"mend the stage, try it with `dvc repro {until}`, commit, and run again",
+    )
+
+
+@capability("look for changes", run_name="look for changes up to {until}", timeout=_LOOK_SECONDS)
+async def has_changed(workspace: Workspace, until: str) -> bool:
+    """Whether any stage up to one would run, had this host all data.
+
+    Args:
+        workspace: The workspace.
+        until: The last stage.
+
+    Returns:
+        False if the commit has everything that its code, data and parameters lead to.
+    """
+    looked = await commands.run(
+        dvc.what_has_changed(until), timeout=_LOOK_SECONDS, cwd=workspace.path, log=False
+    )
+    # It also fails where data of a changed stage are not here.
+    return looked.code != 0 or "Running stage" in looked.stdout

@@ -1,0 +1,130 @@
+"""Publishing a candidate: its branch on origin, and its way into main."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.bucket.objects import StoredObject
+from tasks.core import commands
+from tasks.core.errors import TerminalError, TransientError
+from tasks.repository import git
+from tasks.repository.workspace import Workspace, is_ancestor
+from tasks.runs.retrying import capability
+from tasks.training.candidate import TRAILER, candidate_name
+
+# What a candidate was made from and what it made; everything else belongs to main.
+PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
+_PUSH_TRIES = 5
+# Said by Git when somebody else has pushed meanwhile.
+_MOVED = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "stale")
+
+
+@capability("publish", run_name="publish {workspace.label}", timeout=300)
+async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: str | None) -> str:
+    """Push the candidate's branch, and bring the candidate into a branch if asked to.
+
+    All refs move together or none does. Of two candidates made from the same branch, the newer
+    ends up on it; commits of people to the pipeline win over any candidate made without them.
+
+    Args:
+        workspace: The workspace at the candidate.
+        uploaded: Its objects, proof that they are in the bucket.
+        branch: Branch to bring it into, None for none.
+
+    Returns:
+        The commit that `branch` (or the candidate's own branch) ends at.
+
+    Raises:
+        TerminalError: The pipeline in `branch` has changed since the candidate was made.
+        TransientError: Origin cannot be reached, or others kept pushing at the same time.
+    """
+    logger = commands.run_logger()
+    logger.info("%d objects of %s are in the bucket", len(uploaded), workspace.label)
+    name = await candidate_name(workspace)
+    refspecs = []
+    if name:
+        refspecs += [
+            f"{workspace.commit}:refs/heads/candidate/{name}",
+            f":{git.RUN_REFS}/{name}",
+        ]
+    for _ in range(_PUSH_TRIES):
+        await workspace.git(git.fetch())
+        tip = await _merged(workspace, branch) if branch else workspace.commit
+        moves = [f"{tip}:refs/heads/{branch}"] if branch else []
+        if not refspecs and not moves:
+            return tip
+        try:
+            await workspace.git(git.push([*refspecs, *moves]))
+        except TransientError as error:
+            if not any(words in error.what for words in _MOVED):
+                raise
+            logger.info("origin has moved; trying again")
+            continue
+        logger.info("pushed %s", ", ".join([*refspecs, *moves]))
+        return tip
+    raise TransientError(
+        "others kept pushing to origin at the same time",
+        state="the objects are in the bucket; origin is as the others left it",
+        next_step="run the push flow again",
+    )
+
+
+async def _merged(workspace: Workspace, branch: str) -> str:
+    """The commit that the branch should move to: the candidate, or a merge with it."""
+    candidate, head = workspace.commit, git.remote_head(branch)
+    found = await workspace.git(git.resolve(head), ok=(0, 1, 128))
+    if found.code:
+        return candidate  # the branch is new
+    tip = found.stdout.strip()
+    if await is_ancestor(workspace, candidate, tip):
+        return tip
+    foreign = [m for _, m in await _commits(workspace, tip, candidate) if not _is_ours(m)]
+    if foreign:
+        raise TerminalError(
+            f"{workspace.label} contains commits of people that are not in {branch}; the latest:"
+            f" {foreign[0].splitlines()[0]!r}",
+            state=f"the candidate's objects are in the bucket; {branch} is as it was",
+            next_step=f"merge your branch into {branch}, then run retrain at {branch}",
+        )
+    if await is_ancestor(workspace, tip, candidate):
+        return candidate
+    base = (await workspace.git(git.merge_base(candidate, tip))).stdout.strip()
+    meanwhile = await _commits(workspace, base, tip, PIPELINE)
+    if not all(_is_ours(message) for _, message in meanwhile):
+        raise TerminalError(
+            f"the pipeline in {branch} has changed since {workspace.label} was made",
+            state=f"the candidate's objects are in the bucket; {branch} is as it was",
+            next_step=f"run retrain at {branch}: it reuses what has not changed",
+        )
+    made = int((await workspace.git(git.commit_time(candidate))).stdout)
+    if any(time > made for time, _ in meanwhile):
+        commands.run_logger().warning(
+            "%s already holds a newer candidate; %s stays on its own branch", branch, candidate[:7]
+        )
+        return tip
+    await workspace.git(git.checkout(tip))
+    await workspace.git(git.merge_ours(candidate))
+    await workspace.git(git.take(candidate, await _existing(workspace, candidate)))
+    subject = f"Merge candidate {workspace.label} into {branch}"
+    await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge"))
+    merge = await workspace.head()
+    await workspace.git(git.checkout(candidate))
+    return merge
+
+
+async def _existing(workspace: Workspace, commit: str) -> list[str]:
+    listed = await workspace.git(git.top_level(commit))
+    return [path for path in PIPELINE if path in listed.stdout.split("\0")]
+
+
+async def _commits(
+    workspace: Workspace, base: str, tip: str, paths: Sequence[str] = ()
+) -> list[tuple[int, str]]:
+    """Time and message of the commits in `base..tip` that touch the paths."""
+    log = (await workspace.git(git.log_since(base, tip, paths))).stdout
+    entries = [entry.split("\n", 1) for entry in log.split("\0") if entry.strip()]
+    return [(int(time), message) for time, message in entries]
+
+
+def _is_ours(message: str) -> bool:
+    return f"\n{TRAILER}: " in message

@@ -1,0 +1,229 @@
+"""Places to release to: what the tests need to know of a platform beside its target."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+
+from tasks.core.errors import TransientError
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Repository
+from tasks.package.package import Package
+from tasks.platforms.base.settings import HostEnvironment, RemoteEnvironment
+from tasks.platforms.base.target import Target
+from tasks.platforms.docker.settings import DockerEnvironment
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.host_target import GatewaySettings
+from tasks.platforms.process.settings import ProcessEnvironment
+from tasks.platforms.process.supervisor import Supervisor
+from tasks.release.steps import target_of
+from tests.code.flows.harness import Traffic
+from tests.stand_ins.faults import Faults
+
+_TRIES = 100
+PAUSE = 0.1  # many versions change under this traffic, and the machine is small
+
+
+async def again(step: Callable[[], Awaitable[None]]) -> None:
+    """Try a step again as long as its error may pass: more often than the flow, for every call of
+    it may have been told to go wrong.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(TransientError):
+            return await step()
+    return await step()
+
+
+class Place(ABC):
+    """One environment on one platform.
+
+    Attributes:
+        proves_on_worker: Whether preflight is the trial on the worker, as that of `process` is.
+        killed_in_flows: Whether the tests of flows kill real runs on it, at every step.
+    """
+
+    proves_on_worker = False
+    killed_in_flows = False
+
+    def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
+        self.environment = environment
+
+    def target(self, **settings: Any) -> Target:
+        """A target that remembers nothing, as every flow run has its own."""
+        return target_of(self.environment.model_copy(update=settings))
+
+    @property
+    def url(self) -> str:
+        """The public URL."""
+        return self.environment.url
+
+    async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Target:
+        """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
+        target = self.target(**settings)
+        file = package.workspace.path / "model" / "wine"
+        await again(lambda: target.preflight(package, file))
+        steps = {
+            "release": lambda: target.release("v1"),
+            "verify": target.verify,
+            "settle": target.settle,
+        }
+        try:
+            for name, step in steps.items() if until != "preflight" else ():
+                await again(step)
+                if name == until:
+                    break
+        except BaseException:
+            await again(target.rollback)
+            raise
+        if not until:
+            await again(target.tidy)
+        return target
+
+    async def brought_live(self, models: Sequence[Package]) -> Package:
+        """The one of these models that is live; the first of them is deployed if none is."""
+        said = await self.target().status()
+        for each in models:
+            if said and said.healthy and said.runs(each):
+                return each
+        await self.deploy(models[0])
+        return models[0]
+
+    async def assert_live(self, package: Package) -> None:
+        """Exactly this one is live, as the platform says and as it answers."""
+        live = await self.target().status()
+        assert live
+        assert live.healthy
+        assert live.runs(package)
+        assert live.commit == package.commit
+        said = await self.served()
+        assert (said["commit"], said["md5"]) == (package.commit, package.md5)
+        assert len(await self.servers()) == 1
+
+    def traffic(self, package: Package) -> Traffic:
+        """Requests without end."""
+        return Traffic(self.url, package.golden["inputs"][0], pause=PAUSE)
+
+    async def servers(self) -> list[str]:
+        """The model servers that run."""
+        return await asyncio.to_thread(self._servers)
+
+    async def served(self) -> dict[str, Any]:
+        """Which release answers at the public URL."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            answer = await client.get(f"{self.url}/version")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def seen(self) -> dict[str, Any]:
+        """All that is on the platform: two that are equal say that nothing was left behind."""
+        return await asyncio.to_thread(self._seen)
+
+    async def break_live(self) -> None:
+        """Stop the live server behind everybody's back."""
+        await asyncio.to_thread(self._break)
+
+    @abstractmethod
+    def _servers(self) -> list[str]: ...
+
+    @abstractmethod
+    def _seen(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _break(self) -> None: ...
+
+
+class RemotePlace(Place):
+    """A stand-in of a platform elsewhere, any call of which can be told to go wrong.
+
+    Attributes:
+        necessary_calls: What a deploy cannot do without.
+        wrong_credentials: Settings by which the platform refuses us, and what is said then.
+    """
+
+    proves_on_worker = True
+    necessary_calls: tuple[str, ...]
+    wrong_credentials: tuple[dict[str, Any], str]
+
+    def __init__(self, environment: RemoteEnvironment, faults: Faults) -> None:
+        super().__init__(environment)
+        self.faults = faults
+
+
+class ProcessPlace(Place):
+    """supervisord and folders."""
+
+    killed_in_flows = True
+
+    def __init__(self, environment: ProcessEnvironment, supervisor: Supervisor, home: Path) -> None:
+        super().__init__(environment)
+        self._supervisor = supervisor
+        self._bundles = home / "bundles" / "process"
+        self._logs = home / "log"
+
+    def _servers(self) -> list[str]:
+        return sorted(self._supervisor.programs("model-process-"))
+
+    def _seen(self) -> dict[str, Any]:
+        return {
+            "servers": self._servers(),
+            "kept": sorted(path.name for path in self._bundles.glob("*")),
+            "logs": sorted(path.name for path in self._logs.glob("model-process-*")),
+        }
+
+    def _break(self) -> None:
+        (server,) = self._servers()
+        self._supervisor.stop(server)
+
+
+class DockerPlace(Place):
+    """Containers, images, and a registry."""
+
+    def __init__(self, environment: DockerEnvironment) -> None:
+        super().__init__(environment)
+        self.client = docker.DockerClient(environment.engine)
+        self.repository = Repository(parse_reference(environment.repository))
+        host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+        gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._labels = [
+            f"io.slipway.environment={environment.name}",
+            f"io.slipway.proxy={gateway.identity}",
+        ]
+
+    def containers(self) -> list[Any]:
+        """All containers of the environment."""
+        return self.client.containers.list(all=True, filters={"label": self._labels})
+
+    def clear(self) -> None:
+        """Leave nothing on an engine that is not ours, then let go of it."""
+        for container in self.containers():
+            container.remove(force=True)
+        for image in self._images():
+            self.client.images.remove(image, force=True)
+        self.client.close()
+
+    def _images(self) -> list[str]:
+        found = [digest for each in self.client.images.list() for digest in
+                 each.attrs.get("RepoDigests") or []]  # fmt: skip
+        return sorted(name for name in found if name.startswith(f"{self.repository.name}@"))
+
+    def _servers(self) -> list[str]:
+        return sorted(each.name for each in self.containers() if each.status == "running")
+
+    def _seen(self) -> dict[str, Any]:
+        return {
+            "servers": self._servers(),
+            "kept": sorted(each.name for each in self.containers()),
+            "images": self._images(),
+            "tags": self.repository.tags(),
+        }
+
+    def _break(self) -> None:
+        (server,) = self._servers()
+        self.client.containers.get(server).kill()

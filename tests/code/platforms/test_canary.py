@@ -1,0 +1,124 @@
+"""Canary steps with real traffic: what is good passes, what is worse gives the traffic back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+
+from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.package.package import Package
+from tasks.platforms.base.proof import version
+from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.host_target import GatewaySettings
+from tests.code.platforms.places import Place
+from tests.stand_ins.serve import serving
+
+# Limits that no good version of this model meets, however busy the machine is.
+_STEPS = {"canary": (30, 60), "canary_seconds": 2, "canary_requests": 30, "canary_slower": 20}
+# What is obvious ends a step early.
+_LONG = {**_STEPS, "canary_seconds": 300, "canary_requests": 10, "canary_slower": 2}
+
+# What golden predictions do not find: they are asked for all at once, clients ask for one row.
+_WITH_ONE_ROW = """
+import time
+_answer_rows = Predictor.answer_rows
+def _answer(self, method, rows):
+    if len(rows) == 1:
+        DEED
+    return _answer_rows(self, method, rows)
+Predictor.answer_rows = _answer
+"""
+
+
+@pytest.fixture
+def gateway(process_place: Place) -> Gateway:
+    """The proxy in front of the place."""
+    host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+    return Gateway(host.gateway, host.gateway_api, process_place.environment.name)
+
+
+@pytest.fixture
+async def live(process_place: Place, models: list[Package]) -> Package:
+    """The model that is live when a test begins, whichever it is."""
+    return await process_place.brought_live(models)
+
+
+async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
+    process_place: Place,
+    live: Package,
+    models: list[Package],
+    gateway: Gateway,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other, new = (each for each in models if each is not live)
+    with process_place.traffic(live) as traffic:
+        stays = {**_STEPS, "canary_seconds": 300}
+        killed = await process_place.deploy(other, until="verify", **stays)
+        settling = asyncio.create_task(killed.settle())
+        while not gateway.shares():
+            await asyncio.sleep(0.05)
+        settling.cancel()
+        shares = gateway.shares()
+        assert sorted(shares.values()) == [30, 70]
+        # Exactly one is live, whatever share the other one has.
+        said = await process_place.target().status()
+        assert said
+        assert said.healthy
+        assert said.runs(live)
+        assert shares[said.release] == 70
+        told = [await version(process_place.url) for _ in range(10)]
+        assert {each and each["commit"] for each in told} == {live.commit}
+
+        with caplog.at_level(logging.INFO, "slipway"):
+            await process_place.deploy(new, **_STEPS)
+    assert traffic.failures == []
+    assert gateway.shares() == {}
+    await process_place.assert_live(new)
+    steps = [each.getMessage() for each in caplog.records if "canary at" in each.getMessage()]
+    assert [each.split(": ")[0] for each in steps] == ["canary at 30 %", "canary at 60 %"]
+    assert all("requests, 0 failed" in each for each in steps)
+
+
+@pytest.mark.parametrize(
+    ("deed", "says"),
+    [
+        ("raise Refused(500, 'asked for one row', kind='test')", r"at 30 % .*\(100.0%\) failed"),
+        ("time.sleep(1)", r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+"),
+    ],
+    ids=["fails", "is slow"],
+)
+async def test_what_is_worse_gives_all_traffic_back(
+    process_place: Place,
+    live: Package,
+    make_package: Callable[..., Package],
+    gateway: Gateway,
+    deed: str,
+    says: str,
+) -> None:
+    fault = _WITH_ONE_ROW.replace("DEED", deed)
+    bad = make_package("bad", **{"serving/predictor.py": lambda source: source + fault})
+    before = await process_place.seen()
+    with process_place.traffic(live) as traffic, pytest.raises(TerminalError, match=says) as told:
+        await process_place.deploy(bad, **_LONG)
+    assert "the new version is worse" in told.value.what
+    assert traffic.answered
+    # The live version has failed nobody, and neither has the way there and back.
+    assert [each for each in traffic.failures if "asked for one row" not in each] == []
+    assert bool(traffic.failures) is ("Refused" in deed)
+    assert gateway.shares() == {}
+    assert await process_place.seen() == before
+    await process_place.assert_live(live)
+
+
+def test_a_proxy_that_does_not_count_is_told_of(tmp_path: Path) -> None:
+    with (
+        serving(Starlette()) as url,
+        pytest.raises(ConfigurationError, match="does not count") as told,
+    ):
+        Gateway(tmp_path, url, "staging").counters(Route("a", 1))
+    assert "remove `canary`" in told.value.next_step

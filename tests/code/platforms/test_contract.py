@@ -1,0 +1,222 @@
+"""What every target does, on each platform; what flows do with it is in `test_flows.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tasks.core.errors import TerminalError, TransientError
+from tasks.package.package import Package
+from tests.code.platforms.bad_models import (
+    ENDS_UNDER_TRAFFIC,
+    in_main,
+    other_prediction,
+    when_released,
+)
+from tests.code.platforms.places import Place, RemotePlace
+from tests.stand_ins.faults import Kind
+
+_SAME = "the trial on the worker is the same for all platforms"
+
+
+@pytest.fixture
+async def live(place: Place, models: list[Package]) -> Package:
+    """The model that is live when a test begins, whichever it is."""
+    return await place.brought_live(models)
+
+
+@pytest.fixture
+def others(live: Package, models: list[Package]) -> list[Package]:
+    """The models that are not live."""
+    return [each for each in models if each is not live]
+
+
+async def test_a_check_says_what_is_there_and_changes_nothing(place: Place) -> None:
+    before = await place.seen()
+    assert await place.target().check()
+    assert await place.seen() == before
+
+
+async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None:
+    await place.target().remove()
+    assert await place.target().status() is None
+    await place.deploy(models[0])
+    await place.assert_live(models[0])
+    said = await place.served()
+    assert (said["version"], said["environment"]) == ("v1", place.environment.name)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "says"),
+    [
+        ("serving/__main__.py", in_main("raise SystemExit('cannot go on')"), "cannot go on"),
+        (
+            "serving/__main__.py",
+            in_main("import time; print('waiting for Godot', flush=True); time.sleep(600)"),
+            r"not get ready within 5 s: \S+/readyz says .+\nwaiting for Godot",
+        ),
+        ("model/wine.golden.json", other_prediction, "golden"),
+    ],
+    ids=["crashes", "never ready", "predicts differently"],
+)
+async def test_preflight_refuses_and_leaves_nothing(
+    place: Place,
+    live: Package,
+    make_package: Callable[..., Package],
+    path: str,
+    change: Callable[[str], str],
+    says: str,
+) -> None:
+    if place.proves_on_worker and says != "golden":
+        pytest.skip(_SAME)
+    before, bad = await place.seen(), make_package("bad", **{path: change})
+    with place.traffic(live) as traffic, pytest.raises(TerminalError, match=says):
+        await place.deploy(bad, ready_seconds=5 if "ready" in says else 60)
+    assert traffic.failures == []
+    assert await place.seen() == before
+    await place.assert_live(live)
+
+
+@pytest.mark.parametrize(
+    ("deed", "soak"),
+    [
+        ("raise SystemExit('no room here')", 0.3),
+        (ENDS_UNDER_TRAFFIC, 60.0),
+    ],
+    ids=["at start", "during soak"],
+)
+async def test_what_fails_after_preflight_is_rolled_back(
+    place: Place,
+    live: Package,
+    make_package: Callable[..., Package],
+    deed: str,
+    soak: float,
+) -> None:
+    fault = when_released(deed)
+    before, bad = await place.seen(), make_package("bad", **{"serving/__main__.py": fault})
+    with place.traffic(live) as traffic, pytest.raises(TerminalError):
+        await place.deploy(bad, soak_seconds=soak)
+    # What ends when it has traffic, nobody can keep from losing some.
+    never_served = soak < 1
+    assert not (never_served and traffic.failures), traffic.failures
+    assert await place.seen() == before
+    await place.assert_live(live)
+
+
+async def test_killed_after_any_step_the_next_run_completes(
+    place: Place, live: Package, others: list[Package]
+) -> None:
+    if place.killed_in_flows:
+        pytest.skip("runs are killed on it, at every step, by the tests of flows")
+    new = others[0]
+    # What preflight leaves on the platform, where it leaves something.
+    steps = ["release", "settle"] if place.proves_on_worker else ["preflight", "release", "settle"]
+    with place.traffic(live) as traffic:
+        for step in steps:
+            await place.deploy(new, until=step)
+            assert (await place.served())["commit"] in {live.commit, new.commit}
+        await place.deploy(new)
+    assert traffic.failures == []
+    await place.assert_live(new)
+
+
+async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> None:
+    if isinstance(place, RemotePlace):
+        pytest.skip("each step is repeated where any call may fail")
+    target, new = place.target(), others[0]
+    await target.preflight(new, new.workspace.path / "model" / "wine")
+    for _ in range(2):
+        await target.release("v2")
+    for _ in range(2):
+        await target.verify()
+    for _ in range(2):
+        await target.settle()
+    for _ in range(2):
+        await target.tidy()
+    await place.assert_live(new)
+
+
+async def test_a_live_server_that_died_is_seen_and_replaced(place: Place, live: Package) -> None:
+    await place.break_live()
+    said = await place.target().status()
+    assert said
+    assert not said.healthy
+    await place.deploy(live)
+    await place.assert_live(live)
+
+
+@pytest.mark.usefixtures("live")
+async def test_removed_it_leaves_nothing(place: Place) -> None:
+    await place.target().remove()
+    assert not any((await place.seen()).values())
+    assert await place.target().status() is None
+    with pytest.raises(AssertionError, match="404"):
+        await place.served()
+
+
+# What only platforms elsewhere have
+
+
+@pytest.fixture
+async def live_elsewhere(remote_place: RemotePlace, models: list[Package]) -> Package:
+    """The model that is live there when a test begins."""
+    return await remote_place.brought_live(models)
+
+
+# What hangs is waited for less long than usual, so it is tried by itself.
+@pytest.mark.parametrize("kinds", [("429", "500", "drop"), ("hang",)], ids="-".join)
+async def test_any_call_may_fail(
+    remote_place: RemotePlace,
+    live_elsewhere: Package,
+    models: list[Package],
+    kinds: tuple[Kind, ...],
+) -> None:
+    (new, *_) = [each for each in models if each is not live_elsewhere]
+    remote_place.faults.each(*kinds)
+    try:
+        await remote_place.deploy(new)
+        assert remote_place.faults.met > len(kinds)
+    finally:
+        remote_place.faults.clear()
+    await remote_place.assert_live(new)
+    assert len((await remote_place.seen())["servers"]) == 1
+
+
+async def test_what_the_platform_never_does_is_rolled_back(
+    remote_place: RemotePlace, live_elsewhere: Package, models: list[Package]
+) -> None:
+    (new, *_) = [each for each in models if each is not live_elsewhere]
+    before = await remote_place.seen()
+    for call in remote_place.necessary_calls:
+        remote_place.faults.always("500", call)
+        try:
+            with pytest.raises(TransientError):
+                await remote_place.deploy(new)
+            assert remote_place.faults.calls[call] > 1
+        finally:
+            remote_place.faults.clear()
+        assert await remote_place.seen() == before
+    await remote_place.assert_live(live_elsewhere)
+
+
+async def test_wrong_credentials_are_told_and_nothing_is_changed(
+    remote_place: RemotePlace, live_elsewhere: Package
+) -> None:
+    before = await remote_place.seen()
+    settings, says = remote_place.wrong_credentials
+    with pytest.raises(TerminalError, match=says) as told:
+        await remote_place.deploy(live_elsewhere, **settings)
+    assert told.value.next_step
+    assert await remote_place.seen() == before
+
+
+async def test_what_is_live_is_read_without_changing_anything(
+    remote_place: RemotePlace, live_elsewhere: Package
+) -> None:
+    remote_place.faults.clear()
+    said = await remote_place.target().status()
+    assert said
+    assert said.runs(live_elsewhere)
+    assert {call.split()[0] for call in remote_place.faults.calls} == {"GET"}
+    assert sum(remote_place.faults.calls.values()) < 10

@@ -1,0 +1,101 @@
+"""What only containers on the worker's host have."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from deployments.local.containers import ModelContainers
+from tasks.core.errors import TransientError
+from tasks.package.package import Package
+from tasks.platforms.docker.settings import DockerEnvironment
+from tasks.platforms.host.host_target import GatewaySettings
+from tests.code.platforms.places import DockerPlace
+from tests.containers import free_port
+
+
+async def test_a_container_can_do_little_and_is_not_large(
+    docker_place: DockerPlace, models: list[Package]
+) -> None:
+    await docker_place.target().remove()
+    target = await docker_place.deploy(models[0], until="preflight")
+    # What shares engine and repository removes the image that no container needs yet.
+    await docker_place.target(name="docker-eu").tidy()
+    assert (await docker_place.seen())["images"] == []
+    await target.release("v1")
+    await target.verify()
+    await target.settle()
+    await target.tidy()
+    (name,) = await docker_place.servers()
+    container = docker_place.client.containers.get(name)
+    may, has = container.attrs["HostConfig"], container.attrs["Config"]
+    assert may["ReadonlyRootfs"]
+    assert may["CapDrop"] == ["ALL"]
+    assert may["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (may["Memory"], may["NanoCpus"], may["PidsLimit"]) == (2**30, 10**9, 256)
+    assert may["PortBindings"]["8080/tcp"][0]["HostIp"] == "127.0.0.1"
+    assert may["RestartPolicy"]["Name"] == "unless-stopped"
+    assert has["User"] == "65532:65532"
+    assert "@sha256:" in has["Image"]
+    written = container.exec_run(["python3", "-c", "open('/app/written', 'w')"])
+    assert b"Read-only file system" in written.output
+    healthy = container.exec_run(has["Healthcheck"]["Test"][1:])
+    assert healthy.exit_code == 0, healthy.output
+    assert container.image.attrs["Size"] < 350e6
+
+
+async def test_it_goes_down_and_up_with_the_stack(docker_place: DockerPlace) -> None:
+    before = await docker_place.servers()
+    host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+    assert isinstance(docker_place.environment, DockerEnvironment)
+    containers = ModelContainers(docker_place.environment, host.gateway, host.gateway_api)
+    containers.stop()
+    assert await docker_place.servers() == []
+    containers.resume()
+    assert await docker_place.servers() == before
+    async with asyncio.timeout(docker_place.environment.ready_seconds):
+        while not ((live := await docker_place.target().status()) and live.healthy):
+            await asyncio.sleep(0.2)
+
+
+async def test_only_what_a_killed_preflight_has_left_here_is_removed(
+    docker_place: DockerPlace,
+) -> None:
+    (live,) = await docker_place.servers()
+    container = docker_place.client.containers.get(live)
+
+    def left(**says: str) -> str:
+        labels = {
+            **container.labels,
+            "io.slipway.release": "20260101T000000-a-b",
+            "io.slipway.role": "preflight",
+            **{f"io.slipway.{name}": value for name, value in says.items()},
+        }
+        started = docker_place.client.containers.run(
+            container.attrs["Config"]["Image"],
+            entrypoint=["python3", "-c", "import time; time.sleep(600)"],
+            labels=labels,
+            detach=True,
+        )
+        return str(started.name)
+
+    ours = left()
+    # Of another environment, and of one of this name behind the proxy of another stack.
+    others = {left(environment="docker-eu"), left(proxy="another")}
+    try:
+        await docker_place.target().tidy()
+        there = {each.name for each in docker_place.client.containers.list(all=True)}
+        assert ours not in there
+        assert {live, *others} <= there
+    finally:
+        for name in others:
+            docker_place.client.containers.get(name).remove(force=True)
+
+
+async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -> None:
+    target = docker_place.target(engine=f"tcp://127.0.0.1:{free_port()}")
+    with pytest.raises(TransientError, match="the Docker engine does not answer") as told:
+        await target.tidy()
+    assert told.value.state == "what is live goes on serving"  # the traffic has moved already
+    assert "group `docker`" in told.value.next_step

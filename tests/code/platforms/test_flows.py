@@ -1,0 +1,112 @@
+"""The flows on every platform; on `process` they have many more tests, in `../flows`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.local.stack import Stack
+from flows.deploy import deploy
+from flows.rollback import rollback
+from tasks.package.package import Package
+from tasks.release.locks.lock import lock_of
+from tests.code.flows.harness import s3_of
+from tests.code.platforms.conftest import ELSEWHERE
+from tests.code.platforms.places import Place
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    # Prefect's clients leave sockets to the garbage collector.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+def line(stack: Stack, make_package: Callable[..., Package]) -> list[Package]:
+    """Two commits on origin, one after the other, their models in the bucket."""
+    made: list[Package] = []
+    for name in ("older", "newer"):
+        made.append(make_package(name, after=made[-1] if made else None))
+        model = made[-1].workspace.path / "model" / "wine"
+        key = f"dvc/files/md5/{made[-1].md5[:2]}/{made[-1].md5[2:]}"
+        s3_of(stack).put_object(Bucket=stack.storage.bucket, Key=key, Body=model.read_bytes())
+    return made
+
+
+@pytest.fixture
+def origin(
+    line: list[Package], stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The repository that flows deploy from; it knows of no release yet."""
+    path = tmp_path / "origin"
+    subprocess.run(
+        ["git", "clone", "--quiet", "--bare", str(line[-1].workspace.path), str(path)], check=True
+    )
+    monkeypatch.setenv("SLIPWAY_ORIGIN", str(path))
+    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+        yield path
+    gc.collect()  # what has been left here is not to disturb other tests
+
+
+@pytest.fixture(params=["docker", *ELSEWHERE])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Each platform in turn, as an environment."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    for flow in ("deploy", "rollback"):
+        monkeypatch.setattr(f"flows.{flow}.load_environment", lambda _: found.environment)
+    return found
+
+
+async def _deploy(place: Place, package: Package) -> State[dict[str, str]]:
+    return await deploy(package.commit, place.environment.name, return_state=True)
+
+
+@pytest.mark.usefixtures("origin")
+async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_request(
+    place: Place, line: list[Package], models: list[Package], make_package: Callable[..., Package]
+) -> None:
+    old, new = line
+    live = await place.brought_live([*models, *line])
+    await place.deploy(make_package("killed"), until="preflight")
+    with place.traffic(live) as traffic:
+        # Two at once: the second one waits.
+        going = asyncio.create_task(_deploy(place, old))
+        while not await lock_of(place.environment).holder():
+            assert not going.done(), going.result()
+            await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(_deploy(place, new))
+        states = await asyncio.gather(going, waiting)
+        assert [(await each.aresult())["reason"] for each in states] == ["released"] * 2
+        await place.assert_live(new)
+
+        # The same version again, and an older commit.
+        before = await place.seen()
+        again, older = await _deploy(place, new), await _deploy(place, old)
+        assert (await again.aresult())["reason"] == "already live"
+        assert older.name == "Superseded"
+        assert await place.seen() == before
+
+        # Back; what was taken back does not come again by itself.
+        back = await rollback(place.environment.name, return_state=True)
+        assert (await back.aresult())["commit"] == old.commit
+        assert (await _deploy(place, new)).name == "Rejected"
+        await place.assert_live(old)
+    assert traffic.failures == []
+
+    # No more is kept than asked for.
+    seen = await place.seen()
+    assert len(seen["kept"]) == 2
+    assert len(seen["servers"]) == 1
+    if "images" in seen:
+        assert len(seen["images"]) == 2
+        # Each with its own tag, and that of its bill of materials.
+        assert len(seen["tags"]) == 4

@@ -1,0 +1,279 @@
+"""What only Heroku has: its releases and their images, scale, stacks, the release phase."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.core.errors import TerminalError
+from tasks.images.registry import Manifest
+from tasks.images.retention import tagged
+from tasks.images.variant import image_id, push_variant
+from tasks.package.package import Package
+from tasks.platforms.heroku.app import App
+from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
+from tasks.platforms.heroku.settings import HerokuEnvironment
+from tasks.platforms.heroku.target import HerokuTarget
+from tests.code.platforms.bad_models import when_released
+from tests.code.platforms.heroku_place import APP, HerokuPlace, known_token
+from tests.containers import running_registry
+from tests.stand_ins.descriptions import absent
+from tests.stand_ins.faults import RestFaults
+from tests.stand_ins.front import running_front
+from tests.stand_ins.heroku import Heroku, error_body
+from tests.stand_ins.heroku_schema import NAME
+from tests.stand_ins.serve import serving
+
+_IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}
+
+_WITHOUT_DYNOS = Standing(Release("", 0, "succeeded", ""), (), 0, "", None)
+
+
+def _history(text: str, **status: str) -> list[Release]:
+    """Releases in the order in which they were made, as `a b <1`: image a, image b, back to v1."""
+    words = {name: f"Deployed web ({image})" for name, image in _IMAGES.items()}
+    words |= {"-": "Set LEVEL config vars", "new": "Initial release"}
+    words |= {"a+b": f"Deployed web ({_IMAGES['a']}), worker ({_IMAGES['b']})"}
+    made = [
+        Release(
+            f"id-{number}",
+            number,
+            status.get(f"v{number}", "succeeded"),
+            f"Rollback to v{word[1:]}" if word.startswith("<") else words[word],
+        )
+        for number, word in enumerate(text.split(), 1)
+    ]
+    return made[::-1]  # newest first, as Heroku lists them
+
+
+@pytest.mark.parametrize(
+    ("releases", "images"),
+    [
+        (_history("new"), ""),
+        (_history("new a"), "a"),
+        (_history("new a b"), "ba"),
+        (_history("a - -"), "a"),
+        (_history("a+b"), "a"),
+        (_history("a b a"), "ab"),
+        (_history("a b <1"), "a"),
+        (_history("a b <1 c"), "ca"),
+        (_history("a b - c <3 -"), "ba"),
+        (_history("a b <1 c <3"), "a"),
+        (_history("a b", v2="failed"), "a"),
+        (_history("a b", v2="pending"), "a"),
+        (_history("a b <1", v3="failed"), "ba"),
+    ],
+)
+def test_releases_say_which_images_an_app_has_run(releases: list[Release], images: str) -> None:
+    assert lineage(releases) == tuple(_IMAGES[each] for each in images)
+
+
+@pytest.mark.parametrize(
+    ("releases", "image", "version"),
+    [
+        (_history("a b"), "a", 1),
+        (_history("a - b"), "a", 2),
+        (_history("a b <1 c -"), "a", 3),
+        (_history("a - b", v2="expired"), "a", 1),
+        (_history("a b"), "c", None),
+    ],
+)
+def test_the_newest_release_of_an_image_is_gone_back_to(
+    releases: list[Release], image: str, version: int | None
+) -> None:
+    found = newest_of(_IMAGES[image], releases)
+    assert (found.version if found else None) == version
+
+
+@pytest.fixture
+async def heroku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HerokuPlace]:
+    """Heroku with an app that has no dynos: nothing runs, all else is as ever."""
+    monkeypatch.setattr("tasks.platforms.heroku.app.load_token", known_token)
+    monkeypatch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
+    with running_registry(tmp_path) as host, running_front(tmp_path) as front:
+        stand_in = Heroku(cast("Any", None), front, host, "HRKU-the-right-one")
+        faults = RestFaults(stand_in.app, error=error_body)
+        with serving(faults) as api:
+            environment = HerokuEnvironment(
+                name="heroku", target="heroku", app=APP, api=api,
+                repository=f"{host}/{APP}/web", keep=1,
+            )  # fmt: skip
+            await App(environment).create()
+            stand_in.apps[APP].quantity = 0
+            yield HerokuPlace(environment, stand_in, faults)
+        stand_in.close()
+
+
+def _push(place: HerokuPlace, release: str) -> Manifest:
+    """An image of a release, without anything in it."""
+    config = json.dumps({"config": {}}).encode()
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    described = {
+        "mediaType": "application/vnd.docker.container.image.v1+json",
+        "size": len(config),
+        "digest": place.repository.write(config),
+    }
+    image = Manifest.of({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []})
+    return push_variant(place.repository, "heroku", image, {"SLIPWAY_RELEASE": release}, ["serve"])
+
+
+async def test_no_rollback_returns_to_what_a_killed_deploy_left(heroku: HerokuPlace) -> None:
+    app = App(heroku.environment)
+    proven = _push(heroku, "proven")
+    await app.run(image_id(proven), _WITHOUT_DYNOS)
+    await HerokuTarget(heroku.environment).tidy()
+    await app.run(image_id(_push(heroku, "killed")), _WITHOUT_DYNOS)
+
+    target = HerokuTarget(heroku.environment)
+    target._variant = new = _push(heroku, "new")  # as `release` does
+    with pytest.raises(TerminalError, match="has 0 web dynos"):
+        await target.settle()
+    assert heroku.app.current.image == image_id(new)
+    await target.rollback()
+    assert heroku.app.current.image == image_id(proven)
+    assert [image_id(each) for each in tagged(heroku.repository)] == [image_id(proven)]
+
+    await target.remove()
+    assert heroku.repository.tags() == []
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [(("standard-1x", True), ("Basic", False)), (("Basic", False), ("standard-1x", True))],
+)
+async def test_a_rollback_restores_size_and_preboot(
+    heroku: HerokuPlace, was: tuple[str, bool], becomes: tuple[str, bool]
+) -> None:
+    size, preboot = becomes
+    environment = heroku.environment.model_copy(update={"size": size, "preboot": preboot})
+    app = App(environment)
+    await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
+    heroku.app.size, heroku.app.preboot = was
+    before = await app.standing()
+    assert before
+    await app.run(image_id(_push(heroku, "new")), before)
+    assert (heroku.app.size, heroku.app.preboot) == becomes
+    assert await app.go_back(before)
+    assert (heroku.app.size, heroku.app.preboot) == was
+
+
+async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
+    app = App(heroku.environment)
+    await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
+    before = await app.standing()
+    assert before
+    heroku.heroku.settled()  # else it would start the dynos, of which there are none here
+    heroku.app.quantity = 2  # as `quantity = 2` of the new release sets it
+    await app.go_back(before)
+    assert heroku.app.quantity == 0
+
+
+async def test_what_failed_is_told_also_without_a_log(heroku: HerokuPlace) -> None:
+    heroku.faults.always("500", f"POST /apps/{APP}/log-sessions")
+    assert await App(heroku.environment).last_lines() == ""
+
+
+def test_an_image_is_named_by_its_first_digits() -> None:
+    assert short(f"sha256:{'1' * 12}{'0' * 52}") == _IMAGES["a"]
+
+
+def test_the_repository_follows_from_the_app() -> None:
+    environment = HerokuEnvironment(name="heroku", target="heroku", app="our-wine")
+    assert environment.repository == "registry.heroku.com/our-wine/web"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"app": "Our-Wine"}, {"app": "w"}, {"quantity": 0}, {"platforms": ["linux/arm64"]}],
+)
+def test_what_heroku_would_refuse_is_refused_before(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        HerokuEnvironment.model_validate(
+            {"name": "heroku", "target": "heroku", "app": "our-wine", **settings}
+        )
+
+
+# With dynos
+
+
+async def test_scale_and_image_are_as_before_after_a_rollback(
+    heroku_place: HerokuPlace, models: list[Package], make_package: Callable[..., Package]
+) -> None:
+    live = await heroku_place.brought_live(models)
+    fault = when_released("raise SystemExit('no room here')")
+    before, bad = await heroku_place.seen(), make_package("b", **{"serving/__main__.py": fault})
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(bad, quantity=2, size="performance-m", preboot=False)
+    assert await heroku_place.seen() == before
+    await heroku_place.assert_live(live)
+
+
+async def test_a_release_phase_that_fails_leaves_what_was_live(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    live = await heroku_place.brought_live(models)
+    (new, *_) = [each for each in models if each is not live]
+    before, releases = await heroku_place.seen(), len(heroku_place.app.releases)
+    heroku_place.app.release_phase_fails = True
+    try:
+        with pytest.raises(TerminalError, match="release phase of v") as told:
+            await heroku_place.deploy(new, quantity=2)
+    finally:
+        heroku_place.app.release_phase_fails = False
+    assert "heroku releases:output" in told.value.next_step
+    assert await heroku_place.seen() == before
+    # Nothing was rolled back that had never been live.
+    assert len(heroku_place.app.releases) == releases + 1
+
+
+async def test_a_first_release_that_fails_runs_nothing(
+    heroku_place: HerokuPlace, make_package: Callable[..., Package]
+) -> None:
+    await heroku_place.target().remove()
+    before = await heroku_place.seen()
+    fault = when_released("raise SystemExit('no room here')")
+    with pytest.raises(TerminalError, match="no room here"):
+        await heroku_place.deploy(make_package("c", **{"serving/__main__.py": fault}))
+    assert await heroku_place.seen() == before
+    assert await heroku_place.target().status() is None
+
+
+async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPlace) -> None:
+    settings = {"app": "wine-of-a-team", "region": "eu", "team": "models"}
+    (_, found) = await heroku_place.target(**settings).check()
+    assert found == "the first deploy creates app wine-of-a-team: eu, team models"
+    with pytest.raises(TerminalError, match="Couldn't find that team"):
+        await heroku_place.target(**{**settings, "team": "nobody"}).check()
+    environment = heroku_place.environment.model_copy(update=settings)
+    for _ in range(2):
+        await App(environment).create()
+    made = heroku_place.heroku.apps.pop("wine-of-a-team")
+    assert (made.owner, made.region, made.stack) == ("models", "eu", "container")
+
+
+async def test_an_app_of_buildpacks_is_left_alone(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    await heroku_place.brought_live(models)
+    assert "runs v" in " ".join(await heroku_place.target().check())
+    heroku_place.app.stack = "heroku-24"
+    try:
+        with pytest.raises(TerminalError, match="has the stack heroku-24") as told:
+            await heroku_place.deploy(models[0])
+    finally:
+        heroku_place.app.stack = "container"
+    assert "heroku stack:set container" in told.value.next_step
+
+
+async def test_heroku_is_asked_as_it_is_described(
+    heroku_place: HerokuPlace, models: list[Package]
+) -> None:
+    if heroku_place.heroku.schema is None:
+        pytest.skip(absent(NAME))
+    await heroku_place.brought_live(models)
+    assert heroku_place.heroku.complaints == []

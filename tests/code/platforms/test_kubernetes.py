@@ -1,0 +1,575 @@
+"""Target `kubernetes` without containers: what it wants, how it takes what a cluster says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.package.package import Package
+from tasks.platforms.kubernetes import manifests, rollouts
+from tasks.platforms.kubernetes.cluster import Access, Kind, connect
+from tasks.platforms.kubernetes.manifests import Manifest, Released
+from tasks.platforms.kubernetes.settings import KubernetesEnvironment
+from tasks.platforms.kubernetes.target import KubernetesTarget
+from tasks.platforms.kubernetes.workload import Before, Workload
+from tasks.repository.workspace import Workspace
+from tests.code.platforms.places import again
+from tests.stand_ins.faults import KINDS as FAULTS
+from tests.stand_ins.faults import Kind as Fault
+from tests.stand_ins.kubernetes.cluster import NAMESPACE, StubCluster, repeated, serving_api
+from tests.stand_ins.kubernetes.paper import PaperNode
+from tests.stand_ins.kubernetes.store import now
+from tests.stand_ins.serve import serving
+
+_VERSIONS = kubernetes_validate.utils.all_versions()
+_PLAIN = KubernetesEnvironment(
+    name="paper",
+    target="kubernetes",
+    url="http://wine.example",
+    repository="registry.example/wine",
+    namespace=NAMESPACE,
+    steady_seconds=0,
+    keep=2,
+)
+_ALL = KubernetesEnvironment.model_validate(
+    {
+        **_PLAIN.model_dump(),
+        "autoscale": {"min": 2, "max": 6},
+        "service_type": "NodePort",
+        "node_port": 30080,
+        "ingress_host": "wine.example",
+        "ingress_class": "nginx",
+        "ingress_tls": "wine-tls",
+        "pull_secret": "registry",
+    }
+)
+_CRASHED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+_NOT_PULLED = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+_NO_ROOM: dict[str, Any] = {}
+
+
+def _released(number: int) -> Released:
+    package = Package(
+        workspace=Workspace(Path("nowhere"), "c" * 40, "main"),
+        model="wine",
+        commit=f"{number}" * 40,
+        md5=f"{number}" * 32,
+        sha256="",
+        size=1,
+        python="3.11.2",
+        packages={},
+        golden={},
+        serving="s" * 16,
+    )
+    image = f"registry.example/wine@sha256:{str(number) * 64}"
+    name = f"20261126T01500{number}-abcdef1-12ab"
+    return Released(name, f"wine@v0.0.{number}", package, image, {"SLIPWAY_RELEASE": "{}"})
+
+
+def _wanted(environment: KubernetesEnvironment, number: int) -> dict[Kind, Manifest | None]:
+    return {
+        Kind.SERVICE: manifests.service(environment),
+        Kind.DISRUPTION_BUDGET: manifests.disruption_budget(environment, "policy/v1"),
+        Kind.DEPLOYMENT: manifests.deployment(environment, _released(number)),
+        Kind.AUTOSCALER: manifests.autoscaler(environment),
+        Kind.INGRESS: manifests.ingress(environment),
+    }
+
+
+def _manifests(environment: KubernetesEnvironment) -> list[Manifest]:
+    others = [
+        manifests.preflight_pod(environment, _released(1)),
+        manifests.namespace(environment),
+    ]
+    return [each for each in _wanted(environment, 1).values() if each] + others
+
+
+# What is wanted
+
+
+@pytest.mark.parametrize("version", [_VERSIONS[0], _VERSIONS[-1]])
+@pytest.mark.parametrize("environment", [_PLAIN, _ALL], ids=["plain", "all"])
+def test_manifests_keep_to_the_published_schemas(
+    environment: KubernetesEnvironment, version: str
+) -> None:
+    for manifest in _manifests(environment):
+        kubernetes_validate.validate(manifests.noted(manifest), version, strict=True)
+
+
+def test_the_schemas_are_strict() -> None:
+    manifest = manifests.deployment(_PLAIN, _released(1))
+    manifest["spec"]["template"]["spec"]["containers"][0]["readyProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="readyProbe"):
+        kubernetes_validate.validate(manifest, _VERSIONS[-1], strict=True)
+
+
+def test_pods_pass_the_standard_restricted() -> None:
+    for pod in (
+        manifests.deployment(_PLAIN, _released(1))["spec"]["template"]["spec"],
+        manifests.preflight_pod(_PLAIN, _released(1))["spec"],
+    ):
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "@sha256:" in container["image"]
+
+
+def test_a_rehearsal_is_outside_of_the_service_and_ends_by_itself() -> None:
+    pod = manifests.preflight_pod(_PLAIN, _released(1))
+    chosen = manifests.service(_PLAIN)["spec"]["selector"].items()
+    assert not chosen <= pod["metadata"]["labels"].items()
+    assert (
+        chosen
+        <= manifests.deployment(_PLAIN, _released(1))["spec"]["template"]["metadata"][
+            "labels"
+        ].items()
+    )
+    assert pod["spec"]["activeDeadlineSeconds"]
+    assert pod["spec"]["restartPolicy"] == "Never"
+
+
+def test_with_an_autoscaler_nobody_but_it_says_how_many() -> None:
+    assert "replicas" not in manifests.deployment(_ALL, _released(1))["spec"]
+    assert manifests.deployment(_PLAIN, _released(1))["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"node_port": 30080}, "node_port needs service_type"),
+        ({"ingress_class": "nginx"}, "need ingress_host"),
+        ({"autoscale": {"min": 3, "max": 2}}, "autoscale.min is more"),
+        ({"cpu": "much"}, "cpu"),
+        ({"name": "Wine_1"}, "name"),
+        ({"url": ""}, "url"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        KubernetesEnvironment.model_validate({**_PLAIN.model_dump(), **wrong})
+
+
+# How it takes what a cluster says
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.platforms.kubernetes.workload._POLL_SECONDS", 0.05)
+
+
+@pytest.fixture
+def stub(quick: None) -> Iterator[StubCluster]:
+    with serving_api() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def node(stub: StubCluster) -> Iterator[PaperNode]:
+    paper = PaperNode(stub.store, NAMESPACE)
+    with repeated(paper.step):
+        yield paper
+
+
+@pytest.fixture
+def new(stub: StubCluster, tmp_path: Path) -> Any:
+    """A workload that remembers nothing, as every flow run has its own."""
+    kubeconfig = stub.kubeconfig()
+
+    def make(environment: KubernetesEnvironment = _PLAIN) -> Workload:
+        return Workload(connect(Access("", ""), kubeconfig, NAMESPACE), environment)
+
+    return make
+
+
+@pytest.fixture
+async def live(new: Any, node: PaperNode) -> str:
+    """A release that is live, and the name of its ReplicaSet."""
+    await new().make(_wanted(_PLAIN, 1))
+    await new().rolled_out(_released(1).release, anew=True)
+    (replica_set,) = await new().replica_sets()
+    return str(replica_set["metadata"]["name"])
+
+
+def _pods(stub: StubCluster) -> list[str]:
+    return [
+        each["metadata"]["labels"]["pod-template-hash"]
+        for each in stub.store.list("pods", NAMESPACE)
+    ]
+
+
+def _deployment(stub: StubCluster) -> Manifest:
+    return stub.store.get("deployments", NAMESPACE, "slipway-paper")
+
+
+@pytest.mark.parametrize(
+    ("fate", "says"),
+    [
+        (_CRASHED, "it ended: OOMKilled, exit code 137"),
+        (_NOT_PULLED, "ImagePullBackOff: Back-off pulling image"),
+        (_NO_ROOM, "Unschedulable: 0/1 nodes are available"),
+    ],
+    ids=["crashed", "not pulled", "no room"],
+)
+async def test_a_rollout_that_fails_is_told_and_undone(
+    stub: StubCluster, node: PaperNode, new: Any, live: str, fate: dict[str, Any], says: str
+) -> None:
+    hurried = _PLAIN.model_copy(update={"schedule_seconds": 1, "ready_seconds": 0.1})
+    before = await new().remember()
+    node.fates[_released(2).release] = fate
+    await new().make(_wanted(hurried, 2))
+    with pytest.raises(TerminalError, match=says):
+        await new(hurried).rolled_out(_released(2).release, anew=True)
+    assert _pods(stub).count(live.rpartition("-")[2]) == 2, "the old ones serve on"
+    serving = await new().serving()
+    assert rollouts.release_of(serving) == _released(1).release
+
+    await new().restore(before)
+    await new().rolled_out(_released(1).release, anew=False)
+    assert {live.rpartition("-")[2]} == set(_pods(stub))
+    assert len(_pods(stub)) == 2
+
+
+async def test_what_a_quota_forbids_is_a_trouble_that_no_waiting_ends(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    node.fates[_released(2).release] = _NO_ROOM
+    await new().make(_wanted(_PLAIN, 2))
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+               "message": 'pods "x" is forbidden: exceeded quota: small'}  # fmt: skip
+    deployment = {**found, "status": {"conditions": [refused]}}
+    assert rollouts.trouble(deployment, []) == (refused["message"], "")
+
+
+async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    node.fates[_released(2).release] = _NOT_PULLED
+    await new().make(_wanted(_PLAIN, 2))
+    assert rollouts.release_of(await new().serving()) == _released(1).release
+    for _ in range(2):
+        await new().recover()
+    assert rollouts.release_of(_deployment(stub)) == _released(1).release
+    assert {live.rpartition("-")[2]} == set(_pods(stub))
+    assert [each["metadata"]["name"] for each in await new().replica_sets()] == [live]
+
+
+async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    node.fates[_released(1).release] = {"running": {"startedAt": now()}}  # none is ready for now
+    while _deployment(stub)["status"]["availableReplicas"]:
+        await asyncio.sleep(0.05)
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["status"]["conditions"][0]["reason"] = "ProgressDeadlineExceeded"
+    assert rollouts.is_overdue(_deployment(stub))
+    back = asyncio.create_task(new().rolled_out(_released(1).release, anew=False))
+    await asyncio.sleep(0.5)
+    assert rollouts.is_overdue(_deployment(stub))
+    assert not back.done()
+    node.fates.clear()
+    await back
+
+
+async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
+    stub: StubCluster,
+    node: PaperNode,
+    new: Any,
+    live: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "kubeconfig").write_text(stub.kubeconfig())
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    one = _released(1)
+
+    async def answer(_: Request) -> JSONResponse:
+        return JSONResponse({"release": one.release, "md5": one.package.md5})
+
+    with serving(Starlette(routes=[Route("/version", answer)])) as url:
+        target = KubernetesTarget(_PLAIN.model_copy(update={"url": url}))
+
+        async def seen() -> tuple[str, bool]:
+            said = await target.status()
+            assert said
+            return said.release, said.healthy
+
+        assert await seen() == (one.release, True)
+        node.fates[_released(2).release] = _NOT_PULLED
+        await new().make(_wanted(_PLAIN, 2))
+        assert await seen() == (one.release, False)
+        await new().recover()
+        assert await seen() == (one.release, True)
+
+
+async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["spec"]["replicas"] = 4
+        found["metadata"]["generation"] += 1
+    before = await new().remember()
+    await new().make(_wanted(_PLAIN, 2))
+    await new().restore(before)
+    await new().rolled_out(_released(1).release, anew=False)
+    assert _deployment(stub)["spec"]["replicas"] == 4
+    assert len(_pods(stub)) == 4
+
+
+async def test_an_autoscaler_takes_over_what_there_is(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    many = _PLAIN.model_copy(update={"replicas": 5})
+    await new().make(_wanted(many, 2))
+    await new().rolled_out(_released(2).release, anew=True)
+    before = await new().remember()
+    await new().make(_wanted(_ALL, 3))
+    await new().rolled_out(_released(3).release, anew=True)
+    assert _deployment(stub)["spec"]["replicas"] == 5
+    assert not rollouts.owns_replicas(_deployment(stub), "slipway")
+    await new().restore(before)
+    await new().rolled_out(_released(2).release, anew=False)
+    assert not stub.store.list("horizontalpodautoscalers", NAMESPACE)
+    assert not stub.store.list("ingresses", NAMESPACE)
+    assert _deployment(stub)["spec"]["replicas"] == 5
+
+
+@pytest.fixture
+async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> None:
+    """A release with an autoscaler, which has chosen 5 pods."""
+    await new().make(_wanted(_ALL, 2))
+    await new().rolled_out(_released(2).release, anew=True)
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["spec"]["replicas"] = 5
+        found["metadata"]["generation"] += 1
+    await new().rolled_out(_released(2).release, anew=False)
+
+
+@pytest.mark.usefixtures("scaled")
+@pytest.mark.parametrize("autoscaler_goes", [True, False])
+async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
+    stub: StubCluster, node: PaperNode, new: Any, autoscaler_goes: bool
+) -> None:
+    before = await new().remember()
+    node.fates[_released(3).release] = _NOT_PULLED
+    if autoscaler_goes:
+        await new().make(_wanted(_PLAIN, 3))
+        assert not stub.store.list("horizontalpodautoscalers", NAMESPACE)
+    else:
+        path = "/apis/autoscaling/v1/namespaces/models/horizontalpodautoscalers/slipway-paper"
+        stub.faults.always("500", f"DELETE {path}")
+        with pytest.raises(TransientError):
+            await new().make(_wanted(_PLAIN, 3))
+    for _ in range(2):
+        await new().restore(before)
+    await new().rolled_out(_released(2).release, anew=False)
+    assert _deployment(stub)["spec"]["replicas"] == 5
+    assert not rollouts.owns_replicas(_deployment(stub), "slipway")
+    assert stub.store.list("horizontalpodautoscalers", NAMESPACE)
+
+
+@pytest.mark.usefixtures("scaled")
+async def test_taking_back_what_a_killed_run_has_left_keeps_as_many_as_there_are(
+    stub: StubCluster, node: PaperNode, new: Any
+) -> None:
+    node.fates[_released(3).release] = _NOT_PULLED
+    await new().make(_wanted(_PLAIN, 3))  # which says 2
+    for _ in range(2):
+        await new().recover()
+    assert rollouts.release_of(_deployment(stub)) == _released(2).release
+    assert _deployment(stub)["spec"]["replicas"] == 2
+
+
+async def test_what_others_have_set_stays(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    with stub.store.lock:
+        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert found
+        found["metadata"]["labels"]["team"] = "vineyard"
+    await new().make(_wanted(_PLAIN, 2))
+    assert _deployment(stub)["metadata"]["labels"]["team"] == "vineyard"
+
+
+async def test_what_is_not_ours_is_left_alone(stub: StubCluster, new: Any) -> None:
+    with stub.store.lock:
+        stub.store.create("services", {"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "slipway-paper", "namespace": NAMESPACE}, "spec": {}})  # fmt: skip
+    with pytest.raises(ConfigurationError, match="are not ours"):
+        await new().remember()
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_every_call_may_go_wrong_once(
+    stub: StubCluster,
+    node: PaperNode,
+    new: Any,
+    live: str,
+    kind: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind == "hang":  # for longer than that
+        monkeypatch.setattr("tasks.platforms.kubernetes.cluster._SECONDS", 0.7)
+    workload, pod = new(), manifests.preflight_pod(_ALL, _released(2))
+    stub.faults.each(kind)
+    before: list[Before] = []
+
+    async def remember() -> None:
+        before.append(await workload.remember())
+
+    steps = [
+        lambda: workload.rehearse(pod),
+        workload.recover,
+        remember,
+        lambda: workload.make(_wanted(_ALL, 2)),
+        lambda: workload.rolled_out(_released(2).release, anew=True),
+        lambda: workload.restore(before[0]),
+        lambda: workload.rolled_out(_released(1).release, anew=False),
+    ]
+    for step in steps:
+        await again(step)
+    assert len(stub.faults.calls) >= 16
+    stub.faults.clear()
+    sets = await workload.replica_sets()
+    assert [rollouts.release_of(each) for each in sets] == [_released(n).release for n in (1, 2)]
+    assert {live.rpartition("-")[2]} == set(_pods(stub))
+    assert not stub.store.list("pods", NAMESPACE, {manifests.COMPONENT: manifests.PREFLIGHT})
+
+
+async def test_what_is_refused_for_good_leaves_all_as_it_was(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    before, seen = await new().remember(), _deployment(stub)
+    stub.faults.always("500", "PATCH /apis/apps/v1/namespaces/models/deployments/slipway-paper")
+    with pytest.raises(TransientError, match="etcdserver: request timed out"):
+        await new().make(_wanted(_ALL, 2))
+    await new().restore(before)
+    await new().rolled_out(_released(1).release, anew=False)
+    assert _deployment(stub)["spec"] == seen["spec"]
+    (service,) = stub.store.list("services", NAMESPACE)
+    assert service["spec"]["type"] == "ClusterIP"
+
+
+# How a cluster is reached
+
+
+async def test_a_refused_token_is_told_and_changes_nothing(
+    stub: StubCluster, tmp_path: Path
+) -> None:
+    kubeconfig = stub.kubeconfig("old")
+    workload = Workload(connect(Access("slipway-kubeconfig", ""), kubeconfig, NAMESPACE), _PLAIN)
+    with pytest.raises(TerminalError, match="block secret/slipway-kubeconfig: 401") as told:
+        await workload.make(_wanted(_PLAIN, 1))
+    assert "SLIPWAY_KUBECONFIG" in told.value.next_step
+    assert not stub.store.list("services", NAMESPACE)
+
+
+async def test_a_token_from_a_block_of_one_s_own_is_not_made_by_apply(stub: StubCluster) -> None:
+    workload = Workload(connect(Access("our-own", ""), stub.kubeconfig("old"), NAMESPACE), _PLAIN)
+    with pytest.raises(TerminalError, match="block secret/our-own: 401") as told:
+        await workload.replica_sets()
+    assert "create or correct block our-own" in told.value.next_step
+
+
+async def test_a_cluster_that_lacks_an_api_is_told_to_be_too_old(stub: StubCluster) -> None:
+    cluster = connect(Access("", ""), stub.kubeconfig(), NAMESPACE)
+    ingress = manifests.ingress(_ALL)
+    assert ingress
+    with pytest.raises(TerminalError, match="the cluster does not know PATCH") as told:
+        cluster.apply(Kind.INGRESS, {**ingress, "apiVersion": "networking.k8s.io/v0"})
+    assert "kubectl version" in told.value.next_step
+
+
+async def test_a_namespace_that_is_not_there_is_told_or_made(
+    stub: StubCluster, tmp_path: Path
+) -> None:
+    kubeconfig = stub.kubeconfig()
+    elsewhere = _PLAIN.model_copy(update={"namespace": "elsewhere"})
+    workload = Workload(connect(Access("", ""), kubeconfig, "elsewhere"), elsewhere)
+    with pytest.raises(TerminalError, match="has no namespace elsewhere"):
+        await workload.make(_wanted(elsewhere, 1))
+    await workload.make_namespace()
+    await workload.make_namespace()
+    await workload.make(_wanted(elsewhere, 1))
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "says"),
+    [
+        ("hush: [", "ScannerError|ParserError"),
+        ("hush", "it is no kubeconfig"),
+        ('{"current-context": "a", "contexts": []}', "no cluster can be reached"),
+    ],
+)
+def test_a_kubeconfig_that_makes_no_sense_is_not_shown(kubeconfig: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as told:
+        connect(Access("slipway-kubeconfig", ""), kubeconfig, NAMESPACE)
+    assert "hush" not in str(told.value)
+    assert "block secret/slipway-kubeconfig" in told.value.what
+
+
+async def test_nobody_there_may_pass(tmp_path: Path) -> None:
+    with serving_api() as stub:
+        kubeconfig = stub.kubeconfig()
+    workload = Workload(connect(Access("", ""), kubeconfig, NAMESPACE), _PLAIN)
+    with pytest.raises(TransientError, match="the cluster does not answer") as told:
+        await workload.replica_sets()
+    assert told.value.state == "what is live goes on serving"
+
+
+async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> None:
+    with serving_api("1.20.2") as stub:
+        kubeconfig = stub.kubeconfig()
+        cluster = connect(Access("", ""), kubeconfig, NAMESPACE)
+        assert cluster.policy() == "policy/v1beta1"
+        budget = manifests.noted(manifests.disruption_budget(_PLAIN, cluster.policy()))
+        cluster.apply(Kind.DISRUPTION_BUDGET, budget)
+        found = cluster.find(Kind.DISRUPTION_BUDGET, "slipway-paper")
+        assert found
+        assert json.loads(found["metadata"]["annotations"][manifests.APPLIED])
+
+
+async def test_the_check_says_what_is_missing(
+    stub: StubCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(stub.kubeconfig())
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    elsewhere = _PLAIN.model_copy(update={"namespace": "elsewhere"})
+    with pytest.raises(TerminalError, match="the cluster has no namespace elsewhere"):
+        await KubernetesTarget(elsewhere).check()
+    stub.server.forbidden.add(("patch", "deployments"))
+    with pytest.raises(TerminalError, match="we may not patch deployments in namespace models"):
+        await KubernetesTarget(_PLAIN).check()
+    stub.server.forbidden = {("create", "namespaces")}
+    with pytest.raises(TerminalError, match="we may not create namespaces in namespace elsewhere"):
+        await KubernetesTarget(elsewhere.model_copy(update={"create_namespace": True})).check()
+    assert not [call for call in stub.faults.calls if call.startswith(("PATCH", "DELETE"))]

@@ -1,0 +1,20 @@
+"""What only processes on the worker's host have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.code.platforms.places import ProcessPlace
+
+
+async def test_the_logs_of_a_release_go_with_it_and_no_others(
+    process_place: ProcessPlace, home: Path
+) -> None:
+    release = "20260101T000000-abcdef1-12ab"
+    (home / "bundles" / "process" / release).mkdir(parents=True)
+    names = {"ours": f"model-process-{release}.log", "others": f"model-process-eu-{release}.log"}
+    for name in (*names.values(), f"{names['ours']}.1"):
+        (home / "log" / name).touch()
+    await process_place.target(keep=1).tidy()
+    left = {path.name for path in (home / "log").glob("model-*")}
+    assert left == {names["others"]}

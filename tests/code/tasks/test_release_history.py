@@ -1,0 +1,169 @@
+"""The timeline of an environment, read from real tags."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments.git import Git
+from tasks.core.commands import run
+from tasks.reports.markdown import commit_link
+from tasks.reports.timeline import timeline
+from tasks.repository import gto
+from tasks.repository.release_history import (
+    Entry,
+    fetch_history,
+    read_history,
+    standing,
+    tag_message,
+    taken_back,
+)
+from tasks.repository.workspace import Workspace, is_older
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A repository of a model `wine` with two commits, not yet released."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@localhost")
+    git = Git(tmp_path)
+    git("init", "--quiet", "--initial-branch=main")
+    (tmp_path / "params.yaml").write_text("name: wine\n")
+    git("add", "--all")
+    for subject in ("one", "two"):
+        git("commit", "--quiet", "--allow-empty", f"--message={subject}")
+    return Workspace(tmp_path, git("rev-parse", "HEAD"), "main")
+
+
+async def _release(workspace: Workspace, commit: str, version: str, message: str) -> None:
+    for argv in (
+        gto.register("wine", commit, "Registered"),
+        gto.assign("wine", version, "local", message),
+    ):
+        done = await run(argv, timeout=60, cwd=workspace.path, log=False)
+        assert done.code == 0, done.stderr
+
+
+async def test_the_history_is_what_the_tags_say(workspace: Workspace) -> None:
+    assert await read_history(workspace, "local") == []
+    first = (await workspace.git(["git", "rev-parse", "HEAD~1"])).stdout.strip()
+    run_id = "7f0c8a9e-0000-4000-8000-000000000000"
+    told = tag_message(before="-", approval="", run=run_id, rollback=False)
+    await _release(workspace, first, "v0.0.1", told)
+    told = tag_message(
+        before="wine@1234567", approval="approved: Jo,\nFlow-Run: me", run="", rollback=True
+    )
+    await _release(workspace, workspace.commit, "v0.0.2", told)
+    newest, oldest = await read_history(workspace, "local")
+    assert (newest.version, newest.commit, newest.run) == ("v0.0.2", workspace.commit, "")
+    assert (newest.before, newest.approval) == ("wine@1234567", "approved: Jo, Flow-Run: me")
+    assert (oldest.version, oldest.commit, oldest.before) == ("v0.0.1", first, "-")
+    assert oldest.run == run_id
+    assert (newest.rollback, oldest.rollback) == (True, False)
+    assert await read_history(workspace, "production") == []
+
+
+async def test_releases_of_others_are_fetched(workspace: Workspace, tmp_path: Path) -> None:
+    here, git = tmp_path / "clone", Git(tmp_path)
+    git("clone", "--quiet", str(tmp_path), str(here))
+    clone = Workspace(here, workspace.commit, "main")
+    git("commit", "--quiet", "--allow-empty", "--message=three")
+    newer = git("rev-parse", "HEAD")
+    await _release(workspace, newer, "v0.0.1", "Released")
+    assert await read_history(clone, "local") == []
+    assert not await is_older(clone, clone.commit, newer), "it cannot know yet"
+    assert [each.version for each in await fetch_history.fn(clone, "local")] == ["v0.0.1"]
+    assert await is_older(clone, clone.commit, newer)
+
+
+_AT = datetime(2026, 11, 25, 22, 48, tzinfo=UTC)
+
+
+def _history(story: str) -> list[Entry]:
+    """Releases from a story: `a b <a` is a, then b, then a rollback to a."""
+    words = enumerate(story.split())
+    entries = [
+        Entry(f"v{n}", word.strip("<") * 40, _AT, "-", "", "", rollback=word.startswith("<"))
+        for n, word in words
+    ]
+    return entries[::-1]
+
+
+@pytest.mark.parametrize(
+    ("story", "stand", "gone"),
+    [
+        ("", "", ""),
+        ("a", "a", ""),
+        ("a b", "ba", ""),
+        ("a b <a", "a", "b"),
+        ("a b c <b", "ba", "c"),
+        ("a b c <b <a", "a", "bc"),
+        ("a b c <a", "a", "bc"),
+        ("a b <a c", "ca", "b"),
+        ("a b <a b", "ba", ""),  # by force
+        ("a b <a <b", "b", "a"),  # named
+        ("a b <c", "ca", "b"),  # was never live
+        ("a b b", "ba", ""),
+        ("a b a", "aba", ""),  # by force
+        ("<a", "a", ""),
+    ],
+)
+def test_a_rollback_takes_back_what_came_after(story: str, stand: str, gone: str) -> None:
+    entries = _history(story)
+    assert "".join(entry.commit[0] for entry in standing(entries)) == stand
+    commits = {entry.commit for entry in entries}
+    assert {each for each in commits if taken_back(entries, each)} == {e * 40 for e in gone}
+    assert taken_back(entries, "f" * 40) is None
+
+
+def test_it_is_said_which_rollback_took_a_release_back() -> None:
+    by = taken_back(_history("a b <a c <a"), "b" * 40)
+    assert by
+    assert by.told == "it was taken back at 2026-11-25 22:48 UTC by a rollback to v2"
+
+
+def test_the_timeline_says_what_was_taken_back() -> None:
+    lines = timeline(_history("a b <a"), ui="", origin="").splitlines()[2:]
+    assert [line.split("|")[4].strip() for line in lines] == [
+        "live, by a rollback", "taken back", "was live",
+    ]  # fmt: skip
+
+
+def test_the_newest_is_live_and_runs_are_linked() -> None:
+    entries = [
+        Entry("v0.0.2", "b" * 40, _AT, "wine@aaaaaaa", "approved | fine", "123"),
+        Entry("v0.0.1", "a" * 40, _AT, "-", "", ""),
+    ]
+    lines = timeline(entries, ui="http://ui", origin="git@github.com:me/wine.git").splitlines()
+    link = f"[`bbbbbbb`](https://github.com/me/wine/commit/{'b' * 40})"
+    assert lines[2] == (
+        f"| 2026-11-25 22:48 UTC | **v0.0.2** | {link} | live | [run](http://ui/runs/flow-run/123)"
+        " | approved \\| fine |"
+    )
+    assert "| v0.0.1 |" in lines[3]
+    assert "| was live | - |" in lines[3]
+    assert "Nothing was released" in timeline([], ui="", origin="")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://github.com/me/wine",
+        "https://github.com/me/wine.git",
+        "https://me:secret@github.com/me/wine.git",
+        "git@github.com:me/wine.git",
+        "ssh://git@github.com/me/wine.git",
+    ],
+)
+def test_a_commit_is_a_link_where_origin_shows_commits(origin: str) -> None:
+    assert commit_link(origin, "a" * 40, short=True) == (
+        f"[`aaaaaaa`](https://github.com/me/wine/commit/{'a' * 40})"
+    )
+
+
+@pytest.mark.parametrize("origin", ["/srv/origin.git", "file:///srv/origin.git", "../origin"])
+def test_a_commit_of_a_local_origin_is_no_link(origin: str) -> None:
+    assert commit_link(origin, "a" * 40) == f"`{'a' * 40}`"

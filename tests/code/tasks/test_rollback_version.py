@@ -1,0 +1,103 @@
+"""Which version a rollback goes back to, chosen from real tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deployments.git import Git
+from tasks.core.errors import TerminalError
+from tasks.platforms.base.target import Live
+from tasks.release.rollback_version import earlier_version
+from tasks.repository.release_history import tag_message
+from tasks.repository.workspace import Workspace
+
+_RUN = "7f0c8a9e-0000-4000-8000-000000000000"
+choose = earlier_version.fn
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Git:
+    git = Git(tmp_path)
+    git("init", "--quiet", "--initial-branch=main")
+    (tmp_path / "params.yaml").write_text("name: wine\n")
+    git("add", "--all")
+    git("config", "user.name", "Test")
+    git("config", "user.email", "test@localhost")
+    return git
+
+
+@pytest.fixture
+def release(git: Git) -> Callable[..., str]:
+    """Release versions by name, each new one at a commit of its own."""
+    count = 0
+
+    def make(version: str, *, rollback: bool = False, run: str = "") -> str:
+        nonlocal count
+        tag = f"wine@{version}"
+        if not git("tag", "--list", tag):
+            git("commit", "--quiet", "--allow-empty", f"--message={version}")
+            git("tag", "--annotate", tag, "--message=Registered")
+        commit = git("rev-parse", f"{tag}^{{commit}}")
+        count += 1
+        told = tag_message(before="-", approval="", run=run, rollback=rollback)
+        git("tag", "--annotate", f"wine#local#{count}", commit, f"--message={told}")
+        return commit
+
+    return make
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, "", "main")
+
+
+def _live(commit: str, *, healthy: bool = True) -> Live:
+    return Live("a-release", "wine", commit, "", "", None, healthy)
+
+
+async def test_nothing_to_go_back_to(workspace: Workspace, release: Callable[..., str]) -> None:
+    with pytest.raises(TerminalError, match="nothing was released to local, so there is nothing"):
+        await choose(workspace, "local", "", None)
+    release("v0.0.1")
+    second = release("v0.0.2")
+    release("v0.0.1", rollback=True)
+    with pytest.raises(TerminalError, match=r"only v0\.0\.1 stands in local, so there is nothing"):
+        await choose(workspace, "local", "", None)
+    chosen = await choose(workspace, "local", "v0.0.2", None)
+    assert chosen.commit == second
+
+
+async def test_the_version_before_the_live_one(
+    workspace: Workspace, release: Callable[..., str]
+) -> None:
+    first, second = release("v0.0.1"), release("v0.0.2")
+    for live in (second, first):  # the second time, the run crashed after it had gone back
+        assert (await choose(workspace, "local", "", _live(live))).commit == first
+    with pytest.raises(TerminalError, match=r"wine@fffffff is live in local, and the history says"):
+        await choose(workspace, "local", "", _live("f" * 40))
+
+
+async def test_a_run_that_had_gone_back_finds_the_same_again(
+    workspace: Workspace, release: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", _RUN)
+    release("v0.0.1"), release("v0.0.2"), release("v0.0.3")
+    second = release("v0.0.2", rollback=True, run=_RUN)
+    for wanted in ("", "v0.0.2"):
+        assert (await choose(workspace, "local", wanted, _live(second))).commit == second
+
+
+async def test_a_named_version(workspace: Workspace, release: Callable[..., str]) -> None:
+    release("v0.0.1")
+    second = release("v0.0.2")
+    with pytest.raises(TerminalError, match=r"version wine@v0\.0\.9 was never registered; .*0\.2"):
+        await choose(workspace, "local", "v0.0.9", _live(second))
+    with pytest.raises(TerminalError, match="none"):
+        await choose(workspace, "local", "beer@v0.0.1", _live(second))
+    with pytest.raises(TerminalError, match=r"v0\.0\.2 is what is live in local"):
+        await choose(workspace, "local", "v0.0.2", _live(second))
+    ill = await choose(workspace, "local", "wine@v0.0.2", _live(second, healthy=False))
+    assert ill.commit == second

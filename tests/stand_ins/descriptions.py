@@ -1,0 +1,22 @@
+"""Where the descriptions of APIs are that platforms have published, to hold requests against."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tasks.core.settings import CHECKOUT
+
+_VARIABLE = "SLIPWAY_TEST_SCHEMAS"
+_USUAL = CHECKOUT.parent / "shared" / "schemas"  # beside the checkout
+
+
+def find_description(name: str) -> Path | None:
+    """The file of a description, None if it is not there."""
+    path = Path(os.environ.get(_VARIABLE) or _USUAL) / name
+    return path if path.is_file() else None
+
+
+def absent(name: str) -> str:
+    """Why a test is skipped that needs a description."""
+    return f"{name} is neither in the folder that {_VARIABLE} names nor in ../shared/schemas"

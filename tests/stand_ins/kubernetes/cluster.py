@@ -1,0 +1,118 @@
+"""A cluster on loopback: API server, controllers and one node with real containers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import kubernetes_validate
+
+from tests.stand_ins.faults import Faults
+from tests.stand_ins.front import Front
+from tests.stand_ins.kubernetes.controllers import Controllers
+from tests.stand_ins.kubernetes.node import Node
+from tests.stand_ins.kubernetes.server import Server
+from tests.stand_ins.kubernetes.store import Store
+from tests.stand_ins.machines import Machines
+from tests.stand_ins.serve import serving
+
+TOKEN = "no-secret"
+NAMESPACE = "models"
+_TICK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class StubCluster:
+    """The cluster.
+
+    Attributes:
+        url: Of its API, as clients reach it.
+        server: What answers there.
+        store: Its objects.
+        faults: What its API can be told to do wrong.
+    """
+
+    url: str
+    server: Server
+    store: Store
+    faults: Faults
+
+    def kubeconfig(self, token: str = TOKEN) -> str:
+        """How it is reached."""
+        return write_kubeconfig(self.url, token)
+
+
+def write_kubeconfig(url: str, token: str) -> str:
+    """How a cluster is reached."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "tests",
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "me"}}],
+        "clusters": [{"name": "tests", "cluster": {"server": url}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+    }
+    return json.dumps(kubeconfig)
+
+
+@contextlib.contextmanager
+def serving_api(version: str = "") -> Iterator[StubCluster]:
+    """A cluster without a node: of the newest version, or one that only says it is older."""
+    newest = kubernetes_validate.latest_version()
+    store = Store(newest)
+    store.create("namespaces", {"apiVersion": "v1", "kind": "Namespace",
+                                "metadata": {"name": NAMESPACE}})  # fmt: skip
+    server = Server(store, TOKEN, f"v{version or newest}")
+    faults = Faults(server.app, error=status)
+    controllers = Controllers(store, NAMESPACE)
+    with serving(faults) as url, repeated(controllers.step):
+        yield StubCluster(url, server, store, faults)
+
+
+@contextlib.contextmanager
+def running_cluster(machines: Machines, front: Front) -> Iterator[StubCluster]:
+    """A cluster with a node that runs containers."""
+    with contextlib.ExitStack() as opened:
+        stub = opened.enter_context(serving_api())
+        # The node's own calls meet no faults.
+        inside = opened.enter_context(serving(stub.server.app))
+        node = Node(inside, TOKEN, NAMESPACE, machines, front)
+        stub.server.log = node.log
+        opened.callback(node.close)
+        opened.enter_context(repeated(node.step))
+        yield stub
+
+
+@contextlib.contextmanager
+def repeated(step: Callable[[], None]) -> Iterator[None]:
+    """Call something again and again, from a thread."""
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        while not ended.wait(_TICK_SECONDS):
+            try:
+                step()
+            except Exception as error:
+                errors.append(error)
+                return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if errors:
+            raise errors[0]
+
+
+def status(code: int) -> dict[str, object]:
+    """An error as an API server words it."""
+    message = "too many requests" if code == 429 else "etcdserver: request timed out"
+    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message,
+            "code": code}  # fmt: skip

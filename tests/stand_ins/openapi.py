@@ -1,0 +1,89 @@
+"""A published description of an API (OpenAPI 3), against which requests are held, strictly."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+from tests.stand_ins.descriptions import absent, find_description
+
+_ROOT = "urn:description"
+
+
+class Description:
+    """What requests of an API look like.
+
+    Args:
+        document: Its description.
+        newer: Operations, and their parameters as `"DELETE /path?parameter"`, that came later.
+    """
+
+    def __init__(self, document: Mapping[str, Any], newer: Collection[str] = ()) -> None:
+        text = json.dumps(_strict(document)).replace('"#/', f'"{_ROOT}#/')
+        self._document = json.loads(text)
+        self._newer = newer
+        resource = DRAFT202012.create_resource(self._document)
+        self._registry: Registry[Any] = Registry().with_resource(_ROOT, resource)
+
+    def complaints(self, method: str, path: str, query: Collection[str], body: Any) -> list[str]:
+        """What is wrong with a request."""
+        for template, operations in self._document["paths"].items():
+            pattern = re.sub(r"\{\w+\}", "[^/]+", template)
+            if method.lower() in operations and re.fullmatch(pattern, path):
+                return [
+                    *self._parameters(f"{method} {template}", operations[method.lower()], query),
+                    *self._body(operations[method.lower()], body),
+                ]
+        if any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), f"{method} {path}")
+               for each in self._newer):  # fmt: skip
+            return []
+        return [f"there is no {method} {path}"]
+
+    def _parameters(
+        self, name: str, operation: Mapping[str, Any], query: Collection[str]
+    ) -> list[str]:
+        known = {each["name"] for each in operation.get("parameters", [])}
+        strange = [each for each in query if each not in known]
+        return [
+            f"{name} has no parameter {each}"
+            for each in strange
+            if f"{name}?{each}" not in self._newer
+        ]
+
+    def _body(self, operation: Mapping[str, Any], body: Any) -> list[str]:
+        described = operation.get("requestBody")
+        if described is None:
+            return [] if body is None else ["it takes no body"]
+        if body is None:
+            return ["it needs a body"] if described.get("required") else []
+        schema = described["content"]["application/json"]["schema"]
+        validator = Draft202012Validator(schema, registry=self._registry)
+        return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(body)]
+
+
+def published(name: str, newer: Collection[str] = ()) -> Description:
+    """A published description; skips the test where it is not there."""
+    path = find_description(name)
+    if path is None:
+        pytest.skip(absent(name))
+    return Description(yaml.load(path.read_text(), Loader=yaml.CSafeLoader), newer)
+
+
+def _strict(schema: Any) -> Any:
+    """The same, but that an object has no properties beside those described."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _strict(value) for key, value in schema.items() if key != "example"}
+    if found.get("type") == "object" and "properties" in found:
+        found.setdefault("additionalProperties", False)
+    return found
