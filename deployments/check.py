@@ -21,7 +21,7 @@ from deployments.doctor import add_home, ask_server, tell, use_local_stack
 from deployments.local.stack import Stack
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.platforms.base.settings import Environment
-from tasks.platforms.catalogue import load_environment
+from tasks.platforms.catalogue import load_environment, make_target
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -65,12 +65,10 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
 
 
 async def _platform(environment: Environment) -> AsyncIterator[Finding]:
-    from tasks.release.steps import target_of
-
     thing = f"target {environment.target}"
     try:
         async with asyncio.timeout(_SECONDS):
-            found = await target_of(environment).check()
+            found = await make_target(environment).check()
     except SlipwayError as error:
         yield problem(thing, error)
     except TimeoutError:

@@ -33,12 +33,11 @@ async def take_down(name: str, *, sure: bool) -> str:
         SlipwayError: The platform does not do it; says what to do.
     """
     # They import Prefect, which may be imported now that its variables are set.
-    from tasks.platforms.catalogue import load_environment
+    from tasks.platforms.catalogue import load_environment, make_target
     from tasks.release.locks.lock import hold, lock_of
-    from tasks.release.steps import target_of
 
     settings = load_environment(name)
-    target = target_of(settings)
+    target = make_target(settings)
     live = await target.status()
     serves = f"{live.label} is live at {target.url}" if live else "nothing is live"
     if not sure:

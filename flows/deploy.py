@@ -11,7 +11,7 @@ from flows.parameters import EnvironmentName, Ref
 from tasks.bucket.transfer import pull
 from tasks.package.package import Package, read_package, verify_artifact
 from tasks.platforms.base.target import Target
-from tasks.platforms.catalogue import load_environment
+from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
 from tasks.release.steps import (
@@ -21,7 +21,6 @@ from tasks.release.steps import (
     settle,
     settled,
     status,
-    target_of,
     tidy,
     verify,
 )
@@ -54,7 +53,7 @@ async def deploy(
     """
     settings = load_environment(environment)
     approval = await read_approval(settings)
-    target = target_of(settings)
+    target = make_target(settings)
     async with open_workspace(approval.commit or ref) as workspace:
         package = read_package(workspace)
         async with hold(lock_of(settings), package.label):

@@ -8,11 +8,11 @@ from prefect.client.schemas.objects import State
 from flows.deploy import bring_live
 from flows.parameters import EnvironmentName, VersionOrNone
 from tasks.package.package import read_package
-from tasks.platforms.catalogue import load_environment
+from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.approval import waived
 from tasks.release.locks.lock import hold, lock_of
 from tasks.release.rollback_version import earlier_version
-from tasks.release.steps import status, target_of
+from tasks.release.steps import status
 from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
 from tasks.runs.run_names import named
 
@@ -38,7 +38,7 @@ async def rollback(
         The release: model, version, commit, md5, environment, url, outcome, reason.
     """
     settings = load_environment(environment)
-    target = target_of(settings)
+    target = make_target(settings)
     async with hold(lock_of(settings), version or "an earlier version"):
         # Chosen now: a deploy that was waited for has changed what was live before.
         live = await status(target)

@@ -1,48 +1,74 @@
-"""Reading an environment: its file, and the variables that win over it."""
+"""The platforms, one row each, and the environments: their files, settings and targets.
+
+Rows are dotted names, so that only the client of the platform that is used gets imported.
+"""
 
 from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.platforms.base.settings import Environment
-from tasks.platforms.docker.settings import DockerEnvironment
-from tasks.platforms.flyio.settings import FlyioEnvironment
-from tasks.platforms.heroku.settings import HerokuEnvironment
-from tasks.platforms.kubernetes.settings import KubernetesEnvironment
-from tasks.platforms.process.settings import ProcessEnvironment
-from tasks.platforms.sagemaker.settings import SageMakerEnvironment
+
+if TYPE_CHECKING:  # else reading a file would cost what proofs need
+    from tasks.platforms.base.target import Target
 
 FOLDER = CHECKOUT / "deployments" / "environments"
 
-_KINDS: dict[str, type[Environment]] = {
-    "docker": DockerEnvironment,
-    "flyio": FlyioEnvironment,
-    "heroku": HerokuEnvironment,
-    "kubernetes": KubernetesEnvironment,
-    "process": ProcessEnvironment,
-    "sagemaker": SageMakerEnvironment,
+
+@dataclass(frozen=True)
+class Platform:
+    """A row of the catalogue: two classes, as `module:class` below `tasks.platforms`."""
+
+    settings: str
+    target: str
+
+    def load_settings(self) -> type[Environment]:
+        """Import the class of the platform's settings."""
+        kind: type[Environment] = resolve_name(f"{__package__}.{self.settings}")
+        return kind
+
+    def load_target(self) -> Callable[[Environment], Target]:
+        """Import the class of the platform's target, and with it the platform's client."""
+        kind: Callable[[Environment], Target] = resolve_name(f"{__package__}.{self.target}")
+        return kind
+
+
+PLATFORMS = {
+    "docker": Platform("docker.settings:DockerEnvironment", "docker.target:DockerTarget"),
+    "flyio": Platform("flyio.settings:FlyioEnvironment", "flyio.target:FlyioTarget"),
+    "heroku": Platform("heroku.settings:HerokuEnvironment", "heroku.target:HerokuTarget"),
+    "kubernetes": Platform(
+        "kubernetes.settings:KubernetesEnvironment", "kubernetes.target:KubernetesTarget"
+    ),
+    "process": Platform("process.settings:ProcessEnvironment", "process.target:ProcessTarget"),
+    "sagemaker": Platform(
+        "sagemaker.settings:SageMakerEnvironment", "sagemaker.target:SageMakerTarget"
+    ),
 }
 
 
 def environment_names(folder: Path = FOLDER) -> list[str]:
-    """The names that `load_environment` accepts, sorted."""
+    """Return the names that `load_environment` accepts, sorted."""
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def variable(name: str, key: str) -> str:
-    """The variable that wins over a key of an environment's file."""
+    """Name the variable that overrides a key of an environment's file."""
     return f"SLIPWAY_{name.upper().replace('-', '_')}_{key.upper()}"
 
 
 def load_environment(name: str, folder: Path = FOLDER) -> Environment:
-    """Read and check one environment; a variable `SLIPWAY_<NAME>_<KEY>` wins over the file.
+    """Read and check one environment; a variable `SLIPWAY_<NAME>_<KEY>` overrides the file.
 
     Args:
         name: Name of the environment.
@@ -68,13 +94,14 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         raise ConfigurationError(
             f"{path}: {error}", state="nothing was started", next_step=f"mend {path}"
         ) from error
-    kind = _KINDS.get(values.get("target", ""))
-    if kind is None:
+    platform = PLATFORMS.get(values.get("target", ""))
+    if platform is None:
         raise ConfigurationError(
-            f"{path}: target = {values.get('target')!r} is unknown; known: {', '.join(_KINDS)}",
+            f"{path}: target = {values.get('target')!r} is unknown; known: {', '.join(PLATFORMS)}",
             state="nothing was started",
             next_step=f"set `target` in {path}",
         )
+    kind = platform.load_settings()
     for key in kind.model_fields.keys() - {"name", "target"}:
         if (value := os.environ.get(variable(name, key))) is not None:
             values[key] = value
@@ -90,3 +117,20 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
             state="nothing was started",
             next_step=f"mend {path} (or a variable {variable(name, '*')})",
         ) from error
+
+
+def make_target(environment: Environment) -> Target:
+    """Make the target of an environment, with the client of its platform.
+
+    Raises:
+        ConfigurationError: This host lacks the variables by which the platform is reached.
+    """
+    try:
+        return PLATFORMS[environment.target].load_target()(environment)
+    except ValidationError as error:
+        names = ", ".join(f"SLIPWAY_{issue['loc'][0]}".upper() for issue in error.errors())
+        raise ConfigurationError(
+            f"{environment.name} is on another host: this one has no {names}",
+            state="nothing was started",
+            next_step="use a worker on its host, where these variables are set, see `make up`",
+        ) from None

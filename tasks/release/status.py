@@ -13,10 +13,9 @@ from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.core.settings import Settings
 from tasks.platforms.base.target import Live
-from tasks.platforms.catalogue import load_environment
+from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.locks.holder import Holder
 from tasks.release.locks.lock import lock_of
-from tasks.release.steps import target_of
 from tasks.reports import markdown
 from tasks.repository.release_history import Entry, minute, read_history
 from tasks.repository.workspace import Workspace
@@ -136,7 +135,7 @@ async def look_at(name: str) -> Seen:
     except ConfigurationError as error:
         return Seen(name, at, unreached=error.what)
     try:
-        target = target_of(environment)
+        target = make_target(environment)
         async with asyncio.timeout(_SECONDS):
             # In this order: one that deploys between the two has held the lock for longer.
             deploy = await lock_of(environment).holder()

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 
 import anyio
-from pydantic import ValidationError
 
 from tasks.core import commands
-from tasks.core.errors import ConfigurationError
 from tasks.package.package import Package
-from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS, Environment
+from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS
 from tasks.platforms.base.target import Live, Target
 from tasks.repository.release_history import Entry
 from tasks.runs.retrying import capability
 
-# By name: each brings its platform's client along, and only the one that is used is imported.
-_TARGETS = {
-    "docker": "tasks.platforms.docker.target:DockerTarget",
-    "flyio": "tasks.platforms.flyio.target:FlyioTarget",
-    "heroku": "tasks.platforms.heroku.target:HerokuTarget",
-    "kubernetes": "tasks.platforms.kubernetes.target:KubernetesTarget",
-    "process": "tasks.platforms.process.target:ProcessTarget",
-    "sagemaker": "tasks.platforms.sagemaker.target:SageMakerTarget",
-}
 # Before each try: what a platform is down for takes minutes rather than seconds.
 _ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
-
-
-def target_of(environment: Environment) -> Target:
-    """The adapter of the platform that an environment names.
-
-    Raises:
-        ConfigurationError: This host lacks what the platform is reached by.
-    """
-    try:
-        target: Target = resolve_name(_TARGETS[environment.target])(environment)
-        return target
-    except ValidationError as error:
-        names = ", ".join(f"SLIPWAY_{each['loc'][0]}".upper() for each in error.errors())
-        raise ConfigurationError(
-            f"{environment.name} is on another host: this one has no {names}",
-            state="nothing was started",
-            next_step="use a worker on its host, where these variables are set, see `make up`",
-        ) from None
 
 
 @capability("status", run_name="read what is live", timeout=60)

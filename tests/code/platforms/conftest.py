@@ -21,7 +21,9 @@ from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package, read_package
 from tasks.package.runtime import make_runtime
+from tasks.platforms.base.settings import RemoteEnvironment
 from tasks.platforms.base.trial import boot
+from tasks.platforms.catalogue import PLATFORMS
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Supervisor
@@ -44,8 +46,12 @@ from tests.containers import (
 )
 
 Change = Callable[[str], str]
-# Platforms that the worker only reaches through their APIs, each with a fixture `<name>_place`.
-ELSEWHERE = ["flyio", "heroku", "kubernetes", "sagemaker"]
+# Platforms that the worker only reaches through their APIs.
+ELSEWHERE = [
+    name
+    for name, platform in PLATFORMS.items()
+    if issubclass(platform.load_settings(), RemoteEnvironment)
+]
 _PASSWORD = "no-secret"
 _SAVE = {"cmd": "true"}  # the stage that saves a model; nobody runs it here
 
@@ -296,9 +302,9 @@ def kubernetes_place(
             yield place
 
 
-@pytest.fixture(params=["process", "docker", *ELSEWHERE])
+@pytest.fixture(params=[*(name for name in PLATFORMS if name not in ELSEWHERE), *ELSEWHERE])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Each platform in turn."""
+    """Each platform of the catalogue in turn, from its fixture `<name>_place`."""
     found = request.getfixturevalue(f"{request.param}_place")
     assert isinstance(found, Place)
     return found

@@ -18,12 +18,12 @@ from tasks.images.registry import Repository
 from tasks.package.package import Package
 from tasks.platforms.base.settings import HostEnvironment, RemoteEnvironment
 from tasks.platforms.base.target import Target
+from tasks.platforms.catalogue import make_target
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Supervisor
-from tasks.release.steps import target_of
 from tests.code.flows.harness import Traffic
 from tests.stand_ins.faults import Faults
 
@@ -57,7 +57,7 @@ class Place(ABC):
 
     def target(self, **settings: Any) -> Target:
         """A target that remembers nothing, as every flow run has its own."""
-        return target_of(self.environment.model_copy(update=settings))
+        return make_target(self.environment.model_copy(update=settings))
 
     @property
     def url(self) -> str:

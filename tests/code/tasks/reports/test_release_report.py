@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.package.package import Package
-from tasks.platforms.catalogue import load_environment
-from tasks.release.steps import target_of
+from tasks.platforms.catalogue import load_environment, make_target
 from tasks.reports.release_report import Release
 from tasks.repository.workspace import Workspace
 
@@ -19,7 +18,7 @@ async def test_a_page_is_linked_to_where_there_is_one(
 ) -> None:
     workspace = Workspace(tmp_path, "a" * 40, "main")
     package = Package(workspace, "wine", "a" * 40, "", "", 0, "3.12.1", {}, {}, "")
-    release = Release(package, name, target_of(load_environment(name)))
+    release = Release(package, name, make_target(load_environment(name)))
     note, url = await release.note("wine"), release.url
     assert (f"| page | [{url}]({url}), its API: [{url}/docs]({url}/docs) |" in note) is has_page
     assert (f"| url | {url} |" in note) is not has_page
