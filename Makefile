@@ -61,6 +61,7 @@ lint: setup  ## Check style, types and workflows
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/actionlint
 	.venv/bin/zizmor --offline --quiet --persona=pedantic .github
 

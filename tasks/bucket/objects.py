@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tasks.core.errors import TerminalError
 from tasks.repository import git
-from tasks.repository.workspace import Workspace
+
+if TYPE_CHECKING:  # it imports Prefect, which not everything that knows objects needs
+    from tasks.repository.workspace import Workspace
 
 
 @dataclass(frozen=True)

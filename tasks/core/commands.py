@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_logger, get_run_logger
 
 from tasks.core.errors import TransientError
 
@@ -65,7 +63,14 @@ class Finished:
 
 
 def run_logger() -> Logger:
-    """The log of the current flow or task run, or a plain one outside of a run."""
+    """Return the logger of the current flow or task run, or a plain one outside of a run."""
+    # Whatever is in a run has imported Prefect; scripts that only run a command must not wait for
+    # it.
+    if "prefect" not in sys.modules:
+        return logging.getLogger("slipway")
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_logger, get_run_logger
+
     try:
         return get_run_logger()
     except MissingContextError:

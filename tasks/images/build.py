@@ -24,10 +24,26 @@ from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import tag_of
 from tasks.package.package import Package
-from tasks.platforms.base.settings import ImageEnvironment
 from tasks.repository import git
 
 _NAMES = ("packages", "serving code", "model")
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The base, platforms and repository of an environment's images.
+
+    Attributes:
+        environment: Name of the environment, part of the images' tags.
+        repository: Where images are pushed, `registry/repository`.
+        base: The image they are built upon; `{python}` stands for the model's Python version.
+        platforms: For instance `linux/amd64`.
+    """
+
+    environment: str
+    repository: str
+    base: str
+    platforms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,15 +59,13 @@ class Image:
     manifests: Mapping[str, Manifest]
 
 
-async def build_image(
-    package: Package, file: Path, environment: ImageEnvironment, login: Login | None
-) -> Image:
+async def build_image(package: Package, file: Path, spec: ImageSpec, login: Login | None) -> Image:
     """Build the image of a model and push it; what is there already is neither made nor sent.
 
     Args:
         package: The model.
         file: Its verified model file.
-        environment: Which base, platforms and repository.
+        spec: Base, platforms and repository.
         login: Who we are to the registry.
 
     Returns:
@@ -62,15 +76,15 @@ async def build_image(
         TerminalError: Something cannot be installed or pushed.
         TransientError: The registry or the package index does not answer.
     """
-    where = parse_reference(environment.repository)
-    wanted = parse_reference(environment.base.replace("{python}", package.minor_python))
+    where = parse_reference(spec.repository)
+    wanted = parse_reference(spec.base.replace("{python}", package.minor_python))
     repository = Repository(where, login)
     # The login is for the registry that it was made for, and for no other.
     bases = Repository(wanted, login if wanted.host == where.host else None)
     made = int((await package.workspace.git(git.commit_time(package.commit))).stdout)
     moment = datetime.fromtimestamp(made, UTC)
     found: dict[str, Base] = {}
-    for platform in environment.platforms:
+    for platform in spec.platforms:
         found[platform] = await asyncio.to_thread(read_base, bases, wanted, platform)
         _check_python(found[platform], package)
     ours = await _own_layers(package, file)
@@ -89,7 +103,7 @@ async def build_image(
         manifests[machine] = manifest
     image = image_list(manifests)
     # From now on it has a tag, by which it is found and dropped if this deploy is killed.
-    tag = tag_of(environment.name, image.digest)
+    tag = tag_of(spec.environment, image.digest)
     if await asyncio.to_thread(repository.manifest, tag) is None:  # some take a tag only once
         await asyncio.to_thread(repository.put, image, tag)
     return Image(where.at(image.digest), manifests)

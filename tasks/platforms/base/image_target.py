@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from tasks.images.build import Image, build_image
+from tasks.images.build import Image, ImageSpec, build_image
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
@@ -27,7 +27,13 @@ class ImagedTarget(ABC, Generic[E]):
 
     async def _build(self, package: Package, file: Path) -> None:
         """Build the image of a package, and push it."""
-        self._image = await build_image(package, file, self._environment, await self._log_in())
+        spec = ImageSpec(
+            environment=self._environment.name,
+            repository=self._environment.repository,
+            base=self._environment.base,
+            platforms=self._environment.platforms,
+        )
+        self._image = await build_image(package, file, spec, await self._log_in())
 
     def _pushed(self) -> Image:
         assert self._image, "preflight comes first"

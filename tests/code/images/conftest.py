@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.settings import CHECKOUT
+from tasks.images.build import ImageSpec
 from tasks.package.package import Package, read_package
-from tasks.platforms.base.settings import ImageEnvironment
 from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
 from tests.containers import BaseImage, running_registry
@@ -86,14 +86,14 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> MakePackage:
 
 
 @pytest.fixture
-def environment(registry: str, base_archive: Path) -> ImageEnvironment:
-    """An environment whose images are pushed to the registry."""
+def spec(registry: str, base_archive: Path) -> ImageSpec:
+    """A spec whose images are pushed to the registry."""
     BaseImage.of(base_archive, environment={"PYTHON_VERSION": f"{PYTHON}.99"}).push(
         f"{registry}/python:{PYTHON}"
     )
-    return ImageEnvironment(
-        name="test",
-        target="none",
+    return ImageSpec(
+        environment="test",
         repository=f"{registry}/wine",
         base=f"{registry}/python:{{python}}",
+        platforms=("linux/amd64",),
     )

@@ -13,12 +13,11 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
-from tasks.images.build import Image, build_image, copy_layer
+from tasks.images.build import Image, ImageSpec, build_image, copy_layer
 from tasks.images.layers import Layer
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import retire, tag_of
-from tasks.platforms.base.settings import ImageEnvironment
 from tests.certificates import self_signed
 from tests.code.images.conftest import PYTHON, MakePackage
 from tests.containers import BaseImage, free_port, running_registry
@@ -28,9 +27,9 @@ NUMBER = PYTHON.replace(".", "")
 _PASSWORDS = "tester:$2y$05$06ewQFn/vNXsxHcxpNIKIeMhFOVtufeIoGrcGB69oa9HQa9DhIneG\n"
 
 
-async def _build(package: Any, environment: ImageEnvironment, login: Login | None = None) -> Image:
+async def _build(package: Any, spec: ImageSpec, login: Login | None = None) -> Image:
     file = package.workspace.path / "model" / "wine"
-    return await build_image(package, file, environment, login)
+    return await build_image(package, file, spec, login)
 
 
 def _repository(image: Image) -> Repository:
@@ -53,19 +52,19 @@ def _files(image: Image, platform: str = "linux/amd64") -> dict[str, bytes]:
 
 
 async def test_building_twice_gives_the_same_image(
-    make_package: MakePackage, environment: ImageEnvironment, home: Path
+    make_package: MakePackage, spec: ImageSpec, home: Path
 ) -> None:
     package = make_package(b"one model")
-    first = await _build(package, environment)
+    first = await _build(package, spec)
     shutil.rmtree(home / "layers")  # as on another worker
-    assert await _build(package, environment) == first
+    assert await _build(package, spec) == first
 
 
 async def test_a_new_model_with_the_same_requirements_changes_the_last_layer_only(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    one = await _build(make_package(b"one model"), environment)
-    other = await _build(make_package(b"another model"), environment)
+    one = await _build(make_package(b"one model"), spec)
+    other = await _build(make_package(b"another model"), spec)
     (before,), (after,) = one.manifests.values(), other.manifests.values()
     layers = [each.document["layers"] for each in (before, after)]
     assert layers[0][:-1] == layers[1][:-1]
@@ -73,9 +72,9 @@ async def test_a_new_model_with_the_same_requirements_changes_the_last_layer_onl
     assert layers[0][-1]["size"] < 2000
 
 
-async def test_what_is_in_it(make_package: MakePackage, environment: ImageEnvironment) -> None:
+async def test_what_is_in_it(make_package: MakePackage, spec: ImageSpec) -> None:
     package = make_package(b"one model")
-    image = await _build(package, environment)
+    image = await _build(package, spec)
     assert image.reference.digest
     assert image.reference.tag is None
     files = _files(image)
@@ -103,9 +102,9 @@ async def test_what_is_in_it(make_package: MakePackage, environment: ImageEnviro
 
 
 async def test_large_packages_come_without_what_no_server_needs(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    image = await _build(make_package(b"one model", numpy="2.3.4"), environment)
+    image = await _build(make_package(b"one model", numpy="2.3.4"), spec)
     files = {name.removeprefix("app/packages/numpy/"): has for name, has in _files(image).items()}
     assert "linalg/_linalg.pyc" in files
     assert not {name for name in files if "tests/" in name or name.endswith("linalg/_linalg.py")}
@@ -115,14 +114,12 @@ async def test_large_packages_come_without_what_no_server_needs(
 
 
 async def test_for_another_processor_only_the_wheels_differ(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+    make_package: MakePackage, spec: ImageSpec, registry: str, base_archive: Path
 ) -> None:
     arm = BaseImage.of(base_archive, "linux/arm64", {"PYTHON_VERSION": f"{PYTHON}.99"})
     arm.push(f"{registry}/arm:{PYTHON}")
     package = make_package(b"one model")
-    wanted = environment.model_copy(
-        update={"base": f"{registry}/arm:{{python}}", "platforms": ("linux/arm64",)}
-    )
+    wanted = replace(spec, base=f"{registry}/arm:{{python}}", platforms=("linux/arm64",))
     image = await _build(package, wanted)
     assert _config(image, "linux/arm64")["architecture"] == "arm64"
     (library,) = [
@@ -133,7 +130,7 @@ async def test_for_another_processor_only_the_wheels_differ(
 
 
 async def test_one_name_stands_for_all_platforms(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+    make_package: MakePackage, spec: ImageSpec, registry: str, base_archive: Path
 ) -> None:
     entries = []
     for platform in ("linux/amd64", "linux/arm64"):
@@ -150,9 +147,8 @@ async def test_one_name_stands_for_all_platforms(
         "manifests": entries,
     }
     Repository(parse_reference(f"{registry}/both")).put(Manifest.of(index), PYTHON)
-    wanted = environment.model_copy(
-        update={"base": f"{registry}/both:{{python}}", "platforms": ("linux/amd64", "linux/arm64")}
-    )
+    platforms = ("linux/amd64", "linux/arm64")
+    wanted = replace(spec, base=f"{registry}/both:{{python}}", platforms=platforms)
     image = await _build(make_package(b"one model"), wanted)
     pushed_list = _repository(image).manifest(image.reference.version)
     assert pushed_list
@@ -164,11 +160,11 @@ async def test_one_name_stands_for_all_platforms(
 
 
 async def test_the_bill_of_materials_is_found_from_the_image(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
     package = make_package(b"one model")
-    image = await _build(package, environment)
-    await _build(package, environment)  # attaches nothing twice
+    image = await _build(package, spec)
+    await _build(package, spec)  # attaches nothing twice
     repository = _repository(image)
     index = repository.manifest(image.reference.version.replace(":", "-"))
     assert index
@@ -212,48 +208,48 @@ def test_two_deploys_may_copy_the_same_layer_at_once(registry: str, base_archive
 
 
 async def test_a_base_image_has_to_exist(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str
+    make_package: MakePackage, spec: ImageSpec, registry: str
 ) -> None:
-    wanted = environment.model_copy(update={"base": f"{registry}/nothing:{{python}}"})
+    wanted = replace(spec, base=f"{registry}/nothing:{{python}}")
     with pytest.raises(ConfigurationError, match=r"base image .*/nothing:\d\.\d+ does not exist"):
         await _build(make_package(b"one model"), wanted)
 
 
 async def test_a_base_image_has_to_be_for_the_platform(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    wanted = environment.model_copy(update={"platforms": ("linux/arm64",)})
+    wanted = replace(spec, platforms=("linux/arm64",))
     with pytest.raises(ConfigurationError, match=r"is for linux/amd64, not linux/arm64"):
         await _build(make_package(b"one model"), wanted)
 
 
 async def test_a_base_image_has_to_have_the_models_python(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str, base_archive: Path
+    make_package: MakePackage, spec: ImageSpec, registry: str, base_archive: Path
 ) -> None:
     BaseImage.of(base_archive, environment={"PYTHON_VERSION": "3.10.9"}).push(f"{registry}/old:1")
-    wanted = environment.model_copy(update={"base": f"{registry}/old:1"})
+    wanted = replace(spec, base=f"{registry}/old:1")
     with pytest.raises(ConfigurationError, match=r"has Python 3\.10\.9; .* saved with 3\.\d+\.\d+"):
         await _build(make_package(b"one model"), wanted)
 
 
 async def test_a_package_without_a_wheel_is_terminal(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
     with pytest.raises(TerminalError, match="cannot be installed"):
-        await _build(make_package(b"one model", threadpoolctl="0.0.0"), environment)
+        await _build(make_package(b"one model", threadpoolctl="0.0.0"), spec)
 
 
 async def test_a_registry_that_is_away_is_asked_again_later(
-    make_package: MakePackage, environment: ImageEnvironment
+    make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    wanted = environment.model_copy(update={"repository": f"127.0.0.1:{free_port()}/wine"})
+    wanted = replace(spec, repository=f"127.0.0.1:{free_port()}/wine")
     with pytest.raises(TransientError, match="ConnectionError"):
         await _build(make_package(b"one model"), wanted)
 
 
 async def test_a_password_is_sent_over_tls_only_and_never_told(
     make_package: MakePackage,
-    environment: ImageEnvironment,
+    spec: ImageSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -261,7 +257,7 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
     auth = {"htpasswd": {"realm": "wine", "path": str(tmp_path / "passwords")}}
     package, login = make_package(b"one model"), Login("tester", SecretStr("secret"))
     with running_registry(tmp_path, auth=auth) as plain:
-        wanted = environment.model_copy(update={"repository": f"{plain}/wine"})
+        wanted = replace(spec, repository=f"{plain}/wine")
         with pytest.raises(ConfigurationError, match="wants a password over plain HTTP"):
             await _build(package, wanted, login)
 
@@ -286,9 +282,9 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
 
 
 async def test_an_image_that_another_environment_has_stays(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str
+    make_package: MakePackage, spec: ImageSpec, registry: str
 ) -> None:
-    wanted = environment.model_copy(update={"repository": f"{registry}/short-lived"})
+    wanted = replace(spec, repository=f"{registry}/short-lived")
     image = await _build(make_package(b"one model"), wanted)
     (manifest,) = image.manifests.values()
     repository = _repository(image)
@@ -300,9 +296,9 @@ async def test_an_image_that_another_environment_has_stays(
 
 
 async def test_images_that_nobody_keeps_go_with_what_is_attached(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str
+    make_package: MakePackage, spec: ImageSpec, registry: str
 ) -> None:
-    wanted = environment.model_copy(update={"repository": f"{registry}/shorter-lived"})
+    wanted = replace(spec, repository=f"{registry}/shorter-lived")
     image = await _build(make_package(b"one model"), wanted)
     other = await _build(make_package(b"another model"), wanted)
     repository = _repository(image)
@@ -316,9 +312,9 @@ async def test_images_that_nobody_keeps_go_with_what_is_attached(
 
 
 async def test_an_image_stays_as_long_as_a_list_that_names_it(
-    make_package: MakePackage, environment: ImageEnvironment, registry: str
+    make_package: MakePackage, spec: ImageSpec, registry: str
 ) -> None:
-    wanted = environment.model_copy(update={"repository": f"{registry}/listed"})
+    wanted = replace(spec, repository=f"{registry}/listed")
     image = await _build(make_package(b"one model"), wanted)
     repository = _repository(image)
     (manifest,) = image.manifests.values()
