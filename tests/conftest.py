@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.template import ENVIRONMENTS, copy_template
+
+# Before the first import of what reads it; programs that tests start inherit it.
+os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
 
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
@@ -55,20 +59,9 @@ def reaped(stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose one commit is the checkout's working tree: uncommitted work is tested."""
+    """A repository whose one commit is the checkout's code with the model of the tests."""
     folder = tmp_path_factory.mktemp("source")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (CHECKOUT / name).exists():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(CHECKOUT / name, target, follow_symlinks=False)
+    copy_template(folder)
     commit_all(folder, "Under test")
     return folder
 

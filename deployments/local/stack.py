@@ -645,8 +645,7 @@ class Stack:
             origin.ignore_pushes(self.origin)
 
     def _host_environments(self) -> dict[str, HostEnvironment]:
-        folder = self.checkout / "deployments" / "environments"
-        found = {name: load_environment(name, folder) for name in environment_names(folder)}
+        found = {name: load_environment(name) for name in environment_names()}
         return {name: each for name, each in found.items() if isinstance(each, HostEnvironment)}
 
     def _write_file(self, chosen: Mapping[str, int] | None = None) -> None:

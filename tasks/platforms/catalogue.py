@@ -22,7 +22,9 @@ from tasks.platforms.base.settings import Environment
 if TYPE_CHECKING:  # else reading a file would cost what proofs need
     from tasks.platforms.base.target import Target
 
-FOLDER = CHECKOUT / "deployments" / "environments"
+FOLDER = Path(
+    os.environ.get("SLIPWAY_ENVIRONMENTS_FOLDER") or CHECKOUT / "deployments" / "environments"
+)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from tasks.core.settings import CHECKOUT
+from tests.template import ENVIRONMENTS
 
 STORAGE = ObjectStorage(
     "a-bucket",
@@ -164,6 +165,10 @@ class Repository:
             text=True,
         )
         return found.stdout.strip()
+
+
+# The checkout itself, with the environments of the tests.
+CHECKED_OUT = Repository(CHECKOUT, {"SLIPWAY_ENVIRONMENTS_FOLDER": str(ENVIRONMENTS)})
 
 
 def clone(source: Path, folder: Path, server: PrefectServer) -> Repository:

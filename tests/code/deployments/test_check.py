@@ -10,15 +10,14 @@ import pytest
 from deployments.check import examine
 from deployments.diagnosis import checks
 from deployments.local.stack import Stack
-from tasks.core.settings import CHECKOUT
 from tasks.platforms.catalogue import load_environment
 from tasks.release.locks.lock import hold, lock_of
-from tests.code.deployments.servers import Repository, listed
+from tests.code.deployments.servers import CHECKED_OUT, listed
 
 
 def test_all_is_well_with_the_local_environment(stack: Stack) -> None:
     command = ["deployments.check", f"--home={stack.home}", f"--env-file={os.devnull}", "local"]
-    done = Repository(CHECKOUT).run(*command)
+    done = CHECKED_OUT.run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("deploy/local", "supervisord keeps", "entry point", "gets, and is refused to put"):
         assert said in done.stdout

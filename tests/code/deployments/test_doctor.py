@@ -20,8 +20,7 @@ from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from deployments.local.stack import Stack
-from tasks.core.settings import CHECKOUT
-from tests.code.deployments.servers import Repository, listed
+from tests.code.deployments.servers import CHECKED_OUT, listed
 
 OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 
@@ -29,7 +28,7 @@ OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:
     # Not the .env of whoever runs the tests: it may name a server in production.
     command = ["deployments.doctor", f"--home={stack.home}", f"--env-file={os.devnull}"]
-    done = Repository(CHECKOUT).run(*command)
+    done = CHECKED_OUT.run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all is well" in done.stdout
     for identity in (stack.storage.read_write, stack.storage.read):

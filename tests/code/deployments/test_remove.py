@@ -8,13 +8,12 @@ import subprocess
 import pytest
 
 from deployments.local.stack import Stack
-from tasks.core.settings import CHECKOUT
-from tests.code.deployments.servers import Repository
+from tests.code.deployments.servers import CHECKED_OUT
 
 
 def _remove(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     where = (f"--home={stack.home}", f"--env-file={os.devnull}")
-    return Repository(CHECKOUT).run("deployments.remove", *where, *words)
+    return CHECKED_OUT.run("deployments.remove", *where, *words)
 
 
 def test_it_says_what_is_live_before_it_does_anything(stack: Stack) -> None:

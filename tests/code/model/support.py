@@ -12,6 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from tests.template import copy_template
+
 ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("run_stages.py")
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
@@ -58,13 +60,8 @@ def model_python(
 
 
 def workspace(folder: Path, **changes: dict[str, Any] | str | int) -> Path:
-    """A copy of what a clone would hold for the model part, committed, with params.yaml changed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    skip = shutil.ignore_patterns("__pycache__", ".venv", "tmp", "cache", "*.csv", "*.pkl")
-    for name in ("model", "data", ".dvc"):
-        shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder / name)
+    """Commit the template's model part in a folder, with params.yaml changed."""
+    copy_template(folder)
     change_params(folder, **changes)
     run("git", "init", "--quiet", cwd=folder)
     commit(folder)

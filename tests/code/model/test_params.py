@@ -9,9 +9,9 @@ from tests.code.model import support
 
 BAD = [
     # text in params.yaml, what stands there instead, how the message begins and what it mentions
-    ("name: wine ", "nane: wine ", "nane: unknown key; did you mean 'name'? Allowed: ", "seed"),
-    ("name: wine ", "name: train ", "name: model/ already has something called 'train'", ""),
-    ("name: wine ", "name: My_Model ", "name: string does not match", "'My_Model'"),
+    ("name: wine\n", "nane: wine\n", "nane: unknown key; did you mean 'name'? Allowed: ", "seed"),
+    ("name: wine\n", "name: train\n", "name: model/ already has something called 'train'", ""),
+    ("name: wine\n", "name: My_Model\n", "name: string does not match", "'My_Model'"),
     ("  drop: []", "  dorp: []", "data.dorp: unknown key; did you mean 'drop'?", "test_size"),
     ("  drop: []", "  drop: [ahs]", "data.drop: 'ahs' is not a column", "did you mean 'ash'?"),
     ("target: target", "target: cultivar", "data.target: 'cultivar' is not a column", "proline"),
@@ -20,7 +20,7 @@ BAD = [
     ("test_size: 0.2", "test_size: 1.5", "data.test_size: ", "less than 1, not 1.5"),
     ("test_size: 0.2", "test_size: many", "data.test_size: value is not a valid float", "'many'"),
     ("load_wine\n", "load_wien\n", "data.source: no such file", "load_wine"),
-    ("load_wine\n", "load_wine\n  source: x\n", "line 13: found duplicate key", "source"),
+    ("load_wine\n", "load_wine\n  source: x\n", "line 7: found duplicate key", "source"),
     ("sklearn.svm.SVC\n", "sklearn.svm.SCV\n", "train.estimator: unknown class", "sklearn.svm.SVC"),
     ("sklearn.svm.SVC\n", "SVC\n", "train.estimator: unknown class", "mean 'sklearn.svm.SVC'?"),
     ("sklearn.svm.SVC\n", "sklearn.svm.SVR\n", "train.estimator: sklearn.svm.SVR is not a", "task"),

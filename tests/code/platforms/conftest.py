@@ -44,6 +44,7 @@ from tests.containers import (
     running_registry,
     wait_for_port,
 )
+from tests.template import OVERLAY
 
 Change = Callable[[str], str]
 # Platforms that the worker only reaches through their APIs.
@@ -161,7 +162,7 @@ def make_package(
                     },
                 }
             ),
-            ".dvc/config": (CHECKOUT / ".dvc" / "config").read_text(),
+            ".dvc/config": (OVERLAY / ".dvc" / "config").read_text(),
             "model/wine.mlem": mlem,
             "model/wine.golden.json": (bundles / "wine" / "wine.golden.json").read_text(),
             "model/wine.runtime.json": json.dumps(runtime),

@@ -1,0 +1,1 @@
+"""No code of a user: the model of the tests needs none."""
