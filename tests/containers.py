@@ -97,6 +97,15 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
         time.sleep(0.05)
 
 
+def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a program answers a request with 200."""
+    deadline = time.monotonic() + SECONDS
+    while httpx.get(url, trust_env=False).status_code != 200:
+        assert process.poll() is None, f"the program behind {url} ended"
+        assert time.monotonic() < deadline, f"{url} does not answer with 200"
+        time.sleep(0.02)
+
+
 @dataclass(frozen=True)
 class BaseImage:
     """An image of one layer, to be pushed anywhere."""

@@ -1,12 +1,17 @@
-"""A real browser, for tests of what people look at."""
+"""What several folders share: models saved by the real MLEM, and a real browser."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
+
+from tests.code.serving.running import HERE, NAMES, model_python
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -19,6 +24,25 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder shared by all processes of this test session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "serving"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundles(shared: Path) -> Path:
+    """Folders of models saved by the real MLEM, one a name."""
+    folder = shared / "bundles"
+    with FileLock(shared / "bundles.lock"):
+        if not (folder / NAMES[-1] / "release.json").exists():
+            model_python(HERE / "make_bundles.py", folder)
+    return folder
 
 
 # Not for the session: as long as Playwright runs, no other event loop can run in this thread.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from deployments.local import gateway
@@ -31,9 +32,9 @@ from tasks.repository.workspace import Workspace
 from tests.code.platforms.fly_place import FlyioPlace, running_fly
 from tests.code.platforms.heroku_place import HerokuPlace, running_heroku
 from tests.code.platforms.kubernetes_place import OWN_CLUSTER, own_kubernetes, running_kubernetes
+from tests.code.platforms.light_model import write_light_model
 from tests.code.platforms.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.code.platforms.sagemaker_place import SageMakerPlace, running_sagemaker
-from tests.code.serving.conftest import bundles, shared  # noqa: F401
 from tests.commits import commit_all
 from tests.containers import (
     BaseImage,
@@ -42,6 +43,7 @@ from tests.containers import (
     free_port,
     running_engine,
     running_registry,
+    wait_for_answer,
     wait_for_port,
 )
 from tests.template import OVERLAY
@@ -115,20 +117,32 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
             process = subprocess.Popen(proxy.argv, stdout=log, stderr=log)
         opened.enter_context(ended(process))
         wait_for_port(ports[gateway.API_PORT], process, home / "proxy.log")
+        # It listens a moment before it serves its API, and says 404 until then.
+        wait_for_answer(f"{variables['SLIPWAY_GATEWAY_API']}/api/entrypoints/process", process)
         yield supervisor
 
 
 @pytest.fixture(scope="session")
+def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four files of a model whose server starts in a fraction of the default model's time."""
+    folder = tmp_path_factory.mktemp("light") / "wine"
+    write_light_model(folder, "wine")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_package(
-    tmp_path_factory: pytest.TempPathFactory,
-    bundles: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory, light_model: Path
 ) -> Callable[..., Package]:
-    """Commit the wine model: `make_package("two")`, or with changes of files by path.
+    """Commit a model: `make_package("two")`, or with changes of files by path.
 
     With `after`, the commit comes after that of another package, in a copy of its repository.
+    With `saved`, it is the model that lies in that folder instead of the light one.
     """
 
-    def make(name: str, *, after: Package | None = None, **changes: Change) -> Package:
+    def make(
+        name: str, *, after: Package | None = None, saved: Path = light_model, **changes: Change
+    ) -> Package:
         folder = tmp_path_factory.mktemp(name)
         if after:
             shutil.copytree(after.workspace.path / ".git", folder / ".git")
@@ -138,18 +152,16 @@ def make_package(
         model = folder / "model" / "wine"
         model.parent.mkdir()
         # What follows the end of a pickle is not read: another model that predicts the same.
-        content = (bundles / "wine" / "wine").read_bytes() + name.encode()
+        content = (saved / "wine").read_bytes() + name.encode()
         model.write_bytes(content)
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         digest = {
             "size": len(content), "md5": md5, "sha256": hashlib.sha256(content).hexdigest()
         }  # fmt: skip
-        runtime = json.loads((bundles / "wine" / "wine.runtime.json").read_text())
-        old = runtime["artifacts"]["model/wine"]
+        runtime = json.loads((saved / "wine.runtime.json").read_text())
         runtime["artifacts"]["model/wine"] = digest
-        mlem = (bundles / "wine" / "wine.mlem").read_text()
-        for key in ("md5", "size"):
-            mlem = mlem.replace(str(old[key]), str(digest[key]))
+        mlem = yaml.safe_load((saved / "wine.mlem").read_text())
+        mlem["artifacts"]["data"].update(hash=md5, size=len(content))
         written: dict[str, Any] = {
             "params.yaml": json.dumps({"name": "wine"}),
             "dvc.yaml": json.dumps({"stages": {"save": _SAVE | {"outs": ["model/wine"]}}}),
@@ -163,8 +175,8 @@ def make_package(
                 }
             ),
             ".dvc/config": (OVERLAY / ".dvc" / "config").read_text(),
-            "model/wine.mlem": mlem,
-            "model/wine.golden.json": (bundles / "wine" / "wine.golden.json").read_text(),
+            "model/wine.mlem": yaml.safe_dump(mlem),
+            "model/wine.golden.json": (saved / "wine.golden.json").read_text(),
             "model/wine.runtime.json": json.dumps(runtime),
         }
         for path, text in written.items():
@@ -211,7 +223,7 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
 
 
 @pytest.fixture(scope="session")
-def engine(shared: Path) -> Iterator[str]:  # noqa: F811
+def engine(shared: Path) -> Iterator[str]:
     """URL of a Docker engine."""
     with running_engine(shared) as url:
         yield url
@@ -227,7 +239,7 @@ def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(
     registry_folder: Path,
     models: list[Package],
-    shared: Path,  # noqa: F811
+    shared: Path,
 ) -> Iterator[str]:
     """A registry with a base image for the models: `host:port`."""
     python = models[0].minor_python

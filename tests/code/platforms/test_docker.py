@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +17,15 @@ from tests.code.platforms.places import DockerPlace
 from tests.containers import free_port
 
 
-async def test_a_container_can_do_little_and_is_not_large(
-    docker_place: DockerPlace, models: list[Package]
+async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
+    docker_place: DockerPlace,
+    make_package: Callable[..., Package],
+    bundles: Path,
 ) -> None:
     await docker_place.target().remove()
-    target = await docker_place.deploy(models[0], until="preflight")
+    target = await docker_place.deploy(
+        make_package("scikit-learn", saved=bundles / "wine"), until="preflight"
+    )
     # What shares engine and repository removes the image that no container needs yet.
     await docker_place.target(name="docker-eu").tidy()
     assert (await docker_place.seen())["images"] == []

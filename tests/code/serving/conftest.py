@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,34 +13,12 @@ import uv
 from filelock import FileLock
 
 from tests.code.serving.running import (
-    HERE,
-    NAMES,
     ROOT,
     Server,
     clean_environment,
     free_port,
-    model_python,
     run,
 )
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder shared by all processes of this test session."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "serving"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def bundles(shared: Path) -> Path:
-    """Folders of models saved by the real MLEM, one a name."""
-    folder = shared / "bundles"
-    with FileLock(shared / "bundles.lock"):
-        if not (folder / NAMES[-1] / "release.json").exists():
-            model_python(HERE / "make_bundles.py", folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
