@@ -15,6 +15,7 @@ export PREFERRED_PYTHON
 unexport UV_PYTHON
 
 PYTHON := .venv/bin/python
+SLIPWAY := .venv/bin/slipway
 UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
 # make up DB=postgres: remembered until another one is named.
 DATABASE := $(if $(DB),--database=$(DB))
@@ -31,14 +32,14 @@ setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try it (TARGET=docker: in a container)
-	@$(PYTHON) -m deployments.local.demo $(DATABASE) $(MODEL_TARGET)
+	@$(SLIPWAY) demo $(DATABASE) $(MODEL_TARGET)
 
 up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin (DB=postgres: with automations)
-	@$(PYTHON) -m deployments.local.stack up $(DATABASE)
+	@$(SLIPWAY) up $(DATABASE)
 
 down:  ## Stop everything; data stays in .slipway
-	@if $(PYTHON) -c 'import deployments.local.stack' 2>/dev/null; then \
-	  $(PYTHON) -m deployments.local.stack down; \
+	@if $(SLIPWAY) --help >/dev/null 2>&1; then \
+	  $(SLIPWAY) down; \
 	elif pid=$$(cat .slipway/supervisor/supervisord.pid 2>/dev/null) && kill -0 "$$pid" 2>/dev/null; then \
 	  echo "The stack runs (supervisord is process $$pid), and .venv, which could stop it, is broken." >&2; \
 	  echo "Nothing was stopped or removed. Next: rm -rf .venv && make setup && make down" >&2; \
@@ -46,13 +47,13 @@ down:  ## Stop everything; data stays in .slipway
 	fi
 
 status:  ## Say what runs, and where
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m deployments.local.stack status; else echo "nothing is set up yet"; fi
+	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) status; else echo "nothing is set up yet"; fi
 
 doctor: setup  ## Say what is wrong with the set-up, and how to mend it
-	@$(PYTHON) -m deployments.doctor
+	@$(SLIPWAY) doctor
 
 check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=production
-	@$(PYTHON) -m deployments.check $(or $(ENVIRONMENT),local)
+	@$(SLIPWAY) check $(or $(ENVIRONMENT),local)
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
@@ -70,7 +71,7 @@ format: setup  ## Mend style
 	$(PYTHON) -m ruff format
 
 clean: down  ## Stop everything and remove all that was made, data and models included
-	@if $(PYTHON) -c 'import deployments.local.stack' 2>/dev/null; then $(PYTHON) -m deployments.local.stack clean; fi
+	@if $(SLIPWAY) --help >/dev/null 2>&1; then $(SLIPWAY) down --containers; fi
 	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -75,7 +75,7 @@ def ask(api: PrefectAPI, environment: str, commit: str, *, again: str | None = N
             f"environment {environment!r} is unknown to the Prefect server at {api.url};"
             f" known: {', '.join(known) or 'none'}",
             state="nothing was asked for",
-            next_step="name one of them, or register its deployment: python -m deployments.apply",
+            next_step="name one of them, or register its deployment: slipway apply",
         )
     key = f"{name}/{commit}" + (f"/again/{again}" if again else "")
     found = api.run_of_key("deploy", key)

@@ -1,8 +1,8 @@
-"""What the Prefect server does by itself when a run is lost, crashes, is late or fails.
+"""The automations by which the Prefect server handles runs that are lost, crash, are late or fail.
 
-Declarations only: `declared()` says what there should be, applying it is another module's business.
-They are for every run with the tag `slipway`. On SQLite automations lock the database and fire
-twice, so there they are left out; see `docs/architecture.md`, "Self-healing".
+Declarations only: `resources/automations.py` applies them. They hold for every run with the tag
+`slipway`. On SQLite automations lock the database and fire twice, so they are left out there; see
+`docs/architecture.md`, "Self-healing".
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tasks.core.settings import TAG
 
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
-# Flows that people want to hear of when they do not end well.
-_TOLD = ["deploy", "rollback", "status"]
+# Flows whose failure notifies people.
+_NOTIFYING = ["deploy", "rollback", "status"]
 _EVENT = "prefect.flow-run."
 _ANY = {f"{_EVENT}*"}
 _FACTS = """\
@@ -33,15 +33,17 @@ _FACTS = """\
 Run: {{ flow_run|ui_url }}"""
 
 
-def declared(notify: UUID | None, patience: Patience | None = None) -> list[AutomationCore]:
-    """Every automation that the server should have.
+def declare_automations(
+    notify: UUID | None, patience: Patience | None = None
+) -> list[AutomationCore]:
+    """Return every automation that the server should have.
 
     Args:
-        notify: Id of the block `slipway-notify`; without one nobody is told of anything.
-        patience: How long to wait; by default what the environment says.
+        notify: Id of the block `slipway-notify`; without one, nobody is notified.
+        patience: Time-outs; by default those of the environment.
 
     Returns:
-        The automations; their names, which begin with `slipway: `, are what identifies them.
+        The automations, identified by their names, which begin with `slipway: `.
     """
     patience = patience or Patience.from_environment()
     return [
@@ -55,9 +57,9 @@ def declared(notify: UUID | None, patience: Patience | None = None) -> list[Auto
 
 
 def _lost(patience: Patience) -> AutomationCore:
-    return _settled(
-        "a run without heartbeats has crashed",
-        "Its process is gone, or cannot reach the server. Frees the slot it holds.",
+    return _end_silent_run(
+        "crash runs without heartbeats",
+        "The process of the run is gone, or cannot reach the server. Frees its slot.",
         after={f"{_EVENT}Running", f"{_EVENT}heartbeat"},
         within=timedelta(seconds=patience.lost_seconds),
         becomes=StateType.CRASHED,
@@ -67,29 +69,30 @@ def _lost(patience: Patience) -> AutomationCore:
 
 
 def _lost_before_start(patience: Patience) -> AutomationCore:
-    return _settled(
-        "a run that does not start has crashed",
-        "Its worker was killed as it took it. Frees the slot it holds.",
+    return _end_silent_run(
+        "crash runs that do not start",
+        "The worker was killed while it started the run. Frees its slot.",
         after={f"{_EVENT}Pending"},
         within=timedelta(minutes=patience.start_minutes),
         becomes=StateType.CRASHED,
-        message=f"not started {patience.start_minutes:g} minutes after a worker took it: the worker"
-        " was killed, or what it starts runs in takes longer. See its log, then run it again",
+        message=f"not started {patience.start_minutes:g} minutes after a worker took the run: the"
+        " worker was killed, or its infrastructure starts slower. Read the worker's log, then run"
+        " it again",
     )
 
 
 def _lost_while_cancelling(patience: Patience) -> AutomationCore:
-    return _settled(
-        "a run that nobody cancels is cancelled",
-        "Its worker is gone. Not crashed: it would run again, which nobody wants.",
+    return _end_silent_run(
+        "cancel runs whose worker is gone",
+        "Somebody cancelled the run, and its worker is gone. Not crashed: it would run again.",
         after={f"{_EVENT}Cancelling"},
         within=timedelta(seconds=patience.lost_seconds),
         becomes=StateType.CANCELLED,
-        message="its worker did not confirm that it was stopped: it is gone",
+        message="the worker did not confirm that it stopped the run: the worker is gone",
     )
 
 
-def _settled(
+def _end_silent_run(
     name: str,
     description: str,
     *,
@@ -98,7 +101,7 @@ def _settled(
     becomes: StateType,
     message: str,
 ) -> AutomationCore:
-    """A run of which nothing is heard any more gets a state that is final."""
+    """Return an automation that puts a run without events into a final state."""
     return AutomationCore(
         name=f"{PREFIX}{name}",
         description=description,
@@ -109,13 +112,13 @@ def _settled(
 
 def _crashed() -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}a crashed run is run again, once",
-        description="The same run, so nothing is doubled. Only deployments tagged `idempotent`.",
+        name=f"{PREFIX}run crashed runs again, once",
+        description="Restarts the same run. Only for deployments tagged `idempotent`.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={f"{_EVENT}Crashed"},
-            # How often it has run: after a second crash, or one at the start, people should look.
-            # Subflow runs belong to no deployment; they come with the run that started them.
+            # Only after the first crash: a second one, or one at the start, needs a person.
+            # Subflow runs belong to no deployment; they restart with their parent.
             match=_resource({"prefect.resource.id": f"{_EVENT}*", "prefect.run-count": "1"}),
             match_related=[
                 _tagged(IDEMPOTENT),
@@ -129,7 +132,7 @@ def _crashed() -> AutomationCore:
             _become(
                 StateType.SCHEDULED,
                 "AwaitingRetry",
-                "it crashed, and is run again by itself, once",
+                "the run crashed and restarts by itself, once",
             )
         ],
     )
@@ -141,7 +144,7 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
         _become(
             StateType.CANCELLED,
             "Cancelled",
-            f"late for {hours}: no worker has started it. Start a worker of its work pool,"
+            f"late for {hours}: no worker has started the run. Start a worker of its work pool,"
             " then run it again",
         )
     ]
@@ -154,9 +157,9 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
             )
         )
     return AutomationCore(
-        name=f"{PREFIX}a run that is late for too long is cancelled",
-        description="So that a worker that comes back does not do yesterday's work.",
-        # Prefect calls no run late that is to be tried again.
+        name=f"{PREFIX}cancel runs that are too late",
+        description="A worker that returns does not do yesterday's work.",
+        # A run that is to be retried never becomes Late in Prefect.
         trigger=_silence(
             after={f"{_EVENT}Late", f"{_EVENT}AwaitingRetry"},
             within=timedelta(hours=patience.late_hours),
@@ -167,13 +170,13 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
 
 def _failed(notify: UUID) -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}a deploy, rollback or status that does not succeed is told",
-        description="What was live goes on serving, unless it is `status` that fails.",
+        name=f"{PREFIX}notify when a deploy, rollback or status check fails",
+        description="The live model goes on serving, unless `status` failed.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={f"{_EVENT}{name}" for name in ("Failed", "Unhealthy", "Crashed", "TimedOut")},
             match=_resource({"prefect.resource.id": f"{_EVENT}*"}),
-            match_related=[_tagged(TAG), _related("flow", {"prefect.resource.name": _TOLD})],
+            match_related=[_tagged(TAG), _related("flow", {"prefect.resource.name": _NOTIFYING})],
             for_each={"prefect.resource.id"},
             threshold=1,
             within=timedelta(0),
@@ -181,7 +184,7 @@ def _failed(notify: UUID) -> AutomationCore:
         actions=[
             SendNotification(
                 block_document_id=notify,
-                subject="Slipway: {{ flow_run.name }} did not succeed",
+                subject="Slipway: {{ flow_run.name }} failed",
                 body=_FACTS,
             )
         ],
@@ -189,11 +192,11 @@ def _failed(notify: UUID) -> AutomationCore:
 
 
 def _silence(*, after: set[str], within: timedelta) -> EventTrigger:
-    """Fires when nothing is heard of a run for some time after one of these events."""
+    """Return a trigger that fires when a run emits no event for a time after one of these."""
     return EventTrigger(
         posture=Posture.Proactive,
         after=after,
-        expect=_ANY,  # also states of names of ours; a run that has ended is left alone
+        expect=_ANY,  # custom states are events too; the end of a run disarms the trigger
         match=_resource({"prefect.resource.id": f"{_EVENT}*"}),
         match_related=_tagged(TAG),
         for_each={"prefect.resource.id"},
@@ -203,7 +206,7 @@ def _silence(*, after: set[str], within: timedelta) -> EventTrigger:
 
 
 def _become(state: StateType, name: str, message: str) -> ChangeFlowRunState:
-    # Not by force: what has ended meanwhile has ended.
+    # Not forced: the run may have ended meanwhile.
     return ChangeFlowRunState(state=state, name=name, message=message, force=False)
 
 

@@ -1,6 +1,6 @@
 """The Prefect blocks that hold what is secret, and the variables that they are created from.
 
-`python -m deployments.apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
+`slipway apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
 `_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
 not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `tasks.core.secret_blocks` and `NOTIFY`.
 """

@@ -1,4 +1,4 @@
-"""What has to be there for flows to run, each proven by use."""
+"""Checks of all that flow runs need, each by use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.apply import apply
 from deployments.catalogue import block_variables
 from deployments.catalogue.resources.blocks import notification_block
 from deployments.diagnosis.finding import Finding, problem
-from deployments.diagnosis.origin import _git
+from deployments.diagnosis.origin import run_git
 from tasks.bucket.bucket import Remote, explain, open_bucket
 from tasks.core import secret_blocks
 from tasks.core.errors import SlipwayError, TransientError
@@ -24,24 +24,19 @@ from tasks.repository import git
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-_APPLY = "python -m deployments.apply"
-_CONTENT = b"put here by `make doctor`; may be deleted"
+_APPLY = "slipway apply"
+_CONTENT = b"put here by `slipway doctor`; may be deleted"
 
 
-class Place(TypedDict):
-    """Where an object is."""
+class ObjectKey(TypedDict):
+    """The place of an object, as boto3 takes it."""
 
     Bucket: str
     Key: str
 
 
-async def worker(client: PrefectClient, pool: str) -> Finding:
-    """Whether somebody takes runs from a work pool.
-
-    Args:
-        client: The server.
-        pool: Name of the pool.
-    """
+async def check_worker(client: PrefectClient, pool: str) -> Finding:
+    """Check that a work pool exists and a worker of it is online."""
     from prefect.client.schemas.filters import WorkerFilter
     from prefect.exceptions import ObjectNotFound
 
@@ -50,40 +45,40 @@ async def worker(client: PrefectClient, pool: str) -> Finding:
     try:
         await client.read_work_pool(pool)
     except ObjectNotFound:
-        return Finding(thing, "there is no such pool", _APPLY)
-    found = await client.read_workers_for_work_pool(pool, worker_filter=online)
-    if not found:
-        return Finding(thing, "none is online", f"prefect worker start --pool {pool}")
-    return Finding(thing, f"online: {', '.join(each.name for each in found)}")
+        return Finding(thing, "the pool does not exist", _APPLY)
+    workers = await client.read_workers_for_work_pool(pool, worker_filter=online)
+    if not workers:
+        return Finding(thing, "no worker is online", f"prefect worker start --pool {pool}")
+    return Finding(thing, f"online: {', '.join(worker.name for worker in workers)}")
 
 
-async def deployment(client: PrefectClient, name: str) -> AsyncIterator[Finding]:
-    """Whether a deployment is there, and somebody takes its runs.
+async def check_deployment(client: PrefectClient, name: str) -> AsyncIterator[Finding]:
+    """Check that a deployment exists, is not paused, and a worker takes its runs.
 
     Args:
         client: The server.
-        name: Its name, as `flow/deployment`.
+        name: `flow/deployment`.
     """
     from prefect.exceptions import ObjectNotFound
 
     thing = f"deployment {name}"
     try:
-        found = await client.read_deployment_by_name(name)
+        response = await client.read_deployment_by_name(name)
     except ObjectNotFound:
-        yield Finding(thing, "not there", f"declare it in prefect.yaml, then {_APPLY}")
+        yield Finding(thing, "it does not exist", _APPLY)
         return
-    if found.paused:
+    if response.paused:
         yield Finding(thing, "paused: its runs do not start", "resume it in the UI")
     else:
-        yield Finding(thing, "there")
-    yield await worker(client, str(found.work_pool_name))
+        yield Finding(thing, "it exists")
+    yield await check_worker(client, str(response.work_pool_name))
 
 
-async def lock(environment: Environment) -> Finding | None:
-    """Whether an environment can be locked: one that there is not is, and let go again.
+async def check_lock(environment: Environment) -> Finding | None:
+    """Check that locks work, by taking and releasing one with a throw-away name.
 
-    Args:
-        environment: The environment; None is said of one that is locked on its own host.
+    Returns:
+        The finding; None for an environment on its own host, which a file locks.
     """
     from tasks.release.locks.holder import Holder
     from tasks.release.locks.lock import lock_of
@@ -91,32 +86,34 @@ async def lock(environment: Environment) -> Finding | None:
     if isinstance(environment, HostEnvironment):
         return None
     thing, probe = "lock", f"{environment.name}-probe-{uuid.uuid4().hex[:8]}"
-    wanted = lock_of(environment.model_copy(update={"name": probe}))
+    probe_lock = lock_of(environment.model_copy(update={"name": probe}))
     try:
-        if not await wanted.take(Holder.this_run("nothing")):
-            return Finding(thing, "cannot be taken", "see that the server answers, and try again")
-        async with wanted.kept():
+        if not await probe_lock.take(Holder.this_run("nothing")):
+            return Finding(
+                thing, "it cannot be taken", "check that the server answers, then repeat"
+            )
+        async with probe_lock.kept():
             holder = await lock_of(environment).holder()
     except SlipwayError as error:
         return problem(thing, error)
     return Finding(thing, f"{environment.name} is held by {holder}" if holder else "it is free")
 
 
-async def catalogue(options: frozenset[str]) -> Finding:
-    """Whether the server has what the repository declares."""
+async def check_catalogue(options: frozenset[str]) -> Finding:
+    """Check that the server has what the repository declares."""
     thing = "deployments, pool, blocks"
     try:
         changes = await apply(options, dry_run=True)
     except SlipwayError as error:
         return problem(thing, error)
     if changes:
-        named = ", ".join(f"{each.kind} {each.name}" for each in changes[:3])
-        return Finding(thing, f"{len(changes)} differ: {named}", f"{_APPLY} --dry-run")
-    return Finding(thing, "as the repository declares them")
+        names = ", ".join(f"{change.kind} {change.name}" for change in changes[:3])
+        return Finding(thing, f"{len(changes)} differ: {names}", f"{_APPLY} --dry-run")
+    return Finding(thing, "equal to the repository")
 
 
-async def buckets() -> AsyncIterator[Finding]:
-    """Whether the credentials of each block may do what they are for, and no more."""
+async def check_buckets() -> AsyncIterator[Finding]:
+    """Check that the credentials of each bucket block have the rights they need, and no more."""
     settings = Settings()
     writer: Remote | None = None
     for block in dict.fromkeys((settings.read_write_block, block_variables.RESULTS)):
@@ -128,15 +125,15 @@ async def buckets() -> AsyncIterator[Finding]:
             yield problem(thing, error)
         else:
             writer = writer or remote
-            yield Finding(thing, f"{remote.url}: puts, heads, gets and deletes")
-    yield await reader(writer)
+            yield Finding(thing, f"{remote.url}: can put, head, get and delete")
+    yield await check_reader(writer)
 
 
-async def reader(writer: Remote | None = None) -> Finding:
-    """Whether the credentials by which models are pulled may read, and no more.
+async def check_reader(writer: Remote | None = None) -> Finding:
+    """Check that the credentials of deploys can read the bucket, and cannot write to it.
 
     Args:
-        writer: Who can put something there to be read; without one, what is there is read.
+        writer: A bucket that can write the object to read; without one, an existing object is read.
     """
     block = Settings().read_block
     thing = f"block s3-bucket/{block}"
@@ -147,8 +144,8 @@ async def reader(writer: Remote | None = None) -> Finding:
         return problem(thing, error)
 
 
-async def secrets() -> AsyncIterator[Finding]:
-    """Whether the blocks that need not be there can be used, if they are."""
+async def check_secrets() -> AsyncIterator[Finding]:
+    """Check the optional secret blocks that exist."""
     from prefect.blocks.system import Secret
 
     for name in secret_blocks.SECRETS:
@@ -156,7 +153,7 @@ async def secrets() -> AsyncIterator[Finding]:
         try:
             secret: Any = await Secret.aload(name)
         except ValueError:
-            yield Finding(thing, f"not there; to have it, set {secret_blocks.variable(name)}")
+            yield Finding(thing, f"not set up; to set it up, set {secret_blocks.variable(name)}")
             continue
         if name == secret_blocks.GIT_TOKEN and Settings().origin.startswith("https://"):
             token = f"x-access-token:{secret.get()}".encode()
@@ -166,17 +163,19 @@ async def secrets() -> AsyncIterator[Finding]:
                 "GIT_CONFIG_KEY_0": "http.extraHeader",
                 "GIT_CONFIG_VALUE_0": header,
             }
-            yield await _git(thing, git.list_branches(Settings().origin), "clones", variables)
+            yield await run_git(
+                thing, git.list_branches(Settings().origin), "accepts the token", variables
+            )
         else:
-            yield Finding(thing, "there")
+            yield Finding(thing, "it exists")
 
 
-async def notification(client: PrefectClient, *, send: bool) -> Finding:
-    """Whether there is a block by which automations notify.
+async def check_notification(client: PrefectClient, *, send: bool) -> Finding:
+    """Check that automations have a block to notify people with.
 
     Args:
         client: The server.
-        send: Whether to prove it, by a message.
+        send: Whether to send a message through it.
     """
     from prefect.blocks.core import Block
 
@@ -184,11 +183,11 @@ async def notification(client: PrefectClient, *, send: bool) -> Finding:
     if document is None:
         return Finding(
             f"block {block_variables.NOTIFY}",
-            f"not there; to be notified, set {block_variables.NOTIFY_VARIABLE}",
+            f"not set up; to be notified, set {block_variables.NOTIFY_VARIABLE}",
         )
     thing = f"block {document.block_type_name}/{block_variables.NOTIFY}"
     if not send:
-        return Finding(thing, "there; `python -m deployments.doctor --notify` sends a message")
+        return Finding(thing, "it exists; `slipway doctor --notify` sends a message")
     block: Any = Block._from_block_document(document)
     try:
         await block.anotify("If you can read this, notifications work.", subject="Slipway")
@@ -201,58 +200,60 @@ def _write_and_read(remote: Remote) -> None:
     """Put, head, get and delete an object.
 
     Raises:
-        TerminalError: The bucket refuses one of them.
-        TransientError: It is out of reach, or gives back something else.
+        TerminalError: The bucket denied one of them.
+        TransientError: The bucket is unreachable, or returned other bytes.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    where = _probe(remote)
+    probe = _probe(remote)
     try:
-        remote.client.put_object(**where, Body=_CONTENT)
-        size = remote.client.head_object(**where)["ContentLength"]
-        content = remote.client.get_object(**where)["Body"].read()
-        remote.client.delete_object(**where)
+        remote.client.put_object(**probe, Body=_CONTENT)
+        size = remote.client.head_object(**probe)["ContentLength"]
+        content = remote.client.get_object(**probe)["Body"].read()
+        remote.client.delete_object(**probe)
     except (ClientError, BotoCoreError) as error:
         raise explain(remote, error) from None
     if (size, content) != (len(_CONTENT), _CONTENT):
         raise TransientError(
-            f"{remote.url} gives back other bytes than were put there",
-            state="the probe was deleted",
-            next_step="see what is between here and the bucket: a proxy, another bucket",
+            f"{remote.url} returned other bytes than were put",
+            state="the probe object was deleted",
+            next_step="check the proxy between this host and the bucket, and the bucket's name",
         )
 
 
 def _only_read(reader: Remote, writer: Remote | None, thing: str) -> Finding:
-    """List, get what is there, and fail to put."""
+    """List and get objects, and expect that a put is denied."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    where = _probe(reader)
+    probe = _probe(reader)
     try:
-        there = reader.client.list_objects_v2(Bucket=reader.bucket, Prefix=reader.prefix, MaxKeys=1)
+        listing = reader.client.list_objects_v2(
+            Bucket=reader.bucket, Prefix=reader.prefix, MaxKeys=1
+        )
         if writer:
-            writer.client.put_object(**where, Body=_CONTENT)
-            reader.client.get_object(**where)["Body"].read()
-        for each in there.get("Contents", []):
-            reader.client.get_object(Bucket=reader.bucket, Key=each["Key"])["Body"].close()
+            writer.client.put_object(**probe, Body=_CONTENT)
+            reader.client.get_object(**probe)["Body"].read()
+        for entry in listing.get("Contents", []):
+            reader.client.get_object(Bucket=reader.bucket, Key=entry["Key"])["Body"].close()
         try:
-            reader.client.put_object(**where, Body=_CONTENT)
+            reader.client.put_object(**probe, Body=_CONTENT)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {401, 403}:
                 raise
-            return Finding(thing, f"{reader.url}: gets, and is refused to put")
+            return Finding(thing, f"{reader.url}: can get, cannot put")
         return Finding(
             thing,
-            f"{reader.url}: can put; who deploys should only be able to read",
-            f"give it a key that can only read: SLIPWAY_S3_READ_KEY_ID, then {_APPLY}",
+            f"{reader.url}: can put; deploys should have read access only",
+            f"set SLIPWAY_S3_READ_KEY_ID to a key that can only read, then: {_APPLY}",
         )
     except (ClientError, BotoCoreError) as error:
         return problem(thing, explain(reader, error))
     finally:
         with contextlib.suppress(ClientError, BotoCoreError):
-            (writer or reader).client.delete_object(**where)
+            (writer or reader).client.delete_object(**probe)
 
 
-def _probe(remote: Remote) -> Place:
+def _probe(remote: Remote) -> ObjectKey:
     return {
         "Bucket": remote.bucket,
         "Key": f"{remote.prefix}/slipway-doctor/{uuid.uuid4()}".lstrip("/"),

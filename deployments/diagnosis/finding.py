@@ -1,4 +1,4 @@
-"""What `make doctor` and `make check` find."""
+"""Findings of `slipway doctor` and `slipway check`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from tasks.core.errors import SlipwayError
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one thing.
+    """The result of checking one thing.
 
     Attributes:
-        thing: What was looked at.
-        said: What was found.
-        fix: How to mend it, a command if there is one; empty if nothing is wrong.
+        thing: The thing that was checked.
+        text: The result.
+        fix: The way to fix it, a command if there is one; empty if nothing is wrong.
     """
 
     thing: str
-    said: str
+    text: str
     fix: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return not self.fix
 
 
 def problem(thing: str, error: SlipwayError) -> Finding:
-    """The finding that an error amounts to."""
+    """Return the finding for an error."""
     return Finding(thing, error.what, error.next_step or "see the error")

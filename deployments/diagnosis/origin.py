@@ -17,23 +17,19 @@ from tasks.core.settings import CHECKOUT, Settings
 from tasks.repository import git
 
 _GIT_SECONDS = 30.0
-
-
 _PROBE_BRANCH = "slipway-doctor"
-
-
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 
 
-async def origin() -> AsyncIterator[Finding]:
-    """Whether flows can clone origin and push to it, with the rights of this host."""
+async def check_origin() -> AsyncIterator[Finding]:
+    """Check that this host can clone origin and push to it."""
     url = Settings().origin
-    yield await _git("origin, to clone", git.list_branches(url), "answers")
-    yield await _git("origin, to push", git.try_push(url, _PROBE_BRANCH), "would take a branch")
+    yield await run_git("origin, to clone", git.list_branches(url), "answers")
+    yield await run_git("origin, to push", git.try_push(url, _PROBE_BRANCH), "accepts a branch")
 
 
-async def pinned() -> Finding | None:
-    """Whether workers that clone origin find there the commit that `apply` pins them to."""
+async def check_pinned_commit() -> Finding | None:
+    """Check that origin has the commit that workers clone; None if they use a checkout."""
     url = Settings().origin
     if os.environ.get("SLIPWAY_CHECKOUT") or not is_url(url):
         return None
@@ -41,17 +37,28 @@ async def pinned() -> Finding | None:
     with TemporaryDirectory() as folder:
         await commands.run(git.init_bare(), timeout=_GIT_SECONDS, cwd=Path(folder), log=False)
         fetch = git.fetch_only(url, commit)
-        found = await _git("what workers clone", fetch, f"has {commit[:7]}", folder=Path(folder))
-    return found if found.ok else replace(found, fix="git push, so that workers can clone it")
+        finding = await run_git(
+            "commit that workers clone", fetch, f"has {commit[:7]}", folder=Path(folder)
+        )
+    return finding if finding.ok else replace(finding, fix="git push, so that workers can clone it")
 
 
-async def _git(
+async def run_git(
     thing: str,
     argv: Sequence[str],
-    said: str,
+    success: str,
     variables: Mapping[str, str] | None = None,
     folder: Path = CHECKOUT,
 ) -> Finding:
+    """Check something by a Git command on origin.
+
+    Args:
+        thing: The thing that is checked.
+        argv: The command.
+        success: The result if the command succeeds, after the URL of origin.
+        variables: Further variables of the command.
+        folder: Folder to run it in.
+    """
     environment = {"GIT_TERMINAL_PROMPT": "0", **(variables or {})}
     try:
         done = await commands.run(
@@ -59,8 +66,8 @@ async def _git(
         )
     except SlipwayError as error:
         return problem(thing, error)
-    shown = _CREDENTIALS.sub("://", Settings().origin)
+    url = _CREDENTIALS.sub("://", Settings().origin)
     if done.code:
-        why = _CREDENTIALS.sub("://", done.tail(3))
-        return Finding(thing, f"{shown}: {why}", "set SLIPWAY_ORIGIN, and give this host access")
-    return Finding(thing, f"{shown} {said}")
+        reason = _CREDENTIALS.sub("://", done.tail(3))
+        return Finding(thing, f"{url}: {reason}", "set SLIPWAY_ORIGIN, and give this host access")
+    return Finding(thing, f"{url} {success}")

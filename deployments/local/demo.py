@@ -1,18 +1,14 @@
-"""The main job, start to end: bring the stack up, retrain, deploy, try the live model.
-
-`python -m deployments.local.demo`, better known as `make demo`.
-"""
+"""The main job, start to end: bring the stack up, retrain, deploy, try the live model."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 from rich.console import Console, Group
@@ -23,13 +19,12 @@ from rich.text import Text
 
 from deployments.git import Git
 from deployments.local import containers
-from deployments.local.stack import DATABASE_HELP, Database, Stack
+from deployments.local.stack import Database, Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun, Progress
 from deployments.prefect_api.progress_log import require_completed, told
 from deployments.trigger import ask
 from tasks.core.errors import SlipwayError, TransientError
-from tasks.core.settings import CHECKOUT
 
 # Where each target is demonstrated.
 ENVIRONMENTS = {"process": "local", "docker": "docker"}
@@ -243,24 +238,25 @@ def summary(
     return Group(table, facts)
 
 
-def main() -> int:
-    """Run the demo; the exit code says whether all of it worked."""
-    parser = argparse.ArgumentParser(prog="deployments.local.demo", description=__doc__)
-    parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
-    parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
-    parser.add_argument("--target", choices=ENVIRONMENTS, default="process", help="what runs it")
-    arguments = parser.parse_args()
-    environment = ENVIRONMENTS[arguments.target]
-    stack = Stack(arguments.home, database=arguments.database, main_environment=environment)
+def run_demo(home: Path, target: str, database: Database | None) -> int:
+    """Run the demo and return an exit code.
+
+    Args:
+        home: Folder of the local stack.
+        target: What runs the model, a key of `ENVIRONMENTS`.
+        database: What the Prefect server works on; by default what it has worked on so far.
+    """
+    environment = ENVIRONMENTS[target]
+    stack = Stack(home, database=database, main_environment=environment)
     # Where nobody watches, lines as long as links are.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     show = show_live(console) if console.is_terminal else show_lines(console)
     started = datetime.now(UTC)
     try:
-        if arguments.target == "docker":
+        if target == "docker":
             containers.require_engine(environment)
         stack.up(lambda line: console.print(line, style="dim", markup=False))
-        if arguments.target == "docker":
+        if target == "docker":
             containers.require_base(environment)
         with PrefectAPI(stack.prefect_api_url) as api:
             console.print(f"Prefect UI: {api.ui()}")
@@ -314,7 +310,3 @@ def _write(stack: Stack, runs: tuple[FlowRun, ...], model: LiveModel, commit: st
         "prediction": model.prediction,
     }
     (stack.home / "demo.json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,7 @@
-"""The local stack: S3 server, Prefect server and worker, proxy and origin, in one folder.
-
-`python -m deployments.local.stack up|down|status|clean`
-"""
+"""The local stack: S3 server, Prefect server and worker, proxy and origin, in one folder."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import json
@@ -16,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import psutil
@@ -91,7 +87,6 @@ _NOT_FOR_WORKER = frozenset(
 
 Say = Callable[[str], None]
 Database = Literal["sqlite", "postgres"]
-DATABASE_HELP = "what the Prefect server works on; by default what it has worked on so far"
 
 
 class Stack:
@@ -586,10 +581,16 @@ class Stack:
         )
         log = self.logs / "apply.log"
         # What is meant for another server is not read from a file here.
-        command = ["-m", "deployments.apply", f"--env-file={os.devnull}", *self.apply_options]
+        command = [
+            "-m",
+            "deployments.cli",
+            f"--env-file={os.devnull}",
+            "apply",
+            *self.apply_options,
+        ]
         with log.open("w") as output:
             result = subprocess.run(
-                [sys.executable, *command],
+                [sys.executable, *command, *self.apply_options],
                 cwd=self.checkout,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -709,37 +710,3 @@ def _is_healthy(client: httpx.Client, program: Program) -> bool:
         return client.get(url).is_success
     except httpx.HTTPError:
         return False
-
-
-def main() -> int:
-    """Run a command from the command line."""
-    parser = argparse.ArgumentParser(prog="deployments.local.stack", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "clean"])
-    parser.add_argument("--home", type=Path, default=CHECKOUT / ".slipway")
-    parser.add_argument("--database", choices=get_args(Database), help=DATABASE_HELP)
-    arguments = parser.parse_args()
-    stack = Stack(arguments.home, database=arguments.database)
-    try:
-        if arguments.command == "up":
-            stack.up(print)
-        elif arguments.command == "down":
-            stack.down(print)
-        elif arguments.command == "clean":
-            stack.clean(print)
-            return 0
-    except SlipwayError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    for name, state in stack.status().items():
-        print(f"{name:45}{state.lower()}")
-    if arguments.command != "down" and stack.ports:
-        print(f"{'Prefect UI':45}{stack.prefect_ui_url}")
-        print(f"{'Prefect database':45}{stack.database}")
-        print(f"{'S3':45}{stack.s3_endpoint_url}")
-        for name in stack.host_environments:
-            print(f"{'model, ' + name:45}{stack.model_url(name)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,7 +24,7 @@ _REFUSED = {
     "InvalidToken", "SignatureDoesNotMatch",
 }  # fmt: skip
 ABSENT = {"404", "NoSuchKey", "NotFound"}
-_REGISTER = "`make up` (local stack) or `python -m deployments.apply`"
+_REGISTER = "`make up` (local stack) or `slipway apply`"
 
 
 @dataclass(frozen=True)

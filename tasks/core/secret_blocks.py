@@ -1,4 +1,4 @@
-"""Secret blocks that `python -m deployments.apply` makes, each from a variable of its name."""
+"""Secret blocks that `slipway apply` makes, each from a variable of its name."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def renewal(block: str) -> str:
         The step, for the end of an error.
     """
     if block in SECRETS:
-        return f"set {variable(block)} and run `python -m deployments.apply`"
+        return f"set {variable(block)} and run `slipway apply`"
     return f"create or correct block {block}, of type Secret, in the Prefect UI"

@@ -144,7 +144,7 @@ class Repository:
 
     def apply(self, *options: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
         """Apply it."""
-        return self.run("deployments.apply", *options, **variables)
+        return self.run("deployments.cli", "apply", *options, **variables)
 
     def commit(self, message: str) -> str:
         """Commit everything; return the commit."""

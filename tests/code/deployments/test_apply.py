@@ -1,4 +1,4 @@
-"""`python -m deployments.apply`, against a real server with a password."""
+"""`slipway apply`, against a real server with a password."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def told(changes: list[Change]) -> set[str]:
 
 
 def test_a_dry_run_shows_everything_and_makes_nothing(first: First) -> None:
-    assert first.shown.returncode == 2, first.shown.stderr
+    assert first.shown.returncode == 4, first.shown.stderr
     assert "+ deployment retrain/retrain" in first.shown.stdout
     assert first.after_dry_run == 0
 
@@ -342,7 +342,7 @@ async def test_blocks_that_are_there_need_no_variables_and_half_of_them_are_refu
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PREFECT_API_AUTH_STRING", "admin:wrong", "refuses us: 401"),
+        ("PREFECT_API_AUTH_STRING", "admin:wrong", "refused the credentials: 401"),
         ("PREFECT_API_URL", "http://127.0.0.1:9/api", "does not answer"),
     ],
 )

@@ -11,7 +11,7 @@ from prefect.settings import get_current_settings
 from ruamel.yaml import YAML
 
 from deployments.catalogue.automation_timeouts import HEARTBEAT_SECONDS, Patience
-from deployments.catalogue.automations import declared
+from deployments.catalogue.automations import declare_automations
 from deployments.catalogue.resources.automations import PREFIX
 from tasks.core.settings import CHECKOUT
 
@@ -27,7 +27,7 @@ def by_name(automations: list[AutomationCore]) -> dict[str, EventTrigger]:
 
 
 def test_names_tell_ours_from_others_and_differ() -> None:
-    names = [each.name for each in declared(uuid4())]
+    names = [each.name for each in declare_automations(uuid4())]
     assert all(name.startswith("slipway: ") for name in names)
     assert len(set(names)) == len(names)
 
@@ -39,13 +39,13 @@ def test_every_worker_makes_runs_say_often_enough_that_they_live() -> None:
 
 
 def test_a_lost_run_is_crashed_within_two_minutes_and_outlives_a_missed_heartbeat() -> None:
-    lost = by_name(declared(None))["a run without heartbeats has crashed"]
+    lost = by_name(declare_automations(None))["crash runs without heartbeats"]
     assert lost.within + _GRANULARITY <= timedelta(minutes=2)
     assert lost.within >= timedelta(seconds=2 * HEARTBEAT_SECONDS)
 
 
 def test_only_runs_of_ours_are_touched() -> None:
-    for trigger in by_name(declared(uuid4())).values():
+    for trigger in by_name(declare_automations(uuid4())).values():
         related = trigger.match_related
         specifications = related if isinstance(related, list) else [related]
         tags = [str(each) for each in specifications if "prefect.tag." in str(each)]
@@ -54,27 +54,29 @@ def test_only_runs_of_ours_are_touched() -> None:
 
 
 def test_whatever_is_heard_of_a_run_counts_as_a_sign_of_life() -> None:
-    for trigger in by_name(declared(None)).values():
+    for trigger in by_name(declare_automations(None)).values():
         if trigger.posture == Posture.Proactive:
             assert trigger.expect == {"prefect.flow-run.*"}
 
 
 def test_without_a_block_nobody_is_told() -> None:
-    actions = [action.type for each in declared(None) for action in each.actions]
+    actions = [action.type for each in declare_automations(None) for action in each.actions]
     assert set(actions) == {"change-flow-run-state"}
-    told = [each for each in declared(uuid4()) if "send-notification" in
+    told = [each for each in declare_automations(uuid4()) if "send-notification" in
             [action.type for action in each.actions]]  # fmt: skip
     assert len(told) == 2
 
 
 def test_people_hear_of_a_release_that_failed_and_of_what_is_not_well() -> None:
-    told = by_name(declared(uuid4()))["a deploy, rollback or status that does not succeed is told"]
+    told = by_name(declare_automations(uuid4()))[
+        "notify when a deploy, rollback or status check fails"
+    ]
     assert {"prefect.flow-run.Failed", "prefect.flow-run.Unhealthy"} <= told.expect
     assert "['deploy', 'rollback', 'status']" in str(told.match_related)
 
 
 def test_how_long_to_wait_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_LATE_HOURS", "1.5")
-    late = by_name(declared(None))["a run that is late for too long is cancelled"]
+    late = by_name(declare_automations(None))["cancel runs that are too late"]
     assert late.within == timedelta(minutes=90)
     assert Patience(late_hours=2).late_hours == 2

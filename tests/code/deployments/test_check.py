@@ -1,4 +1,4 @@
-"""`make check`, on the real stack: what would be wrong with a deploy."""
+"""`slipway check`, on the real stack: what would be wrong with a deploy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.code.deployments.servers import CHECKED_OUT, listed
 
 
 def test_all_is_well_with_the_local_environment(stack: Stack) -> None:
-    command = ["deployments.check", f"--home={stack.home}", f"--env-file={os.devnull}", "local"]
-    done = CHECKED_OUT.run(*command)
+    place = [f"--home={stack.home}", f"--env-file={os.devnull}"]
+    done = CHECKED_OUT.run("deployments.cli", *place, "check", "local")
     assert done.returncode == 0, done.stdout + done.stderr
-    for said in ("deploy/local", "supervisord keeps", "entry point", "gets, and is refused to put"):
+    for said in ("deploy/local", "supervisord keeps", "entry point", "can get, cannot put"):
         assert said in done.stdout
     for identity in (stack.storage.read_write, stack.storage.read):
         assert identity.secret not in done.stdout + done.stderr
@@ -28,7 +28,7 @@ def test_all_is_well_with_the_local_environment(stack: Stack) -> None:
 async def test_an_unknown_environment_is_the_only_problem() -> None:
     found = await listed(examine("moon", local=True))
     assert list(found) == ["settings"]
-    assert "known: " in found["settings"].said
+    assert "known: " in found["settings"].text
     assert not found["settings"].ok
 
 
@@ -51,7 +51,7 @@ async def test_a_host_without_a_supervisord_is_not_where_it_is_deployed(
 ) -> None:
     monkeypatch.delenv("SLIPWAY_SUPERVISOR_URL")
     found = await listed(examine("local", local=True))
-    assert "this one has no SLIPWAY_SUPERVISOR_URL" in found["target process"].said
+    assert "this one has no SLIPWAY_SUPERVISOR_URL" in found["target process"].text
 
 
 @pytest.mark.usefixtures("shell")
@@ -61,25 +61,25 @@ async def test_a_deployment_that_is_not_there_or_paused_is_a_problem(stack: Stac
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
         found = http.get("/deployments/name/rollback/docker").raise_for_status().json()
         async with get_client() as client:
-            absent = await listed(checks.deployment(client, "deploy/moon"))
+            absent = await listed(checks.check_deployment(client, "deploy/moon"))
             http.patch(f"/deployments/{found['id']}", json={"paused": True}).raise_for_status()
             try:
-                paused = await listed(checks.deployment(client, "rollback/docker"))
+                paused = await listed(checks.check_deployment(client, "rollback/docker"))
             finally:
                 http.patch(f"/deployments/{found['id']}", json={"paused": False})
-    assert "deployments.apply" in absent["deployment deploy/moon"].fix
+    assert "slipway apply" in absent["deployment deploy/moon"].fix
     assert paused["deployment rollback/docker"].fix == "resume it in the UI"
 
 
 @pytest.mark.usefixtures("shell")
 async def test_an_environment_elsewhere_can_be_locked_or_is_held_by_somebody() -> None:
     environment = load_environment("flyio")
-    free = await checks.lock(environment)
+    free = await checks.check_lock(environment)
     assert free
     assert free.ok
-    assert free.said == "it is free"
+    assert free.text == "it is free"
     async with hold(lock_of(environment), "wine@1234567"):
-        held = await checks.lock(environment)
+        held = await checks.check_lock(environment)
     assert held
-    assert "flyio is held by flow run by hand for wine@1234567" in held.said
-    assert await checks.lock(load_environment("local")) is None
+    assert "flyio is held by flow run by hand for wine@1234567" in held.text
+    assert await checks.check_lock(load_environment("local")) is None

@@ -1,4 +1,4 @@
-"""`make doctor`, on the real stack: what is well, and what is not."""
+"""`slipway doctor`, on the real stack: what is well, and what is not."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
 
 def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:
     # Not the .env of whoever runs the tests: it may name a server in production.
-    command = ["deployments.doctor", f"--home={stack.home}", f"--env-file={os.devnull}"]
-    done = CHECKED_OUT.run(*command)
+    place = [f"--home={stack.home}", f"--env-file={os.devnull}"]
+    done = CHECKED_OUT.run("deployments.cli", *place, "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all is well" in done.stdout
     for identity in (stack.storage.read_write, stack.storage.read):
@@ -44,7 +44,7 @@ async def test_a_server_that_is_away_is_a_problem_and_the_rest_is_looked_at(
     monkeypatch.setenv("PREFECT_API_URL", away)
     with temporary_settings({PREFECT_API_URL: away, PREFECT_CLIENT_MAX_RETRIES: 0}):
         found = await listed(examine(OPTIONS, local=True, notify=False))
-    assert found["Prefect server"].fix == "make up"
+    assert found["Prefect server"].fix == "slipway up"
     assert found["origin, to push"].ok
 
 
@@ -56,25 +56,25 @@ async def test_a_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
         http.post("/work_pools/", json=pool).raise_for_status()
     async with get_client() as client:
-        idle = await checks.worker(client, "nobody-works-here")
-        absent = await checks.worker(client, "no-such-pool")
+        idle = await checks.check_worker(client, "nobody-works-here")
+        absent = await checks.check_worker(client, "no-such-pool")
     assert idle.fix == "prefect worker start --pool nobody-works-here"
-    assert absent.fix == "python -m deployments.apply"
+    assert absent.fix == "slipway apply"
 
 
 @pytest.mark.usefixtures("shell")
 async def test_what_was_edited_on_the_server_is_a_problem(stack: Stack) -> None:
-    assert (await checks.catalogue(OPTIONS)).ok
+    assert (await checks.check_catalogue(OPTIONS)).ok
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
         found = http.get("/deployments/name/train/train").raise_for_status().json()
         path = f"/deployments/{found['id']}"
         http.patch(path, json={"tags": ["mine"]}).raise_for_status()
         try:
-            finding = await checks.catalogue(OPTIONS)
+            finding = await checks.check_catalogue(OPTIONS)
         finally:
             http.patch(path, json={"tags": found["tags"]}).raise_for_status()
-    assert "1 differ: deployment train/train" in finding.said
-    assert finding.fix == "python -m deployments.apply --dry-run"
+    assert "1 differ: deployment train/train" in finding.text
+    assert finding.fix == "slipway apply --dry-run"
 
 
 @pytest.mark.usefixtures("shell")
@@ -103,20 +103,20 @@ async def test_credentials_that_may_too_little_or_too_much_are_found(
 
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-reads")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-writes")
-    found = await listed(checks.buckets())
-    assert "refuses the credentials" in found["block s3-bucket/doctor-reads"].said
-    assert "can put" in found["block s3-bucket/doctor-writes"].said
+    found = await listed(checks.check_buckets())
+    assert "refuses the credentials" in found["block s3-bucket/doctor-reads"].text
+    assert "can put" in found["block s3-bucket/doctor-writes"].text
     assert "SLIPWAY_S3_READ_KEY_ID" in found["block s3-bucket/doctor-writes"].fix
     assert found[f"block s3-bucket/{block_variables.RESULTS}"].ok
 
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-absent")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-wrong")
-    found = await listed(checks.buckets())
+    found = await listed(checks.check_buckets())
     absent, wrong = (found[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
-    assert "does not exist" in absent.said
-    assert "refuses the credentials" in wrong.said
+    assert "does not exist" in absent.text
+    assert "refuses the credentials" in wrong.text
     for each in (absent, wrong):
-        assert "python -m deployments.apply" in each.fix
+        assert "slipway apply" in each.fix
 
 
 def objects(stack: Stack) -> list[str]:
@@ -136,7 +136,7 @@ def objects(stack: Stack) -> list[str]:
 
 @pytest.mark.usefixtures("shell")
 async def test_probes_leave_nothing_in_the_bucket(stack: Stack) -> None:
-    assert all(each.ok for each in (await listed(checks.buckets())).values())
+    assert all(each.ok for each in (await listed(checks.check_buckets())).values())
     assert objects(stack) == []
 
 
@@ -160,7 +160,7 @@ async def test_an_origin_that_takes_no_push_is_a_problem(
     read_only_origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", read_only_origin)
-    found = await listed(origin.origin())
+    found = await listed(origin.check_origin())
     assert found["origin, to clone"].ok
     assert not found["origin, to push"].ok
     assert "SLIPWAY_ORIGIN" in found["origin, to push"].fix
@@ -178,13 +178,13 @@ async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
     monkeypatch.setattr(checks, "CHECKOUT", tmp_path / "clone")
     monkeypatch.setenv("SLIPWAY_ORIGIN", f"file://{source}")
     monkeypatch.delenv("SLIPWAY_CHECKOUT", raising=False)
-    pushed = await origin.pinned()
+    pushed = await origin.check_pinned_commit()
     assert pushed
     assert pushed.ok, pushed
     (tmp_path / "clone" / "flows" / "new.py").write_text("")
     git("add", "--all")
     git("commit", "--quiet", "--no-gpg-sign", "--message=Not pushed")
-    not_pushed = await origin.pinned()
+    not_pushed = await origin.check_pinned_commit()
     assert not_pushed
     assert "git push" in not_pushed.fix
 
@@ -193,7 +193,7 @@ async def test_an_origin_that_is_not_there_is_told_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", "http://me:hush@127.0.0.1:9/slipway.git")
-    found = await listed(origin.origin())
+    found = await listed(origin.check_origin())
     assert not any(each.ok for each in found.values())
     assert "hush" not in repr(found)
 
@@ -218,8 +218,8 @@ async def test_the_notification_block_is_proven_by_a_message(stack: Stack) -> No
             pass
 
     async with get_client() as client:
-        none = await checks.notification(client, send=True)
-        assert block_variables.NOTIFY_VARIABLE in none.said
+        none = await checks.check_notification(client, send=True)
+        assert block_variables.NOTIFY_VARIABLE in none.text
         with HTTPServer((HOST, 0), Receiver) as http:
             Thread(target=http.serve_forever, daemon=True).start()
             block: Any = CustomWebhookNotificationBlock(
@@ -227,9 +227,9 @@ async def test_the_notification_block_is_proven_by_a_message(stack: Stack) -> No
             )
             document = await block.asave(block_variables.NOTIFY, overwrite=True)
             try:
-                assert (await checks.notification(client, send=False)).ok
+                assert (await checks.check_notification(client, send=False)).ok
                 assert not received
-                assert (await checks.notification(client, send=True)).said == "sent a message"
+                assert (await checks.check_notification(client, send=True)).text == "sent a message"
                 http.shutdown()
             finally:
                 await client.delete_block_document(document)

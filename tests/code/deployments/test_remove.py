@@ -12,17 +12,17 @@ from tests.code.deployments.servers import CHECKED_OUT
 
 
 def _remove(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    where = (f"--home={stack.home}", f"--env-file={os.devnull}")
-    return CHECKED_OUT.run("deployments.remove", *where, *words)
+    place = (f"--home={stack.home}", f"--env-file={os.devnull}")
+    return CHECKED_OUT.run("deployments.cli", *place, "remove", *words)
 
 
 def test_it_says_what_is_live_before_it_does_anything(stack: Stack) -> None:
     asked = _remove(stack, "production")
     assert asked.returncode == 0, asked.stderr
-    assert "python -m deployments.remove production --yes" in asked.stdout
+    assert "slipway remove production --yes" in asked.stdout
     done = _remove(stack, "production", "--yes")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("production is taken down; before, nothing is live")
+    assert done.stdout.startswith("production is down; before, nothing is live")
 
 
 @pytest.mark.parametrize(("name", "says"), [("moon", "known: "), ("flyio", "Next: ")])

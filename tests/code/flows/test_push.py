@@ -99,7 +99,7 @@ def test_a_block_that_is_missing_is_named(lab: Lab, delivered: Delivery) -> None
     failed = lab.run("push", {"ref": "main"}, SLIPWAY_READ_WRITE_BLOCK="nobody")
     assert failed.error == "TerminalError"
     assert "block s3-bucket/nobody does not exist" in failed.message
-    assert "deployments.apply" in failed.message
+    assert "slipway apply" in failed.message
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed"])

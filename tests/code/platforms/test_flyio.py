@@ -78,7 +78,7 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
 @pytest.mark.parametrize(
     ("block", "next_step"),
     [
-        ("slipway-fly-token", "set SLIPWAY_FLY_TOKEN and run `python -m deployments.apply`"),
+        ("slipway-fly-token", "set SLIPWAY_FLY_TOKEN and run `slipway apply`"),
         ("my-token", "create or correct block my-token, of type Secret, in the Prefect UI"),
     ],
 )

@@ -151,7 +151,7 @@ def test_the_base_image_is_looked_for_before_anything_is_trained(
 
 @pytest.mark.parametrize(
     ("target", "says"),
-    [("docker", "the Docker engine does not answer"), ("mars", "choose from 'process', 'docker'")],
+    [("docker", "the Docker engine does not answer"), ("mars", "'process', 'docker'")],
 )
 def test_what_cannot_be_demonstrated_is_refused_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
@@ -159,7 +159,7 @@ def test_what_cannot_be_demonstrated_is_refused_before_anything_is_started(
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
     home = tmp_path / "home"
     refused = subprocess.run(
-        [sys.executable, "-m", "deployments.local.demo", f"--home={home}", f"--target={target}"],
+        [sys.executable, "-m", "deployments.cli", f"--home={home}", "demo", f"--target={target}"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert refused.returncode in {1, 2}

@@ -1,0 +1,55 @@
+"""The command itself: its options, its groups, and errors as exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.cli import environments, server, stack, views
+from deployments.cli.exit_codes import EXPLANATION, ExitCode
+from deployments.cli.output import print_error
+from deployments.cli.place import Place
+from tasks.core.errors import SlipwayError
+
+_DEFAULT = Place()
+
+app = typer.Typer(
+    name="slipway",
+    help="Continuous delivery of scikit-learn models, orchestrated by Prefect.",
+    epilog=EXPLANATION,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# In the order of the help.
+for group in (stack, views, server, environments):
+    app.add_typer(group.commands)
+
+
+@app.callback()
+def choose_place(
+    context: typer.Context,
+    home: Annotated[Path, typer.Option(help="Folder of the local stack.")] = _DEFAULT.home,
+    env_file: Annotated[
+        Path, typer.Option(help="File of variables that name the server; set ones win.")
+    ] = _DEFAULT.env_file,
+) -> None:
+    """Take the options that hold for every subcommand."""
+    context.obj = Place(home, env_file)
+
+
+def main() -> None:
+    """Run the command; an error becomes its message and an exit code."""
+    try:
+        app()
+    except SlipwayError as error:
+        print_error(error)
+        sys.exit(ExitCode.FAILED)
+
+
+if __name__ == "__main__":
+    main()

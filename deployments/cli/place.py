@@ -1,0 +1,90 @@
+"""The checkout's local stack and the Prefect server that a command talks to."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.core.settings import CHECKOUT
+
+if TYPE_CHECKING:
+    from deployments.local.stack import Stack
+    from deployments.prefect_api.client import PrefectAPI
+
+_SERVER_VARIABLES = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files that decide which server is used.
+
+    Attributes:
+        home: Folder of the local stack.
+        env_file: File of variables; those that are set already win.
+    """
+
+    home: Path = CHECKOUT / ".slipway"
+    env_file: Path = CHECKOUT / ".env"
+
+    def stack(self) -> Stack:
+        """Return the local stack, up or not."""
+        from deployments.local.stack import Stack
+
+        return Stack(self.home)
+
+    def choose_server(self) -> Stack | None:
+        """Set the variables of the server to use: `PREFECT_API_URL`, `.env`, or the local stack.
+
+        A Prefect profile comes last: it is one for the whole machine, the stack is this checkout's.
+
+        Returns:
+            The local stack if it was chosen, else None.
+        """
+        from dotenv import load_dotenv
+
+        load_dotenv(self.env_file)
+        if os.environ.get("PREFECT_API_URL"):
+            return None
+        stack = self.stack()
+        if not stack.ports:
+            return None
+        os.environ.update({**stack.environment(), **stack.storage.to_environment()})
+        return stack
+
+    def open_api(self) -> PrefectAPI:
+        """Return a client of the chosen server that needs no import of Prefect.
+
+        Raises:
+            ConfigurationError: No server is named anywhere.
+        """
+        from deployments.prefect_api.client import PrefectAPI
+
+        self.choose_server()
+        return PrefectAPI.from_environment({**profile_variables(os.environ), **os.environ})
+
+
+def profile_variables(environment: dict[str, str] | os._Environ[str]) -> dict[str, str]:
+    """Return what the active Prefect profile says of its server; nothing if there is none.
+
+    Prefect reads the same file, but takes seconds to import.
+
+    Args:
+        environment: Variables that say where the profiles are, and which is active.
+    """
+    folder = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect")
+    path = Path(environment.get("PREFECT_PROFILES_PATH") or folder / "profiles.toml")
+    try:
+        content = tomllib.loads(path.expanduser().read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+    active = environment.get("PREFECT_PROFILE") or content.get("active", "")
+    profile = content.get("profiles", {}).get(active, {})
+    return {name: str(profile[name]) for name in _SERVER_VARIABLES if name in profile}
+
+
+def list_environments() -> list[str]:
+    """Return the names of all environments, for the completion of shells."""
+    return sorted(path.stem for path in (CHECKOUT / "deployments/environments").glob("*.toml"))
