@@ -175,7 +175,7 @@ async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
 
     (tmp_path / "clone").mkdir()
     git("clone", "--quiet", str(source), ".")
-    monkeypatch.setattr(checks, "CHECKOUT", tmp_path / "clone")
+    monkeypatch.setattr(origin, "CHECKOUT", tmp_path / "clone")
     monkeypatch.setenv("SLIPWAY_ORIGIN", f"file://{source}")
     monkeypatch.delenv("SLIPWAY_CHECKOUT", raising=False)
     pushed = await origin.check_pinned_commit()
