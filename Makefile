@@ -23,10 +23,10 @@ DATABASE := $(if $(DB),--database=$(DB))
 MODEL_TARGET := $(if $(TARGET),--target=$(TARGET))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
-.PHONY: help setup demo up down status doctor check test lint format clean
+.PHONY: help setup demo up down status doctor check test test-model lint format clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
@@ -57,6 +57,9 @@ check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=p
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
+
+test-model: setup  ## Test your model: parameters, pipeline, the served model, tests/model, tests/data
+	$(PYTHON) -m pytest tests/pipeline tests/model tests/data
 
 lint: setup  ## Check style, types and workflows
 	$(PYTHON) -m ruff check

@@ -22,6 +22,15 @@ def model_file(name: str, suffix: str = "") -> Path:
     return Path("model", name + suffix)
 
 
+def remove_former_models(name: str) -> None:
+    """Remove what was saved under other names: a change of `name` leaves it behind."""
+    for runtime in Path("model").glob("*.runtime.json"):
+        former = runtime.name.removesuffix(".runtime.json")
+        if former != name:
+            for suffix in ("", ".mlem", ".golden.json", ".runtime.json"):
+                model_file(former, suffix).unlink(missing_ok=True)
+
+
 def read_data() -> dict[str, Any]:
     """reports/data.json: rows, target and columns, as the process stage found them."""
     return dict(json.loads(DATA.read_text(encoding="utf-8")))

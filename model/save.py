@@ -13,7 +13,15 @@ from typing import Any
 import pandas as pd
 
 from model import mlem_api, requirements
-from model.files import ESTIMATOR, TEST, model_file, read_data, read_split, write_json
+from model.files import (
+    ESTIMATOR,
+    TEST,
+    model_file,
+    read_data,
+    read_split,
+    remove_former_models,
+    write_json,
+)
 from model.params import Params, run
 
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
@@ -42,6 +50,7 @@ def main(params: Params) -> None:
         model_file(params.name, ".golden.json"),
         {"format": 1, "inputs": _records(inputs), "outputs": outputs},
     )
+    remove_former_models(params.name)
     columns = read_data()["columns"]
     write_json(
         model_file(params.name, ".runtime.json"),

@@ -21,6 +21,7 @@ from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
+from tests.trained import served, trained  # noqa: F401 (fixtures)
 
 _REAPER = Path(__file__).with_name("reaper.py")
 

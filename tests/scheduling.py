@@ -7,6 +7,8 @@ from xdist.scheduler import LoadFileScheduling
 # What is made once a worker is shared: by flows a stack, and models delivered through it; by
 # targets the places that they release to.
 _FLOWS, _TARGETS = "tests/code/flows/", "tests/code/platforms/"
+# The repository's own model is trained and served once.
+_MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Two workers share the platforms: these are in the name of a test's file or parameter.
 _ELSEWHERE = ("flyio", "heroku", "sagemaker")
 # What takes longest, first: a worker that gets it last works on when the other is through.
@@ -34,4 +36,6 @@ class Scheduling(LoadFileScheduling):
         if nodeid.startswith(_TARGETS):
             elsewhere = any(platform in nodeid for platform in _ELSEWHERE)
             return f"{_TARGETS} elsewhere" if elsewhere else _TARGETS
+        if nodeid.startswith(_MODEL):
+            return "model"
         return super()._split_scope(nodeid)

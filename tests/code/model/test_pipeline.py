@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -124,3 +125,17 @@ def test_own_data_works_in_a_fresh_clone(tmp_path: Path) -> None:
     again = support.run("dvc", "repro", "process", cwd=clone).stdout
     assert "Running stage" not in again
     assert (clone / "data/train.csv").is_file()
+
+
+def test_renamed_model_leaves_no_files_of_the_old_one(wine: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed"
+    shutil.copytree(wine, renamed, ignore=shutil.ignore_patterns("tmp", ".git"))
+    support.change_params(renamed, name="claret")
+    save = "from model import params, save; params.run(save.main)"
+    support.model_python("-c", save, cwd=renamed)
+    files = {path.name for path in (renamed / "model").iterdir() if path.is_file()}
+    assert {name for name in files if name.startswith("claret")} == {
+        "claret", "claret.golden.json", "claret.mlem", "claret.runtime.json",
+    }  # fmt: skip
+    assert not {name for name in files if name.startswith("wine")}
+    assert "train.py" in files
