@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deployments.git import Git
 from deployments.github.job import without_pictures
 from tasks.bucket import dvc
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.package.package import read_metrics
 from tasks.reports import model_reports
 from tasks.reports.pictures import draw
+from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.training.gate import Verdict, judge, read_rules
 
@@ -122,7 +122,7 @@ def write(folder: Path, base: str, checkout: Path) -> str:
     git = Git(checkout)
     workspace = Workspace(checkout, git("rev-parse", "HEAD"), "HEAD")
     before = git.run("show", f"{base}:reports/metrics.json")
-    champion = None if before.returncode else json.loads(before.stdout)
+    champion = None if before.code else json.loads(before.stdout)
     pictures = {}
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
     for path, specification in specifications(plots, base).items():

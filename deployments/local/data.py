@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML
 
 from deployments.catalogue.block_variables import DVC_FOLDER, ObjectStorage
-from deployments.git import Git
+from tasks.bucket.objects import StoredObject
+from tasks.core.commands import run_blocking
 from tasks.core.errors import ConfigurationError
+from tasks.repository.git import Git
 
 _DVC_SECONDS = 60.0
 
 
-# Not tasks.bucket.objects.StoredObject: that module imports Prefect, a second for `make demo`.
-@dataclass(frozen=True)
-class Object:
-    """One object of DVC that a commit names.
-
-    Attributes:
-        md5: Hash of its content as DVC writes it; ends in `.dir` for the listing of a folder.
-        path: The file or folder in the checkout that it is the content of.
-        source: The `.dvc` file that names it.
-    """
-
-    md5: str
-    path: str
-    source: str
-
-    @property
-    def key(self) -> str:
-        """Its path below a cache, and its key below a remote's URL (DVC's layout, version 3)."""
-        return f"files/md5/{self.md5[:2]}/{self.md5[2:]}"
-
-
-def named_at_head(checkout: Path) -> list[Object]:
+def named_at_head(checkout: Path) -> list[StoredObject]:
     """What the tracked `.dvc` files of a checkout's HEAD name.
 
     Args:
@@ -51,22 +28,22 @@ def named_at_head(checkout: Path) -> list[Object]:
         The objects; of a folder its listing alone.
     """
     git = Git(checkout)
-    found = []
+    objects = []
     for source in git("ls-tree", "-r", "-z", "--name-only", "HEAD").split("\0"):
         if not source.endswith(".dvc"):
             continue
         content = YAML(typ="safe").load(git("show", f"HEAD:{source}")) or {}
         if any("repo" in each for each in content.get("deps", [])):
             continue  # `dvc import`: kept by the other repository
-        found += [
-            Object(out["md5"], str(PurePosixPath(source).parent / out["path"]), source)
+        objects += [
+            StoredObject(out["md5"], None, str(PurePosixPath(source).parent / out["path"]), source)
             for out in content.get("outs", [])
             if "md5" in out
         ]
-    return found
+    return objects
 
 
-def bring(checkout: Path, cache: Path) -> tuple[int, list[Object]]:
+def bring(checkout: Path, cache: Path) -> tuple[int, list[StoredObject]]:
     """Bring what a checkout's HEAD names from the checkout's own DVC cache into another cache.
 
     Args:
@@ -79,17 +56,18 @@ def bring(checkout: Path, cache: Path) -> tuple[int, list[Object]]:
     Raises:
         ConfigurationError: DVC cannot say where the checkout's cache is.
     """
-    wanted = [each for each in named_at_head(checkout) if not _is_whole(each, cache)]
+    wanted = [each for each in named_at_head(checkout) if not each.is_cached(cache)]
     if not wanted:
         return 0, []
     own = _cache_of(checkout)
     brought, missing = 0, []
     for each in wanted:
         objects = [each]
-        if each.md5.endswith(".dir"):
+        if each.is_folder:
             listings = [at / each.key for at in (cache, own) if (at / each.key).is_file()]
             # The listing last: where it is, its members are too.
-            objects = [*(_members(each, listings[0]) if listings else ()), each]
+            members = each.members(listings[0].read_bytes()) if listings else []
+            objects = [*members, each]
         for one in objects:
             if (cache / one.key).is_file():
                 continue
@@ -101,7 +79,7 @@ def bring(checkout: Path, cache: Path) -> tuple[int, list[Object]]:
     return brought, missing
 
 
-def require(missing: Sequence[Object], storage: ObjectStorage) -> None:
+def require(missing: Sequence[StoredObject], storage: ObjectStorage) -> None:
     """Make sure that objects that are in no cache are in the bucket at least.
 
     Args:
@@ -134,52 +112,32 @@ def require(missing: Sequence[Object], storage: ObjectStorage) -> None:
             nowhere.append(each)
     if nowhere:
         first, more = nowhere[0], f" (and of {len(nowhere) - 1} more)" if nowhere[1:] else ""
-        file = first.source.removesuffix(".dvc")
+        file = first.target.removesuffix(".dvc")
         raise ConfigurationError(
-            f"{first.source} is committed, but the bytes of {first.path}{more} are neither in the"
+            f"{first.target} is committed, but the bytes of {first.path}{more} are neither in the"
             " checkout's DVC cache nor in the stack's bucket",
             state="the stack is up; nothing was trained",
             next_step=f"put the data at {file}, run `.venv/bin/dvc add {file}`, commit (or, where"
-            f" your own bucket has them: `.venv/bin/dvc pull {first.source}`); then the same again",
+            f" your own bucket has them: `.venv/bin/dvc pull {first.target}`); then the same again",
         )
-
-
-def _is_whole(wanted: Object, cache: Path) -> bool:
-    file = cache / wanted.key
-    if not file.is_file():
-        return False
-    return not wanted.md5.endswith(".dir") or all(
-        (cache / member.key).is_file() for member in _members(wanted, file)
-    )
-
-
-def _members(folder: Object, listing: Path) -> list[Object]:
-    return [
-        Object(each["md5"], f"{folder.path}/{each['relpath']}", folder.source)
-        for each in json.loads(listing.read_text())
-    ]
 
 
 def _cache_of(checkout: Path) -> Path:
     """Where DVC keeps the checkout's objects; DVC is asked, as there are four places to set it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    asked = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"],
-        cwd=checkout,
-        env={**inherited, "DVC_NO_ANALYTICS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+    result = run_blocking(
+        ["dvc", "cache", "dir"],
         timeout=_DVC_SECONDS,
-        check=False,
+        cwd=checkout,
+        env={"DVC_NO_ANALYTICS": "1"},
+        hide=("GIT_",),
     )
-    if asked.returncode:
+    if result.code:
         raise ConfigurationError(
-            f"DVC cannot say where the cache of {checkout} is: {asked.stderr.strip()}",
+            f"DVC cannot say where the cache of {checkout} is: {result.stderr.strip()}",
             state="nothing was started",
             next_step="mend .dvc/config or .dvc/config.local, and run the same command again",
         )
-    return Path(checkout, asked.stdout.strip())
+    return Path(checkout, result.stdout.strip())
 
 
 def _place(source: Path, target: Path) -> None:

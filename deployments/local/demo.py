@@ -17,7 +17,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from deployments.git import Git
 from deployments.local import containers
 from deployments.local.stack import Database, Stack
 from deployments.prefect_api.client import PrefectAPI
@@ -25,6 +24,7 @@ from deployments.prefect_api.models import FlowRun, Progress
 from deployments.prefect_api.progress_log import require_completed, told
 from deployments.trigger import ask
 from tasks.core.errors import SlipwayError, TransientError
+from tasks.repository.git import Git
 
 # Where each target is demonstrated.
 ENVIRONMENTS = {"process": "local", "docker": "docker"}
@@ -93,7 +93,7 @@ def metrics_at(origin: Path, commit: str) -> dict[str, float]:
         Its numbers, by name; none if the commit has no metrics.
     """
     found = Git(origin).run("show", f"{commit}:reports/metrics.json")
-    if found.returncode:
+    if found.code:
         return {}
     values = json.loads(found.stdout)
     return {

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deployments.git import Git
 from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.repository.git import Git
 
 # What flows commit. On both sides, files of one training must come from one side.
 _OUTPUTS = (
@@ -51,7 +51,7 @@ def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
     """
     notes = []
     checkout_git = Git(checkout)
-    if checkout_git.run("rev-parse", "--verify", "--quiet", "HEAD").returncode:
+    if checkout_git.run("rev-parse", "--verify", "--quiet", "HEAD").code:
         raise ConfigurationError(
             f"{checkout} has no commit to start from",
             state="nothing was started",
@@ -66,9 +66,9 @@ def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
     git("fetch", "--quiet", "--no-tags", "--update-shallow", str(checkout.resolve()), fetched)
     incoming = git("rev-parse", _INCOMING)
     found = git.run("rev-parse", "--verify", "--quiet", _MAIN).stdout.strip()
-    if found and not git.run("merge-base", "--is-ancestor", incoming, found).returncode:
+    if found and not git.run("merge-base", "--is-ancestor", incoming, found).code:
         return notes
-    if not found or not git.run("merge-base", "--is-ancestor", found, incoming).returncode:
+    if not found or not git.run("merge-base", "--is-ancestor", found, incoming).code:
         git("update-ref", _MAIN, incoming, found)
         merged = incoming
     else:
@@ -139,7 +139,7 @@ def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
         if ours:
             merge("checkout", "--quiet", "HEAD", "--", *ours)
         unmerged = merge("diff", "--name-only", "--diff-filter=U").split()
-        if unmerged or (result.returncode and not (clone / ".git" / "MERGE_HEAD").exists()):
+        if unmerged or (result.code and not (clone / ".git" / "MERGE_HEAD").exists()):
             raise TerminalError(
                 "the commits of the checkout do not merge into origin's main: "
                 f"{', '.join(unmerged) or result.stderr.strip()}",

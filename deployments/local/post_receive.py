@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from deployments.git import Git
 from deployments.prefect_api.client import PrefectAPI
 from deployments.trigger import ask_patiently
 from tasks.core.errors import SlipwayError
+from tasks.repository.git import Git
 
 WORKFLOW = ".github/workflows/deploy.yaml"
 _NOTHING = re.compile("0+")  # how Git writes the commit of a branch that was not there
@@ -68,7 +68,7 @@ def wants_deploy(origin: Git, old: str, new: str) -> bool:
     Returns:
         True if the workflow at the new commit is for what has changed.
     """
-    if _NOTHING.fullmatch(new) or origin.run("cat-file", "-e", f"{new}:{WORKFLOW}").returncode:
+    if _NOTHING.fullmatch(new) or origin.run("cat-file", "-e", f"{new}:{WORKFLOW}").code:
         return False
     if _NOTHING.fullmatch(old):
         changed = origin("ls-tree", "-r", "-z", "--name-only", new)

@@ -18,7 +18,6 @@ import httpx
 import psutil
 from filelock import FileLock, Timeout
 
-from deployments import git
 from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
 from deployments.catalogue import block_variables, prefect_yaml
 from deployments.catalogue.block_variables import ObjectStorage
@@ -39,11 +38,11 @@ from deployments.local.program import Program
 from deployments.local.supervisor import (
     USERNAME,
     answers,
-    last_lines,
     start_daemon,
     write_configuration,
 )
 from deployments.prefect_api.client import PrefectAPI
+from tasks.core.commands import tail
 from tasks.core.errors import SlipwayError, TransientError
 from tasks.core.settings import CHECKOUT, Settings
 from tasks.images.reference import parse_reference
@@ -51,6 +50,7 @@ from tasks.platforms.base.settings import HostEnvironment, ImageEnvironment
 from tasks.platforms.catalogue import environment_names, load_environment, variable
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.process.supervisor import Supervisor
+from tasks.repository import git
 
 if TYPE_CHECKING:
     from deployments.local.containers import ModelContainers
@@ -533,7 +533,7 @@ class Stack:
             if time.monotonic() > deadline:
                 log = self.logs / "supervisord.log"
                 raise TransientError(
-                    f"supervisord does not answer; the end of {log}:\n{last_lines(log)}",
+                    f"supervisord does not answer; the end of {log}:\n{tail(log, 15)}",
                     state="nothing else was started",
                     next_step="make down, then run the same command again",
                 )
@@ -558,7 +558,7 @@ class Stack:
     def _failure(self, program: Program) -> SlipwayError:
         log = self.logs / f"{program.name}.log"
         return TransientError(
-            f"{program.name} does not get ready; the end of {log}:\n{last_lines(log)}",
+            f"{program.name} does not get ready; the end of {log}:\n{tail(log, 15)}",
             state="the other programs of the stack run",
             next_step="make down, then run the same command again",
         )
@@ -601,7 +601,7 @@ class Stack:
             )
         if result.returncode:
             raise TransientError(
-                f"registering with Prefect failed; the end of {log}:\n{last_lines(log, 30)}",
+                f"registering with Prefect failed; the end of {log}:\n{tail(log, 30)}",
                 state="the servers run; some deployments may be missing",
                 next_step="mend what it complains about and run the same command again",
             )

@@ -89,23 +89,6 @@ files = conf.d/*.conf
     write_private(path, text + "".join(section(program, logs) for program in programs))
 
 
-def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log file, for an error message.
-
-    Args:
-        log: The file; one that does not exist is empty.
-        count: How many lines at most.
-
-    Returns:
-        Those lines.
-    """
-    # Not tasks.core.commands.tail: that module imports Prefect, a second or more for `make demo`.
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
-    except FileNotFoundError:
-        return ""
-
-
 def answers(port: int) -> bool:
     """Whether anything listens on a port of loopback."""
     with socket.socket() as probe:

@@ -164,7 +164,7 @@ def configure_dvc(
     )
 
 
-async def transfer_failed(remote: Remote, finished: commands.Finished) -> SlipwayError:
+async def transfer_failed(remote: Remote, finished: commands.CommandResult) -> SlipwayError:
     """Find out whether a failed DVC transfer is worth another try, by asking the bucket.
 
     DVC exits alike for a refused key and a dropped connection.

@@ -1,7 +1,7 @@
-"""Run an argv: the one place where Slipway starts another program.
+"""The one place where tasks start another program.
 
-Everything else builds argvs with pure functions (`repository/git.py`, `bucket/dvc.py`, ...),
-so that what would run can be compared in a test without running it.
+Pure functions build the argvs (`repository/git.py`, `bucket/dvc.py`, ...), so that a test can
+compare them without running anything.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,28 +27,30 @@ from tasks.core.errors import TransientError
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
+Argv = list[str]
+
 # Bars and counters that tools redraw: "45%|███ ", "Collecting |12.0 [00:00, 1.1entry/s]".
 _PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d[,<]|^\s*[\\|/-]\s*$")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GRACE_SECONDS = 5.0
 # DVC, GTO and uv of our own lock, whatever else is on PATH.
 _TOOLS = Path(sys.executable).parent
+# Some programs tell a missing repository from a lost connection by their words alone, which they
+# translate. LANGUAGE has to go too: it wins over every locale but plain C, which has no UTF-8.
+_ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 
 
-class TimedOut(TransientError):
-    """A program took longer than it may."""
+class CommandTimeout(TransientError):
+    """The failure of a program that took too long."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A program that ran to its end.
+class CommandResult:
+    """Exit code and output of a program that ran to its end.
 
     Attributes:
-        argv: What was run.
         code: Its exit code; negative is the signal that ended it.
-        stdout: What it wrote to standard output.
-        stderr: What it wrote to standard error.
-        seconds: How long it took.
+        seconds: Wall-clock time.
     """
 
     argv: tuple[str, ...]
@@ -57,9 +60,8 @@ class Finished:
     seconds: float
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of what it said, standard error last, for an error message."""
-        said = [line for line in (self.stdout + self.stderr).splitlines() if line.strip()]
-        return "\n".join(said[-lines:])
+        """Return the last lines of the output, standard error last, for an error message."""
+        return _last_lines(self.stdout + self.stderr, lines)
 
 
 def run_logger() -> Logger:
@@ -86,35 +88,32 @@ async def run(
     hide: tuple[str, ...] = (),
     log: bool = True,
     watch: Callable[[str], Awaitable[None]] | None = None,
-) -> Finished:
-    """Run a program to its end, its output line by line in the log of the current run.
+) -> CommandResult:
+    """Run a program to its end, and log its output line by line in the current run.
 
     It gets a process group of its own, which is killed when the time is up or the calling run is
     cancelled: no child outlives its flow run.
 
     Args:
-        argv: The program and its arguments; no secrets, they would show in the process list.
-        timeout: Seconds it may take.
-        cwd: Folder to run in.
+        argv: The program and its arguments; no secrets, the process list would show them.
+        timeout: Seconds.
         env: Variables added to the current environment; the place for secrets.
-        hide: Beginnings of variables of ours that it does not get.
-        log: Whether its lines go to the log.
-        watch: Called with every line, to follow its progress.
+        hide: Prefixes of variables to remove from the current environment.
+        log: Whether to log the output.
+        watch: Called with every line, to follow the progress.
 
     Returns:
-        Exit code and output; a non-zero code is the caller's to judge.
+        Exit code and output; the caller judges a non-zero code.
 
     Raises:
-        TimedOut: The time was up.
+        CommandTimeout: The time was up.
     """
     logger = run_logger()
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *argv,
         cwd=cwd,
-        env={k: v for k, v in os.environ.items() if not k.startswith(hide)}
-        | {"PATH": f"{_TOOLS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-        | dict(env or {}),
+        env=_environment(env, hide),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -130,26 +129,77 @@ async def run(
             await asyncio.gather(out.drain(), err.drain(), process.wait())
     except TimeoutError:
         await _kill_group(process)
-        raise TimedOut(
-            f"`{' '.join(argv[:3])} ...` did not finish within {timeout:.0f} s",
-            state="it was stopped, with everything it had started",
-            next_step="run the flow again; it goes on where this one stopped",
-        ) from None
+        raise _too_slow(argv, timeout) from None
     except BaseException:  # cancelled: leave nothing behind
         await asyncio.shield(_kill_group(process))
         raise
     assert process.returncode is not None
-    return Finished(
+    return CommandResult(
         tuple(argv), process.returncode, out.text(), err.text(), time.monotonic() - started
     )
 
 
-class Running:
+def run_blocking(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    hide: tuple[str, ...] = (),
+) -> CommandResult:
+    """Run a program to its end from code that is not asynchronous, without logging its output.
+
+    Args:
+        argv: The program and its arguments; no secrets, the process list would show them.
+        timeout: Seconds.
+        env: Variables added to the current environment; the place for secrets.
+        hide: Prefixes of variables to remove from the current environment.
+
+    Returns:
+        Exit code and output; the caller judges a non-zero code.
+
+    Raises:
+        CommandTimeout: The time was up.
+    """
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=cwd,
+            env=_environment(env, hide),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _too_slow(argv, timeout) from None
+    return CommandResult(
+        tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - started
+    )
+
+
+def _environment(env: Mapping[str, str] | None, hide: tuple[str, ...]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(hide)}
+    path = f"{_TOOLS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return inherited | {"PATH": path} | _ENGLISH | dict(env or {})
+
+
+def _too_slow(argv: Sequence[str], timeout: float) -> CommandTimeout:
+    return CommandTimeout(
+        f"`{' '.join(argv[:3])} ...` did not finish within {timeout:.0f} s",
+        state="it was stopped, with every process that it had started",
+        next_step="run the flow again; it continues where this run stopped",
+    )
+
+
+class BackgroundProgram:
     """A program that runs beside the flow, until its context ends.
 
     Args:
-        process: The process.
-        log: File that takes what it says.
+        log: File of its output.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
@@ -162,32 +212,28 @@ class Running:
         return self._process.returncode
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of what it said."""
+        """Return the last lines of its output."""
         return tail(self._log, lines)
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log file that say something."""
-    if not log.is_file():
-        return ""
-    said = log.read_text(errors="replace").splitlines()
-    return "\n".join([line for line in said if line.strip()][-lines:])
+    """Return the last lines of a log file that are not blank; none if there is no file."""
+    return _last_lines(log.read_text(errors="replace"), lines) if log.is_file() else ""
+
+
+def _last_lines(text: str, count: int) -> str:
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
 @asynccontextmanager
-async def running(
+async def run_in_background(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path
-) -> AsyncIterator[Running]:
-    """Run a program while a block of code goes on, and kill its process group at the end.
+) -> AsyncIterator[BackgroundProgram]:
+    """Run a program beside a block of code, and kill its process group at the end of it.
 
     Args:
-        argv: The program and its arguments.
-        cwd: Folder to run in.
-        env: All of its environment: nothing of ours is passed on.
-        log: File that takes what it says.
-
-    Yields:
-        The running program.
+        env: The whole environment: the program inherits nothing from this process.
+        log: File for its output.
     """
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
@@ -200,13 +246,13 @@ async def running(
             start_new_session=True,
         )
     try:
-        yield Running(process, log)
+        yield BackgroundProgram(process, log)
     finally:
         await asyncio.shield(_kill_group(process))
 
 
 class _Lines:
-    """Reads one pipe: keeps every line, logs those worth reading."""
+    """The lines of one pipe, without progress bars, logged as they come."""
 
     def __init__(
         self,
@@ -217,7 +263,7 @@ class _Lines:
         self._stream = stream
         self._logger = logger
         self._watch = watch
-        self._kept: list[str] = []
+        self._lines: list[str] = []
 
     async def drain(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -234,14 +280,14 @@ class _Lines:
         line = _ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
         if _PROGRESS.search(line):
             return
-        self._kept.append(line)
+        self._lines.append(line)
         if self._logger and line:
             self._logger.info(line)
         if self._watch:
             await self._watch(line)
 
     def text(self) -> str:
-        return "".join(f"{line}\n" for line in self._kept)
+        return "".join(f"{line}\n" for line in self._lines)
 
 
 async def _kill_group(process: asyncio.subprocess.Process) -> None:
@@ -258,15 +304,8 @@ async def _kill_group(process: asyncio.subprocess.Process) -> None:
 
 
 def end_processes_in(folder: Path) -> None:
-    """End the processes that a killed run has left working in a folder.
-
-    Args:
-        folder: The folder; processes of other users are left alone.
-    """
+    """Kill the processes that a killed run left working in a folder, except other users'."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if Path(process.cwd()).is_relative_to(folder):
                 process.kill()
-
-
-Argv = list[str]

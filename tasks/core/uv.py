@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core.commands import Argv, Finished
+from tasks.core.commands import Argv, CommandResult
 from tasks.core.errors import TerminalError, TransientError
 
 # Said by uv when the index, not the request, is at fault.
@@ -58,7 +58,7 @@ def compile_for(folder: Path, place: str, python: str, *, instead: bool = False)
 
 
 def install_failed(
-    finished: Finished, *, state: str, next_step: str
+    finished: CommandResult, *, state: str, next_step: str
 ) -> TerminalError | TransientError:
     """The error to raise for an installation that failed.
 

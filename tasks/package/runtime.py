@@ -85,7 +85,7 @@ async def read_requirements(package: Package) -> Requirements:
     return Requirements(serving.stdout, model)
 
 
-async def run_uv(argv: Argv, **variables: str) -> commands.Finished:
+async def run_uv(argv: Argv, **variables: str) -> commands.CommandResult:
     """Run uv on what a model needs.
 
     Args:

@@ -1,42 +1,78 @@
-"""Git commands, as argvs."""
+"""Git commands as argvs, what their output means, and a way to run them outside of flows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core.commands import Argv
+from tasks.core.commands import Argv, CommandResult, run_blocking
+from tasks.core.errors import TerminalError
 
-# Candidates under way: not branches, so nothing on origin lists, builds or deploys them.
+# Candidates that no flow has pushed yet: not branches, so nothing on origin builds or deploys them.
 RUN_REFS = "refs/slipway/runs"
 _FETCHED = ["+refs/heads/*:refs/remotes/origin/*", f"+{RUN_REFS}/*:{RUN_REFS}/*"]
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "Slipway",
+    "GIT_AUTHOR_EMAIL": "slipway@localhost",
+    "GIT_COMMITTER_NAME": "Slipway",
+    "GIT_COMMITTER_EMAIL": "slipway@localhost",
+}
+VARIABLES = {**IDENTITY, "GIT_TERMINAL_PROMPT": "0"}
+# What a user's own Git configuration must not change: a key to sign with that asks for a
+# passphrase, hooks, line ends that differ from what was hashed, ignored files that belong to the
+# candidate, signatures between the lines of a log. The rest of it stays, such as credential
+# helpers, proxies and certificates.
+_SETTINGS = {
+    "commit.gpgSign": "false",
+    "tag.gpgSign": "false",
+    "push.gpgSign": "false",
+    "core.hooksPath": "/dev/null",
+    "core.autocrlf": "false",
+    "core.safecrlf": "false",
+    "core.excludesFile": "/dev/null",
+    "core.attributesFile": "/dev/null",
+    "log.showSignature": "false",
+}
+# `!`, a refspec, then "[rejected]" if Git sent nothing or "[remote rejected]" if origin refused.
+_REFUSED = re.compile(r"^!\t[^\t]*:([^\t:]+)\t\[(remote )?rejected\]", re.MULTILINE)
+_SECONDS = 300.0
+
+
+def _settings(*keys: str) -> Argv:
+    return [word for key in keys for word in ("-c", f"{key}={_SETTINGS[key]}")]
 
 
 def clone(origin: str, path: Path) -> Argv:
-    """Clone without a working tree."""
-    return ["git", "clone", "--quiet", "--no-checkout", origin, str(path)]
+    """Clone without a working tree; the clone keeps the settings that flows rely on.
+
+    They are settings of the clone, not of one command, so that DVC and GTO, which do not run the
+    Git program, heed them too.
+    """
+    return ["git", "clone", "--quiet", "--no-checkout", "--origin=origin", "--template=",
+            *_settings(*_SETTINGS), origin, str(path)]  # fmt: skip
 
 
 def fetch() -> Argv:
-    """Fetch every branch, tag and candidate under way."""
+    """Fetch every branch, tag and candidate."""
     return ["git", "fetch", "--quiet", "--force", "--tags", "origin", *_FETCHED]
 
 
 def resolve(ref: str) -> Argv:
-    """The commit that a ref stands for; fails silently where there is none."""
+    """Print the commit of a ref; fails silently if there is none."""
     return ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"]
 
 
 def checkout(commit: str) -> Argv:
-    """Check a commit out, on no branch."""
+    """Check a commit out, without a branch."""
     return ["git", "checkout", "--quiet", "--detach", commit]
 
 
 def reread() -> Argv:
-    """Forget what Git remembers of the files' times, so that every file is read again.
+    """Drop the file times that Git remembers, so that it reads every file again.
 
     DVC stages files without Git's care for files changed in the second in which they were checked
-    out: one of the same size would be taken for unchanged.
+    out: Git would take one of the same size for unchanged.
     """
     return ["git", "read-tree", "HEAD"]
 
@@ -52,22 +88,40 @@ def commit(message: str) -> Argv:
 
 
 def staged() -> Argv:
-    """Exit code 1 if anything is staged."""
+    """Exit with code 1 if anything is staged."""
     return ["git", "diff", "--cached", "--quiet"]
 
 
 def push(refspecs: Sequence[str]) -> Argv:
-    """Push all refs or none of them."""
-    return ["git", "push", "--quiet", "--atomic", "origin", *refspecs]
+    """Push all refs or none of them; `refused_refs` reads the output."""
+    return ["git", "push", "--quiet", "--porcelain", "--atomic", "origin", *refspecs]
+
+
+def refused_refs(output: str) -> dict[str, bool]:
+    """Return the refs that a push did not update, and whether origin was the one who refused.
+
+    Args:
+        output: Standard output of `push`.
+
+    Returns:
+        True for a ref that origin refused; False for one that Git did not send, because origin's
+        has changed since the last fetch.
+    """
+    return {ref: bool(by_origin) for ref, by_origin in _REFUSED.findall(output)}
+
+
+def list_refs(refs: Sequence[str]) -> Argv:
+    """Print commit and name of those refs that origin has."""
+    return ["git", "ls-remote", "--quiet", "origin", *refs]
 
 
 def list_branches(origin: str) -> Argv:
-    """The branches of a repository that there need not be a clone of."""
+    """Print the branches of a repository, without a clone of it."""
     return ["git", "ls-remote", "--quiet", "--heads", origin]
 
 
 def fetch_only(origin: str, commit: str) -> Argv:
-    """Fetch a commit of a repository, and nothing of what it holds."""
+    """Fetch a commit of a repository, without its files."""
     return ["git", "fetch", "--quiet", "--depth=1", "--filter=tree:0", origin, commit]
 
 
@@ -77,28 +131,28 @@ def init_bare() -> Argv:
 
 
 def try_push(origin: str, branch: str) -> Argv:
-    """Ask a repository whether it would take HEAD as a branch; it does not."""
+    """Check that a repository would accept HEAD as a branch, without pushing it."""
     return ["git", "push", "--quiet", "--dry-run", origin, f"HEAD:refs/heads/{branch}"]
 
 
 def is_ancestor(older: str, newer: str) -> Argv:
-    """Exit code 0 if `newer` contains `older`."""
+    """Exit with code 0 if `newer` contains `older`."""
     return ["git", "merge-base", "--is-ancestor", older, newer]
 
 
 def merge_base(one: str, other: str) -> Argv:
-    """The commit from which both come."""
+    """Print the newest commit that both contain."""
     return ["git", "merge-base", one, other]
 
 
 def log_since(base: str, tip: str, paths: Sequence[str]) -> Argv:
-    """Time and message of every commit in `base..tip` touching `paths`, each ended by a NUL."""
+    """Print time and message of the commits in `base..tip` that touch `paths`, NUL-terminated."""
     return ["git", "log", "-z", "--no-merges", "--format=%ct%n%B", f"{base}..{tip}",
             *(["--", *paths] if paths else [])]  # fmt: skip
 
 
 def commit_time(commit: str) -> Argv:
-    """Committer time in seconds since the epoch."""
+    """Print the committer time, in seconds since the epoch."""
     return ["git", "show", "--no-patch", "--format=%ct", commit]
 
 
@@ -113,27 +167,27 @@ def take(commit: str, paths: Sequence[str]) -> Argv:
 
 
 def show(commit: str, path: str) -> Argv:
-    """A file as it is in a commit."""
+    """Print a file of a commit."""
     return ["git", "show", f"{commit}:{path}"]
 
 
 def tracked_files() -> Argv:
-    """Paths of all files in Git, each ended by a NUL."""
+    """Print the paths of all files in Git, NUL-terminated."""
     return ["git", "ls-files", "-z"]
 
 
 def refs_at(commit: str, pattern: str) -> Argv:
-    """Full names of the refs below a pattern that point at a commit."""
+    """Print the full names of the refs below a pattern that point at a commit."""
     return ["git", "for-each-ref", f"--points-at={commit}", "--format=%(refname)", pattern]
 
 
 def refs(pattern: str) -> Argv:
-    """Full names of the refs that match a pattern."""
+    """Print the full names of the refs that match a pattern."""
     return ["git", "for-each-ref", "--format=%(refname)", pattern]
 
 
 def names(*places: str) -> Argv:
-    """Short names of the refs in some places, the newest first."""
+    """Print the short names of the refs in some places, newest first."""
     return ["git", "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)", *places]
 
 
@@ -143,23 +197,62 @@ def delete_tag(name: str) -> Argv:
 
 
 def remote_head(branch: str) -> str:
-    """Name in the clone of a branch of origin."""
+    """Return the clone's name for a branch of origin."""
     return f"refs/remotes/origin/{branch}"
 
 
+def tracking_ref(ref: str) -> str:
+    """Return the clone's name for a branch or candidate of origin, from its full name there."""
+    branch = ref.removeprefix("refs/heads/")
+    return remote_head(branch) if branch != ref else ref
+
+
 def top_level(commit: str) -> Argv:
-    """Names at the top of a commit's tree, each ended by a NUL."""
+    """Print the names at the top of a commit's tree, NUL-terminated."""
     return ["git", "ls-tree", "-z", "--name-only", commit]
 
 
 def annotated(pattern: str, count: int) -> Argv:
-    """Commit, time and message of annotated tags, highest number first, each ended by a NUL."""
+    """Print commit, time and message of annotated tags, highest number first, NUL-terminated."""
     fields = "%(*objectname)%00%(creatordate:iso-strict)"
     return ["git", "for-each-ref", "--sort=-version:refname", f"--count={count}",
             f"--format={fields}%00%(contents)%00", f"refs/tags/{pattern}"]  # fmt: skip
 
 
 def newest_tag(pattern: str) -> Argv:
-    """Commit of the annotated tag with the highest number at its end."""
+    """Print the commit of the annotated tag with the highest number at its end."""
     return ["git", "for-each-ref", "--sort=-version:refname", "--count=1",
             "--format=%(*objectname)", f"refs/tags/{pattern}"]  # fmt: skip
+
+
+class Git:
+    """Git in one folder, for programs that are no flows.
+
+    It ignores the Git variables of its caller, such as those of a hook that started it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def run(self, *arguments: str) -> CommandResult:
+        """Run a Git command; the caller judges its exit code."""
+        # Without optional locks `git status` does not write to the index of the checkout. Line ends
+        # and ignored files are those of the user, whose checkout it may be.
+        settings = _settings("commit.gpgSign", "core.hooksPath")
+        argv = ["git", "--no-optional-locks", *settings, *arguments]
+        return run_blocking(argv, timeout=_SECONDS, cwd=self._folder, env=VARIABLES, hide=("GIT_",))
+
+    def __call__(self, *arguments: str) -> str:
+        """Run a Git command that has to succeed, and return its output without blanks around it.
+
+        Raises:
+            TerminalError: It failed.
+        """
+        result = self.run(*arguments)
+        if result.code:
+            raise TerminalError(
+                f"git {' '.join(arguments)} failed in {self._folder}: {result.stderr.strip()}",
+                state="the checkout is unchanged",
+                next_step="correct what Git reports, and run the same command again",
+            )
+        return result.stdout.strip()

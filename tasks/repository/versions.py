@@ -1,13 +1,13 @@
-"""The registry: model versions and their history per environment, as GTO tags on origin."""
+"""Model versions and what is live per environment, as GTO tags on origin."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from tasks.core import commands
-from tasks.core.errors import SlipwayError, TerminalError, TransientError
+from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git, gto
-from tasks.repository.workspace import Workspace
+from tasks.repository.workspace import Workspace, push
 from tasks.runs.retrying import capability
 
 _PUSH_TRIES = 5
@@ -28,14 +28,11 @@ class Version:
 
 
 async def champion_of(workspace: Workspace, environment: str) -> Version | None:
-    """The version that the history says is live in an environment.
+    """Return the version last recorded as live in an environment, None before the first release.
 
     Args:
         workspace: Any workspace of the model.
         environment: Name of the environment.
-
-    Returns:
-        The version, None before the first release.
     """
     newest = await workspace.git(git.newest_tag(f"{workspace.model}#{environment}#*"))
     commit = newest.stdout.strip()
@@ -43,7 +40,7 @@ async def champion_of(workspace: Workspace, environment: str) -> Version | None:
 
 
 async def version_of(workspace: Workspace, commit: str) -> Version | None:
-    """The version registered at a commit, None if there is none."""
+    """Return the version registered at a commit, None if there is none."""
     # The names are GTO's contract: model@version, model#environment#count.
     refs = await workspace.git(git.refs_at(commit, f"refs/tags/{workspace.model}@v*"))
     names = [name.rpartition("@")[2] for name in refs.stdout.split() if not name.endswith("!")]
@@ -51,24 +48,21 @@ async def version_of(workspace: Workspace, commit: str) -> Version | None:
 
 
 async def named_version(workspace: Workspace, name: str) -> Version:
-    """The version of a name.
+    """Return the version of a name.
 
     Args:
         workspace: Any workspace.
         name: `wine@v0.0.3`, or `v0.0.3` of the workspace's model.
 
-    Returns:
-        The version.
-
     Raises:
-        TerminalError: There is none of that name.
+        TerminalError: There is no version of that name.
     """
     model, _, number = name.rpartition("@")
     model = model or workspace.model
     tag = f"{model}@{number}"
-    found = await workspace.git(git.resolve(f"refs/tags/{tag}"), ok=(0, 1, 128))
-    if found.code == 0:
-        return Version(number, found.stdout.strip())
+    result = await workspace.git(git.resolve(f"refs/tags/{tag}"), ok=(0, 1, 128))
+    if result.code == 0:
+        return Version(number, result.stdout.strip())
     known = (await workspace.git(git.names(f"refs/tags/{model}@v*"))).stdout.split()
     raise TerminalError(
         f"version {tag} was never registered; the newest: {', '.join(known[:_NAMED]) or 'none'}",
@@ -81,14 +75,9 @@ async def named_version(workspace: Workspace, name: str) -> Version:
 async def register_version(workspace: Workspace) -> Version:
     """Tag the workspace's commit as the next version of its model, unless it has one.
 
-    Args:
-        workspace: The workspace at the commit.
-
-    Returns:
-        The version.
-
     Raises:
         TransientError: Origin cannot be reached, or others kept registering at the same time.
+        TerminalError: Origin declines the tag.
     """
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
@@ -98,12 +87,12 @@ async def register_version(workspace: Workspace) -> Version:
         await workspace.git(argv)
         version = await version_of(workspace, workspace.commit)
         assert version
-        if await _pushed(workspace, f"{workspace.model}@{version.name}"):
+        if await _push_tag(workspace, f"{workspace.model}@{version.name}"):
             commands.run_logger().info("%s is %s", workspace.label, version.name)
             return version
     raise _crowded(
         workspace,
-        "the commit has no version yet; what is live is as it was",
+        "the commit has no version yet; the live model is unchanged",
         "run the same flow again",
     )
 
@@ -112,16 +101,17 @@ async def register_version(workspace: Workspace) -> Version:
 async def record_release(
     workspace: Workspace, version: Version, environment: str, message: str
 ) -> None:
-    """Tag a version as live in an environment, unless the history says so already.
+    """Tag a version as live in an environment, unless it is recorded as live already.
 
     Args:
         workspace: The workspace of the released commit.
         version: The version that is live now.
         environment: Name of the environment.
-        message: Who released it, and how it went.
+        message: Message of the tag.
 
     Raises:
         TransientError: Origin cannot be reached, or others kept releasing at the same time.
+        TerminalError: Origin declines the tag.
     """
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
@@ -130,7 +120,7 @@ async def record_release(
         before = await _tags(workspace, environment)
         await workspace.git(gto.assign(workspace.model, version.name, environment, message))
         (tag,) = await _tags(workspace, environment) - before
-        if await _pushed(workspace, tag):
+        if await _push_tag(workspace, tag):
             commands.run_logger().info("recorded as %s", tag)
             return
     raise _crowded(
@@ -146,17 +136,15 @@ async def _tags(workspace: Workspace, environment: str) -> set[str]:
     return {name.removeprefix("refs/tags/") for name in listed.stdout.split()}
 
 
-async def _pushed(workspace: Workspace, tag: str) -> bool:
-    """Push a tag; False if origin has another one of that name."""
+async def _push_tag(workspace: Workspace, tag: str) -> bool:
+    """Push a tag; return False if origin has another one of that name."""
+    on_origin = False
     try:
-        await workspace.git(git.push([f"refs/tags/{tag}"]))
-    except SlipwayError as error:
-        # What origin may not have must not be taken for recorded; a fetch brings back what it has.
-        await workspace.git(git.delete_tag(tag))
-        if "already exists" in error.what:
-            return False
-        raise
-    return True
+        on_origin = await push(workspace, [f"refs/tags/{tag}"])
+    finally:
+        if not on_origin:  # else the next try takes it for recorded; a fetch restores origin's own
+            await workspace.git(git.delete_tag(tag))
+    return on_origin
 
 
 def _crowded(workspace: Workspace, state: str, next_step: str) -> TransientError:

@@ -1,11 +1,11 @@
-"""Workspaces: private Git clones at one ref, in which a flow run works; they vanish after it."""
+"""Workspaces: private Git clones at one ref, in which a flow run works, removed at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,30 +28,24 @@ from tasks.runs.run_names import named
 # The ref of origin's default branch, whatever it is called.
 DEFAULT_BRANCH = "HEAD"
 _GIT_SECONDS = 300.0
-# Said by Git when asking again would be told the same.
-_HOPELESS = (
+# Git exits alike for a wrong address and a lost connection. These words, in English, which
+# `commands.run` makes sure of, are of failures that another try does not change.
+_PERMANENT = (
     "does not appear to be a git repository",
     "repository not found",
     "does not exist",
     "authentication failed",
     "permission denied",
     "could not read username",
-    "declined",
-    "protected branch",
-    "already exists",
 )
 _NAMED = 5
 _HEADS = {"origin", "origin/HEAD"}  # what versions of Git call the default branch
-_NETWORK = ("clone", "fetch", "push")
-# What becomes a path, a ref and an argument must not be more than a name.
+_NETWORK = ("clone", "fetch", "push", "ls-remote")
+# The name becomes a path, a ref and an argument.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
-_IDENTITY = {
-    "GIT_AUTHOR_NAME": "Slipway",
-    "GIT_AUTHOR_EMAIL": "slipway@localhost",
-    "GIT_COMMITTER_NAME": "Slipway",
-    "GIT_COMMITTER_EMAIL": "slipway@localhost",
-    "GIT_TERMINAL_PROMPT": "0",
-}
+# A push that ends while another one has a ref locked is refused, although nothing has moved yet.
+_REF_LOCK_SECONDS = 1.0
+_CHECK_ORIGIN = "check SLIPWAY_ORIGIN and the worker's rights there, then run the flow again"
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,8 @@ class Workspace:
     """A clone of origin at one commit.
 
     Attributes:
-        path: Its folder.
-        commit: The commit that was checked out.
-        ref: The ref that was asked for.
+        commit: The commit that was checked out; `head` is the one it is at now.
+        ref: The parameter of the flow that named the commit.
     """
 
     path: Path
@@ -70,7 +63,7 @@ class Workspace:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """`params.yaml` as it was when first asked for."""
+        """Content of `params.yaml`, as it was at the first access."""
         path = self.path / "params.yaml"
         try:
             values = yaml.safe_load(path.read_text())
@@ -78,12 +71,12 @@ class Workspace:
             raise ConfigurationError(
                 f"params.yaml at {self.ref} cannot be read: {error}",
                 state="nothing was started",
-                next_step="mend params.yaml, commit, and run the flow at that commit",
+                next_step="correct params.yaml, commit, and run the flow at that commit",
             ) from error
         name = values.get("name") if isinstance(values, dict) else None
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"params.yaml: name: {name!r} at {self.ref} is not a name of a model: 2 to 40"
+                f"params.yaml: name: {name!r} at {self.ref} is no valid model name: 2 to 40"
                 " lower-case letters, digits and hyphens",
                 state="nothing was started",
                 next_step="set `name` in params.yaml, commit, and run the flow at that commit",
@@ -97,66 +90,108 @@ class Workspace:
 
     @property
     def label(self) -> str:
-        """Model and commit, for names of runs."""
+        """Model and short commit, for names of runs."""
         return f"{self.model}@{self.commit[:7]}"
 
     async def head(self) -> str:
-        """The commit that the workspace is at now."""
+        """Return the commit that the workspace is at now."""
         return (await self.git(git.resolve("HEAD"))).stdout.strip()
 
-    async def git(self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)) -> commands.Finished:
+    async def git(
+        self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)
+    ) -> commands.CommandResult:
         """Run a Git (or GTO) command in the workspace.
 
         Args:
             argv: The command.
             ok: Exit codes that are not failures.
 
-        Returns:
-            Its output.
-
         Raises:
-            TransientError: Origin cannot be reached, or has moved meanwhile.
-            TerminalError: Origin refuses, or the command failed in the workspace itself.
+            TransientError: Origin cannot be reached.
+            TerminalError: Origin denies access, or the command failed in the workspace itself.
         """
-        finished = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=self.path, env=_IDENTITY, log=False
+        result = await commands.run(
+            argv, timeout=_GIT_SECONDS, cwd=self.path, env=git.VARIABLES, log=False
         )
-        if finished.code not in ok:
-            raise _git_failed(finished)
-        return finished
+        if result.code not in ok:
+            raise _git_failed(result)
+        return result
 
 
-def _git_failed(finished: commands.Finished) -> TerminalError | TransientError:
-    said, command = finished.tail(), " ".join(finished.argv[:2])
-    if finished.argv[1] not in _NETWORK:
+def _git_failed(result: commands.CommandResult) -> TerminalError | TransientError:
+    output, command = result.tail(), " ".join(result.argv[:2])
+    if result.argv[1] not in _NETWORK:
         return TerminalError(
-            f"`{command}` failed in a workspace: {said}",
-            state="origin is as it was",
+            f"`{command}` failed in a workspace: {output}",
+            state="origin is unchanged",
             next_step="look at the worker's disk and at the commit, then run the flow again",
         )
-    hopeless = any(words in said.lower() for words in _HOPELESS)
-    kind = TerminalError if hopeless else TransientError
+    permanent = any(words in output.lower() for words in _PERMANENT)
+    kind = TerminalError if permanent else TransientError
     return kind(
-        f"`{command}` failed: {said}",
-        state="origin is as it was",
-        next_step="check SLIPWAY_ORIGIN and what the worker may do there, then run the flow again",
+        f"`{command}` failed: {output}", state="origin is unchanged", next_step=_CHECK_ORIGIN
     )
+
+
+async def push(workspace: Workspace, refspecs: Sequence[str]) -> bool:
+    """Push refs to origin, all of them or none.
+
+    Args:
+        workspace: The workspace.
+        refspecs: Refspecs with full names.
+
+    Returns:
+        True if they are on origin; False if somebody else has changed one of them there since the
+        last fetch.
+
+    Raises:
+        TransientError: Origin cannot be reached.
+        TerminalError: Origin declines the push: a hook, a protected branch, missing rights.
+    """
+    for last in (False, True):
+        result = await workspace.git(git.push(refspecs), ok=(0, 1))
+        if not result.code:
+            return True
+        refused = git.refused_refs(result.stdout)
+        if not refused:
+            raise _git_failed(result)
+        if not all(refused.values()) or await _has_changed(workspace, refused):
+            return False
+        if not last:
+            await asyncio.sleep(_REF_LOCK_SECONDS)
+    raise TerminalError(
+        f"origin declined the push of {', '.join(refused)}: {result.stderr.strip()}",
+        state="origin is unchanged",
+        next_step=_CHECK_ORIGIN,
+    )
+
+
+async def _has_changed(workspace: Workspace, refs: Collection[str]) -> bool:
+    """Check whether a ref on origin is another than at the last fetch."""
+    output = (await workspace.git(git.list_refs(list(refs)))).stdout
+    on_origin = {ref: commit for commit, ref in (line.split("\t") for line in output.splitlines())}
+    for ref in refs:
+        before = None
+        if not ref.startswith("refs/tags/"):  # only tags that origin did not have are pushed
+            tracking = git.tracking_ref(ref)
+            result = await workspace.git(git.resolve(tracking), ok=(0, 1, 128))
+            before = result.stdout.strip() or None
+        if on_origin.get(ref) != before:
+            return True
+    return False
 
 
 @asynccontextmanager
 async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
-    """Clone origin at a ref into a folder of its own, removed at the end.
+    """Clone origin at a ref into a new folder, and remove the folder at the end.
 
-    A folder that a killed run left behind is removed by the next one.
+    The next run removes a folder that a killed run left behind.
 
     Args:
         ref: Branch, tag or commit on origin.
 
-    Yields:
-        The workspace.
-
     Raises:
-        TerminalError: The ref does not exist, or origin refuses access.
+        TerminalError: The ref does not exist, or origin denies access.
         TransientError: Origin cannot be reached.
     """
     settings = Settings()
@@ -172,14 +207,14 @@ async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    for marker in folder.glob("*.lock"):
+    for lock in folder.glob("*.lock"):
         try:
-            # The kernel let go of the lock if its holder died.
-            with FileLock(marker, blocking=False):
-                folder_left = marker.with_suffix("")
-                commands.end_processes_in(folder_left)
-                shutil.rmtree(folder_left, ignore_errors=True)
-                marker.unlink(missing_ok=True)
+            # The kernel releases the lock of a process that dies.
+            with FileLock(lock, blocking=False):
+                abandoned = lock.with_suffix("")
+                commands.end_processes_in(abandoned)
+                shutil.rmtree(abandoned, ignore_errors=True)
+                lock.unlink(missing_ok=True)
         except Timeout:
             continue
 
@@ -193,19 +228,16 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
         path: Folder to make.
         origin: Git URL or path.
 
-    Returns:
-        The workspace.
-
     Raises:
-        TerminalError: The ref does not exist, or origin refuses access.
+        TerminalError: The ref does not exist, or origin denies access.
         TransientError: Origin cannot be reached.
     """
     shutil.rmtree(path, ignore_errors=True)  # what an earlier try left
-    cloned = await commands.run(
-        git.clone(origin, path), timeout=_GIT_SECONDS, env=_IDENTITY, log=False
+    result = await commands.run(
+        git.clone(origin, path), timeout=_GIT_SECONDS, env=git.VARIABLES, log=False
     )
-    if cloned.code:
-        raise _git_failed(cloned)
+    if result.code:
+        raise _git_failed(result)
     clone = Workspace(path, "", ref)
     await clone.git(git.fetch())
     commit = await resolve(clone, ref)
@@ -216,31 +248,28 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
 
 
 async def resolve(workspace: Workspace, ref: str) -> str:
-    """The commit that a branch, tag or (short) commit on origin stands for.
+    """Return the full commit of a branch, tag or (short) commit on origin.
 
     Args:
         workspace: Any workspace.
         ref: Branch, tag or commit.
 
-    Returns:
-        The commit, 40 hexadecimal digits.
-
     Raises:
         TerminalError: There is no such ref.
     """
     for name in (f"refs/remotes/origin/{ref}", f"refs/tags/{ref}", ref):
-        found = await workspace.git(git.resolve(name), ok=(0, 1, 128))
-        if found.code == 0:
-            return found.stdout.strip()
+        result = await workspace.git(git.resolve(name), ok=(0, 1, 128))
+        if result.code == 0:
+            return result.stdout.strip()
     raise TerminalError(
-        f"ref {ref!r} does not exist on origin; {await _named_on_origin(workspace, ref)}",
+        f"ref {ref!r} does not exist on origin; {await _alternatives(workspace, ref)}",
         state="nothing was started",
         next_step="run `git ls-remote` to see what exists; push the branch or commit first",
     )
 
 
-async def _named_on_origin(workspace: Workspace, ref: str) -> str:
-    """What there is instead of a ref: names that look like it, and the branches."""
+async def _alternatives(workspace: Workspace, ref: str) -> str:
+    """List names similar to a ref, and the branches."""
     branches = (await workspace.git(git.names(git.remote_head("*")))).stdout.split()
     branches = [name.removeprefix("origin/") for name in branches if name not in _HEADS]
     tags = (await workspace.git(git.names("refs/tags"))).stdout.split()
@@ -251,11 +280,11 @@ async def _named_on_origin(workspace: Workspace, ref: str) -> str:
 
 
 async def is_ancestor(workspace: Workspace, older: str, newer: str) -> bool:
-    """Whether `newer` contains `older` (a commit contains itself); False if one is unknown."""
-    answer = await workspace.git(git.is_ancestor(older, newer), ok=(0, 1, 128))
-    return answer.code == 0
+    """Check that `newer` contains `older` (a commit contains itself); False if one is unknown."""
+    result = await workspace.git(git.is_ancestor(older, newer), ok=(0, 1, 128))
+    return result.code == 0
 
 
 async def is_older(workspace: Workspace, commit: str, other: str) -> bool:
-    """Whether `other` contains `commit` and more."""
+    """Check that `other` contains `commit` and more."""
     return commit != other and await is_ancestor(workspace, commit, other)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect.runtime import flow_run
 
 from tasks.core import commands
+from tasks.core.errors import TransientError
 from tasks.repository import git
-from tasks.repository.workspace import Workspace
+from tasks.repository.workspace import Workspace, push
 from tasks.runs.retrying import capability
 
 TRAILER = "Slipway-Run"
@@ -36,7 +37,12 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
     if commit == workspace.commit:
         commands.run_logger().info("nothing has changed since %s", workspace.label)
         return commit
-    await workspace.git(git.push([f"+{commit}:{git.RUN_REFS}/{name}"]))
+    if not await push(workspace, [f"+{commit}:{git.RUN_REFS}/{name}"]):
+        raise TransientError(
+            f"another run pushed candidate {name} at the same time",
+            state="origin has the other run's candidate",
+            next_step="run the flow again",
+        )
     commands.run_logger().info("candidate %s: %s@%s", name, workspace.model, commit[:7])
     return commit
 

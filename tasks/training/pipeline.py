@@ -170,7 +170,7 @@ async def reproduce(
                 hide=_NOT_FOR_MODELS,
                 watch=follow,
             )
-        except commands.TimedOut as error:  # it would take as long again
+        except commands.CommandTimeout as error:  # it would take as long again
             raise TerminalError(
                 f"the pipeline took longer than {limit:.0f} s",
                 state="it was stopped; stages that had ended are kept in the cache",
@@ -180,7 +180,7 @@ async def reproduce(
         raise _pipeline_failed(finished, until)
 
 
-def _pipeline_failed(finished: commands.Finished, until: str) -> TerminalError:
+def _pipeline_failed(finished: commands.CommandResult, until: str) -> TerminalError:
     for line in (finished.stderr + finished.stdout).splitlines():
         if line.startswith(_REFUSED):
             return ConfigurationError(

@@ -8,15 +8,13 @@ from tasks.bucket.objects import StoredObject
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git
-from tasks.repository.workspace import Workspace, is_ancestor
+from tasks.repository.workspace import Workspace, is_ancestor, push
 from tasks.runs.retrying import capability
 from tasks.training.candidate import TRAILER, candidate_name
 
 # What a candidate was made from and what it made; everything else belongs to main.
 PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
 _PUSH_TRIES = 5
-# Said by Git when somebody else has pushed meanwhile.
-_MOVED = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "stale")
 
 
 @capability("publish", run_name="publish {workspace.label}", timeout=300)
@@ -53,15 +51,10 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         moves = [f"{tip}:refs/heads/{branch}"] if branch else []
         if not refspecs and not moves:
             return tip
-        try:
-            await workspace.git(git.push([*refspecs, *moves]))
-        except TransientError as error:
-            if not any(words in error.what for words in _MOVED):
-                raise
-            logger.info("origin has moved; trying again")
-            continue
-        logger.info("pushed %s", ", ".join([*refspecs, *moves]))
-        return tip
+        if await push(workspace, [*refspecs, *moves]):
+            logger.info("pushed %s", ", ".join([*refspecs, *moves]))
+            return tip
+        logger.info("somebody else has pushed to origin; trying again")
     raise TransientError(
         "others kept pushing to origin at the same time",
         state="the objects are in the bucket; origin is as the others left it",

@@ -62,7 +62,7 @@ async def boot(bundle: Bundle, within: float) -> None:
     folder = bundle.package.workspace.path / "preflight"
     folder.mkdir(exist_ok=True)
     port = free_port()
-    async with commands.running(
+    async with commands.run_in_background(
         serve(bundle.python, bundle.path, port),
         cwd=folder,
         env=_bare_environment(folder, bundle.path),

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from deployments import trigger
-from deployments.git import Git
 from deployments.github.job import Ended, annotation, summary
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.release_note import read_note
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.reports import markdown
+from tasks.repository.git import Git
 from tests.code.acting import Act, Job
 from tests.code.deployments.servers import PASSWORD, PrefectServer
 

@@ -23,7 +23,22 @@ def test_dvc_reproduces_what_has_changed_or_everything() -> None:
 
 
 def test_git_moves_all_refs_or_none() -> None:
-    assert git.push(["a:b", ":c"]) == ["git", "push", "--quiet", "--atomic", "origin", "a:b", ":c"]
+    argv = git.push(["a:b", ":c"])
+    assert argv[:2] == ["git", "push"]
+    assert "--atomic" in argv
+    assert argv[-3:] == ["origin", "a:b", ":c"]
+
+
+def test_refused_refs_are_read_from_what_git_prints_for_programs() -> None:
+    output = (
+        "To /tmp/origin.git\n"
+        "!\tHEAD:refs/heads/main\t[rejected] (fetch first)\n"
+        "!\t:refs/slipway/runs/a\t[remote rejected] (hook declined)\n"
+        "=\trefs/tags/wine@v0.0.1:refs/tags/wine@v0.0.1\t[up to date]\n"
+        "*\tHEAD:refs/heads/new\t[new branch]\n"
+        "Done\n"
+    )
+    assert git.refused_refs(output) == {"refs/heads/main": False, "refs/slipway/runs/a": True}
 
 
 def test_a_ref_that_looks_like_an_option_stays_a_ref() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.git import Git
 from deployments.local import data
 from deployments.local.credentials import S3Identity
-from deployments.local.data import Object
 from deployments.local.stack import Stack
+from tasks.bucket.objects import StoredObject
 from tasks.core.errors import ConfigurationError
+from tasks.repository.git import Git
 
 
 def dvc(folder: Path, *arguments: str) -> None:
@@ -95,7 +95,7 @@ def test_a_member_that_is_missing_is_named_and_found_later(checkout: Path, tmp_p
 
 
 def test_what_is_nowhere_is_refused_with_what_to_type(stack: Stack) -> None:
-    absent = Object("0" * 32, "data/source/my.csv", "data/source/my.csv.dvc")
+    absent = StoredObject("0" * 32, None, "data/source/my.csv", "data/source/my.csv.dvc")
     data.require([], replace(stack.storage, read_write=S3Identity("no", "body")))
     with pytest.raises(ConfigurationError, match=r"data/source/my\.csv") as refused:
         data.require([absent], stack.storage)
@@ -105,7 +105,7 @@ def test_what_is_nowhere_is_refused_with_what_to_type(stack: Stack) -> None:
 def test_what_only_the_bucket_has_is_not_missing(stack: Stack) -> None:
     import boto3
 
-    there = Object("1" * 32, "a", "a.dvc")
+    there = StoredObject("1" * 32, None, "a", "a.dvc")
     storage = stack.storage
     client = boto3.client(
         "s3",

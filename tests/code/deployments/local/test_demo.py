@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deployments.git import Git
 from deployments.local.demo import (
     ask_model,
     deploy_run,
@@ -25,6 +24,7 @@ from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
 from deployments.prefect_api.progress_log import RunFailed
 from deployments.trigger import ask
 from tasks.core.errors import TransientError
+from tasks.repository.git import Git
 
 _NOW = datetime.datetime.now(datetime.UTC)
 

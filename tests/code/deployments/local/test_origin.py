@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.git import Git
 from deployments.local.origin import bring_up_to_date, deploy_on_push, ignore_pushes
 from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.repository.git import Git
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ async def test_a_program_beside_gets_no_variable_of_ours_and_ends_with_its_block
     code = "import os, time; print(os.environ.get('AWS_SECRET_ACCESS_KEY'), flush=True)\n"
     code += f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{os.getpid()}}')\n"
     code += "time.sleep(60)"
-    async with commands.running(
+    async with commands.run_in_background(
         [sys.executable, "-c", code], cwd=tmp_path, env={}, log=tmp_path / "log"
     ) as program:
         pids = await _pids(tmp_path / "pids")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.git import Git
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.target import Live
 from tasks.release.rollback_version import earlier_version
+from tasks.repository.git import Git
 from tasks.repository.release_history import tag_message
 from tasks.repository.workspace import Workspace
 

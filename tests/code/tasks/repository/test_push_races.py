@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
@@ -13,7 +14,7 @@ import pytest
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.repository.versions import Version, record_release, register_version
-from tasks.repository.workspace import Workspace
+from tasks.repository.workspace import Workspace, push
 from tasks.training.candidate import commit_candidate
 from tasks.training.publish import publish
 
@@ -24,7 +25,9 @@ class Unlucky(Workspace):
 
     cut: list[bool] = field(default_factory=lambda: [True])
 
-    async def git(self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)) -> commands.Finished:
+    async def git(
+        self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)
+    ) -> commands.CommandResult:
         if argv[1] == "push" and self.cut:
             self.cut.pop()
             raise TransientError("connection reset")
@@ -97,30 +100,79 @@ async def test_a_release_is_recorded_by_the_second_try(workspace: Unlucky) -> No
     assert isinstance(version, Version)
 
 
-async def test_others_that_keep_tagging_are_told_of_with_what_there_is(
+def _on_update(workspace: Workspace, script: str) -> Path:
+    """Make origin run a script for each pushed ref, and refuse the ref."""
+    hook = workspace.path.parent / "origin.git" / "hooks" / "update"
+    hook.write_text(f"#!/bin/sh\n{script}\nexit 1\n")
+    hook.chmod(0o755)
+    return hook
+
+
+async def test_tags_of_other_runs_are_transient(
     workspace: Unlucky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.cut.clear()
     monkeypatch.setattr("tasks.repository.versions._PUSH_TRIES", 1)
-    hook = workspace.path.parent / "origin.git" / "hooks" / "update"
-    hook.write_text("#!/bin/sh\necho it already exists >&2\nexit 1\n")
-    hook.chmod(0o755)
-    with pytest.raises(TransientError, match="kept tagging") as told:
+    # Another run gets the tag between the fetch and the push.
+    hook = _on_update(workspace, 'git update-ref "$1" main; echo nothing of interest >&2')
+    with pytest.raises(TransientError, match="kept tagging") as raised:
         await register_version.fn(workspace)
-    assert told.value.state == "the commit has no version yet; what is live is as it was"
-    hook.chmod(0o644)
+    assert raised.value.state == "the commit has no version yet; the live model is unchanged"
+    hook.unlink()
+    _git("update-ref", "-d", "refs/tags/wine@v0.0.1", cwd=workspace.path.parent / "origin.git")
     version = await register_version.fn(workspace)
-    hook.chmod(0o755)
-    with pytest.raises(TransientError, match="kept tagging") as told:
+    _on_update(workspace, 'git update-ref "$1" main')
+    with pytest.raises(TransientError, match="kept tagging") as raised:
         await record_release.fn(workspace, version, "local", "note")
-    assert told.value.state == "the model is live but its release is not recorded"
+    assert raised.value.state == "the model is live but its release is not recorded"
 
 
-async def test_a_branch_that_origin_protects_is_named_at_once(workspace: Unlucky) -> None:
+@pytest.mark.parametrize("words", ["it already exists", "fetch first"])
+async def test_hook_that_declines_a_tag_is_terminal_whatever_it_says(
+    workspace: Unlucky, words: str
+) -> None:
     workspace.cut.clear()
-    hook = workspace.path.parent / "origin.git" / "hooks" / "update"
-    hook.write_text("#!/bin/sh\necho protected branch >&2\nexit 1\n")
-    hook.chmod(0o755)
+    _on_update(workspace, f"echo {words} >&2")
+    with pytest.raises(TerminalError, match=f"origin declined the push of .*{words}"):
+        await register_version.fn(workspace)
+    assert "refs/tags" not in _git("for-each-ref", cwd=workspace.path)
+
+
+async def test_ref_that_another_push_has_locked_is_pushed_again(workspace: Unlucky) -> None:
+    workspace.cut.clear()
+    lock = workspace.path.parent / "origin.git" / "refs" / "heads" / "main.lock"
+    lock.touch()
+
+    async def release_lock() -> None:
+        await asyncio.sleep(0.5)
+        lock.unlink()
+
+    (workspace.path / "dvc.lock").write_text("trained")
+    _git("add", "--all", cwd=workspace.path)
+    _git("commit", "--quiet", "--message", "Train\n\nSlipway-Run: a", cwd=workspace.path)
+    commit = _git("rev-parse", "HEAD", cwd=workspace.path)
+    released = asyncio.create_task(release_lock())
+    assert await push(workspace, [f"{commit}:refs/heads/main"])
+    await released
+    assert commit in _on_origin(workspace)
+
+
+async def test_branch_that_somebody_else_has_moved_is_reported(workspace: Unlucky) -> None:
+    workspace.cut.clear()
+    other = workspace.path.parent / "other"
+    _git("clone", "--quiet", "origin.git", "other", cwd=workspace.path.parent)
+    _git("commit", "--quiet", "--allow-empty", "--message", "Theirs", cwd=other)
+    _git("push", "--quiet", "origin", "HEAD:main", cwd=other)
+    _git("commit", "--quiet", "--allow-empty", "--message", "Ours", cwd=workspace.path)
+    commit = _git("rev-parse", "HEAD", cwd=workspace.path)
+    refspecs = [f"{commit}:refs/heads/new", f"{commit}:refs/heads/main"]
+    assert not await push(workspace, refspecs)
+    assert commit not in _on_origin(workspace)
+
+
+async def test_protected_branch_is_terminal(workspace: Unlucky) -> None:
+    workspace.cut.clear()
+    _on_update(workspace, "echo protected branch >&2")
     (workspace.path / "dvc.lock").write_text("trained")
     _git("add", "--all", cwd=workspace.path)
     _git("commit", "--quiet", "--message", "Save\n\nSlipway-Run: a", cwd=workspace.path)

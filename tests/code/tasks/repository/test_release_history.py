@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.git import Git
 from tasks.core.commands import run
 from tasks.reports.markdown import commit_link
 from tasks.reports.timeline import timeline
 from tasks.repository import gto
+from tasks.repository.git import Git
 from tasks.repository.release_history import (
     Entry,
     fetch_history,

@@ -1,0 +1,78 @@
+"""Workspaces whatever the locale and the Git configuration of the worker are."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import TerminalError
+from tasks.repository.git import Git
+from tasks.repository.versions import register_version
+from tasks.repository.workspace import check_out
+from tasks.training.candidate import commit_candidate
+from tasks.training.publish import publish
+
+_FAIL = "#!/bin/sh\necho a hook of the user >&2\nexit 1\n"
+_HOOKS = ("pre-commit", "commit-msg", "prepare-commit-msg", "post-checkout", "pre-push")
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A bare repository with one commit on main."""
+    start, origin = tmp_path / "start", tmp_path / "origin.git"
+    start.mkdir()
+    git = Git(start)
+    git("init", "--quiet", "--initial-branch=main")
+    (start / "params.yaml").write_bytes(b"name: wine\n")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=Start")
+    git("clone", "--quiet", "--bare", str(start), str(origin))
+    return origin
+
+
+async def test_missing_origin_is_terminal_where_git_speaks_german(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    argv = ["git", "clone", "nothing-here", "x"]
+    by_hand = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if "does not exist" in by_hand.stderr:
+        pytest.skip("this host's Git has no German messages")
+    with pytest.raises(TerminalError, match="does not exist"):
+        await check_out.fn("main", tmp_path / "clone", str(tmp_path / "nothing-here"))
+
+
+async def test_user_configuration_of_git_does_not_change_a_candidate(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, hooks = tmp_path / "home", tmp_path / "hooks"
+    for folder in (home, hooks, home / "template" / "hooks"):
+        folder.mkdir(parents=True)
+    for name in _HOOKS:
+        for hook in (hooks / name, home / "template" / "hooks" / name):
+            hook.write_text(_FAIL)
+            hook.chmod(0o755)
+    (home / "ignore").write_text("dvc.lock\n")
+    (home / "attributes").write_text("* text eol=crlf\n")
+    (home / ".gitconfig").write_text(
+        "[commit]\n gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = false\n"
+        f"[core]\n hooksPath = {hooks}\n autocrlf = true\n safecrlf = true\n"
+        f" excludesFile = {home}/ignore\n attributesFile = {home}/attributes\n"
+        f"[init]\n templateDir = {home}/template\n[clone]\n defaultRemoteName = upstream\n"
+        "[log]\n showSignature = true\n"
+    )
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
+    assert (workspace.path / "params.yaml").read_bytes() == b"name: wine\n"
+    (workspace.path / "dvc.lock").write_bytes(b"one\r\ntwo\n")
+    commit = await commit_candidate.fn(workspace, "Train wine")
+    again = await check_out.fn(commit, tmp_path / "again", str(origin))
+    assert (again.path / "dvc.lock").read_bytes() == b"one\r\ntwo\n"
+    assert await publish.fn(again, [], "main") == commit
+    assert (await register_version.fn(again)).name == "v0.0.1"
+    on_origin = Git(origin)
+    assert on_origin("rev-parse", "main", "wine@v0.0.1^{commit}").split() == [commit, commit]
