@@ -34,7 +34,7 @@ asyncio.run(ask())
 _OURS = f"""
 from deployments.prefect_api.client import PrefectAPI
 with PrefectAPI.from_environment() as api:
-    print(api.deployment({DEPLOYMENT!r}).id)
+    print(api.find_deployment({DEPLOYMENT!r}).id)
 """
 
 

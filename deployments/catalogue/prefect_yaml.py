@@ -179,9 +179,9 @@ def is_registered(api: PrefectAPI, manifest: Manifest, expected: str) -> bool:
         edited is not seen: `apply` looks at everything.
     """
     return (
-        api.variable(_VARIABLE) == expected
-        and manifest.names <= api.deployments()
-        and api.blocks() >= block_variables.NAMES
+        api.read_variable(_VARIABLE) == expected
+        and manifest.names <= api.list_deployments()
+        and api.list_blocks() >= block_variables.NAMES
     )
 
 

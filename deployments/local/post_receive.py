@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from deployments.prefect_api.client import PrefectAPI
-from deployments.trigger import ask_patiently
+from deployments.trigger import request_deploy_patiently
 from tasks.core.errors import SlipwayError
 from tasks.repository.git import Git
 
@@ -92,8 +92,8 @@ def main() -> int:
         return 0
     try:
         with PrefectAPI(described["prefect_api_url"]) as api:
-            run = ask_patiently(api, described["main_environment"], arguments.new)
-            print(f"{said}: {api.ui(run)}")
+            run = request_deploy_patiently(api, described["main_environment"], arguments.new)
+            print(f"{said}: {api.ui_url(run)}")
     except SlipwayError as error:
         print(f"{said}, and was not deployed: {error}")
         return 1

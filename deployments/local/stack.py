@@ -614,7 +614,7 @@ class Stack:
         started = datetime.datetime.now(datetime.UTC)
         self.supervisor.start(name)
         deadline = time.monotonic() + _READY_SECONDS
-        while (seen := api.worker_seen(prefect_programs.WORK_POOL)) is None or seen < started:
+        while (seen := api.last_heartbeat(prefect_programs.WORK_POOL)) is None or seen < started:
             state = self.supervisor.programs()[name]["statename"]
             if state == "FATAL" or time.monotonic() > deadline:
                 raise self._failure(self.programs()[-1])

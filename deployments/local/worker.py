@@ -55,8 +55,8 @@ def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
         if run_id not in engines:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-    alive = {run.id for run_id in engines for run in api.family(run_id)}
-    lost = [run for run in api.unfinished(tuple(_SETTLED)) if run.id not in alive]
+    alive = {run.id for run_id in engines for run in api.read_run_tree(run_id)}
+    lost = [run for run in api.find_runs(tuple(_SETTLED)) if run.id not in alive]
     for run in lost:
         api.force_state(run.id, _SETTLED[run.state])
     return [run.id for run in lost]
@@ -66,7 +66,7 @@ def main() -> None:
     """Settle lost runs, then become Prefect's worker."""
     deadline = time.monotonic() + _SERVER_SECONDS
     with PrefectAPI(os.environ["PREFECT_API_URL"]) as api:
-        while not api.healthy():
+        while not api.is_healthy():
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the Prefect server at {api.url} does not answer",

@@ -1,1 +1,1 @@
-"""Prefect's REST API without Prefect: a client that needs httpx alone, and what it answers."""
+"""Prefect's REST API without Prefect: a client that needs httpx alone, and its values."""

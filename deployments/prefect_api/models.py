@@ -1,4 +1,4 @@
-"""What Prefect's REST API answers, as values."""
+"""Answers of Prefect's REST API, as values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A flow run as the server knows it.
+    """A flow run.
 
     Attributes:
-        id: Its id.
-        name: Its own name.
+        name: Name of the run, for instance `deploy wine@fee9ac4 to local`.
         flow: Name of its flow.
         state: Type of its state, for instance `RUNNING` or `COMPLETED`.
-        label: Name of its state, which tells more: `Late`, `AwaitingRetry`, `Cached`.
-        message: What its state says, for a failed run the error.
-        seconds: How long it has run.
-        ended: When it ended, None as long as it has not.
+        label: Name of its state, which is finer: `Late`, `AwaitingRetry`, `Cached`.
+        message: Message of its state, of a failed run the error.
+        seconds: Its run time.
+        ended: Time of its end, None before.
     """
 
     id: str
@@ -35,23 +34,22 @@ class FlowRun:
 
     @property
     def finished(self) -> bool:
-        """Whether its state is final."""
+        """Return whether its state is final."""
         return self.state in FINAL
 
     @property
     def succeeded(self) -> bool:
-        """Whether it completed."""
+        """Return whether it completed."""
         return self.state == "COMPLETED"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment as the server knows it.
+    """A deployment.
 
     Attributes:
-        id: Its id.
         name: `flow/deployment`.
-        pool: The work pool that its runs wait in, None if it has none.
+        pool: The work pool in which its runs wait, None if it has none.
     """
 
     id: str
@@ -61,13 +59,12 @@ class Deployment:
 
 @dataclass(frozen=True)
 class WorkPool:
-    """A work pool, and who would execute its runs.
+    """A work pool and its workers.
 
     Attributes:
-        name: Its name.
         paused: Whether it holds its runs back.
-        needs_worker: Whether runs wait for a worker; pools of Prefect Cloud may do without.
-        online: The workers that were heard of lately: a stopped one counts for up to 90 s.
+        needs_worker: Whether runs wait for a worker; some pools of Prefect Cloud need none.
+        online: Names of the workers with a recent heartbeat: a stopped one counts for up to 90 s.
     """
 
     name: str
@@ -78,12 +75,11 @@ class WorkPool:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a run has published.
+    """A result that a run has published.
 
     Attributes:
-        key: Its key.
         type: `markdown`, `table`, `link`, ...
-        data: Its content: text, for a table JSON.
+        data: Text, for a table JSON.
     """
 
     key: str
@@ -96,9 +92,9 @@ class State:
     """A state to put a run into.
 
     Attributes:
-        type: Its type, for instance `CRASHED`.
-        name: Its name, which may tell more.
-        message: Why the run is put into it.
+        type: For instance `CRASHED`.
+        name: The type in a word of its own, which may be finer.
+        message: The reason.
     """
 
     type: str
@@ -108,21 +104,26 @@ class State:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a run's log."""
+    """One line of a run's log.
+
+    Attributes:
+        task: Name of the task run that logged it, empty if the flow run did.
+    """
 
     run_id: str
     at: datetime
     message: str
+    task: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: itself, its subflow runs in the order they started, its newest log line."""
+    """A run, its subflow runs in the order they started, and the newest line of their logs."""
 
     runs: tuple[FlowRun, ...]
     line: LogLine | None
 
     @property
     def run(self) -> FlowRun:
-        """The run that is followed."""
+        """Return the run that is followed."""
         return self.runs[0]

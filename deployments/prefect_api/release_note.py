@@ -50,5 +50,5 @@ def note_of(api: PrefectAPI, run_id: str) -> ReleaseNote | None:
     Returns:
         The note, None if the run ended before it had something to say.
     """
-    notes = (each for each in api.artifacts(run_id) if each.key.endswith("-release"))
+    notes = (each for each in api.read_artifacts(run_id) if each.key.endswith("-release"))
     return next((read_note(each.data) for each in notes), None)

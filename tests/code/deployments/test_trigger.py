@@ -104,7 +104,7 @@ def test_a_wrong_key_is_refused(server: Server) -> None:
     for key in ("admin:wrong", "pnu_wrong", ""):
         code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
         assert code == 1
-        assert "refuses the key (401)" in output
+        assert "refused the key (401)" in output
         assert "PREFECT_API_KEY" in output
         assert "Traceback" not in output
         assert not key or key not in output
@@ -113,7 +113,7 @@ def test_a_wrong_key_is_refused(server: Server) -> None:
 def test_the_password_may_also_be_in_prefects_own_variable(server: Server) -> None:
     given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
     with PrefectAPI.from_environment(variables(server, **given)) as api:
-        assert api.deployments() == {"deploy/staffed", "deploy/deserted"}
+        assert api.list_deployments() == {"deploy/staffed", "deploy/deserted"}
 
 
 def test_an_unknown_environment_names_the_known_ones(server: Server) -> None:
@@ -132,7 +132,7 @@ def test_a_branch_is_refused_because_it_moves(server: Server) -> None:
 def test_a_url_that_is_not_the_apis_is_told(server: Server) -> None:
     code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
     assert code == 1
-    assert "is not the API of a Prefect server" in output
+    assert "is not that of a Prefect API" in output
     for url in ("", "not a url", "https://host:port/api"):
         code, output = deploy(server, *to("staffed"), PREFECT_API_URL=url)
         assert code == 1
@@ -176,7 +176,7 @@ def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: Server) -
 def test_the_workflow_with_a_wrong_key_says_so(act: Act, server: Server) -> None:
     job = push(act, server, "staffed", "pnu_wrong")
     assert job.code == 1
-    assert "refuses the key (401)" in job.output
+    assert "refused the key (401)" in job.output
     assert "pnu_wrong" not in job.output
 
 
@@ -185,7 +185,7 @@ def test_a_paused_pool_is_told(server: Server, api: PrefectAPI) -> None:
     server.http.patch(pool, json={"is_paused": True}).raise_for_status()
     try:
         with pytest.raises(trigger.NoWorker, match="is paused"):
-            trigger.ask(api, "staffed", COMMIT.replace("0", "1"))
+            trigger.request_deploy(api, "staffed", COMMIT.replace("0", "1"))
     finally:
         server.http.patch(pool, json={"is_paused": False}).raise_for_status()
 
@@ -197,11 +197,11 @@ def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
     processes = [start(server, *to("staffed", commit)) for _ in range(4)]
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
-    run = trigger.ask(api, "staffed", commit)
+    run = trigger.request_deploy(api, "staffed", commit)
     assert all(run.id in output for output in said)
-    again = trigger.ask(api, "staffed", commit, again="a")
+    again = trigger.request_deploy(api, "staffed", commit, again="a")
     assert again.id != run.id
-    assert trigger.ask(api, "staffed", commit, again="a").id == again.id
+    assert trigger.request_deploy(api, "staffed", commit, again="a").id == again.id
 
 
 def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
@@ -209,12 +209,12 @@ def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
 ) -> None:
     server.deployment("left", "of-a-worker-that-left")
     server.worker("of-a-worker-that-left")
-    run = trigger.ask(api, "left", COMMIT)
+    run = trigger.request_deploy(api, "left", COMMIT)
     server.http.delete("/work_pools/of-a-worker-that-left/workers/idle").raise_for_status()
     with pytest.raises(trigger.NoWorker):
-        trigger.ask(api, "left", COMMIT)
+        trigger.request_deploy(api, "left", COMMIT)
     server.set_state(run.id, "RUNNING", "Running")
-    assert trigger.ask(api, "left", COMMIT).id == run.id
+    assert trigger.request_deploy(api, "left", COMMIT).id == run.id
 
 
 def test_a_run_that_nobody_takes_on_is_not_waited_for(server: Server) -> None:
@@ -229,13 +229,13 @@ def test_a_run_that_waits_for_a_person_says_where(
     server: Server, api: PrefectAPI, tmp_path: Path
 ) -> None:
     commit = COMMIT.replace("0", "4")
-    run = trigger.ask(api, "staffed", commit)
+    run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "PAUSED", "Suspended")
     job = {"GITHUB_OUTPUT": str(tmp_path / "o"), "GITHUB_STEP_SUMMARY": str(tmp_path / "s")}
     code, output = deploy(server, *to("staffed", commit), "--wait", **job)
     assert code == 1
     assert "waits for a person: it is Suspended" in output
-    assert f"open {api.ui(run)} and press Resume" in output
+    assert f"open {api.ui_url(run)} and press Resume" in output
     assert "outcome=waiting" in (tmp_path / "o").read_text()
     assert f"Deploy {commit[:7]} to staffed: waiting" in (tmp_path / "s").read_text()
     server.set_state(run.id, "CANCELLED", "Cancelled", "rejected")
@@ -252,7 +252,7 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI) -> None:
     commit = COMMIT.replace("0", "5")
-    run = trigger.ask(api, "staffed", commit)
+    run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
     with start(server, *to("staffed", commit), "--wait") as process:
         wait_for(process, "Running")
@@ -269,7 +269,7 @@ def test_a_crashed_run_that_is_run_again_is_followed_further(
     server: Server, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "6")
-    run = trigger.ask(api, "staffed", commit)
+    run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
     with start(server, *to("staffed", commit), "--wait") as process:
         wait_for(process, "Running")
@@ -287,13 +287,13 @@ def test_the_ui_of_prefect_cloud_is_linked() -> None:
     with PrefectAPI.from_environment({"PREFECT_API_URL": f"{url}/", "PREFECT_API_KEY": "k"}) as api:
         assert api.url == url
         expected = "https://app.prefect.cloud/account/a-1/workspace/w-2/runs/flow-run/r"
-        assert api.ui("r") == expected
+        assert api.ui_url("r") == expected
     elsewhere = {
         "PREFECT_API_URL": "https://p.example/api",
         "PREFECT_UI_URL": "https://ui.example/",
     }
     with PrefectAPI.from_environment(elsewhere) as api:
-        assert api.ui("r") == "https://ui.example/runs/flow-run/r"
+        assert api.ui_url("r") == "https://ui.example/runs/flow-run/r"
     with pytest.raises(ConfigurationError, match="not set"):
         PrefectAPI.from_environment({})
 

@@ -32,7 +32,7 @@ class Delivery:
 def _through_the_worker(lab: Lab, deployment: str) -> FlowRun:
     run = lab.api.create_run(deployment, {"ref": "main"})
     *_, last = lab.api.follow(run.id)
-    lines = "\n".join(line.message for line in lab.api.logs([run.id]))
+    lines = "\n".join(line.message for line in lab.api.read_logs([run.id]))
     assert last.run.succeeded, f"{last.run.state}: {last.run.message}\n{lines}"
     return last.run
 

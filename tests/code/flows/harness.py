@@ -224,7 +224,7 @@ class Lab:
 
     def artifacts(self, *runs: FlowRun) -> list[dict[str, Any]]:
         """What some runs and their subflow runs have shown."""
-        family = [run.id for first in runs for run in self.api.family(first.id)]
+        family = [run.id for first in runs for run in self.api.read_run_tree(first.id)]
         query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
         url = f"{self.stack.prefect_api_url}/artifacts/filter"
         found = httpx.post(url, json=query, trust_env=False).raise_for_status().json()

@@ -41,7 +41,7 @@ class Asking:
     def wait(self, run_id: str, *labels: str) -> FlowRun:
         """Wait until a run is in one of some states."""
         deadline = time.monotonic() + SECONDS
-        while (run := self.lab.api.run(run_id)).label not in labels:
+        while (run := self.lab.api.read_run(run_id)).label not in labels:
             assert not run.finished, f"{run.label}: {run.message}"
             assert time.monotonic() < deadline, f"{run.label}: {run.message}"
             time.sleep(0.2)
@@ -93,7 +93,7 @@ class Asking:
 
     def note(self, run_id: str) -> str:
         """The release note of a run."""
-        found = self.lab.artifacts(self.lab.api.run(run_id))
+        found = self.lab.artifacts(self.lab.api.read_run(run_id))
         (note,) = [each["data"] for each in found if each["key"] == "wine-production-release"]
         return str(note)
 
@@ -142,7 +142,7 @@ def test_asked_it_waits_without_standing_in_the_way_and_releases_what_was_shown(
 
     for wrong in ({}, {"decision": "perhaps"}, {"decision": "approve", "who": "me"}):
         assert asking.answer(run_id, **wrong)["status"] == "REJECT"
-    assert lab.api.run(run_id).label == "Suspended"
+    assert lab.api.read_run(run_id).label == "Suspended"
 
     moved = _child(lab, shown, "to-approve")
     assert asking.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
@@ -201,7 +201,7 @@ def test_a_person_reads_the_form_and_rejects(
     before = asking.live()
     shown = _child(lab, before or delivered.commit, "to-look-at")
     run_id = asking.suspended("to-look-at")
-    page = visit(lab.api.ui(run_id), ours=False)
+    page = visit(lab.api.ui_url(run_id), ours=False)
     page.get_by_role("button", name="Resume").click()
     form = page.get_by_role("dialog")
     form.get_by_text(f"Release wine@{shown[:7]} to production?").wait_for()

@@ -43,12 +43,12 @@ def test_a_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered
     commit = lab.commit(change, delivered.commit, "pushed")
     job = push(act, lab, commit)
     assert job.code == 0, job.output
-    run = lab.api.run(job.run_id)
+    run = lab.api.read_run(job.run_id)
     assert (run.state, run.name) == ("COMPLETED", f"deploy {commit[:7]} to local")
     assert lab.live()["commit"] == commit
     assert job.set_output("url") == lab.url
     assert job.set_output("outcome") == "live"
-    assert job.set_output("run_url") == lab.api.ui(run)
+    assert job.set_output("run_url") == lab.api.ui_url(run)
     version = lab.live()["version"]
     assert f"wine {version} to local" in job.output
     assert "f1_macro" in job.output
@@ -87,7 +87,7 @@ def test_a_deploy_that_fails_fails_the_job_with_its_reason(
     assert job.code == 1
     assert f"model/wine.mlem is missing at {commit}" in job.output
     assert "::error title=" in job.output
-    assert lab.api.run(job.run_id).state == "FAILED"
+    assert lab.api.read_run(job.run_id).state == "FAILED"
     again = push(act, lab, commit)
     assert again.code == 1
     assert again.run_id == job.run_id
@@ -150,12 +150,12 @@ def test_a_push_to_the_local_origin_deploys_what_is_served_and_nothing_else(
     change = {"deployments/environments/local.toml": lambda old: f"{old}# pushed\n"}
     commit = lab.commit(change, "main", "main")
     said = wait_for(pushes_deploy, commit[:7])
-    run = lab.api.run_of_key("deploy", f"deploy/local/{commit}")
+    run = lab.api.find_run("deploy", f"deploy/local/{commit}")
     assert run
-    assert lab.api.ui(run) in said
+    assert lab.api.ui_url(run) in said
     *_, last = lab.api.follow(run.id)
     assert last.run.succeeded, last.run.message
-    assert lab.api.run_of_key("deploy", f"deploy/local/{words}") is None
+    assert lab.api.find_run("deploy", f"deploy/local/{words}") is None
 
 
 def test_the_hook_knows_the_patterns_of_the_workflow() -> None:

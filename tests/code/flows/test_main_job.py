@@ -9,7 +9,7 @@ from tests.code.flows.harness import Lab
 
 
 def test_subflows_run_in_order_with_short_names(lab: Lab, delivered: Delivery) -> None:
-    runs = lab.api.family(delivered.retrain.id)
+    runs = lab.api.read_run_tree(delivered.retrain.id)
     assert [run.flow for run in runs] == ["retrain", "train", "save", "push"]
     assert all(run.succeeded for run in runs)
     assert runs[1].name == "train main"
@@ -27,7 +27,7 @@ def test_origin_has_the_candidate_its_tags_and_nothing_half_done(
     lab: Lab, delivered: Delivery
 ) -> None:
     refs = lab.refs()
-    train = lab.api.family(delivered.retrain.id)[1]
+    train = lab.api.read_run_tree(delivered.retrain.id)[1]
     (candidate,) = [ref for ref in refs if ref.endswith(train.id[:8])]
     assert candidate.startswith("refs/heads/candidate/wine-")
     assert refs[candidate] == delivered.commit
@@ -82,8 +82,8 @@ def test_results_survive_in_the_bucket(lab: Lab, delivered: Delivery) -> None:
 
 def test_no_secret_is_in_logs_artifacts_or_git(lab: Lab, delivered: Delivery) -> None:
     runs = [run.id for first in (delivered.retrain, delivered.deploy)
-            for run in lab.api.family(first.id)]  # fmt: skip
-    said = "\n".join(line.message for line in lab.api.logs(runs, count=200, least_level=0))
+            for run in lab.api.read_run_tree(first.id)]  # fmt: skip
+    said = "\n".join(line.message for line in lab.api.read_logs(runs, count=200, least_level=0))
     said += json.dumps(lab.artifacts(delivered.retrain, delivered.deploy))
     said += lab.git("log", "--all", "-p")
     for file in lab.stack.logs.glob("*.log"):
@@ -94,8 +94,8 @@ def test_no_secret_is_in_logs_artifacts_or_git(lab: Lab, delivered: Delivery) ->
 
 
 def test_child_output_is_in_the_log_line_by_line(lab: Lab, delivered: Delivery) -> None:
-    runs = [run.id for run in lab.api.family(delivered.retrain.id)]
-    lines = [line.message for line in lab.api.logs(runs, count=200)]
+    runs = [run.id for run in lab.api.read_run_tree(delivered.retrain.id)]
+    lines = [line.message for line in lab.api.read_logs(runs, count=200)]
     assert lines.count("Running stage 'train':") == 1, "save takes it from the cache"
     assert not [line for line in lines if "%|" in line or "\n" in line.strip("\n")]
 

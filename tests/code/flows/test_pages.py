@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_prefects_ui_shows_the_runs_and_their_tasks(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    page = visit(lab.api.ui(delivered.deploy), ours=False)
+    page = visit(lab.api.ui_url(delivered.deploy), ours=False)
     page.get_by_text("deploy main to local").first.wait_for()
     page.get_by_text(f"preflight wine@{delivered.commit[:7]}").first.wait_for()
     page.get_by_text("Completed").first.wait_for()
@@ -35,7 +35,7 @@ def test_prefects_ui_shows_the_model_card_with_its_picture(
 def test_the_form_explains_itself_and_can_be_sent_as_it_is(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    deployment = lab.api.deployment("deploy/local")
+    deployment = lab.api.find_deployment("deploy/local")
     assert deployment
     url = f"{lab.stack.prefect_ui_url}/deployments/deployment/{deployment.id}/run"
     page = visit(url, ours=False)

@@ -10,19 +10,18 @@ import pytest
 from rich.console import Console
 
 from deployments.local.demo import (
-    ask_model,
     deploy_run,
     metrics_at,
+    query_model,
     retrain_run,
-    show_lines,
-    show_live,
     watch,
 )
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.display import show_live
 from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
-from deployments.prefect_api.progress_log import RunFailed
-from deployments.trigger import ask
+from deployments.prefect_api.watching import RunFailed, show_lines
+from deployments.trigger import request_deploy
 from tasks.core.errors import TransientError
 from tasks.repository.git import Git
 
@@ -44,7 +43,7 @@ def steps() -> list[Progress]:
 
 def test_without_a_terminal_every_event_is_one_line() -> None:
     output = io.StringIO()
-    last = show_lines(Console(file=output, width=100))(iter(steps()))
+    last = show_lines(lambda line: print(line, file=output))(iter(steps()))
     assert last.run.succeeded
     told = [line.split() for line in output.getvalue().splitlines()]
     assert [words[:2] for words in told] == [
@@ -82,7 +81,7 @@ def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) ->
     with PrefectAPI(stack.prefect_api_url) as api:
         run = api.create_run("deploy/local", {"ref": "no-such-ref"})
         with pytest.raises(RunFailed, match="no-such-ref") as failed:
-            watch(api, run, show_lines(console), console)
+            watch(api, run, console)
     assert "the end of its log:" in output.getvalue()
     assert f"{stack.prefect_ui_url}/runs/flow-run/{run.id}" in failed.value.next_step
 
@@ -106,7 +105,7 @@ def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> 
     commit = "0123456789abcdef0123456789abcdef01234567"
     with PrefectAPI(stack.prefect_api_url) as api:
         before = datetime.datetime.now(datetime.UTC)
-        pushed = ask(api, "local", commit)
+        pushed = request_deploy(api, "local", commit)
         assert deploy_run(api, "local", commit, before).id == pushed.id
         *_, last = api.follow(pushed.id)
         assert last.run.state == "FAILED"  # there is no such commit
@@ -118,4 +117,4 @@ def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> 
 
 def test_a_model_that_is_not_there_is_an_error_and_no_traceback(stack: Stack) -> None:
     with pytest.raises(TransientError, match="does not answer"):
-        ask_model(stack.s3_endpoint_url)
+        query_model(stack.s3_endpoint_url)

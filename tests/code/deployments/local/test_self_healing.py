@@ -111,8 +111,8 @@ def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
 
 
 def said(lab: Lab, run_id: str, words: str) -> bool:
-    family = [run.id for run in lab.api.family(run_id)]
-    return any(words in line.message for line in lab.api.logs(family, count=200))
+    family = [run.id for run in lab.api.read_run_tree(run_id)]
+    return any(words in line.message for line in lab.api.read_logs(family, count=200))
 
 
 def ended(lab: Lab, run_id: str) -> FlowRun:
@@ -134,7 +134,7 @@ def trained(lab: Lab) -> FlowRun:
     wait_until(lambda: said(lab, run.id, "Running stage 'train'"), "training starts")
     pids = {name: each["pid"] for name, each in lab.stack.supervisor.programs().items()}
     os.kill(pids[prefect_programs.SERVER], signal.SIGKILL)
-    wait_until(lambda: not lab.api.healthy(), "the server is gone")
+    wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
     return ended(lab, run.id)
 
 
@@ -171,7 +171,7 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         )  # fmt: skip
 
     def seen() -> bool:
-        when = lab.api.worker_seen(prefect_programs.WORK_POOL)
+        when = lab.api.last_heartbeat(prefect_programs.WORK_POOL)
         return when is not None and when > started
 
     try:
@@ -208,7 +208,7 @@ def night(lab: Lab, automated: None) -> Night:
         late = lab.api.create_run("train/train", {"ref": "no-such-ref"})
         wait_until(lambda: "Crashed" in history(lab, run.id), "the run is crashed")
         seconds = time.monotonic() - killed_at
-        wait_until(lambda: lab.api.run(late.id).finished, "the late run is cancelled")
+        wait_until(lambda: lab.api.read_run(late.id).finished, "the late run is cancelled")
 
         deployment = client.get("/deployments/name/save/save").raise_for_status().json()["id"]
         due = datetime.datetime.now(zone) + datetime.timedelta(seconds=120)
@@ -239,7 +239,7 @@ def night(lab: Lab, automated: None) -> Night:
         patch.delenv("SLIPWAY_LATE_HOURS")
         patch.delenv("SLIPWAY_LOST_SECONDS")
         lab.stack.up()
-    return Night(killed, seconds, lab.api.run(late.id), scheduled)
+    return Night(killed, seconds, lab.api.read_run(late.id), scheduled)
 
 
 def test_the_database_lets_in_who_knows_the_password_which_nobody_can_read(
@@ -274,7 +274,7 @@ def test_a_run_goes_on_while_the_server_is_away_and_its_end_is_recorded(
     lab: Lab, trained: FlowRun
 ) -> None:
     assert trained.succeeded, trained.message
-    states = {run.flow: run.label for run in lab.api.family(trained.id)}
+    states = {run.flow: run.label for run in lab.api.read_run_tree(trained.id)}
     assert states == dict.fromkeys(("retrain", "train", "save", "push"), "Completed")
     assert history(lab, trained.id).count("Running") == 1
 
@@ -307,7 +307,7 @@ def test_a_run_that_crashes_again_stays_crashed(lab: Lab) -> None:
             lab.api.force_state(run.id, State(state.upper(), state, "by a test"))
 
     def is_to_run_again(run: FlowRun) -> bool:
-        return lab.api.run(run.id).label == "AwaitingRetry"
+        return lab.api.read_run(run.id).label == "AwaitingRetry"
 
     first, second = (lab.api.create_run("train/train", {"ref": "main"}) for _ in range(2))
     crash(first)
@@ -315,7 +315,7 @@ def test_a_run_that_crashes_again_stays_crashed(lab: Lab) -> None:
     crash(first)
     crash(second)  # events are worked off in turn: once this one is, those of the first are
     wait_until(lambda: is_to_run_again(second), "the other one is to run again")
-    assert lab.api.run(first.id).label == "Crashed"
+    assert lab.api.read_run(first.id).label == "Crashed"
     for run in (first, second):
         lab.api.force_state(run.id, State("CANCELLED", "Cancelled", "by a test"))
 
@@ -340,7 +340,7 @@ def test_a_database_that_is_killed_comes_back_with_all_that_was_in_it(
 
     def remembers() -> bool:
         try:
-            return lab.api.run(night.killed.id).succeeded
+            return lab.api.read_run(night.killed.id).succeeded
         except TransientError:  # the server says 500, or nothing, while its database is away
             return False
 
@@ -370,7 +370,7 @@ def test_a_run_that_is_cancelled_leaves_no_child_and_no_lock(
     wait_until(lambda: not alive(children), "its processes are gone")
     assert time.monotonic() - asked < 10
     assert ended(lab, run.id).label == "Cancelled"
-    assert not lab.api.unfinished(["RUNNING", "CANCELLING"])
+    assert not lab.api.find_runs(["RUNNING", "CANCELLING"])
     assert not processes_of(lab, run.id)
     assert not list((lab.stack.home / "locks").glob("*.json"))
     assert not list((lab.stack.home / "workspaces").iterdir())

@@ -200,7 +200,7 @@ def test_a_schedule_makes_runs(stack: Stack, api: PrefectAPI) -> None:
         made.raise_for_status()
         try:
             deadline = time.monotonic() + 30
-            while not api.unfinished(["SCHEDULED"]):
+            while not api.find_runs(["SCHEDULED"]):
                 assert time.monotonic() < deadline, "the scheduler makes no runs"
                 time.sleep(0.5)
         finally:
@@ -216,7 +216,7 @@ def test_the_same_key_gets_the_same_run_and_a_failure_is_told(api: PrefectAPI) -
     assert last.run.state == "FAILED"
     assert "no-such-ref" in last.run.message
     deadline = time.monotonic() + 30  # the log follows the state
-    while not any("no-such-ref" in line.message for line in api.logs([run.id])):
+    while not any("no-such-ref" in line.message for line in api.read_logs([run.id])):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
