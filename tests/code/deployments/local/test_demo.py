@@ -83,7 +83,8 @@ def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) ->
         with pytest.raises(RunFailed, match="no-such-ref") as failed:
             watch(api, run, console)
     assert "the end of its log:" in output.getvalue()
-    assert f"{stack.prefect_ui_url}/runs/flow-run/{run.id}" in failed.value.next_step
+    with PrefectAPI(stack.prefect_api_url) as api:
+        assert api.ui_url(run) in failed.value.next_step
 
 
 def test_a_retraining_that_was_left_under_way_is_taken_over_and_one_that_ended_is_not(

@@ -322,7 +322,7 @@ def test_a_run_that_crashes_again_stays_crashed(lab: Lab) -> None:
 
 def test_a_run_that_is_late_is_cancelled_and_told(night: Night, told: list[dict[str, str]]) -> None:
     assert night.late.label == "Cancelled"
-    assert "no worker has started it" in night.late.message
+    assert "no worker has started the run" in night.late.message
     [letter] = [each for each in told[1:] if night.late.id in each["text"]]
     assert letter["subject"] == "Slipway: a run of train/train was cancelled"
 
