@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 from flows.parameters import EnvironmentName, Ref
 from tasks.bucket.transfer import pull
 from tasks.package.package import Package, read_package, verify_artifact
-from tasks.platforms.base.target import Target
+from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
@@ -62,7 +62,7 @@ async def deploy(
 
 async def bring_live(
     package: Package,
-    target: Target,
+    target: Target[StagedT, ReleasedT],
     approval: Approval,
     *,
     force: bool = False,
@@ -104,17 +104,17 @@ async def bring_live(
 
         file = await pull(workspace, package.artifact)
         await verify_artifact(package, file)
-        await preflight(target, package, file)
-        await wait_for_answer(approval, told, target)
+        staged = await preflight(target, package, file)
+        await wait_for_answer(approval, told, target, staged)
 
         try:
             version = await register_version(workspace)
             told.version = version.name
-            await release(target, package, version.name)
-            await verify(target, package)
-            await settle(target, package)
+            released = await release(target, staged, version.name)
+            await verify(target, released)
+            await settle(target, released)
         except BaseException:
-            if await roll_back(target):
+            if await roll_back(target, staged):
                 told.outcome = "rolled_back"
             else:
                 told.outcome = "failed"

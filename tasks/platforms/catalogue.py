@@ -20,7 +20,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.platforms.base.settings import Environment
 
 if TYPE_CHECKING:  # else reading a file would cost what proofs need
-    from tasks.platforms.base.target import Target
+    from tasks.platforms.base.target import AnyTarget
 
 FOLDER = Path(
     os.environ.get("SLIPWAY_ENVIRONMENTS_FOLDER") or CHECKOUT / "deployments" / "environments"
@@ -39,9 +39,9 @@ class Platform:
         kind: type[Environment] = resolve_name(f"{__package__}.{self.settings}")
         return kind
 
-    def load_target(self) -> Callable[[Environment], Target]:
+    def load_target(self) -> Callable[[Environment], AnyTarget]:
         """Import the class of the platform's target, and with it the platform's client."""
-        kind: Callable[[Environment], Target] = resolve_name(f"{__package__}.{self.target}")
+        kind: Callable[[Environment], AnyTarget] = resolve_name(f"{__package__}.{self.target}")
         return kind
 
 
@@ -121,7 +121,7 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         ) from error
 
 
-def make_target(environment: Environment) -> Target:
+def make_target(environment: Environment) -> AnyTarget:
     """Make the target of an environment, with the client of its platform.
 
     Raises:

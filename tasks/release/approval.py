@@ -21,7 +21,7 @@ from pydantic import Field
 
 from tasks.core.errors import ConfigurationError
 from tasks.platforms.base.settings import Environment
-from tasks.platforms.base.target import Target
+from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.reports import markdown
 from tasks.reports.model_reports import picture_of
 from tasks.reports.release_report import Release
@@ -122,17 +122,23 @@ def waived(environment: Environment) -> Approval:
     return Approval(environment.model_copy(update={"approval": "none"}))
 
 
-async def wait_for_answer(approval: Approval, release: Release, target: Target) -> None:
+async def wait_for_answer(
+    approval: Approval,
+    release: Release,
+    target: Target[StagedT, ReleasedT],
+    staged: StagedT,
+) -> None:
     """Suspend the run until somebody approves or rejects, unless that is done or not asked for.
 
     Args:
         approval: Where the run is with being approved.
         release: What is to be released.
         target: The target, on which preflight has proven it.
+        staged: What preflight has proven.
     """
     if approval.answer or approval.environment.approval == "none":
         return
-    await target.rollback()  # what was made for preflight is made again after the answer
+    await target.rollback(staged)  # what was made for preflight is made again after the answer
     hours = timedelta(hours=approval.environment.approval_hours)
     description = await _shown(release, datetime.now(UTC) + hours)
     await asuspend_flow_run(

@@ -10,7 +10,7 @@ import anyio
 from tasks.core import commands
 from tasks.package.package import Package
 from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS
-from tasks.platforms.base.target import Live, Target
+from tasks.platforms.base.target import AnyTarget, Live, ReleasedT, StagedT, Target
 from tasks.repository.release_history import Entry
 from tasks.runs.retrying import capability
 
@@ -19,7 +19,7 @@ _ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 
 
 @capability("status", run_name="read what is live", timeout=60)
-async def status(target: Target) -> Live | None:
+async def status(target: AnyTarget) -> Live | None:
     """What the platform says is live."""
     live = await target.status()
     if live:
@@ -29,43 +29,42 @@ async def status(target: Target) -> Live | None:
 
 
 @capability("preflight", run_name="preflight {package.label}", timeout=1800)
-async def preflight(target: Target, package: Package, file: Path) -> None:
+async def preflight(target: Target[StagedT, ReleasedT], package: Package, file: Path) -> StagedT:
     """Boot what would be released in isolation, and replay its golden predictions."""
-    await target.preflight(package, file)
+    return await target.preflight(package, file)
 
 
-@capability("release", run_name="release {package.label}", timeout=1800)
-async def release(target: Target, package: Package, version: str) -> None:
+@capability("release", run_name="release {staged.package.label}", timeout=1800)
+async def release(target: Target[StagedT, ReleasedT], staged: StagedT, version: str) -> ReleasedT:
     """Start the new version beside the old one."""
-    await target.release(version)
+    return await target.release(staged, version)
 
 
-@capability("verify", run_name="verify {package.label}", timeout=1800)
-async def verify(target: Target, package: Package) -> None:
+@capability("verify", run_name="verify {released.staged.package.label}", timeout=1800)
+async def verify(target: Target[StagedT, ReleasedT], released: ReleasedT) -> None:
     """Prove the new version where it runs, before it gets traffic."""
-    await target.verify()
+    await target.verify(released)
 
 
 # What platforms elsewhere take to move the traffic is no more than what canary steps may take.
 @capability(
-    "settle", run_name="settle {package.label}", timeout=CANARY_SECONDS + SOAK_SECONDS + 900
+    "settle",
+    run_name="settle {released.staged.package.label}",
+    timeout=CANARY_SECONDS + SOAK_SECONDS + 900,
 )
-async def settle(target: Target, package: Package) -> None:
+async def settle(target: Target[StagedT, ReleasedT], released: ReleasedT) -> None:
     """Move the traffic, and prove the new version at the public URL."""
-    await target.settle()
+    await target.settle(released)
 
 
 @capability("tidy", run_name="stop what is not live", timeout=300)
-async def tidy(target: Target) -> None:
+async def tidy(target: AnyTarget) -> None:
     """Stop what is not live."""
     await target.tidy()
 
 
-async def roll_back(target: Target) -> bool:
+async def roll_back(target: Target[StagedT, ReleasedT], staged: StagedT) -> bool:
     """Restore what was live, also while the flow run is being cancelled.
-
-    Args:
-        target: The target.
 
     Returns:
         Whether that worked; an error here must not hide why it came to this.
@@ -75,7 +74,7 @@ async def roll_back(target: Target) -> bool:
         for pause in _ROLLBACK_PAUSES:
             await anyio.sleep(pause)
             try:
-                await target.rollback()
+                await target.rollback(staged)
             except Exception as error:
                 commands.run_logger().error("the rollback did not complete: %r", error)
             else:

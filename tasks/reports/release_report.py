@@ -17,7 +17,7 @@ from tasks.core import commands
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import Settings
 from tasks.package.package import Package, read_metrics
-from tasks.platforms.base.target import Live, Target
+from tasks.platforms.base.target import AnyTarget, Live
 from tasks.reports import markdown
 from tasks.reports.model_reports import metrics_at
 from tasks.reports.timeline import timeline
@@ -47,7 +47,7 @@ class Release:
 
     package: Package
     environment: str
-    target: Target
+    target: AnyTarget
     outcome: Outcome = "rejected"
     before: Live | None = None
     version: str = "-"
@@ -120,7 +120,7 @@ class Release:
 
 @asynccontextmanager
 async def reported(
-    package: Package, environment: str, target: Target, *, rollback: bool
+    package: Package, environment: str, target: AnyTarget, *, rollback: bool
 ) -> AsyncIterator[Release]:
     """Publish the release note, the timeline and the link of a deploy, however it ends.
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from abc import abstractmethod
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 
 from tasks.package.package import Package
-from tasks.platforms.base.image_target import ImagedTarget
+from tasks.platforms.base.image_target import ImagedTarget, StagedImage
 from tasks.platforms.base.settings import RemoteEnvironment
-from tasks.platforms.base.target import name_of_release
+from tasks.platforms.base.target import Released, Staged, Target, name_of_release
 from tasks.platforms.base.trial import boot, stage
 
 E = TypeVar("E", bound=RemoteEnvironment)
 
 
-class RemoteTarget(ImagedTarget[E]):
+R = TypeVar("R", bound=Released[StagedImage])
+
+
+class RemoteTarget(ImagedTarget[E], Target[StagedImage, R]):
     """One environment on a platform elsewhere, which runs the model's image.
 
     Args:
@@ -32,42 +34,39 @@ class RemoteTarget(ImagedTarget[E]):
 
     def __init__(self, environment: E) -> None:
         self._environment = environment
-        self._package: Package | None = None
-        self._identifier = ""
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """The public URL of the live model."""
+        self._tried: Staged | None = None
 
     @property
     def page(self) -> str | None:
         """Where people try the live model; None if browsers cannot."""
         return self.url
 
-    async def preflight(self, package: Package, file: Path) -> None:
+    async def preflight(self, package: Package, file: Path) -> StagedImage:
         """Prove the package on the worker, push its image, rehearse it where that is possible."""
-        if self._package is None:  # else it has been proven, and what came after is tried again
-            self._identifier = name_of_release(package)
-            await self._try(package, file)
-            self._package = package
+        if self._tried is None:  # else the trial has passed, and what came after it is repeated
+            tried = Staged(package, name_of_release(package))
+            await self._try(tried, file)
+            self._tried = tried
         try:
             await self._prepare()
-            await self._build(package, file)
-            await self._rehearse()
+            image = await self._build(package, file)
+            staged = StagedImage(package, self._tried.release, image)
+            await self._rehearse(staged)
+            return staged
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
                 await self._retire()
             raise
 
-    async def _try(self, package: Package, file: Path) -> None:
-        folder = package.workspace.path / "trial"  # goes with the workspace
+    async def _try(self, staged: Staged, file: Path) -> None:
+        """Boot the package as a process of the worker, and prove it."""
+        folder = staged.package.workspace.path / "trial"  # goes with the workspace
         bundle = await stage(
-            package,
+            staged.package,
             file,
             folder,
             environment=self._environment.name,
-            identifier=self._identifier,
+            identifier=staged.release,
         )
         try:
             await boot(bundle, self._environment.ready_seconds)
@@ -77,18 +76,14 @@ class RemoteTarget(ImagedTarget[E]):
     async def _prepare(self) -> None:
         """Make what the image is pushed to, where it is not there by itself."""
 
-    async def _rehearse(self) -> None:
+    async def _rehearse(self, staged: StagedImage) -> None:
         """Prove the image on the platform itself, without traffic, where it can be proven so."""
 
-    def _made(self) -> Package:
-        assert self._package, "preflight comes first"
-        return self._package
-
-    def _release_variables(self, version: str) -> dict[str, str]:
-        """Variables that tell the server what it is released as."""
-        told = {
+    def _release_variables(self, staged: Staged, version: str) -> dict[str, str]:
+        """Make the variables that name the release to its server."""
+        names = {
             "environment": self._environment.name,
-            "release": self._identifier,
+            "release": staged.release,
             "version": version,
         }
-        return {"SLIPWAY_RELEASE": json.dumps(told)}
+        return {"SLIPWAY_RELEASE": json.dumps(names)}

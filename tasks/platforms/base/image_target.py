@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -15,17 +16,24 @@ from tasks.images.registry import Login, Repository
 from tasks.images.retention import housekeeping, retire
 from tasks.package.package import Package
 from tasks.platforms.base.settings import ImageEnvironment
+from tasks.platforms.base.target import Staged
 
 E = TypeVar("E", bound=ImageEnvironment)
+
+
+@dataclass(frozen=True)
+class StagedImage(Staged):
+    """A package that preflight has proven, and its image in the registry."""
+
+    image: Image
 
 
 class ImagedTarget(ABC, Generic[E]):
     """One environment that runs images from a registry."""
 
     _environment: E
-    _image: Image | None = None
 
-    async def _build(self, package: Package, file: Path) -> None:
+    async def _build(self, package: Package, file: Path) -> Image:
         """Build the image of a package, and push it."""
         spec = ImageSpec(
             environment=self._environment.name,
@@ -33,11 +41,7 @@ class ImagedTarget(ABC, Generic[E]):
             base=self._environment.base,
             platforms=self._environment.platforms,
         )
-        self._image = await build_image(package, file, spec, await self._log_in())
-
-    def _pushed(self) -> Image:
-        assert self._image, "preflight comes first"
-        return self._image
+        return await build_image(package, file, spec, await self._log_in())
 
     async def _log_in(self) -> Login | None:
         """Who we are to the registry."""

@@ -1,18 +1,27 @@
-"""What the deploy flow asks of a platform, the same for all of them.
+"""The protocol of a target: the steps of a deploy, the same on all platforms.
 
-    preflight -> release -> verify -> settle -> tidy, and rollback from any point before tidy
+    staged = preflight(package)     prove it in isolation
+    released = release(staged)      start it beside the live release
+    verify(released)                prove it where it runs
+    settle(released)                move the traffic, prove it again
+    tidy()                          stop what is not live
 
-Every call may be repeated. What is live is read from the platform at the start of each deploy;
-an adapter remembers nothing but what its own deploy has started.
+`rollback(staged)` undoes a deploy from any point before `tidy`. A step takes what an earlier one
+has returned, so the type checker refuses another order.
+
+Every step may be repeated. What is live is read from the platform at the start of each deploy. A
+target remembers only what its own deploy has changed: a step that fails half-way returns nothing,
+and `rollback` has to undo it all the same.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
 from tasks.package.package import Package
@@ -20,7 +29,7 @@ from tasks.package.package import Package
 
 @dataclass(frozen=True)
 class Live:
-    """What a platform says is live in an environment.
+    """The release that is live in an environment, as its platform says.
 
     Attributes:
         release: Name of the release.
@@ -56,31 +65,68 @@ def name_of_release(package: Package) -> str:
     return f"{moment:%Y%m%dT%H%M%S}-{package.commit[:7]}-{uuid4().hex[:4]}"
 
 
-class Target(Protocol):
+@dataclass(frozen=True)
+class Staged:
+    """A package that preflight has proven.
+
+    Attributes:
+        package: The package.
+        release: Name of the release that it is to become.
+    """
+
+    package: Package
+    release: str
+
+
+StagedT = TypeVar("StagedT", bound=Staged)
+
+
+@dataclass(frozen=True)
+class Released(Generic[StagedT]):
+    """A release that was started; it has no traffic yet.
+
+    Attributes:
+        staged: What preflight has proven.
+        version: Name of the model version, for `/version` to answer.
+    """
+
+    staged: StagedT
+    version: str
+
+
+ReleasedT = TypeVar("ReleasedT", bound=Released[Any])
+
+
+class Target(Protocol[StagedT, ReleasedT]):
     """One environment on one platform."""
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """The public URL of the live model."""
 
     @property
+    @abstractmethod
     def page(self) -> str | None:
-        """Where people try the live model, with its API at `/docs`; None if browsers cannot."""
+        """The page to try the live model, with its API at `/docs`; None if browsers cannot."""
 
+    @abstractmethod
     async def check(self) -> Sequence[str]:
         """Prove, changing nothing, that a release could be made: access, rights, what it needs.
 
         Returns:
-            What was found, each in one sentence.
+            The findings, each in one sentence.
 
         Raises:
             SlipwayError: The first thing that is wrong, with how to mend it.
         """
 
+    @abstractmethod
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
+        """Return the release that is live, None if there is none."""
 
-    async def preflight(self, package: Package, file: Path) -> None:
+    @abstractmethod
+    async def preflight(self, package: Package, file: Path) -> StagedT:
         """Boot what would be released, in isolation, and prove it.
 
         Args:
@@ -91,32 +137,38 @@ class Target(Protocol):
             TerminalError: It crashes, does not get ready, or predicts something else.
         """
 
-    async def release(self, version: str) -> None:
-        """Start the new version beside the old one, which keeps serving.
+    @abstractmethod
+    async def release(self, staged: StagedT, version: str) -> ReleasedT:
+        """Start the new version beside the old one, which keeps serving."""
 
-        Args:
-            version: Name of the model version, for `/version` to answer.
-        """
-
-    async def verify(self) -> None:
+    @abstractmethod
+    async def verify(self, released: ReleasedT) -> None:
         """Prove the new version where it runs: ready, itself, predicting as it was saved.
 
         Raises:
             TerminalError: It is not.
         """
 
-    async def settle(self) -> None:
+    @abstractmethod
+    async def settle(self, released: ReleasedT) -> None:
         """Move the traffic and prove the new version at the public URL; the old one stays up.
 
         Raises:
             TerminalError: The public URL does not serve the new version rightly.
         """
 
+    @abstractmethod
     async def tidy(self) -> None:
         """Stop what is not live, and drop releases beyond those kept for rollback."""
 
-    async def rollback(self) -> None:
-        """Give the traffic back to what was live before, and stop what this run has started."""
+    @abstractmethod
+    async def rollback(self, staged: StagedT) -> None:
+        """Give the traffic back to the release that had it, and stop what this deploy started."""
 
+    @abstractmethod
     async def remove(self) -> None:
         """Take the environment down; nothing of it is left on the platform."""
+
+
+# A target whose values only its own steps know, as the catalogue gives it.
+AnyTarget: TypeAlias = Target[Any, Any]

@@ -14,14 +14,13 @@ from tasks.core.free_port import free_port
 from tasks.core.threads import in_thread
 from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
-from tasks.images.registry import Login
 from tasks.package.package import Package
-from tasks.platforms.base.image_target import ImagedTarget
+from tasks.platforms.base.image_target import ImagedTarget, StagedImage
 from tasks.platforms.base.proof import Candidate, prove
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.gateway import Route
-from tasks.platforms.host.host_target import SwitchedTarget
+from tasks.platforms.host.host_target import HostRelease, SwitchedTarget
 
 _PREFLIGHT = "preflight"
 
@@ -57,7 +56,7 @@ def container_options(
     }
 
 
-class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
+class DockerTarget(SwitchedTarget[StagedImage], ImagedTarget[DockerEnvironment]):
     """One environment on the worker's own host, in containers.
 
     Args:
@@ -68,7 +67,6 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         super().__init__(environment)
         self._environment = environment
         self._engine = Engine(environment.engine)
-        self._login: Login | None = None
 
     async def _checked(self) -> Sequence[str]:
         engine = await in_thread(self._engine.version)
@@ -81,40 +79,44 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
             return {"name": container.labels[f"{LABEL}.model"], **said}
         return None
 
-    async def _make(self, package: Package, file: Path) -> None:
-        await self._build(package, file)
-        self._login = await self._log_in()
-        await asyncio.to_thread(self._engine.pull, self._name_of_image(), self._login)
+    async def _make(self, package: Package, file: Path, release: str) -> StagedImage:
+        image = await self._build(package, file)
+        login = await self._log_in()
+        await asyncio.to_thread(self._engine.pull, str(image.reference), login)
+        return StagedImage(package, release, image)
 
-    async def _boot(self) -> None:
+    async def _boot(self, staged: StagedImage) -> None:
         port = free_port()
-        name = f"{self._container(self._identifier)}-{_PREFLIGHT}"
-        says = {"environment": self._environment.name, "release": self._identifier}
+        says = {"environment": self._environment.name, "release": staged.release}
         options = container_options(
             self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
         )
         options |= {"restart_policy": {"Name": "no"}}
-        await in_thread(self._engine.start, name, self._name_of_image(), options, self._login)
-        (container,) = await in_thread(self._containers, self._identifier)
+        await self._run(f"{self._container(staged.release)}-{_PREFLIGHT}", staged, options)
+        (container,) = await in_thread(self._containers, staged.release)
         candidate = Candidate(
             f"http://127.0.0.1:{port}",
-            self._made(),
-            self._identifier,
+            staged.package,
+            staged.release,
             crashed=lambda: self._engine.ended(container),
             last_lines=lambda: self._engine.last_lines(container),
         )
         await prove(candidate, self._environment.ready_seconds)
-        await in_thread(self._stop, self._identifier)
+        await in_thread(self._stop, staged.release)
 
-    def _start(self, route: Route, version: str) -> None:
+    async def _start(self, released: HostRelease[StagedImage]) -> None:
+        route = released.route
         says = {
             "environment": self._environment.name,
             "release": route.release,
-            "version": version,
+            "version": released.version,
         }
         options = container_options(self._environment, route.port, says, self._gateway.identity)
-        name = self._container(route.release)
-        self._engine.start(name, self._name_of_image(), options, self._login)
+        await self._run(self._container(route.release), released.staged, options)
+
+    async def _run(self, name: str, staged: StagedImage, options: Mapping[str, Any]) -> None:
+        image, login = str(staged.image.reference), await self._log_in()
+        await in_thread(self._engine.start, name, image, options, login)
 
     def _stop(self, release: str) -> None:
         for container in self._containers(release):
@@ -137,8 +139,8 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
     def _last_lines(self, release: str) -> str:
         return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
 
-    async def _discard(self) -> None:
-        await self._remove(await in_thread(self._containers, self._identifier))
+    async def _discard(self, release: str) -> None:
+        await self._remove(await in_thread(self._containers, release))
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         found = sorted(await in_thread(self._containers), key=_release)
@@ -164,9 +166,6 @@ class DockerTarget(SwitchedTarget, ImagedTarget[DockerEnvironment]):
         if release:
             labels["release"] = release
         return self._engine.containers(labels)
-
-    def _name_of_image(self) -> str:
-        return str(self._pushed().reference)
 
     def _container(self, release: str) -> str:
         return f"slipway-{self._environment.name}-{release}"

@@ -15,9 +15,10 @@ from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.images.registry import Login
 from tasks.package.package import Package
 from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.rest import load_token
-from tasks.platforms.base.target import Live
+from tasks.platforms.base.target import Live, Released
 from tasks.platforms.flyio.app import FlyApp, registry_password, unfit
 from tasks.platforms.flyio.config import CREATED, machine_config, machine_metadata
 from tasks.platforms.flyio.machine import Machine, images_kept, live, of_release, served
@@ -26,7 +27,7 @@ from tasks.platforms.flyio.settings import REGISTRY, FlyioEnvironment
 _LOOK_SECONDS = 2.0  # Fly counts requests
 
 
-class FlyioTarget(RemoteTarget[FlyioEnvironment]):
+class FlyioTarget(RemoteTarget[FlyioEnvironment, Released[StagedImage]]):
     """One environment, which is an app on Fly.io.
 
     Live is the release that Fly's proxies send requests to. While a switch is under way there are
@@ -67,10 +68,10 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
             healthy=served(machines) == {release} and answer.get("release") == release,
         )
 
-    async def preflight(self, package: Package, file: Path) -> None:
+    async def preflight(self, package: Package, file: Path) -> StagedImage:
         """Prove the package on the worker, push its image; if that fails, leave no new app."""
         try:
-            await super().preflight(package, file)
+            return await super().preflight(package, file)
         except TransientError:  # it is tried again, and needs the app
             raise
         except BaseException:
@@ -81,59 +82,67 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
                     commands.run_logger().warning("the new app stays: %s", error.what)
             raise
 
-    async def release(self, version: str) -> None:
+    async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
         """Start the new machines beside the live ones; no request comes to them."""
         machines = await self._machines()
         self._old = live(machines)
         old = of_release(machines, self._old)
         await self._route(old, away=False)  # all of them: a killed run may have hidden some
-        await self._end([m for m in machines if m.release not in {self._old, self._identifier}])
-        config = self._configure(version, old)
+        await self._end([m for m in machines if m.release not in {self._old, staged.release}])
+        released = Released(staged, version)
+        config = self._configure(released, old)
         there = {machine.name for machine in machines}
-        for name in self._names():
+        for name in self._names(staged.release):
             if name not in there:
                 await self._app.launch(name, config)
+        return released
 
-    async def verify(self) -> None:
+    async def verify(self, released: Released[StagedImage]) -> None:
         """Wait until each new machine passes its check, which is the server's own proof."""
-        for machine in self._complete(await self._machines()):
+        for machine in self._complete(await self._machines(), released.staged.release):
             if not machine.cordoned:  # what is live would be read wrongly from now on
                 raise unfit(
                     f"Fly.io does not say that new machine {machine.identifier} is cordoned"
                 )
             await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
 
-    async def settle(self) -> None:
+    async def settle(self, released: Released[StagedImage]) -> None:
         """Let Fly's proxies send requests to the new machines alone, and prove the public URL."""
-        machines = await self._machines()
-        ours = self._complete(machines)
+        machines, release = await self._machines(), released.staged.release
+        ours = self._complete(machines, release)
         others = [each for each in machines if each not in ours]
         await self._route(ours, away=False)
         await self._route(others, away=True)
         said = f"`fly logs --app {self._environment.app}` shows what it said"
-        candidate = Candidate(self.url, self._made(), self._identifier, self._crashed, lambda: said)
+        candidate = Candidate(
+            self.url,
+            released.staged.package,
+            release,
+            crashed=lambda: self._crashed(release),
+            last_lines=lambda: said,
+        )
         await prove(candidate, self._environment.ready_seconds)
         await soak(candidate, self._environment.soak_seconds)
 
-    def _crashed(self) -> bool:
+    def _crashed(self, release: str) -> bool:
         """Whether a new machine has ended by itself; Fly is asked every now and then."""
         if time.monotonic() < self._look_again:
             return False
         self._look_again = time.monotonic() + _LOOK_SECONDS
-        return asyncio.run(self._has_ended())
+        return asyncio.run(self._has_ended(release))
 
-    async def _has_ended(self) -> bool:
+    async def _has_ended(self, release: str) -> bool:
         try:
             machines = await self._machines()
         except TransientError:  # Fly does not say
             return False
-        return any(machine.ended for machine in of_release(machines, self._identifier))
+        return any(machine.ended for machine in of_release(machines, release))
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: StagedImage) -> None:
         """Let requests go to the old machines again, and leave nothing of the new ones."""
         machines = await self._machines()
         await self._route(of_release(machines, self._old), away=False)
-        await self._end(of_release(machines, self._identifier))
+        await self._end(of_release(machines, staged.release))
         await self._retire()
         await self._leave_no_app()
 
@@ -198,25 +207,25 @@ class FlyioTarget(RemoteTarget[FlyioEnvironment]):
         ours = self._environment.name
         return [each for each in found if each.metadata.get("slipway_environment") == ours]
 
-    def _names(self) -> list[str]:
-        stem = f"{self._environment.name}-{self._identifier}".lower().replace("_", "-")
+    def _names(self, release: str) -> list[str]:
+        stem = f"{self._environment.name}-{release}".lower().replace("_", "-")
         return [f"{stem}-{number}" for number in range(self._environment.machines)]
 
-    def _configure(self, version: str, old: Sequence[Machine]) -> dict[str, Any]:
-        image = self._pushed().reference
+    def _configure(self, released: Released[StagedImage], old: Sequence[Machine]) -> dict[str, Any]:
+        staged, image = released.staged, released.staged.image.reference
         metadata = machine_metadata(
             self._environment,
-            self._made(),
-            release=self._identifier,
-            version=version,
+            staged.package,
+            release=staged.release,
+            version=released.version,
             images=[image.digest or "", *images_kept(old)],
             created=self._created or _was_created(old),
         )
-        variables = self._release_variables(version)
+        variables = self._release_variables(staged, released.version)
         return machine_config(self._environment, str(image), variables, metadata)
 
-    def _complete(self, machines: Iterable[Machine]) -> list[Machine]:
-        ours = of_release(machines, self._identifier)
+    def _complete(self, machines: Iterable[Machine], release: str) -> list[Machine]:
+        ours = of_release(machines, release)
         if len(ours) < self._environment.machines:
             raise unfit(f"of {self._environment.machines} new machines {len(ours)} are there")
         return ours

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from tasks.core.errors import TerminalError
 from tasks.core.threads import in_thread
@@ -16,8 +17,9 @@ from tasks.images.registry import Login, Manifest
 from tasks.images.retention import housekeeping
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, soak, version
-from tasks.platforms.base.target import Live
+from tasks.platforms.base.target import Live, Released
 from tasks.platforms.heroku import app as heroku_app
 from tasks.platforms.heroku.app import App
 from tasks.platforms.heroku.images import Images
@@ -32,7 +34,18 @@ _VARIABLES = {"SLIPWAY_LISTEN_WHEN_READY": "1"}
 _ARGUMENTS = ("--host=0.0.0.0",)
 
 
-class HerokuTarget(RemoteTarget[HerokuEnvironment]):
+@dataclass(frozen=True)
+class HerokuRelease(Released[StagedImage]):
+    """A release whose image is in the registry.
+
+    Attributes:
+        variant: The image, which names the release.
+    """
+
+    variant: Manifest
+
+
+class HerokuTarget(RemoteTarget[HerokuEnvironment, HerokuRelease]):
     """One environment, which is a Heroku app.
 
     Args:
@@ -42,7 +55,6 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
     def __init__(self, environment: HerokuEnvironment) -> None:
         super().__init__(environment)
         self._app = App(environment)
-        self._variant: Manifest | None = None
         self._before: Standing | None = None
         self._settling = False
 
@@ -70,47 +82,48 @@ class HerokuTarget(RemoteTarget[HerokuEnvironment]):
             healthy=answer is not None and answer.get("release") == said["release"],
         )
 
-    async def release(self, version: str) -> None:
+    async def release(self, staged: StagedImage, version: str) -> HerokuRelease:
         """Push the image of this release; Heroku has nowhere to start it beside the live one."""
-        (image,) = self._pushed().manifests.values()
-        self._variant = await in_thread(
+        (image,) = staged.image.manifests.values()
+        variant = await in_thread(
             push_variant,
             await self._repository(),
             self._environment.name,
             image,
-            self._release_variables(version) | _VARIABLES,
+            self._release_variables(staged, version) | _VARIABLES,
             _ARGUMENTS,
         )
+        return HerokuRelease(staged, version, variant)
 
-    async def verify(self) -> None:
-        """Nothing to prove yet: preflight has, and the next place is the live one."""
+    async def verify(self, released: HerokuRelease) -> None:
+        """Prove nothing yet: preflight has, and the next place is the live one."""
 
-    async def settle(self) -> None:
+    async def settle(self, released: HerokuRelease) -> None:
         """Release the image to the app, and prove it at the public URL."""
-        assert self._variant, "release comes first"
+        release = released.staged.release
         if not self._settling:  # else it is tried again
             self._before = await self._proven()
             self._settling = True
-        await self._app.run(image_id(self._variant), self._before)
-        await self._await(lambda said: said.get("release") == self._identifier and said["ready"])
+        await self._app.run(image_id(released.variant), self._before)
+        await self._await(lambda said: said.get("release") == release and said["ready"])
         candidate = Candidate(
             self.url,
-            self._made(),
-            self._identifier,
+            released.staged.package,
+            release,
             crashed=lambda: False,  # said by the public URL
             last_lines=lambda: asyncio.run(self._app.last_lines()),
         )
         await soak(candidate, self._environment.soak_seconds)
         await self._mark()
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: StagedImage) -> None:
         """Let the app run what it ran before, as it ran it; leave nothing of the new image."""
         if self._settling and self._before is None:
             await self._app.stop()
         elif self._settling and self._before:
             changed = await self._app.go_back(self._before)
             if changed and self._before.quantity:
-                await self._await(lambda said: said.get("release") != self._identifier)
+                await self._await(lambda said: said.get("release") != staged.release)
         await self._retire()
 
     async def tidy(self) -> None:

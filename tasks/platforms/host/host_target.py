@@ -4,10 +4,11 @@ that moves the traffic from one to the other.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +20,7 @@ from tasks.core.threads import in_thread
 from tasks.package.package import Package
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
-from tasks.platforms.base.target import Live, name_of_release
+from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release
 from tasks.platforms.host.canary import Canary
 from tasks.platforms.host.gateway import Gateway, Route
 
@@ -38,7 +39,23 @@ class GatewaySettings(BaseSettings):
     gateway_api: str
 
 
-class SwitchedTarget(ABC):
+S = TypeVar("S", bound=Staged)
+
+
+@dataclass(frozen=True)
+class HostRelease(Released[S]):
+    """A release that was started on the worker's own host.
+
+    Attributes:
+        route: Where it answers.
+        old: The route that had the traffic before, None if there was none.
+    """
+
+    route: Route
+    old: Route | None
+
+
+class SwitchedTarget(Target[S, HostRelease[S]]):
     """One environment on the worker's own host, behind its proxy.
 
     Args:
@@ -49,10 +66,7 @@ class SwitchedTarget(ABC):
         host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
         self._host = environment
         self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
-        self._package: Package | None = None
-        self._identifier = ""
-        self._new: Route | None = None
-        self._old: Route | None = None
+        self._begun: HostRelease[S] | None = None
         self._switched = False
 
     @property
@@ -87,56 +101,57 @@ class SwitchedTarget(ABC):
             healthy=answer is not None and answer.get("release") == route.release,
         )
 
-    async def preflight(self, package: Package, file: Path) -> None:
+    async def preflight(self, package: Package, file: Path) -> S:
         """Make what would be released, and boot it where nothing of ours is around."""
-        self._package = package
-        self._identifier = name_of_release(package)
+        release = name_of_release(package)
         try:
-            await self._make(package, file)
-            await self._boot()
+            staged = await self._make(package, file, release)
+            await self._boot(staged)
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
                 try:
-                    await self._discard()
+                    await self._discard(release)
                 except SlipwayError as error:  # must not hide why it came to this
                     commands.run_logger().warning(
                         "what was made for %s stays until the next deploy: %s",
-                        self._identifier, error.what,
+                        release, error.what,
                     )  # fmt: skip
             raise
+        return staged
 
-    async def release(self, version: str) -> None:
+    async def release(self, staged: S, version: str) -> HostRelease[S]:
         """Start the new version beside the live one."""
-        if self._new is None:  # else it is tried again
-            self._old = await in_thread(self._gateway.route)
-            await in_thread(self._sweep, self._old)
-            self._new = Route(self._identifier, free_port())
-        await in_thread(self._start, self._new, version)
+        if self._begun is None:  # else this is a repetition
+            old = await in_thread(self._gateway.route)
+            await in_thread(self._sweep, old)
+            self._begun = HostRelease(staged, version, Route(staged.release, free_port()), old)
+        await self._start(self._begun)
+        return self._begun
 
-    async def verify(self) -> None:
+    async def verify(self, released: HostRelease[S]) -> None:
         """Prove the new server at its private URL."""
-        await prove(self._candidate(self._started().url), self._host.ready_seconds)
+        await prove(self._candidate(released, released.route.url), self._host.ready_seconds)
 
-    async def settle(self) -> None:
+    async def settle(self, released: HostRelease[S]) -> None:
         """Move the traffic, in steps where asked to, and prove the public URL for the soak time."""
-        route = self._started()
+        route = released.route
         self._switched = True
         if self._host.canary and (old := await self._serving_beside(route)):
             canary = Canary(self._gateway, self._host)
-            await canary.walk(old, route, self._candidate(route.url))
+            await canary.walk(old, route, self._candidate(released, route.url))
         await in_thread(self._gateway.switch, route)
-        await soak(self._candidate(self.url), self._host.soak_seconds)
+        await soak(self._candidate(released, self.url), self._host.soak_seconds)
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: S) -> None:
         """Route to the old server again, and leave nothing of the new one."""
-        if self._switched:  # or tried to: the proxy may take the route later
-            await in_thread(self._gateway.switch, self._old)
-        if self._new:
+        if self._begun:
+            if self._switched:  # or tried to: the proxy may take the route later
+                await in_thread(self._gateway.switch, self._begun.old)
             # Once it answers, or never will, it has taken on what was sent to it before: one that
             # is stopped earlier drops what still waits for it.
-            await version(self._new.url)
-            await in_thread(self._stop, self._new.release)
-        await self._discard()
+            await version(self._begun.route.url)
+            await in_thread(self._stop, staged.release)
+        await self._discard(staged.release)
 
     async def tidy(self) -> None:
         """Stop servers that no route leads to, drop releases beyond those kept."""
@@ -150,23 +165,15 @@ class SwitchedTarget(ABC):
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
 
-    def _candidate(self, url: str) -> Candidate:
-        release = self._started().release
+    def _candidate(self, released: HostRelease[S], url: str) -> Candidate:
+        release = released.staged.release
         return Candidate(
             url,
-            self._made(),
+            released.staged.package,
             release,
             crashed=lambda: self._crashed(release),
             last_lines=lambda: self._last_lines(release),
         )
-
-    def _made(self) -> Package:
-        assert self._package, "preflight comes first"
-        return self._package
-
-    def _started(self) -> Route:
-        assert self._new, "release comes first"
-        return self._new
 
     async def _serving_beside(self, route: Route) -> Route | None:
         """What is live and can be compared with; None if nothing is, or if it does not answer."""
@@ -192,15 +199,15 @@ class SwitchedTarget(ABC):
         """What was released under a name: name, commit, md5, serving, version; None if nothing."""
 
     @abstractmethod
-    async def _make(self, package: Package, file: Path) -> None:
+    async def _make(self, package: Package, file: Path, release: str) -> S:
         """Make what can be started."""
 
     @abstractmethod
-    async def _boot(self) -> None:
+    async def _boot(self, staged: S) -> None:
         """Start what was made in isolation, prove it, and stop it."""
 
     @abstractmethod
-    def _start(self, route: Route, version: str) -> None:
+    async def _start(self, released: HostRelease[S]) -> None:
         """Start what was made where it stays; may be called again."""
 
     @abstractmethod
@@ -220,8 +227,8 @@ class SwitchedTarget(ABC):
         """The last of what a server said."""
 
     @abstractmethod
-    async def _discard(self) -> None:
-        """Remove what was made for this deploy."""
+    async def _discard(self, release: str) -> None:
+        """Remove what was made for a release."""
 
     @abstractmethod
     async def _prune(self, live: Route | None, keep: int) -> None:

@@ -9,11 +9,11 @@ from tasks.core.threads import in_thread
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
 from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
-from tasks.platforms.base.target import Live
+from tasks.platforms.base.target import Live, Released
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
-from tasks.platforms.kubernetes.manifests import Released
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 from tasks.platforms.kubernetes.workload import KINDS, Before, Workload
 
@@ -21,7 +21,7 @@ _VERBS = ("get", "list", "create", "patch", "delete")
 _NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to be created
 
 
-class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
+class KubernetesTarget(RemoteTarget[KubernetesEnvironment, Released[StagedImage]]):
     """One environment in a namespace of a cluster.
 
     Args:
@@ -84,8 +84,8 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
             await self._try_registry(),
         ]
 
-    async def release(self, version: str) -> None:
-        """Tell the cluster what is wanted: new pods start beside the old ones, which serve."""
+    async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
+        """Apply the manifests: new pods start beside the old ones, which serve."""
         workload = await self._workload()
         if self._before is None:  # else it is tried again
             await workload.recover()
@@ -95,25 +95,26 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
             {
                 Kind.SERVICE: manifests.service(ours),
                 Kind.DISRUPTION_BUDGET: manifests.disruption_budget(ours, policy),
-                Kind.DEPLOYMENT: manifests.deployment(ours, self._released(version)),
+                Kind.DEPLOYMENT: manifests.deployment(ours, self._described(staged, version)),
                 Kind.AUTOSCALER: manifests.autoscaler(ours),
                 Kind.INGRESS: manifests.ingress(ours),
             }
         )
+        return Released(staged, version)
 
-    async def verify(self) -> None:
+    async def verify(self, released: Released[StagedImage]) -> None:
         """Wait until all pods are new ones: each gets traffic after it has proven itself."""
-        await (await self._workload()).rolled_out(self._identifier, anew=True)
+        await (await self._workload()).rolled_out(released.staged.release, anew=True)
 
-    async def settle(self) -> None:
+    async def settle(self, released: Released[StagedImage]) -> None:
         """Prove the new version at the public URL for the soak time."""
-        workload = await self._workload()
+        workload, release = await self._workload(), released.staged.release
         candidate = Candidate(
             self.url,
-            self._made(),
-            self._identifier,
-            crashed=lambda: workload.crashed(self._identifier),
-            last_lines=lambda: workload.last_lines(self._identifier),
+            released.staged.package,
+            release,
+            crashed=lambda: workload.crashed(release),
+            last_lines=lambda: workload.last_lines(release),
         )
         await prove(candidate, self._environment.ready_seconds)
         await soak(candidate, self._environment.soak_seconds)
@@ -128,7 +129,7 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         await workload.drop(others[self._environment.keep - 1 :])
         await self._retire()
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: StagedImage) -> None:
         """Make all objects what they were, and leave nothing of the new release."""
         workload = await self._workload()
         await workload.end_rehearsals()
@@ -137,8 +138,8 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
             if before := self._before.manifests[Kind.DEPLOYMENT]:
                 await workload.rolled_out(rollouts.release_of(before), anew=False)
             sets = await workload.replica_sets()
-            await workload.drop(s for s in sets if rollouts.release_of(s) == self._identifier)
-            await workload.gone(self._identifier)
+            await workload.drop(s for s in sets if rollouts.release_of(s) == staged.release)
+            await workload.gone(staged.release)
         await self._retire()
 
     async def remove(self) -> None:
@@ -150,24 +151,25 @@ class KubernetesTarget(RemoteTarget[KubernetesEnvironment]):
         await workload.gone()
         await self._retire()
 
-    async def _rehearse(self) -> None:
+    async def _rehearse(self, staged: StagedImage) -> None:
         workload = await self._workload()
         if self._environment.create_namespace:
             await workload.make_namespace()
-        await workload.rehearse(manifests.preflight_pod(self._environment, self._released("")))
+        pod = manifests.preflight_pod(self._environment, self._described(staged, ""))
+        await workload.rehearse(pod)
 
     async def _images_in_use(self) -> Collection[str]:
         sets = await (await self._workload()).replica_sets()
         images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets]
         return {parse_reference(image).version for image in images}
 
-    def _released(self, version: str) -> Released:
-        return Released(
-            self._identifier,
+    def _described(self, staged: StagedImage, version: str) -> manifests.Released:
+        return manifests.Released(
+            staged.release,
             version,
-            self._made(),
-            str(self._pushed().reference),
-            self._release_variables(version),
+            staged.package,
+            str(staged.image.reference),
+            self._release_variables(staged, version),
         )
 
     async def _workload(self) -> Workload:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package
+from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot, serve, stage
 from tasks.platforms.host.gateway import Route
-from tasks.platforms.host.host_target import SwitchedTarget
+from tasks.platforms.host.host_target import HostRelease, SwitchedTarget
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Program, Supervisor
 
@@ -40,7 +42,14 @@ class SupervisorSettings(BaseSettings):
     supervisor_password: SecretStr
 
 
-class ProcessTarget(SwitchedTarget):
+@dataclass(frozen=True)
+class StagedBundle(Staged):
+    """A package that preflight has proven, and its bundle on this host."""
+
+    bundle: Bundle
+
+
+class ProcessTarget(SwitchedTarget[StagedBundle]):
     """One environment on the worker's own host.
 
     Args:
@@ -59,7 +68,6 @@ class ProcessTarget(SwitchedTarget):
         self._programs = Settings().home / "supervisor" / "conf.d"
         self._logs = Settings().home / "log"
         self._bundles = Settings().bundles / environment.name
-        self._bundle: Bundle | None = None
 
     async def _checked(self) -> Sequence[str]:
         running = await in_thread(self._supervisor.programs)
@@ -71,28 +79,29 @@ class ProcessTarget(SwitchedTarget):
         except (OSError, ValueError):
             return None
 
-    async def _make(self, package: Package, file: Path) -> None:
-        self._bundle = await stage(
+    async def _make(self, package: Package, file: Path, release: str) -> StagedBundle:
+        bundle = await stage(
             package,
             file,
             self._bundles,
             environment=self._environment.name,
-            identifier=self._identifier,
+            identifier=release,
         )
+        return StagedBundle(package, release, bundle)
 
-    async def _boot(self) -> None:
-        await boot(self._made_bundle(), self._environment.ready_seconds)
+    async def _boot(self, staged: StagedBundle) -> None:
+        await boot(staged.bundle, self._environment.ready_seconds)
 
-    def _start(self, route: Route, version: str) -> None:
-        bundle = self._made_bundle()
-        bundle.describe(version)
+    async def _start(self, released: HostRelease[StagedBundle]) -> None:
+        bundle, route = released.staged.bundle, released.route
+        bundle.describe(released.version)
         program = Program(
             name=self._program(route.release),
             argv=tuple(serve(bundle.python, bundle.path, route.port)),
             directory=bundle.path,
             stop_seconds=35,  # the server gives requests under way 30 s
         )
-        self._supervisor.add(program, self._programs, self._logs)
+        await in_thread(self._supervisor.add, program, self._programs, self._logs)
 
     def _stop(self, release: str) -> None:
         self._supervisor.remove(self._program(release), self._programs)
@@ -111,9 +120,8 @@ class ProcessTarget(SwitchedTarget):
     def _last_lines(self, release: str) -> str:
         return commands.tail(self._log(release))
 
-    async def _discard(self) -> None:
-        if self._bundle:
-            self._drop(self._bundle.path)
+    async def _discard(self, release: str) -> None:
+        self._drop(self._bundles / release)
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())
@@ -125,10 +133,6 @@ class ProcessTarget(SwitchedTarget):
         shutil.rmtree(bundle, ignore_errors=True)
         for log in self._logs.glob(f"{self._log(bundle.name).name}*"):  # supervisord rotates it
             log.unlink(missing_ok=True)
-
-    def _made_bundle(self) -> Bundle:
-        assert self._bundle, "preflight comes first"
-        return self._bundle
 
     def _program(self, release: str) -> str:
         return f"model-{self._environment.name}-{release}"

@@ -13,8 +13,9 @@ from tasks.core.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
 from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, soak
-from tasks.platforms.base.target import Live
+from tasks.platforms.base.target import Live, Released
 from tasks.platforms.sagemaker import ecr, requests
 from tasks.platforms.sagemaker.aws import Aws, open_aws
 from tasks.platforms.sagemaker.endpoint import FAILED, IN_SERVICE, Endpoint, State
@@ -22,7 +23,7 @@ from tasks.platforms.sagemaker.releases import Releases, foreign
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 
 
-class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
+class SageMakerTarget(RemoteTarget[SageMakerEnvironment, Released[StagedImage]]):
     """One endpoint.
 
     Args:
@@ -85,7 +86,7 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
             healthy=answer is not None and answer.get("release") == said["release"],
         )
 
-    async def release(self, version: str) -> None:
+    async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
         """Describe the new servers to SageMaker, which does not start them yet."""
         endpoint, releases = await self._endpoint(), await self._releases()
         await endpoint.at_rest()  # from what a killed run had begun
@@ -94,51 +95,53 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
             await endpoint.delete()
             state = None
         self._previous = state.configuration if state else ""
-        image, variables = self._pushed().reference, self._release_variables(version)
+        image, variables = staged.image.reference, self._release_variables(staged, version)
         said = requests.said(
-            self._environment, self._identifier, version, self._made(), image.version
+            self._environment, staged.release, version, staged.package, image.version
         )
-        await releases.create(self._name, str(image), variables, said)
+        await releases.create(self._name(staged), str(image), variables, said)
         self._made_alarm = self._made_alarm or await releases.lacks_alarm()
         await releases.set_alarm()
+        return Released(staged, version)
 
-    async def verify(self) -> None:
+    async def verify(self, released: Released[StagedImage]) -> None:
         """Make sure that what SageMaker is about to start is what was proven and pushed."""
-        found, wanted = await (await self._releases()).image(self._name), self._pushed().reference
+        name, wanted = self._name(released.staged), released.staged.image.reference
+        found = await (await self._releases()).image(name)
         if found != str(wanted):
             raise TerminalError(
-                f"SageMaker's model {self._name} has image {found}, should have {wanted}",
+                f"SageMaker's model {name} has image {found}, should have {wanted}",
                 state="what was live before goes on serving",
                 next_step="find out who else makes models of that name, then run the flow again",
             )
 
-    async def settle(self) -> None:
+    async def settle(self, released: Released[StagedImage]) -> None:
         """Move the traffic, and prove the endpoint for the soak time; the old servers end."""
         endpoint = await self._endpoint()
         self._moved = True
-        await endpoint.move(self._name, requests.update(self._environment))
+        await endpoint.move(self._name(released.staged), requests.update(self._environment))
         candidate = Candidate(
             self.url,
-            self._made(),
-            self._identifier,
+            released.staged.package,
+            released.staged.release,
             crashed=lambda: False,
             last_lines=lambda: f"see CloudWatch's log group {endpoint.logs}",
             server=endpoint,
         )
         await soak(candidate, self._environment.soak_seconds)
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: StagedImage) -> None:
         """Have the endpoint serve from what it served from before, and leave nothing of this."""
         endpoint, releases = await self._endpoint(), await self._releases()
         state = await endpoint.at_rest() if self._moved else None
-        if state and state.configuration == self._name:
+        if state and state.configuration == self._name(staged):
             if self._previous:
                 await endpoint.move(self._previous, {})  # at once, whatever alarms say
             else:
                 await endpoint.delete()
         if self._made_alarm:
             await releases.drop_alarm()
-        await releases.discard(self._name)
+        await releases.discard(self._name(staged))
         await self._retire()
 
     async def tidy(self) -> None:
@@ -163,9 +166,8 @@ class SageMakerTarget(RemoteTarget[SageMakerEnvironment]):
         await releases.drop_alarm()
         await self._retire()
 
-    @property
-    def _name(self) -> str:
-        return requests.name_of(self._environment, self._identifier)
+    def _name(self, staged: StagedImage) -> str:
+        return requests.name_of(self._environment, staged.release)
 
     async def _state(self) -> State | None:
         state = await (await self._endpoint()).state()

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 import httpx
@@ -17,7 +19,7 @@ from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.package.package import Package
 from tasks.platforms.base.settings import HostEnvironment, RemoteEnvironment
-from tasks.platforms.base.target import Target
+from tasks.platforms.base.target import AnyTarget
 from tasks.platforms.catalogue import make_target
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.gateway import Gateway
@@ -31,14 +33,40 @@ _TRIES = 100
 PAUSE = 0.1  # many versions change under this traffic, and the machine is small
 
 
-async def again(step: Callable[[], Awaitable[None]]) -> None:
-    """Try a step again as long as its error may pass: more often than the flow, for every call of
-    it may have been told to go wrong.
+R = TypeVar("R")
+
+
+async def again(step: Callable[[], Awaitable[R]]) -> R:
+    """Repeat a step until its transient errors are over.
+
+    It is repeated more often than in a flow: every call of the step may have a fault.
     """
     for _ in range(_TRIES):
         with contextlib.suppress(TransientError):
             return await step()
     return await step()
+
+
+@dataclass
+class Progress:
+    """The point that a deploy has reached.
+
+    Attributes:
+        target: The target that it uses.
+        staged: The value of preflight.
+        released: The value of release, None before it.
+    """
+
+    target: AnyTarget
+    staged: Any
+    released: Any = None
+
+    async def complete(self) -> None:
+        """Take the steps after preflight."""
+        self.released = await self.target.release(self.staged, "v1")
+        await self.target.verify(self.released)
+        await self.target.settle(self.released)
+        await self.target.tidy()
 
 
 class Place(ABC):
@@ -55,8 +83,8 @@ class Place(ABC):
     def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
         self.environment = environment
 
-    def target(self, **settings: Any) -> Target:
-        """A target that remembers nothing, as every flow run has its own."""
+    def target(self, **settings: Any) -> AnyTarget:
+        """Make a target that remembers nothing, as every flow run does."""
         return make_target(self.environment.model_copy(update=settings))
 
     @property
@@ -64,27 +92,26 @@ class Place(ABC):
         """The public URL."""
         return self.environment.url
 
-    async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Target:
+    async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Progress:
         """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
         target = self.target(**settings)
         file = package.workspace.path / "model" / "wine"
-        await again(lambda: target.preflight(package, file))
-        steps = {
-            "release": lambda: target.release("v1"),
-            "verify": target.verify,
-            "settle": target.settle,
-        }
+        staged = await again(lambda: target.preflight(package, file))
+        progress = Progress(target, staged)
+        if until == "preflight":
+            return progress
         try:
-            for name, step in steps.items() if until != "preflight" else ():
-                await again(step)
-                if name == until:
+            progress.released = released = await again(lambda: target.release(staged, "v1"))
+            for step in (target.verify, target.settle) if until != "release" else ():
+                await again(partial(step, released))
+                if step.__name__ == until:
                     break
         except BaseException:
-            await again(target.rollback)
+            await again(lambda: target.rollback(staged))
             raise
         if not until:
             await again(target.tidy)
-        return target
+        return progress
 
     async def brought_live(self, models: Sequence[Package]) -> Package:
         """The one of these models that is live; the first of them is deployed if none is."""

@@ -59,7 +59,7 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
     with process_place.traffic(live) as traffic:
         stays = {**_STEPS, "canary_seconds": 300}
         killed = await process_place.deploy(other, until="verify", **stays)
-        settling = asyncio.create_task(killed.settle())
+        settling = asyncio.create_task(killed.target.settle(killed.released))
         while not gateway.shares():
             await asyncio.sleep(0.05)
         settling.cancel()

@@ -125,13 +125,13 @@ async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> No
     if isinstance(place, RemotePlace):
         pytest.skip("each step is repeated where any call may fail")
     target, new = place.target(), others[0]
-    await target.preflight(new, new.workspace.path / "model" / "wine")
+    staged = await target.preflight(new, new.workspace.path / "model" / "wine")
     for _ in range(2):
-        await target.release("v2")
+        released = await target.release(staged, "v2")
     for _ in range(2):
-        await target.verify()
+        await target.verify(released)
     for _ in range(2):
-        await target.settle()
+        await target.settle(released)
     for _ in range(2):
         await target.tidy()
     await place.assert_live(new)

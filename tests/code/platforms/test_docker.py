@@ -23,16 +23,13 @@ async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     bundles: Path,
 ) -> None:
     await docker_place.target().remove()
-    target = await docker_place.deploy(
+    progress = await docker_place.deploy(
         make_package("scikit-learn", saved=bundles / "wine"), until="preflight"
     )
     # What shares engine and repository removes the image that no container needs yet.
     await docker_place.target(name="docker-eu").tidy()
     assert (await docker_place.seen())["images"] == []
-    await target.release("v1")
-    await target.verify()
-    await target.settle()
-    await target.tidy()
+    await progress.complete()
     (name,) = await docker_place.servers()
     container = docker_place.client.containers.get(name)
     may, has = container.attrs["HostConfig"], container.attrs["Config"]

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.images.build import Image
+from tasks.images.reference import parse_reference
 from tasks.package.package import Package
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.flyio.settings import FlyioEnvironment
 from tasks.platforms.flyio.target import FlyioTarget
 from tasks.repository.workspace import Workspace
@@ -33,6 +36,8 @@ _PACKAGE = Package(
     golden={},
     serving="s" * 16,
 )
+_IMAGE = Image(parse_reference(f"registry.fly.io/{_APP}@sha256:{64 * '0'}"), {})
+_STAGED = StagedImage(_PACKAGE, "20260101T000000-abcdef1-12ab", _IMAGE)
 
 
 @pytest.fixture
@@ -150,14 +155,14 @@ async def test_a_new_app_goes_with_a_rollback(fly: Fly, target: FlyioTarget) -> 
     await target._prepare()
     assert fly.apps[_APP].addresses
     for _ in range(2):
-        await target.rollback()
+        await target.rollback(_STAGED)
         assert fly.apps == {}
 
 
 async def test_an_app_that_is_not_ours_stays(fly: Fly, target: FlyioTarget) -> None:
     theirs = fly.apps[_APP] = App(_APP, "tests", ["fdaa:0:18::1"])
     await _fail(target)
-    await target.rollback()
+    await target.rollback(_STAGED)
     assert fly.apps == {_APP: theirs}
 
 
@@ -207,10 +212,10 @@ async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
 ) -> None:
     (new, *_) = [each for each in models if each is not live_on_fly]
     (old,) = flyio_place.machines()
-    target = await flyio_place.deploy(new, until="verify")
+    progress = await flyio_place.deploy(new, until="verify")
     flyio_place.fly.lease(old, seconds=600)
     with pytest.raises(TransientError, match="somebody else is changing a machine"):
-        await target.settle()
+        await progress.target.settle(progress.released)
     said = await flyio_place.target().status()
     assert said
     assert said.runs(live_on_fly)

@@ -11,14 +11,17 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.errors import TerminalError
+from tasks.images.build import Image
+from tasks.images.reference import parse_reference
 from tasks.images.registry import Manifest
 from tasks.images.retention import tagged
 from tasks.images.variant import image_id, push_variant
 from tasks.package.package import Package
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.heroku.app import App
 from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
-from tasks.platforms.heroku.target import HerokuTarget
+from tasks.platforms.heroku.target import HerokuRelease, HerokuTarget
 from tests.code.platforms.bad_models import when_released
 from tests.code.platforms.heroku_place import APP, HerokuPlace, known_token
 from tests.containers import running_registry
@@ -122,7 +125,9 @@ def _push(place: HerokuPlace, release: str) -> Manifest:
     return push_variant(place.repository, "heroku", image, {"SLIPWAY_RELEASE": release}, ["serve"])
 
 
-async def test_no_rollback_returns_to_what_a_killed_deploy_left(heroku: HerokuPlace) -> None:
+async def test_no_rollback_returns_to_what_a_killed_deploy_left(
+    heroku: HerokuPlace, paper: Package
+) -> None:
     app = App(heroku.environment)
     proven = _push(heroku, "proven")
     await app.run(image_id(proven), _WITHOUT_DYNOS)
@@ -130,11 +135,13 @@ async def test_no_rollback_returns_to_what_a_killed_deploy_left(heroku: HerokuPl
     await app.run(image_id(_push(heroku, "killed")), _WITHOUT_DYNOS)
 
     target = HerokuTarget(heroku.environment)
-    target._variant = new = _push(heroku, "new")  # as `release` does
+    new = _push(heroku, "new")  # as `release` does
+    image = Image(parse_reference(heroku.environment.repository), {"linux/amd64": new})
+    staged = StagedImage(paper, "20260101T000000-abcdef1-12ab", image)
     with pytest.raises(TerminalError, match="has 0 web dynos"):
-        await target.settle()
+        await target.settle(HerokuRelease(staged, "v1", new))
     assert heroku.app.current.image == image_id(new)
-    await target.rollback()
+    await target.rollback(staged)
     assert heroku.app.current.image == image_id(proven)
     assert [image_id(each) for each in tagged(heroku.repository)] == [image_id(proven)]
 

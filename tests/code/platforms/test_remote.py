@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from tasks.core.errors import TerminalError, TransientError
 from tasks.package.package import Package
 from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.rest import load_token
 from tasks.platforms.base.settings import RemoteEnvironment
-from tasks.platforms.base.target import Target
+from tasks.platforms.base.target import Live, Released, Staged
 from tasks.platforms.flyio import settings as flyio_settings
 from tasks.platforms.flyio.settings import FlyioEnvironment
 from tasks.platforms.flyio.target import FlyioTarget
@@ -21,8 +22,10 @@ from tasks.platforms.heroku.target import HerokuTarget
 from tasks.release import steps
 from tests.containers import free_port
 
+_STAGED: Any = None  # what is rolled back does not matter here
 
-class _Refusing(RemoteTarget[RemoteEnvironment]):
+
+class _Refusing(RemoteTarget[RemoteEnvironment, Released[StagedImage]]):
     """A platform that takes no release; with `silent`, it does not say either what it has."""
 
     def __init__(self, *, silent: bool) -> None:
@@ -36,13 +39,30 @@ class _Refusing(RemoteTarget[RemoteEnvironment]):
     def url(self) -> str:
         return "nowhere"
 
-    async def rollback(self) -> None:
+    async def check(self) -> Sequence[str]:
+        return ()
+
+    async def status(self) -> Live | None:
+        return None
+
+    async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
+        return Released(staged, version)
+
+    async def verify(self, released: Released[StagedImage]) -> None: ...
+
+    async def settle(self, released: Released[StagedImage]) -> None: ...
+
+    async def tidy(self) -> None: ...
+
+    async def remove(self) -> None: ...
+
+    async def rollback(self, staged: StagedImage) -> None:
         self.rollbacks += 1
         if self.rollbacks <= self.rollbacks_that_fail:
             raise TransientError("the platform is down")
         await self._retire()
 
-    async def _try(self, package: Package, file: Path) -> None: ...
+    async def _try(self, staged: Staged, file: Path) -> None: ...
 
     async def _prepare(self) -> None:
         raise TerminalError("the token is read-only")
@@ -69,7 +89,7 @@ async def test_why_preflight_failed_is_told_whatever_comes_after(
 async def test_a_rollback_is_complete_although_old_images_stay(
     target: _Refusing, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await steps.roll_back(cast("Target", target))
+    assert await steps.roll_back(target, _STAGED)
     assert target.rollbacks == 1
     assert "old images stay in the registry" in caplog.text
 
@@ -81,7 +101,7 @@ async def test_a_rollback_is_tried_after_every_pause(
     monkeypatch.setattr(steps, "_ROLLBACK_PAUSES", (0.0, 0.0, 0.0))
     target = _Refusing(silent=True)
     target.rollbacks_that_fail = failing
-    assert await steps.roll_back(cast("Target", target)) == completes
+    assert await steps.roll_back(target, _STAGED) == completes
     assert target.rollbacks == 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import boto3
@@ -12,8 +13,11 @@ import botocore.session
 import pytest
 
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.images.build import Image
 from tasks.images.reference import parse_reference
 from tasks.package.package import Package
+from tasks.platforms.base.image_target import StagedImage
+from tasks.platforms.base.target import Released
 from tasks.platforms.sagemaker import ecr
 from tasks.platforms.sagemaker import requests as sagemaker_requests
 from tasks.platforms.sagemaker.aws import Aws
@@ -34,6 +38,8 @@ from tests.stand_ins.sagemaker import (
 from tests.stand_ins.serve import serving
 
 _ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+_OLD, _NEW = "20260101T000000-abcdef0-0123", "20260102T000000-abcdef0-0123"
+_IMAGE = Image(parse_reference(f"{_ECR}/paper@sha256:{64 * '0'}"), {})
 
 
 @pytest.fixture
@@ -88,12 +94,13 @@ async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerP
 
 
 async def test_the_endpoint_of_somebody_else_is_left_alone(
-    sagemaker_place: SageMakerPlace,
+    sagemaker_place: SageMakerPlace, paper: Package
 ) -> None:
     sagemaker_place.cloud.endpoints["theirs"] = Endpoint("theirs", "their-config", "InService")
     try:
         target = sagemaker_place.target(endpoint="theirs")
-        for call in (target.status, lambda: target.release("v1"), target.tidy, target.remove):
+        release = partial(target.release, StagedImage(paper, _NEW, _IMAGE), "v1")
+        for call in (target.status, release, target.tidy, target.remove):
             with pytest.raises(TerminalError, match="their-config, which is no release of"):
                 await call()
     finally:
@@ -225,16 +232,22 @@ _PAPER = SageMakerEnvironment(
     alarm=False,
 )
 _REFUSED = r"in ALARM: \['refuses'\]"
-_OLD, _NEW = "20260101T000000-abcdef0-0123", "20260102T000000-abcdef0-0123"
 
 
 class _PaperCloud:
     """An endpoint that serves from the old release, the new one, and an alarm that rings."""
 
-    def __init__(self, cloud: SageMaker, machines: _PaperMachines, faults: AwsFaults, url: str):
+    def __init__(
+        self,
+        cloud: SageMaker,
+        machines: _PaperMachines,
+        faults: AwsFaults,
+        url: str,
+        package: Package,
+    ):
         self.machines, self.faults = machines, faults
         self.target = SageMakerTarget(_PAPER)
-        self.target._identifier = _NEW
+        self.released = Released(StagedImage(package, _NEW, _IMAGE), "v1")
         session = boto3.Session("AKIAOURS", "known", region_name=REGION)
         self.target._connection = Aws(session, REGION, "", url)
         self.sagemaker = session.client("sagemaker", endpoint_url=url)
@@ -244,7 +257,7 @@ class _PaperCloud:
         self.endpoint = cloud.endpoints[name] = Endpoint(name, self.old, "InService")
         self.endpoint.fleet = Fleet(self.old, _PaperMachine("paper", ""))
         for each in (self.old, self.new):
-            image = f"{_ECR}/paper@sha256:{64 * '0'}"
+            image = str(_IMAGE.reference)
             self.sagemaker.create_model(**sagemaker_requests.model(_PAPER, each, image, {}))
             self.sagemaker.create_endpoint_config(**sagemaker_requests.configuration(_PAPER, each))
         alarm = sagemaker_requests.alarm(_PAPER) | {"AlarmName": "refuses"}
@@ -267,13 +280,13 @@ class _PaperCloud:
 
 
 @pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[_PaperCloud]:
+def paper_cloud(monkeypatch: pytest.MonkeyPatch, paper: Package) -> Iterator[_PaperCloud]:
     monkeypatch.setattr("tasks.platforms.sagemaker.endpoint._LONGEST_PAUSE", 0.05)
     machines = _PaperMachines()
     cloud = SageMaker("AKIAOURS", "known", cast("Any", machines))
     faults = AwsFaults(cloud, error=aws_error)
     with serving(faults) as url:
-        made = _PaperCloud(cloud, machines, faults, url)
+        made = _PaperCloud(cloud, machines, faults, url, paper)
         try:
             yield made
         finally:
@@ -284,43 +297,47 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[_PaperCloud]:
             made.clear()
 
 
-async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(paper: _PaperCloud) -> None:
-    settling = asyncio.create_task(paper.target.settle())
-    await paper.reaches("Updating")
-    paper.faults.always("429", "GET DescribeEndpoint")
+async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(
+    paper_cloud: _PaperCloud,
+) -> None:
+    settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
+    await paper_cloud.reaches("Updating")
+    paper_cloud.faults.always("429", "GET DescribeEndpoint")
     with pytest.raises(TransientError) as told:
         await settling
     assert told.value.state == "what is live goes on serving"
-    paper.machines.may_start.set()
-    await paper.reaches("InService")
-    paper.faults.clear()
+    paper_cloud.machines.may_start.set()
+    await paper_cloud.reaches("InService")
+    paper_cloud.faults.clear()
     with pytest.raises(TerminalError, match=_REFUSED):
-        await paper.target.settle()
-    assert paper.endpoint.history == ["Updating", "RollingBack", "InService"]
+        await paper_cloud.target.settle(paper_cloud.released)
+    assert paper_cloud.endpoint.history == ["Updating", "RollingBack", "InService"]
 
 
-async def test_an_update_whose_reply_was_lost_is_not_tried_again_either(paper: _PaperCloud) -> None:
-    paper.faults.always("drop", "POST UpdateEndpoint")
+async def test_an_update_whose_reply_was_lost_is_not_tried_again_either(
+    paper_cloud: _PaperCloud,
+) -> None:
+    paper_cloud.faults.always("drop", "POST UpdateEndpoint")
     with pytest.raises(TransientError):
-        await paper.target.settle()
-    paper.faults.clear()
-    settling = asyncio.create_task(paper.target.settle())
-    while not (paper.faults.calls["GET DescribeEndpoint"] or settling.done()):
+        await paper_cloud.target.settle(paper_cloud.released)
+    paper_cloud.faults.clear()
+    settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
+    while not (paper_cloud.faults.calls["GET DescribeEndpoint"] or settling.done()):
         await asyncio.sleep(0.02)
-    paper.machines.may_start.set()
+    paper_cloud.machines.may_start.set()
     with pytest.raises(TerminalError, match=_REFUSED):
         await settling
-    assert paper.endpoint.history == ["Updating", "RollingBack", "InService"]
+    assert paper_cloud.endpoint.history == ["Updating", "RollingBack", "InService"]
 
 
 async def test_that_sagemaker_does_not_answer_for_a_moment_ends_no_update(
-    paper: _PaperCloud,
+    paper_cloud: _PaperCloud,
 ) -> None:
-    settling = asyncio.create_task(paper.target.settle())
-    await paper.reaches("Updating")
-    paper.faults.each("429", "500")
-    while paper.faults.calls["GET DescribeEndpoint"] < 3 and not settling.done():
+    settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
+    await paper_cloud.reaches("Updating")
+    paper_cloud.faults.each("429", "500")
+    while paper_cloud.faults.calls["GET DescribeEndpoint"] < 3 and not settling.done():
         await asyncio.sleep(0.02)
-    paper.machines.may_start.set()
+    paper_cloud.machines.may_start.set()
     with pytest.raises(TerminalError, match=_REFUSED):
         await settling

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from tasks.core import free_port as unused_port
 from tasks.core.errors import TerminalError, TransientError
 from tasks.package.package import Package
+from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.docker.target import DockerTarget
 from tasks.platforms.host.gateway import Gateway, Route
@@ -21,7 +22,7 @@ from tests.stand_ins.serve import serving
 class _Refusing(DockerTarget):
     """The image cannot be built."""
 
-    async def _make(self, package: Package, file: Path) -> None:
+    async def _make(self, package: Package, file: Path, release: str) -> StagedImage:
         raise TerminalError("no wheel of it fits")
 
 
