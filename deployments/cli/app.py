@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import environments, server, stack, views
+from deployments.cli import environments, runs, server, stack, views
 from deployments.cli.exit_codes import EXPLANATION, ExitCode
 from deployments.cli.output import print_error
 from deployments.cli.place import Place
@@ -18,7 +18,14 @@ _DEFAULT = Place()
 
 app = typer.Typer(
     name="slipway",
-    help="Continuous delivery of scikit-learn models, orchestrated by Prefect.",
+    help="""Continuous delivery of scikit-learn models, orchestrated by Prefect.
+
+    \b
+    slipway demo                     # everything once, on this machine
+    slipway status                   # what runs where
+    slipway deploy local --watch     # the model on main goes live
+    slipway rollback local --watch   # and the one before it again
+    """,
     epilog=EXPLANATION,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order of the help.
-for group in (stack, views, server, environments):
+for group in (stack, runs, views, server, environments):
     app.add_typer(group.commands)
 
 

@@ -45,6 +45,13 @@ class ModelContainers:
             if container.status == "running":
                 self._engine.stop(container)
 
+    def last_lines(self, lines: int) -> str:
+        """Return the end of the log of the live one, empty if there is none."""
+        if release := self._gateway.wanted():
+            for container in self._found(release=release):
+                return self._engine.last_lines(container, lines)
+        return ""
+
     def remove(self) -> None:
         """Remove all of them."""
         for container in self._found():

@@ -140,6 +140,8 @@ class PrefectAPI(Connection):
         deployment: str | None = None,
         tags: Sequence[str] = (),
         name: str | None = None,
+        flows: Sequence[str] = (),
+        started: bool = False,
         limit: int = _PAGE,
     ) -> list[FlowRun]:
         """Return runs, newest first.
@@ -149,6 +151,8 @@ class PrefectAPI(Connection):
             deployment: `flow/deployment`; only runs of this one.
             tags: Only runs with all of these tags.
             name: Part of the runs' names.
+            flows: Names of flows; only their runs.
+            started: Only runs that have started, so no planned ones.
             limit: How many at most.
         """
         conditions: dict[str, Any] = {}
@@ -158,11 +162,15 @@ class PrefectAPI(Connection):
             conditions["tags"] = {"all_": list(tags)}
         if name:
             conditions["name"] = {"like_": name}
+        if started:
+            conditions["start_time"] = {"is_null_": False}
         query: dict[str, Any] = {
             "flow_runs": conditions,
             "sort": "EXPECTED_START_TIME_DESC",
             "limit": limit,
         }
+        if flows:
+            query["flows"] = {"name": {"any_": list(flows)}}
         if deployment:
             flow, _, own_name = deployment.partition("/")
             query["flows"] = {"name": {"any_": [flow]}}
@@ -274,6 +282,7 @@ class PrefectAPI(Connection):
             message=state.get("message") or "",
             seconds=row.get("estimated_run_time") or row.get("total_run_time") or 0.0,
             ended=datetime.fromisoformat(row["end_time"]) if row.get("end_time") else None,
+            parameters=row.get("parameters") or {},
         )
 
     @cached_property

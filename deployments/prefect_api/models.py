@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ class FlowRun:
     message: str
     seconds: float
     ended: datetime | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def finished(self) -> bool:
