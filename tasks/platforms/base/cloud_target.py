@@ -14,18 +14,18 @@ from typing import TypeVar
 import anyio
 
 from tasks.package.package import Package
-from tasks.platforms.base.image_target import ImagedTarget, StagedImage
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.image_target import ImageTarget, StagedImage
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.target import Released, Staged, Target, name_of_release
 from tasks.platforms.base.trial import boot, stage
 
-E = TypeVar("E", bound=RemoteEnvironment)
+E = TypeVar("E", bound=CloudEnvironment)
 
 
 R = TypeVar("R", bound=Released[StagedImage])
 
 
-class RemoteTarget(ImagedTarget[E], Target[StagedImage, R]):
+class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
     """One environment on a platform elsewhere, which runs the model's image.
 
     Args:

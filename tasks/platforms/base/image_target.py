@@ -28,7 +28,7 @@ class StagedImage(Staged):
     image: Image
 
 
-class ImagedTarget(ABC, Generic[E]):
+class ImageTarget(ABC, Generic[E]):
     """One environment that runs images from a registry."""
 
     _environment: E

@@ -99,7 +99,7 @@ class ImageEnvironment(Environment):
     registry_block: str = ""
 
 
-class RemoteEnvironment(ImageEnvironment):
+class CloudEnvironment(ImageEnvironment):
     """An environment whose target is a platform elsewhere, which runs the model's image.
 
     Attributes:

@@ -15,12 +15,12 @@ from tasks.core.threads import in_thread
 from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
 from tasks.package.package import Package
-from tasks.platforms.base.image_target import ImagedTarget, StagedImage
+from tasks.platforms.base.image_target import ImageTarget, StagedImage
 from tasks.platforms.base.proof import Candidate, prove
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.gateway import Route
-from tasks.platforms.host.host_target import HostRelease, SwitchedTarget
+from tasks.platforms.host.host_target import HostRelease, HostTarget
 
 _PREFLIGHT = "preflight"
 
@@ -56,7 +56,7 @@ def container_options(
     }
 
 
-class DockerTarget(SwitchedTarget[StagedImage], ImagedTarget[DockerEnvironment]):
+class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
     """One environment on the worker's own host, in containers.
 
     Args:

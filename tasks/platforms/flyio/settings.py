@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tasks.core.settings import CHECKOUT
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.flyio.fly_toml import read_fly_toml
 
 REGISTRY = "registry.fly.io"
 
 
-class FlyioEnvironment(RemoteEnvironment):
+class FlyioEnvironment(CloudEnvironment):
     """An environment whose target is an app on Fly.io.
 
     What a `fly.toml` says counts where the environment's file is silent.

@@ -14,7 +14,7 @@ from tasks.core import commands
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.images.registry import Login
 from tasks.package.package import Package
-from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.rest import load_token
@@ -27,7 +27,7 @@ from tasks.platforms.flyio.settings import REGISTRY, FlyioEnvironment
 _LOOK_SECONDS = 2.0  # Fly counts requests
 
 
-class FlyioTarget(RemoteTarget[FlyioEnvironment, Released[StagedImage]]):
+class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
     """One environment, which is an app on Fly.io.
 
     Live is the release that Fly's proxies send requests to. While a switch is under way there are

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.platforms.base.settings import LISTED, RemoteEnvironment
+from tasks.platforms.base.settings import LISTED, CloudEnvironment
 
 REGISTRY = "registry.heroku.com"
 
 
-class HerokuEnvironment(RemoteEnvironment):
+class HerokuEnvironment(CloudEnvironment):
     """An environment whose target is a Heroku app.
 
     Attributes:

@@ -16,7 +16,7 @@ from tasks.core.threads import in_thread
 from tasks.images.registry import Login, Manifest
 from tasks.images.retention import housekeeping
 from tasks.images.variant import image_id, push_variant
-from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, soak, version
 from tasks.platforms.base.target import Live, Released
@@ -45,7 +45,7 @@ class HerokuRelease(Released[StagedImage]):
     variant: Manifest
 
 
-class HerokuTarget(RemoteTarget[HerokuEnvironment, HerokuRelease]):
+class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
     """One environment, which is a Heroku app.
 
     Args:

@@ -55,7 +55,7 @@ class HostRelease(Released[S]):
     old: Route | None
 
 
-class SwitchedTarget(Target[S, HostRelease[S]]):
+class HostTarget(Target[S, HostRelease[S]]):
     """One environment on the worker's own host, behind its proxy.
 
     Args:

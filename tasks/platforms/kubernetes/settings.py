@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 
 # Quantities, as Kubernetes writes them.
 _CPU = r"^\d+(\.\d{1,3}|m)?$"
@@ -29,7 +29,7 @@ class Autoscale(BaseModel):
     cpu: int = Field(80, ge=1)
 
 
-class KubernetesEnvironment(RemoteEnvironment):
+class KubernetesEnvironment(CloudEnvironment):
     """An environment whose target is a Kubernetes cluster.
 
     Attributes:

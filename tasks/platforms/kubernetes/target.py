@@ -8,7 +8,7 @@ from tasks.core.errors import TerminalError
 from tasks.core.threads import in_thread
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
-from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.target import Live, Released
@@ -21,7 +21,7 @@ _VERBS = ("get", "list", "create", "patch", "delete")
 _NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to be created
 
 
-class KubernetesTarget(RemoteTarget[KubernetesEnvironment, Released[StagedImage]]):
+class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]):
     """One environment in a namespace of a cluster.
 
     Args:

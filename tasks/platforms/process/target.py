@@ -21,7 +21,7 @@ from tasks.package.package import Package
 from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot, serve, stage
 from tasks.platforms.host.gateway import Route
-from tasks.platforms.host.host_target import HostRelease, SwitchedTarget
+from tasks.platforms.host.host_target import HostRelease, HostTarget
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Program, Supervisor
 
@@ -49,7 +49,7 @@ class StagedBundle(Staged):
     bundle: Bundle
 
 
-class ProcessTarget(SwitchedTarget[StagedBundle]):
+class ProcessTarget(HostTarget[StagedBundle]):
     """One environment on the worker's own host.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.platforms.base.settings import LISTED, Platform, RemoteEnvironment
+from tasks.platforms.base.settings import LISTED, CloudEnvironment, Platform
 
 
 class Serverless(BaseModel):
@@ -23,7 +23,7 @@ class Serverless(BaseModel):
     concurrency: int = Field(5, ge=1, le=200)
 
 
-class SageMakerEnvironment(RemoteEnvironment):
+class SageMakerEnvironment(CloudEnvironment):
     """An environment whose target is an endpoint of Amazon SageMaker.
 
     Attributes:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from tasks.core.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, soak
 from tasks.platforms.base.target import Live, Released
@@ -23,7 +23,7 @@ from tasks.platforms.sagemaker.releases import Releases, foreign
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 
 
-class SageMakerTarget(RemoteTarget[SageMakerEnvironment, Released[StagedImage]]):
+class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
     """One endpoint.
 
     Args:

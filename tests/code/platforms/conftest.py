@@ -22,7 +22,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package, read_package
 from tasks.package.runtime import make_runtime
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.trial import boot
 from tasks.platforms.catalogue import PLATFORMS
 from tasks.platforms.docker.settings import DockerEnvironment
@@ -53,7 +53,7 @@ Change = Callable[[str], str]
 ELSEWHERE = [
     name
     for name, platform in PLATFORMS.items()
-    if issubclass(platform.load_settings(), RemoteEnvironment)
+    if issubclass(platform.load_settings(), CloudEnvironment)
 ]
 _PASSWORD = "no-secret"
 _SAVE = {"cmd": "true"}  # the stage that saves a model; nobody runs it here

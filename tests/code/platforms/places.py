@@ -18,7 +18,7 @@ from tasks.core.errors import TransientError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.package.package import Package
-from tasks.platforms.base.settings import HostEnvironment, RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment, HostEnvironment
 from tasks.platforms.base.target import AnyTarget
 from tasks.platforms.catalogue import make_target
 from tasks.platforms.docker.settings import DockerEnvironment
@@ -80,7 +80,7 @@ class Place(ABC):
     proves_on_worker = False
     killed_in_flows = False
 
-    def __init__(self, environment: HostEnvironment | RemoteEnvironment) -> None:
+    def __init__(self, environment: HostEnvironment | CloudEnvironment) -> None:
         self.environment = environment
 
     def target(self, **settings: Any) -> AnyTarget:
@@ -178,7 +178,7 @@ class RemotePlace(Place):
     necessary_calls: tuple[str, ...]
     wrong_credentials: tuple[dict[str, Any], str]
 
-    def __init__(self, environment: RemoteEnvironment, faults: Faults) -> None:
+    def __init__(self, environment: CloudEnvironment, faults: Faults) -> None:
         super().__init__(environment)
         self.faults = faults
 

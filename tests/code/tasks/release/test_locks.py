@@ -24,7 +24,7 @@ from starlette.routing import Route
 from deployments.local.stack import Stack
 from tasks.core.errors import TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.catalogue import load_environment
 from tasks.release.locks.holder import Holder
 from tasks.release.locks.host import HostLock
@@ -89,7 +89,7 @@ def killed(kind: str, name: str, stack: Stack) -> str:
 
 def test_environments_elsewhere_are_locked_for_all_hosts() -> None:
     said = {"name": "far", "target": "none", "repository": "registry/wine"}
-    elsewhere = RemoteEnvironment.model_validate(said)
+    elsewhere = CloudEnvironment.model_validate(said)
     assert isinstance(lock_of(elsewhere), SharedLock)
     assert isinstance(lock_of(load_environment("local")), HostLock)
 

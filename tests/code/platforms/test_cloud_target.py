@@ -8,10 +8,10 @@ import pytest
 
 from tasks.core.errors import TerminalError, TransientError
 from tasks.package.package import Package
-from tasks.platforms.base.cloud_target import RemoteTarget
+from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.rest import load_token
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.target import Live, Released, Staged
 from tasks.platforms.flyio import settings as flyio_settings
 from tasks.platforms.flyio.settings import FlyioEnvironment
@@ -25,12 +25,12 @@ from tests.containers import free_port
 _STAGED: Any = None  # what is rolled back does not matter here
 
 
-class _Refusing(RemoteTarget[RemoteEnvironment, Released[StagedImage]]):
+class _Refusing(CloudTarget[CloudEnvironment, Released[StagedImage]]):
     """A platform that takes no release; with `silent`, it does not say either what it has."""
 
     def __init__(self, *, silent: bool) -> None:
         repository = f"127.0.0.1:{free_port()}/wine"  # where no registry answers
-        super().__init__(RemoteEnvironment(name="test", target="none", repository=repository))
+        super().__init__(CloudEnvironment(name="test", target="none", repository=repository))
         self._silent = silent
         self.rollbacks_that_fail = 0
         self.rollbacks = 0
