@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,8 @@ from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
+from tests.shared_stack import reaped, shared_stack
 from tests.trained import served, trained  # noqa: F401 (fixtures)
-
-_REAPER = Path(__file__).with_name("reaper.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,24 +34,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
 
-@contextmanager
-def reaped(stack: Stack) -> Iterator[Stack]:
-    """Whatever happens to this process, the stack comes down when it ends."""
-    reaper = subprocess.Popen(
-        [sys.executable, str(_REAPER), str(os.getpid()), str(stack.home)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for pytest alone
-    )
-    try:
-        yield stack
-    finally:
-        try:
-            stack.down()
-        finally:
-            reaper.kill()
-            reaper.wait()
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all workers of a test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +51,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def environments(run_folder: Path) -> Path:
     """A folder of Python environments of models, for every home and every worker of the tests.
 
     Locks that lie in it see to it that each is made, and its modules are compiled, once.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "environments"
+    folder = run_folder / "environments"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -94,17 +76,9 @@ def make_home(
 
 
 @pytest.fixture(scope="session")
-def stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
-    """The real stack, up, with ports and a folder of its own; shared by all tests of a run."""
-    stack = Stack(
-        make_home("stack"),
-        CHECKOUT,
-        source=source,
-        usual_ports=False,
-        deploy_on_push=False,
-    )
-    with reaped(stack):
-        stack.up(print)
+def stack(run_folder: Path, environments: Path) -> Iterator[Stack]:
+    """The real stack, up, with ports and a folder of its own; shared by all workers of a run."""
+    with shared_stack(run_folder / "stack", environments) as stack:
         yield stack
 
 

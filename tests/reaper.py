@@ -1,27 +1,42 @@
-"""Stop a stack once the process that started it is gone, however it went.
+"""Stop a stack that nobody uses any more, and that nobody has stopped.
 
-`python reaper.py PID HOME`: started by the `stack` fixture, because a test run that is killed, or
-ended by a time-out, cannot clean up after itself.
+`python reaper.py USERS HOME`: started beside a stack, because a test run that is killed, or ended
+by a time-out, cannot clean up after itself. USERS is a file that each user of the stack locks; who
+stops the stack removes it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import sys
+import time
 from pathlib import Path
 
-import psutil
+_POLL_SECONDS = 0.5
+
+
+def _wait_for_end(users: Path) -> bool:
+    """Wait until the stack has been stopped, or nobody is left to stop it; return the latter."""
+    while True:
+        try:
+            with users.open() as opened:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            time.sleep(_POLL_SECONDS)
 
 
 def main() -> None:
-    """Wait for the end of a process, then bring its stack down."""
-    pid, home = int(sys.argv[1]), Path(sys.argv[2])
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait()
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from deployments.local.stack import Stack
+    """Wait for the end of a stack's users, then bring it down."""
+    users, home = Path(sys.argv[1]), Path(sys.argv[2])
+    if _wait_for_end(users):
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+        from deployments.local.stack import Stack
 
-    Stack(home).down()
+        Stack(home).down()
+        users.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

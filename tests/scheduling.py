@@ -1,41 +1,78 @@
-"""Which tests run on the same worker of pytest-xdist, and in which order workers get them."""
+"""Which tests run on the same worker of pytest-xdist, and which worker takes what next."""
 
 from __future__ import annotations
 
-from xdist.scheduler import LoadFileScheduling
+from typing import Any
 
-# What is made once a worker is shared: by flows a stack, and models delivered through it; by
-# targets the places that they release to.
-_FLOWS, _TARGETS = "tests/code/flows/", "tests/code/platforms/"
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
+
+_FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
+_DEPLOYMENTS = "tests/code/deployments/"
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
-# Two workers share the platforms: these are in the name of a test's file or parameter.
-_ELSEWHERE = ("flyio", "heroku", "sagemaker")
-# What takes longest, first: a worker that gets it last works on when the other is through.
-_FIRST = (
+# Files of platforms that release to one; the tests in all others run without.
+_RELEASING = tuple(
+    f"{_PLATFORMS}test_{name}.py"
+    for name in ("contract", "flows", "canary", "docker", "process", "flyio", "heroku", "sagemaker")
+)
+# In the name of a test's parameter; what is on the worker's host shares a proxy.
+_ELSEWHERE = ("flyio", "heroku", "kubernetes", "sagemaker")
+# Files that share a stack which they disturb.
+_ON_A_STACK = tuple(
+    f"{_DEPLOYMENTS}{name}"
+    for name in (
+        "local/test_stack.py", "local/test_demo.py", "local/test_data.py", "test_doctor.py",
+        "test_check.py", "test_remove.py",
+    )
+)  # fmt: skip
+# Groups that take minutes, the longest first: a worker that got one of them last would work on
+# when all others are through.
+_LONG = (
     _FLOWS,
-    _TARGETS,
-    "tests/code/deployments/local/test_self_healing.py",
-    "tests/code/images/",
-    "tests/code/deployments/",
-    "tests/code/serving/",
+    f"{_DEPLOYMENTS}local/test_self_healing.py",
+    f"{_PLATFORMS} on the host",
+    f"{_DEPLOYMENTS} on a stack",
+    *(f"{_PLATFORMS} {platform}" for platform in _ELSEWHERE),
+    "tests/code/images/test_build.py",
+    f"{_DEPLOYMENTS}local/test_containers.py",
 )
 
 
+def group_of(nodeid: str) -> str:
+    """Return the group of a test: those of a group run on one worker, in turn."""
+    file, _, test = nodeid.partition("::")
+    if file.startswith(_FLOWS):
+        return _FLOWS
+    if file in _RELEASING:
+        platform = next(
+            (name for name in _ELSEWHERE if name in test or name in file), "on the host"
+        )
+        return f"{_PLATFORMS} {platform}"
+    if file.startswith(_MODEL):
+        return "model"
+    if file in _ON_A_STACK:
+        return f"{_DEPLOYMENTS} on a stack"
+    return file
+
+
 def rank(nodeid: str) -> int:
-    """The place of a test in the order of all: of equals, the one collected first."""
-    return next((i for i, start in enumerate(_FIRST) if nodeid.startswith(start)), len(_FIRST))
+    """Return the place of a test's group in the order of all; equals stay as collected."""
+    group = group_of(nodeid)
+    return _LONG.index(group) if group in _LONG else len(_LONG)
 
 
 class Scheduling(LoadFileScheduling):
-    """Whole files, and whole folders of what is made once a worker."""
+    """Half of the workers take long groups first, the others short ones: most tests end soon."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(_FLOWS):
-            return _FLOWS
-        if nodeid.startswith(_TARGETS):
-            elsewhere = any(platform in nodeid for platform in _ELSEWHERE)
-            return f"{_TARGETS} elsewhere" if elsewhere else _TARGETS
-        if nodeid.startswith(_MODEL):
-            return "model"
-        return super()._split_scope(nodeid)
+        return group_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        takes_long = self.nodes.index(node) < len(self.nodes) // 2
+        groups: Any = self.workqueue
+        chosen = next(
+            (group for group in groups if (group in _LONG) == takes_long), next(iter(groups))
+        )
+        groups.move_to_end(chosen, last=False)
+        super()._assign_work_unit(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,10 +26,9 @@ QUIET = [
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder shared by all processes of this test session."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "serving"
+def shared(run_folder: Path) -> Path:
+    """A folder of what all workers of a run use: saved models, a Docker engine, a base image."""
+    folder = run_folder / "serving"
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from deployments.local.stack import Stack
 from tests.code.deployments.servers import in_shell_of
+
+
+@pytest.fixture(scope="session")
+def stack(make_stack: Callable[[], Stack]) -> Stack:
+    """A stack of their own: these tests kill its worker, and change its settings."""
+    stack = make_stack()
+    stack.up(print)
+    return stack
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
-from tests.code.flows.harness import Lab
+from tests.code.flows.harness import Lab, flow_fork_server
 
 
 @pytest.fixture(scope="session")
 def lab(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The stack with nothing delivered yet."""
-    with PrefectAPI(stack.prefect_api_url) as api:
-        yield Lab(stack, api, tmp_path_factory.mktemp("lab"))
+    with PrefectAPI(stack.prefect_api_url) as api, flow_fork_server(stack) as forks:
+        yield Lab(stack, api, tmp_path_factory.mktemp("lab"), forks)
 
 
 @dataclass(frozen=True)

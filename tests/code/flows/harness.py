@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import trusted
+from tests.fork_server import ForkedProcess, ForkServer
 
 _RUNNER = """
 import asyncio, importlib, json, sys
@@ -54,6 +55,9 @@ bucket.credentials = type(old)(**{**fields, **changes})
 bucket.save(name, overwrite=True)
 """
 SECONDS = 150.0
+_FLOWS = [f"flows.{path.stem}" for path in sorted((CHECKOUT / "flows").glob("[!_]*.py"))]
+# Variables that are read when a module is imported: a run with others needs a new process.
+_READ_AT_IMPORT = frozenset({"SLIPWAY_RETRIES", "SLIPWAY_BACKOFF_SECONDS"})
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Outcome:
 class Started:
     """A flow run in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -184,6 +188,29 @@ def s3_of(stack: Stack) -> Any:
     )
 
 
+def flow_environment(stack: Stack) -> dict[str, str]:
+    """Return the variables of a process that runs a flow on a stack: impatient, unlike the rest."""
+    variables = {
+        **os.environ,
+        **stack.environment(),
+        "SLIPWAY_RETRIES": "2",
+        "SLIPWAY_BACKOFF_SECONDS": "0.2",
+        "SLIPWAY_LOCAL_SOAK_SECONDS": "0.5",
+    }
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables
+
+
+@contextlib.contextmanager
+def flow_fork_server(stack: Stack) -> Iterator[ForkServer]:
+    """Run a process that has imported Prefect and all flows, and forks one process per run."""
+    forks = ForkServer([*_FLOWS, "prefect_aws", "boto3"], flow_environment(stack))
+    try:
+        yield forks
+    finally:
+        forks.close()
+
+
 @dataclass
 class Lab:
     """What a test of the flows works with."""
@@ -191,22 +218,17 @@ class Lab:
     stack: Stack
     api: PrefectAPI
     folder: Path
+    forks: ForkServer
 
     def start(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Started:
         """Start a flow in a process of its own."""
-        variables = {
-            **os.environ,
-            **self.stack.environment(),
-            "SLIPWAY_RETRIES": "2",
-            "SLIPWAY_BACKOFF_SECONDS": "0.2",
-            "SLIPWAY_LOCAL_SOAK_SECONDS": "0.5",
-            **env,
-        }
-        variables.pop("PYTHONDONTWRITEBYTECODE", None)
+        arguments = [flow, json.dumps(parameters or {})]
+        variables = {**flow_environment(self.stack), **env}
+        if _READ_AT_IMPORT.isdisjoint(env):
+            return Started(self.forks.start(_RUNNER, arguments, variables))
         return Started(
             subprocess.Popen(
-                [sys.executable, "-W", "error::SyntaxWarning", "-c", _RUNNER, flow,
-                 json.dumps(parameters or {})],
+                [sys.executable, "-W", "error::SyntaxWarning", "-c", _RUNNER, *arguments],
                 cwd=CHECKOUT, env=variables, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
@@ -218,9 +240,11 @@ class Lab:
 
     def block(self, name: str, **changes: str) -> None:
         """Register a copy of the read-write block that differs in its credentials."""
-        variables = {**os.environ, **self.stack.environment()}
-        command = [sys.executable, "-c", _BLOCK, name, json.dumps(changes)]
-        subprocess.run(command, env=variables, check=True, capture_output=True)
+        arguments = [name, json.dumps(changes)]
+        saving = self.forks.start(_BLOCK, arguments, flow_environment(self.stack))
+        with saving.stdout as output:
+            said = output.read()
+        assert saving.wait(SECONDS) == 0, said
 
     def artifacts(self, *runs: FlowRun) -> list[dict[str, Any]]:
         """What some runs and their subflow runs have shown."""

@@ -76,7 +76,7 @@ def test_overrides_are_committed_and_comments_kept(
 ) -> None:
     params = lab.git("show", f"{newer}:params.yaml")
     assert "C: [2.0]" in params or "- 2.0" in params
-    assert "# any scikit-learn scorer" in params, "comments are kept"
+    assert "# The model of the template's own tests" in params, "comments are kept"
     assert lab.git("merge-base", newer, delivered.commit) == delivered.commit
 
 

@@ -183,7 +183,7 @@ def stub(quick: None) -> Iterator[StubCluster]:
 @pytest.fixture
 def node(stub: StubCluster) -> Iterator[PaperNode]:
     paper = PaperNode(stub.store, NAMESPACE)
-    with repeated(paper.step):
+    with repeated(paper.step, stub.store):
         yield paper
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from tests.stand_ins.serve import serving
 TOKEN = "no-secret"
 NAMESPACE = "models"
 _TICK_SECONDS = 0.05
+_REST_SECONDS = 0.3
+_REST_AFTER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def serving_api(version: str = "") -> Iterator[StubCluster]:
     server = Server(store, TOKEN, f"v{version or newest}")
     faults = Faults(server.app, error=status)
     controllers = Controllers(store, NAMESPACE)
-    with serving(faults) as url, repeated(controllers.step):
+    with serving(faults) as url, repeated(controllers.step, store):
         yield StubCluster(url, server, store, faults)
 
 
@@ -82,18 +85,24 @@ def running_cluster(machines: Machines, front: Front) -> Iterator[StubCluster]:
         node = Node(inside, TOKEN, NAMESPACE, machines, front)
         stub.server.log = node.log
         opened.callback(node.close)
-        opened.enter_context(repeated(node.step))
+        opened.enter_context(repeated(node.step, stub.store))
         yield stub
 
 
 @contextlib.contextmanager
-def repeated(step: Callable[[], None]) -> Iterator[None]:
-    """Call something again and again, from a thread."""
+def repeated(step: Callable[[], None], store: Store) -> Iterator[None]:
+    """Call something from a thread: often while objects change, now and then at rest."""
     ended = threading.Event()
     errors: list[Exception] = []
 
     def run() -> None:
-        while not ended.wait(_TICK_SECONDS):
+        version, changed_at, pause = -1, 0.0, _TICK_SECONDS
+        while not ended.wait(pause):
+            # Each step asks for all objects: a cluster at rest would take a sixth of a core.
+            if version != store.version:
+                version, changed_at = store.version, time.monotonic()
+            at_rest = time.monotonic() - changed_at > _REST_AFTER_SECONDS
+            pause = _REST_SECONDS if at_rest else _TICK_SECONDS
             try:
                 step()
             except Exception as error:

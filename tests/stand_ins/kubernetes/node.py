@@ -18,6 +18,7 @@ from tests.stand_ins.kubernetes.apply import Object
 from tests.stand_ins.machines import Machine, Machines
 
 _TICK_SECONDS = 0.1
+_READY_SECONDS = 0.3  # between looks at a pod that is ready: each is a call of the engine
 _BACKOFF_SECONDS = 0.5
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
 
@@ -165,7 +166,7 @@ class _Pod:
         probe = self._container["startupProbe"]
         patience = probe["failureThreshold"] * probe["periodSeconds"]
         path = self._container["readinessProbe"]["httpGet"]["path"]
-        while not self.end.wait(_TICK_SECONDS):
+        while not self.end.wait(_READY_SECONDS if self.ready else _TICK_SECONDS):
             if not self._machines.runs(self.machine):
                 if not self._begin_again():
                     self.end.wait()

@@ -47,7 +47,7 @@ class Store:
         self._schemas = schemas
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._managers: dict[str, dict[str, set[Path]]] = {}
-        self._version = 0
+        self.version = 0
 
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
         """An object; what is changed in it is changed."""
@@ -87,8 +87,8 @@ class Store:
 
     def touch(self, thing: Object) -> None:
         """Count a change of an object."""
-        self._version += 1
-        thing["metadata"]["resourceVersion"] = str(self._version)
+        self.version += 1
+        thing["metadata"]["resourceVersion"] = str(self.version)
 
     def apply(
         self, kind: str, manifest: Object, manager: str, *, force: bool

@@ -32,8 +32,8 @@ from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.settings import CHECKOUT
-from tests.code.flows.harness import Lab, alive
-from tests.conftest import reaped
+from tests.code.flows.harness import Lab, alive, flow_fork_server
+from tests.shared_stack import reaped
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
 SECONDS = 240.0
@@ -96,8 +96,8 @@ def on_postgres(make_home: Callable[[str], Path], source: Path) -> Iterator[Stac
 
 @pytest.fixture(scope="module")
 def lab(on_postgres: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with PrefectAPI(on_postgres.prefect_api_url) as api:
-        yield Lab(on_postgres, api, tmp_path_factory.mktemp("lab"))
+    with PrefectAPI(on_postgres.prefect_api_url) as api, flow_fork_server(on_postgres) as forks:
+        yield Lab(on_postgres, api, tmp_path_factory.mktemp("lab"), forks)
 
 
 def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
