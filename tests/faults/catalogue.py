@@ -143,7 +143,7 @@ FAULTS = (
     ),
     Fault(
         "platforms/flyio", "tasks/platforms/flyio/fly_toml.py",
-        'machine.get("cpus", 1)', 'machine.get("cpus", 2)',
+        "machine.get('cpus', 1)", "machine.get('cpus', 2)",
         f"{_TASKS}/platforms/test_fly_toml.py",
         Old("tasks/environments/fly_toml.py", f"{_TASKS}/test_fly_toml.py"),
     ),
@@ -182,7 +182,7 @@ FAULTS = (
     ),
     Fault(
         "flows/parameters", "flows/parameters.py",
-        "min_length=1", "min_length=0",
+        'pattern=f"^{_REF}$"', 'pattern=_REF',
         f"{_TASKS}/test_parameters.py",
         Old("tasks/parameters.py"),
     ),
@@ -209,7 +209,7 @@ FAULTS = (
         Old("deployments/checks.py"),
     ),
     Fault(
-        "deployments/prefect_api", "deployments/prefect_api/client.py",
+        "deployments/prefect_api", "deployments/prefect_api/connection.py",
         "if not _is_url(url):", "if _is_url(url):",
         f"{_DEPLOYMENTS}/test_trigger.py -k ui_of_prefect_cloud",
         Old("deployments/api.py"),
