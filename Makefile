@@ -56,7 +56,7 @@ check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=p
 	@$(SLIPWAY) check $(or $(ENVIRONMENT),local)
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --durations 10
 
 test-model: setup  ## Test your model: parameters, pipeline, the served model, tests/model, tests/data
 	$(PYTHON) -m pytest tests/pipeline tests/model tests/data

@@ -20,9 +20,13 @@ from pathlib import Path
 import httpx
 import uv
 
-from tests.code.serving.running import HERE, ROOT, clean_environment, free_port, model_python, run
+from tasks.core.free_port import free_port
+from tasks.core.settings import CHECKOUT
 
 CLIENTS = (1, 8, 32)
+# Trains and saves the models, those of the tests, with the real MLEM.
+MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
+QUIET_MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
 MLEM_SERVER = ("fastapi==0.125.0", "starlette==0.50.0", "uvicorn", "pydantic<2")
 
 
@@ -36,7 +40,10 @@ def main() -> None:
     print(f"{'model':8} {'clients':>7} {'requests/s':>17} {'ratio':>6} {'p50 ms':>15} {'ratio':>6}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model_python(HERE / "make_bundles.py", folder / "bundles")
+        run(
+            uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
+            "python", MAKE_BUNDLES, folder / "bundles", **QUIET_MLEM,
+        )  # fmt: skip
         python = runtime(folder, folder / "bundles" / "wine" / "wine.runtime.json")
         for name in given.models:
             bundle = folder / "bundles" / name
@@ -127,6 +134,32 @@ def runtime(folder: Path, described: Path) -> Path:
     return python
 
 
+def run(*argv: str | Path, **variables: str) -> None:
+    """Run a command to its end; its output is in the error if it fails."""
+    done = subprocess.run(
+        [str(word) for word in argv],
+        cwd=CHECKOUT,
+        env={**clean_environment(), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{argv}\n{done.stdout}")
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what belongs to the Python that runs the benchmark."""
+    # Without compiled modules a server takes twice as long to start.
+    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith("SLIPWAY_")
+    }
+
+
 @contextlib.contextmanager
 def ours(python: Path, bundle: Path) -> Iterator[int]:
     """Run this project's service; gives its port."""
@@ -153,12 +186,11 @@ def running(argv: list[str], url: str) -> Iterator[None]:
     extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
     environment = {
         **clean_environment(),
-        "MLEM_NO_ANALYTICS": "1",
-        "ITERATIVE_DO_NOT_TRACK": "1",
+        **QUIET_MLEM,
         "MLEM_ADDITIONAL_EXTENSIONS": extensions,
     }
     process = subprocess.Popen(
-        argv, cwd=ROOT, env=environment, start_new_session=True,
+        argv, cwd=CHECKOUT, env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -8,6 +8,7 @@ stops the stack removes it.
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,8 +30,11 @@ def _wait_for_end(users: Path) -> bool:
 
 
 def main() -> None:
-    """Wait for the end of a stack's users, then bring it down."""
+    """Wait, in the background, for the end of a stack's users, then bring it down."""
     users, home = Path(sys.argv[1]), Path(sys.argv[2])
+    if os.fork():
+        return
+    os.setsid()  # Ctrl-C is for pytest alone
     if _wait_for_end(users):
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
         from deployments.local.stack import Stack

@@ -91,10 +91,10 @@ def _is_last(user: IO[str]) -> bool:
 
 
 def _start_reaper(users: Path, stack: Stack) -> None:
-    subprocess.Popen(
+    subprocess.run(
         [sys.executable, str(_REAPER), str(users), str(stack.home)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for pytest alone
+        check=True,
     )
