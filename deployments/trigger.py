@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from deployments.github.job import Ended, GitHubJob
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
-from deployments.prefect_api.release_note import note_of
+from deployments.prefect_api.release_note import read_release_note
 from deployments.prefect_api.watching import (
     WAITING,
     WaitsForApproval,
@@ -136,8 +136,8 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
     except WaitsForApproval:
         job.ended(Ended("waiting", run.seconds))
         raise
-    note = note_of(api, run.id)
-    end = Ended(note.outcome if note else runs[0].label.lower(), runs[0].seconds, note)
+    note = read_release_note(api, run.id)
+    end = Ended(note.data.outcome if note else runs[0].label.lower(), runs[0].seconds, note)
     job.ended(end)
     require_completed(
         api,
@@ -146,7 +146,8 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         next_step=f"open {api.ui_url(run)}; to try the same commit again: run the workflow by hand"
         " with `again`, or this command with --again",
     )
-    _write(f"{end.outcome}{f': {note.url}' if note and note.url else ''}")
+    page = note.data.page if note else None
+    _write(f"{end.outcome}{f': {page}' if page else ''}")
     job.finish()
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -9,22 +11,15 @@ from prefect.states import Completed, Failed
 
 from flows.parameters import EnvironmentName, Ref
 from tasks.bucket.transfer import pull
-from tasks.package.package import Package, read_package, verify_artifact
+from tasks.package.package import read_package, verify_artifact
 from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.platforms.catalogue import load_environment, make_target
+from tasks.release import steps
 from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
-from tasks.release.steps import (
-    preflight,
-    release,
-    roll_back,
-    settle,
-    settled,
-    status,
-    tidy,
-    verify,
-)
-from tasks.reports.release_report import Outcome, Release, reported
+from tasks.release.steps import is_recorded
+from tasks.reports.milestones import Milestone
+from tasks.reports.release_report import Release, release_report
 from tasks.repository.release_history import fetch_history, tag_message, taken_back
 from tasks.repository.versions import Version, record_release, register_version
 from tasks.repository.workspace import is_older, open_workspace
@@ -38,7 +33,7 @@ from tasks.runs.run_names import named
 )
 async def deploy(
     ref: Ref = "main", environment: EnvironmentName = "local", force: bool = False
-) -> State[dict[str, str]]:
+) -> State[dict[str, Any]]:
     """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
 
     Whatever fails, the model that was live goes on serving.
@@ -46,106 +41,103 @@ async def deploy(
     Args:
         ref: Branch, tag or commit on origin to deploy; a version as `wine@v0.0.3`.
         environment: Where to: a file in deployments/environments.
-        force: Release also what is live already, older than what is live, or taken back.
+        force: Release also what is live already, older than what is live, or was rolled back.
 
     Returns:
-        The release: model, version, commit, md5, environment, url, outcome, reason.
+        The release, as `tasks.reports.release_data` describes it.
     """
     settings = load_environment(environment)
     approval = await read_approval(settings)
     target = make_target(settings)
-    async with open_workspace(approval.commit or ref) as workspace:
-        package = read_package(workspace)
-        async with hold(lock_of(settings), package.label):
-            return await bring_live(package, target, approval, force=force)
+    async with (
+        open_workspace(approval.commit or ref) as workspace,
+        release_report(environment, target) as report,
+    ):
+        release = report.begin(read_package(workspace))
+        async with hold(lock_of(settings), release.package.label):
+            await bring_live(release, target, approval, force=force)
+    return final_state(release)
 
 
 async def bring_live(
-    package: Package,
+    release: Release,
     target: Target[StagedT, ReleasedT],
     approval: Approval,
     *,
     force: bool = False,
-    rollback: bool = False,
-) -> State[dict[str, str]]:
-    """Bring a package live, on the one path that there is; the environment's lock is held.
+) -> None:
+    """Bring a release live, on the one path that there is; the environment's lock is held.
 
     Args:
-        package: What to release.
-        target: The platform that it goes to.
-        approval: Where to, and where the run is with being approved.
-        force: Release also what is live already, older, or was taken back.
-        rollback: Go back: it takes back what is live.
-
-    Returns:
-        The final state, with the release.
+        release: What to release. Its milestones and its outcome are written down in it.
+        target: Where to.
+        approval: Whether somebody has to approve it, and what they answered.
+        force: Release also what is live already, older, or was rolled back.
     """
-    environment, workspace = approval.environment, package.workspace
-    async with reported(package, environment.name, target, rollback=rollback) as told:
-        live = await status(target)
-        told.before, told.approval = live, approval.told
+    package, workspace = release.package, release.package.workspace
+    release.approval = approval.text
+    live = await steps.status(target)
+    await release.compare_with(live)
 
-        if approval.rejected:
-            return ended(told, "rejected", approval.told)
+    if approval.rejected:
+        return release.end("rejected", approval.text)
 
-        # What is live may have been pushed since the workspace was cloned.
-        history = await fetch_history(workspace, environment.name)
-        # What a killed run has left live before it was proven is released anew.
-        if live and live.runs(package) and settled(history, live) and not force:
-            told.version = live.version or "-"
-            await tidy(target)
-            return ended(told, "live", "already live")
+    # What is live may have been pushed since the workspace was cloned.
+    history = await fetch_history(workspace, release.environment)
+    # What a killed run has left live before it was proven is released anew.
+    if live and live.runs(package) and is_recorded(history, live) and not force:
+        release.version, release.milestone = live.version, Milestone.RECORDED
+        release.end("live", "already live")
+        return await steps.tidy(target)
 
-        if not (force or rollback):
-            if live and await is_older(workspace, package.commit, live.commit):
-                return ended(told, "superseded", f"{live.label}, which is newer, is live")
-            if by := taken_back(history, package.commit):
-                return ended(told, "rejected", f"{by.told}; deploy a newer commit, or force it")
+    if not (force or release.rollback):
+        if live and await is_older(workspace, package.commit, live.commit):
+            return release.end("superseded", f"{live.label}, which is newer, is live")
+        if by := taken_back(history, package.commit):
+            return release.end("rejected", f"{by.told}; deploy a newer commit, or force it")
 
-        file = await pull(workspace, package.artifact)
-        await verify_artifact(package, file)
-        staged = await preflight(target, package, file)
-        await wait_for_answer(approval, told, target, staged)
+    file = await pull(workspace, package.artifact)
+    await verify_artifact(package, file)
+    staged = await steps.preflight(target, package, file)
+    release.milestone = Milestone.STAGED
+    await wait_for_answer(approval, release, target, staged)
 
-        try:
-            version = await register_version(workspace)
-            told.version = version.name
-            released = await release(target, staged, version.name)
-            await verify(target, released)
-            await settle(target, released)
-        except BaseException:
-            if await roll_back(target, staged):
-                told.outcome = "rolled_back"
-            else:
-                told.outcome = "failed"
-                told.reason = "The rollback did not complete: run this flow again."
-            raise
+    async with steps.rollback_on_error(release, target, staged):
+        version = await register_version(workspace)
+        release.version = version.name
+        release.milestone = Milestone.RELEASING
+        released = await steps.release(target, staged, version.name)
+        await steps.verify(target, released)
+        release.milestone = Milestone.SWITCHING
+        await steps.settle(target, released)
+    release.milestone = Milestone.SWITCHED
 
-        told.outcome = "live"
-        await record(told, version)
-        await tidy(target)
-        return ended(told, "live", "released")
+    await _record(release, version)
+    release.milestone = Milestone.RECORDED
+    release.end("live", "released")
+    # Under the lock still, since it cannot tell what a killed run has left from what another
+    # deploy has just started. What it does not get done, the next deploy does.
+    await steps.tidy(target)
 
 
-async def record(told: Release, version: Version) -> None:
-    """Write the release into the history."""
+async def _record(release: Release, version: Version) -> None:
+    """Write the release into the history on origin."""
     message = tag_message(
-        before=told.previous,
-        approval=told.approval,
+        before=release.label_before or "-",
+        approval=release.approval,
         run=flow_run.get_id() or "",
-        rollback=told.rollback,
+        rollback=release.rollback,
     )
-    await record_release(told.package.workspace, version, told.environment, message)
+    await record_release(release.package.workspace, version, release.environment, message)
 
 
-def ended(told: Release, outcome: Outcome, reason: str) -> State[dict[str, str]]:
-    """The final state of a deploy that did what it should; one that was rejected has not."""
-    told.outcome, told.reason = outcome, reason
-    message = f"{told.package.label} to {told.environment}: {outcome}, {reason}"
-    if outcome == "rejected":
-        return Failed(name="Rejected", message=message, data=told.describe())
-    return Completed(
-        name="Superseded" if outcome == "superseded" else "Completed",
-        message=message,
-        data=told.describe(),
+def final_state(release: Release) -> State[dict[str, Any]]:
+    """Return the state in which a flow ends that no error ended."""
+    message = (
+        f"{release.package.label} to {release.environment}: {release.outcome}, {release.reason}"
     )
+    data = release.data().to_json()
+    if release.outcome == "rejected":  # the run has not done what it was asked for
+        return Failed(name="Rejected", message=message, data=data)
+    name = "Superseded" if release.outcome == "superseded" else "Completed"
+    return Completed(name=name, message=message, data=data)

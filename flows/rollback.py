@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.deploy import bring_live
+from flows.deploy import bring_live, final_state
 from flows.parameters import EnvironmentName, VersionOrNone
 from tasks.package.package import read_package
 from tasks.platforms.catalogue import load_environment, make_target
-from tasks.release.approval import waived
+from tasks.release.approval import approval_not_needed
 from tasks.release.locks.lock import hold, lock_of
-from tasks.release.rollback_version import earlier_version
+from tasks.release.rollback_version import choose_version
 from tasks.release.steps import status
-from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
+from tasks.reports.release_report import release_report
+from tasks.repository.release_history import fetch_history
+from tasks.repository.workspace import DEFAULT_BRANCH, move_workspace, open_workspace
 from tasks.runs.run_names import named
 
 
@@ -24,7 +28,7 @@ from tasks.runs.run_names import named
 )
 async def rollback(
     environment: EnvironmentName = "local", version: VersionOrNone = ""
-) -> State[dict[str, str]]:
+) -> State[dict[str, Any]]:
     """Go back to what was live before, with all proofs of a deploy; nobody is asked.
 
     What it takes back is not deployed again by itself; a newer commit is.
@@ -35,15 +39,20 @@ async def rollback(
             live before the present one.
 
     Returns:
-        The release: model, version, commit, md5, environment, url, outcome, reason.
+        The release, as `tasks.reports.release_data` describes it.
     """
     settings = load_environment(environment)
     target = make_target(settings)
-    async with hold(lock_of(settings), version or "an earlier version"):
+    async with (
+        open_workspace(DEFAULT_BRANCH) as newest,
+        release_report(environment, target, rollback=True) as report,
+        hold(lock_of(settings), version or "an earlier version"),
+    ):
         # Chosen now: a deploy that was waited for has changed what was live before.
         live = await status(target)
-        async with open_workspace(DEFAULT_BRANCH) as workspace:
-            earlier = await earlier_version(workspace, environment, version, live)
-        async with open_workspace(earlier.commit) as workspace:
-            package = read_package(workspace)
-            return await bring_live(package, target, waived(settings), rollback=True)
+        history = await fetch_history(newest, environment)
+        earlier = await choose_version(newest, environment, history, version, live)
+        workspace = await move_workspace(newest, earlier.commit)
+        release = report.begin(read_package(workspace))
+        await bring_live(release, target, approval_not_needed(settings))
+    return final_state(release)

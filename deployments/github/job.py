@@ -98,7 +98,7 @@ class GitHubJob:
     def ended(self, end: Ended) -> None:
         """The run has ended, or waits."""
         self.end = end
-        self._output(outcome=end.outcome, url=end.note.url if end.note else "")
+        self._output(outcome=end.outcome, url=(end.note and end.note.data.page) or "")
 
     def finish(self, reason: str = "") -> None:
         """Write the summary, and say why the job fails if it does."""

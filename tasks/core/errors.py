@@ -45,5 +45,9 @@ class TerminalError(SlipwayError):
     """A failure that stays until somebody changes something: never retried."""
 
 
+class CandidateRejected(TerminalError):
+    """A model version that failed a check of its own: another one may pass."""
+
+
 class ConfigurationError(TerminalError):
     """A file or parameter that Slipway refuses before it runs anything."""

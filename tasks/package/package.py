@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tasks.core import commands
-from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.core.errors import CandidateRejected, ConfigurationError, TerminalError
 from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
@@ -156,13 +156,13 @@ async def verify_artifact(package: Package, file: Path) -> None:
         file: The file that came out of the bucket.
 
     Raises:
-        TerminalError: It is not the file that was saved.
+        CandidateRejected: It is not the file that was saved.
     """
     size, sha256 = file.stat().st_size, await asyncio.to_thread(file_digest, file, "sha256")
     if (size, sha256) == (package.size, package.sha256):
         commands.run_logger().info("%s: %d bytes, SHA-256 as in Git", package.artifact, size)
         return
-    raise TerminalError(
+    raise CandidateRejected(
         f"{package.artifact} in the bucket is not the model that was saved:"
         f" {size} bytes with SHA-256 {sha256[:12]},"
         f" should be {package.size} bytes with {package.sha256[:12]}",

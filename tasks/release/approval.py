@@ -73,7 +73,7 @@ class Approval:
         return self.answer is not None and self.answer.decision == "reject"
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The answer in words; nothing if nobody was asked."""
         if self.answer is None:
             return ""
@@ -113,7 +113,7 @@ async def read_approval(environment: Environment) -> Approval:
     return Approval(environment)
 
 
-def waived(environment: Environment) -> Approval:
+def approval_not_needed(environment: Environment) -> Approval:
     """The approval of what its starter has decided already: a rollback asks nobody.
 
     Args:
@@ -152,7 +152,7 @@ async def wait_for_answer(
 async def _shown(release: Release, until: datetime) -> str:
     """What a person needs to know to decide, in markdown."""
     package = release.package
-    old = await release.metrics_before()
+    old = release.metrics_before
     verdict = judge(release.metrics, old, read_rules(package.workspace.parameters))
     live = release.before.label if release.before else "nothing"
     return "\n\n".join(

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from tasks.core import commands
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.target import Live
-from tasks.repository.release_history import Entry, read_history, standing
+from tasks.repository.release_history import Entry, standing
 from tasks.repository.versions import Version, named_version
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
@@ -18,8 +18,12 @@ _STATE = "nothing was changed"
 
 
 @capability("choose version", run_name="choose what {environment} goes back to", timeout=300)
-async def earlier_version(
-    workspace: Workspace, environment: str, wanted: str, live: Live | None
+async def choose_version(
+    workspace: Workspace,
+    environment: str,
+    history: Sequence[Entry],
+    wanted: str,
+    live: Live | None,
 ) -> Version:
     """Find out what to go back to.
 
@@ -28,6 +32,7 @@ async def earlier_version(
     Args:
         workspace: Any workspace of the model.
         environment: Name of the environment.
+        history: Its releases, newest first.
         wanted: The version to go back to; empty for the one before what is live.
         live: What the platform says is live.
 
@@ -38,7 +43,7 @@ async def earlier_version(
         TerminalError: It was never registered, is live, there is nothing before what is live, or
             the history does not know what is live.
     """
-    entries = standing(await read_history(workspace, environment))
+    entries = standing(history)
     if entries and entries[0].run == flow_run.get_id():  # done, by this run
         version = Version(entries[0].version, entries[0].commit)
     elif wanted:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ from tasks.core import commands
 from tasks.package.package import Package
 from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS
 from tasks.platforms.base.target import AnyTarget, Live, ReleasedT, StagedT, Target
+from tasks.reports.release_report import Release
 from tasks.repository.release_history import Entry
 from tasks.runs.retrying import capability
 
@@ -63,6 +65,18 @@ async def tidy(target: AnyTarget) -> None:
     await target.tidy()
 
 
+@asynccontextmanager
+async def rollback_on_error(
+    release: Release, target: Target[StagedT, ReleasedT], staged: StagedT
+) -> AsyncIterator[None]:
+    """Restore what was live if a block of code fails, and note whether that worked."""
+    try:
+        yield
+    except BaseException:
+        release.rolled_back = await roll_back(target, staged)
+        raise
+
+
 async def roll_back(target: Target[StagedT, ReleasedT], staged: StagedT) -> bool:
     """Restore what was live, also while the flow run is being cancelled.
 
@@ -83,7 +97,7 @@ async def roll_back(target: Target[StagedT, ReleasedT], staged: StagedT) -> bool
     return False
 
 
-def settled(entries: Sequence[Entry], live: Live) -> bool:
+def is_recorded(entries: Sequence[Entry], live: Live) -> bool:
     """Whether what is live serves, and its deploy came to its end: it is recorded after all proofs.
 
     Args:

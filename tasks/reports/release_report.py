@@ -1,4 +1,4 @@
-"""Releases: what a deploy run tells of itself, however it ends."""
+"""The report of a release: its data, its note, the timeline and a link, however it ends."""
 
 from __future__ import annotations
 
@@ -6,161 +6,239 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import anyio
 from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
-from tasks.core import commands
-from tasks.core.errors import ConfigurationError
+from tasks.core.commands import run_logger
+from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.settings import Settings
 from tasks.package.package import Package, read_metrics
 from tasks.platforms.base.target import AnyTarget, Live
 from tasks.reports import markdown
+from tasks.reports.milestones import Milestone, describe_state, outcome_of
 from tasks.reports.model_reports import metrics_at
+from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, ReleaseData
 from tasks.reports.timeline import timeline
 from tasks.repository.release_history import read_history
 from tasks.runs import artifacts
 from tasks.training.gate import Metrics
 
-Outcome = Literal["live", "rolled_back", "rejected", "superseded", "failed"]
-
 
 @dataclass
 class Release:
-    """One deployment of a model version to an environment.
+    """One deployment of a model version to an environment, under way.
 
     Attributes:
-        package: What is deployed.
-        environment: Where to.
-        target: The platform that it goes to.
-        outcome: How it ends, as far as it has come.
-        before: What was live before.
-        version: Name of the model version.
-        reason: Why it ends so.
-        approval: What the person who was asked has answered.
+        milestone: The last point that it has passed.
+        outcome: How it ended; failed as long as it has not.
+        metrics: Metrics of the candidate; empty if its commit has none.
+        before: What was live when it began.
+        metrics_before: Its metrics, None if nothing was live or its commit has none.
+        version: Name of the model version, None before the commit is registered as one.
+        reason: Why it ended so.
+        approval: What the person who decided about it answered.
         rollback: Whether it goes back to an earlier version.
-        started: When the deploy began, by a clock that only goes forward.
+        rolled_back: Whether what was live before serves again, None if nothing had to be undone.
+        started: When it began, by a clock that only goes forward.
     """
 
     package: Package
     environment: str
     target: AnyTarget
-    outcome: Outcome = "rejected"
+    metrics: Metrics
+    milestone: Milestone = Milestone.STARTED
+    outcome: Outcome = "failed"
     before: Live | None = None
-    version: str = "-"
+    metrics_before: Metrics | None = None
+    version: str | None = None
     reason: str = ""
+    state: str = ""
+    next_step: str = ""
     approval: str = ""
     rollback: bool = False
+    rolled_back: bool | None = None
     started: float = field(default_factory=time.monotonic)
 
-    def describe(self) -> dict[str, str]:
-        """The release as plain values, which is what the deploy flow returns."""
-        return {
-            "model": self.package.model,
-            "version": self.version,
-            "commit": self.package.commit,
-            "md5": self.package.md5,
-            "environment": self.environment,
-            "url": self.url,
-            "outcome": self.outcome,
-            "reason": self.reason,
-        }
+    @property
+    def label(self) -> str:
+        """Model and version, or commit where it has no version yet."""
+        if self.version:
+            return f"{self.package.model} {self.version}"
+        return self.package.label
 
     @property
-    def url(self) -> str:
-        """Public URL of the environment, which some platforms say only once there is an app."""
-        return self.target.url
+    def label_before(self) -> str:
+        """Label of what was live before; empty if nothing was."""
+        return self.before.label if self.before else ""
 
-    @property
-    def previous(self) -> str:
-        """Label of what was live before."""
-        return self.before.label if self.before else "-"
+    async def compare_with(self, live: Live | None) -> None:
+        """Note what is live before the release, with its metrics."""
+        self.before, self.milestone = live, Milestone.COMPARED
+        if live:
+            self.metrics_before = await metrics_at(self.package.workspace, live.commit)
 
-    @property
-    def metrics(self) -> Metrics:
-        """Metrics of what is deployed; a release without any has a note without any."""
-        try:
-            return read_metrics(self.package.workspace)
-        except ConfigurationError:
-            return {}
+    def end(self, outcome: Outcome, reason: str) -> None:
+        """Note the outcome of a release that no error ended."""
+        self.outcome, self.reason = outcome, reason
 
-    async def metrics_before(self) -> Metrics | None:
-        """Metrics of what was live before, None if nothing was or it has none."""
-        if self.before is None:
-            return None
-        return await metrics_at(self.package.workspace, self.before.commit)
+    def fail(self, error: BaseException) -> None:
+        """Note how an error ended the release, and make the error say what serves now.
 
-    async def note(self, title: str) -> str:
-        """The release note, in markdown."""
-        ui, page = get_current_settings().ui_url, self.target.page
+        What the error itself says of the state was true where it was raised. Since then the
+        release may have been rolled back.
+        """
+        before = self.before
+        self.outcome = outcome_of(self.milestone, error, rolled_back=self.rolled_back)
+        self.state = describe_state(
+            self.milestone,
+            self.label,
+            self.label_before,
+            healthy_before=before is None or before.healthy,
+            rolled_back=self.rolled_back,
+        )
+        again = "run this flow again" if self.rolled_back is False else ""
+        if isinstance(error, SlipwayError):
+            self.next_step = "; then ".join(filter(None, [again, error.next_step]))
+            error.state, error.next_step = self.state, self.next_step
+            self.reason = error.what
+        else:
+            self.reason, self.next_step = str(error) or type(error).__name__, again
+
+    def data(self) -> ReleaseData:
+        """Return the release as data."""
+        before = None
+        if live := self.before:
+            before = PreviousRelease(live.version, live.commit, self.metrics_before)
+        return ReleaseData(
+            outcome=self.outcome,
+            model=self.package.model,
+            version=self.version,
+            commit=self.package.commit,
+            md5=self.package.md5,
+            environment=self.environment,
+            url=self.target.url,
+            page=self.target.page,
+            reason=self.reason,
+            state=self.state,
+            next_step=self.next_step,
+            metrics=self.metrics,
+            before=before,
+            rollback=self.rollback,
+            run=flow_run.get_id(),
+            seconds=round(time.monotonic() - self.started, 1),
+        )
+
+    def note(self, data: ReleaseData) -> str:
+        """Return the release note, in markdown."""
+        ui, page = get_current_settings().ui_url, data.page
+        before = self.label_before or "-"
         facts = {
-            "outcome": f"**{self.outcome}**",
-            "environment": self.environment,
-            "version": self.version,
-            "commit": markdown.commit_link(Settings().origin, self.package.commit),
-            "before": self.previous,
-            "rollback": f"takes {self.previous} back" if self.rollback else "",
+            "outcome": f"**{data.outcome}**",
+            "environment": data.environment,
+            "version": data.version or "-",
+            "commit": markdown.commit_link(Settings().origin, data.commit),
+            "before": before,
+            "rollback": f"takes {before} back" if data.rollback else "",
             "approval": self.approval,
             "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",
-            "url": "" if page else self.url,
-            "run": f"[{flow_run.get_name()}]({ui}/runs/flow-run/{flow_run.get_id()})",
-            "took": f"{time.monotonic() - self.started:.1f} s",
+            "url": "" if page else data.url,
+            "run": f"[{flow_run.get_name()}]({ui}/runs/flow-run/{data.run})",
+            "took": f"{data.seconds:.1f} s",
         }
+        name = f"{data.model} {data.version}" if data.version else data.model
         return markdown.release_note(
-            title=title,
+            title=f"{name} to {data.environment}: {data.outcome}",
             facts={name: value for name, value in facts.items() if value},
-            metrics=self.metrics,
-            before=await self.metrics_before(),
-            reason=self.reason,
+            metrics=data.metrics,
+            before=data.before.metrics if data.before else None,
+            reason=str(SlipwayError(data.reason, state=data.state, next_step=data.next_step)),
         )
 
 
+@dataclass
+class ReleaseReport:
+    """The report of a deploy, which has something to say once it has a candidate."""
+
+    environment: str
+    target: AnyTarget
+    rollback: bool = False
+    release: Release | None = None
+
+    def begin(self, package: Package) -> Release:
+        """Return a new release of a package, to be reported when it ends."""
+        self.release = Release(
+            package,
+            self.environment,
+            self.target,
+            _metrics_of(package),
+            rollback=self.rollback,
+        )
+        return self.release
+
+    async def publish(self) -> None:
+        """Publish the data, the note, the timeline and the link; a failure is logged only."""
+        if self.release is None:
+            return
+        release, package = self.release, self.release.package
+        key = artifacts.artifact_key(package.model, self.environment)
+        title = f"{package.label} {release.outcome} in {self.environment}"
+        with artifacts.best_effort("the release note"):
+            data = release.data()
+            await artifacts.publish_json(f"{key}{KEY_SUFFIX}", data.to_json(), title)
+            await artifacts.publish_markdown(f"{key}-release", release.note(data), title)
+        with artifacts.best_effort("the timeline of releases"):
+            entries = await read_history(package.workspace, self.environment)
+            ui, origin = get_current_settings().ui_url or "", Settings().origin
+            history = timeline(entries, ui=ui, origin=origin)
+            about = f"Releases of {package.model} to {self.environment}"
+            await artifacts.publish_markdown(f"{key}-timeline", history, about)
+        if release.outcome == "live" and (page := self.target.page):
+            await artifacts.publish_link(f"{key}-page", page, f"Try {package.label}")
+        run_logger().info("%s: %s", title, self.target.url)
+
+
+def _metrics_of(package: Package) -> Metrics:
+    try:
+        return read_metrics(package.workspace)
+    except ConfigurationError:  # a model without metrics can be released by hand
+        return {}
+
+
 @asynccontextmanager
-async def reported(
-    package: Package, environment: str, target: AnyTarget, *, rollback: bool
-) -> AsyncIterator[Release]:
-    """Publish the release note, the timeline and the link of a deploy, however it ends.
+async def release_report(
+    environment: str, target: AnyTarget, *, rollback: bool = False
+) -> AsyncIterator[ReleaseReport]:
+    """Publish the report of a deploy at its end, and decide whether an error fails it.
+
+    It goes around the environment's lock: nobody waits for a note.
 
     Args:
-        package: What is deployed.
-        environment: Where to.
-        target: The platform that it goes to.
-        rollback: Whether it goes back to an earlier version.
+        environment: Name of the environment.
+        target: Its platform.
+        rollback: Whether the deploy goes back to an earlier version.
 
     Yields:
-        The release, for the flow to write down how far it has come.
+        The report, in which the flow writes down how far it has come.
     """
-    release = Release(package, environment, target, rollback=rollback)
+    report = ReleaseReport(environment, target, rollback)
     try:
-        yield release
+        yield report
     except Pause:  # it has not ended: it waits for a person
         raise
     except BaseException as error:
-        release.reason = f"{release.reason}\n\n{error or type(error).__name__}".strip()
-        await _publish(release)
-        raise
-    else:
-        await _publish(release)
-
-
-async def _publish(release: Release) -> None:
-    with anyio.CancelScope(shield=True):  # a cancelled deploy has a note too
-        package, environment = release.package, release.environment
-        key = artifacts.artifact_key(package.model, environment)
-        title = f"{package.label} {release.outcome} in {environment}"
-        with artifacts.best_effort("the release note"):
-            name = package.model if release.version == "-" else f"{package.model} {release.version}"
-            note = await release.note(f"{name} to {environment}: {release.outcome}")
-            await artifacts.publish_markdown(f"{key}-release", note, title)
-        with artifacts.best_effort("the timeline of releases"):
-            entries = await read_history(package.workspace, environment)
-            ui, origin = get_current_settings().ui_url or "", Settings().origin
-            history = timeline(entries, ui=ui, origin=origin)
-            about = f"Releases of {package.model} to {environment}"
-            await artifacts.publish_markdown(f"{key}-timeline", history, about)
-        if release.outcome == "live" and (page := release.target.page):
-            await artifacts.publish_link(f"{key}-page", page, f"Try {package.label}")
-        commands.run_logger().info("%s: %s", title, release.url)
+        release = report.release
+        outage = isinstance(error, TransientError)
+        if release and release.milestone is Milestone.RECORDED and outage:
+            # For instance the lock was lost. Only tidying is left to do then, which the next
+            # deploy does as well: no reason to call a release failed that is live and recorded.
+            run_logger().warning("%s is live; tidying up failed: %s", release.label, error)
+        else:
+            if release:
+                release.fail(error)
+            with anyio.CancelScope(shield=True):  # a cancelled deploy has a report too
+                await report.publish()
+            raise
+    await report.publish()

@@ -247,6 +247,17 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
     return workspace
 
 
+async def move_workspace(workspace: Workspace, commit: str) -> Workspace:
+    """Check another commit out in a workspace in which nothing was changed.
+
+    Args:
+        workspace: The workspace; it must not be used any more.
+        commit: A commit that it has.
+    """
+    await workspace.git(git.checkout(commit))
+    return Workspace(workspace.path, commit, commit)
+
+
 async def resolve(workspace: Workspace, ref: str) -> str:
     """Return the full commit of a branch, tag or (short) commit on origin.
 

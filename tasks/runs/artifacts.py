@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from prefect.artifacts import (
+    Artifact,
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_progress_artifact,
@@ -71,6 +72,12 @@ async def publish_markdown(key: str, markdown: str, description: str) -> None:
     """Create a markdown artifact."""
     with best_effort(key):
         await acreate_markdown_artifact(markdown=markdown, key=key, description=description)
+
+
+async def publish_json(key: str, values: dict[str, Any], description: str) -> None:
+    """Create an artifact that programs read."""
+    with best_effort(key):
+        await Artifact(type="json", key=key, description=description, data=values).acreate()
 
 
 async def publish_link(key: str, url: str, text: str) -> None:

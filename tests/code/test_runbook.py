@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from tasks.core.settings import CHECKOUT
 
-_ERRORS = {"TransientError", "TerminalError", "ConfigurationError", "_unfit"}
+_ERRORS = {
+    "CandidateRejected", "ConfigurationError", "TerminalError", "TransientError", "_unfit",
+}  # fmt: skip
 # What every message that is told to a person comes with.
 _TOLD = {"state", "next_step"}
 _SHORTEST = 6

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tasks.core.errors import SlipwayError, TerminalError
+from tasks.core.errors import CandidateRejected, SlipwayError
 from tasks.core.threads import in_thread
 from tasks.core.tls import trusted
 from tasks.package.package import Package
@@ -57,7 +57,7 @@ async def prove(candidate: Candidate, within: float) -> None:
         within: Seconds in which it has to get ready.
 
     Raises:
-        TerminalError: It crashed, did not get ready, is something else, or predicts otherwise.
+        CandidateRejected: It crashed, did not get ready, is something else, or predicts otherwise.
     """
     why = "nothing yet"
     try:
@@ -86,7 +86,7 @@ async def soak(candidate: Candidate, seconds: float) -> None:
         seconds: For how long.
 
     Raises:
-        TerminalError: Once, it was not what it should be, or it crashed.
+        CandidateRejected: Once, it was not what it should be, or it crashed.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -134,5 +134,7 @@ async def _unready(url: str) -> str:
 def _unfit(
     what: str,
     next_step: str = "mend the model or the serving code, commit, and deploy that commit",
-) -> TerminalError:
-    return TerminalError(what, state="what was live before goes on serving", next_step=next_step)
+) -> CandidateRejected:
+    return CandidateRejected(
+        what, state="what was live before goes on serving", next_step=next_step
+    )

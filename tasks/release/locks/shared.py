@@ -140,8 +140,8 @@ class SharedLock:
             if not lease.expired():
                 raise
             raise TransientError(
-                f"the lock of {self.name} was lost, so what was under way was given up",
-                state="what was live before goes on serving",
+                f"lost the lock of {self.name}: it could not be renewed, or another run took it",
+                state=f"the run was stopped; another one may change {self.name} now",
                 next_step="see that the worker reaches the Prefect server, then run the flow again",
             ) from None
         finally:

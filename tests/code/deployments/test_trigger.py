@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,10 +16,11 @@ import pytest
 from deployments import trigger
 from deployments.github.job import Ended, annotation, summary
 from deployments.prefect_api.client import PrefectAPI
-from deployments.prefect_api.release_note import read_note
+from deployments.prefect_api.release_note import ReleaseNote, read_release_note
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.reports import markdown
+from tasks.reports.release_data import Outcome, PreviousRelease, ReleaseData
 from tasks.repository.git import Git
 from tests.code.acting import Act, Job
 from tests.code.deployments.servers import PASSWORD, PrefectServer
@@ -307,18 +309,42 @@ def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
     assert not loaded & {"prefect", "pydantic", "dvc", "yaml"}
 
 
-def test_a_summary_is_the_release_note() -> None:
-    facts = {
-        "outcome": "**live**",
-        "commit": "[`0123456`](http://elsewhere)",
-        "page": "[http://here](http://here)",
-        "run": "[http://run](http://run)",
-    }
-    note = markdown.release_note(
-        title="wine v0.0.2 to local: live", facts=facts, metrics={"f1_macro": 0.97}, before=None
+def test_release_note_of_a_run_is_read_as_data(server: Server, api: PrefectAPI) -> None:
+    run = api.create_run("deploy/staffed", {"ref": COMMIT})
+    assert read_release_note(api, run.id) is None
+    data = _release_data(outcome="rolled_back").to_json()
+    for artifact in (
+        {"key": "wine-local-release-data", "type": "json", "data": json.dumps(data)},
+        {"key": "wine-local-release", "type": "markdown", "data": "# wine"},
+        {"key": "wine-local-timeline", "type": "markdown", "data": "# timeline"},
+        # A second try of the run, in which words are not the outcome.
+        {"key": "wine-local-release-data", "type": "json",
+         "data": json.dumps({**data, "outcome": "live"})},
+        {"key": "wine-local-release", "type": "markdown", "data": "| outcome | **failed** |"},
+    ):  # fmt: skip
+        server.post("/artifacts/", {"flow_run_id": run.id, **artifact})
+    note = read_release_note(api, run.id)
+    assert note == ReleaseNote(_release_data(outcome="live"), "| outcome | **failed** |")
+
+
+def _release_data(outcome: Outcome) -> ReleaseData:
+    before = PreviousRelease("v0.0.1", "b" * 40, {"f1_macro": 0.95})
+    return ReleaseData(
+        outcome=outcome, model="wine", version="v0.0.2", commit=COMMIT, md5="0" * 32,
+        environment="local", url="http://here", page="http://here", reason="released", state="",
+        next_step="", metrics={"f1_macro": 0.97}, before=before, rollback=False, run="1",
+        seconds=35.0,
+    )  # fmt: skip
+
+
+def test_summary_has_the_release_note() -> None:
+    text = markdown.release_note(
+        title="wine v0.0.2 to local: live",
+        facts={"outcome": "**live**", "run": "[http://run](http://run)"},
+        metrics={"f1_macro": 0.97},
+        before=None,
     )
-    read = read_note(note)
-    assert (read.outcome, read.url) == ("live", "http://here")
+    read = ReleaseNote(_release_data("live"), text)
     text = summary("0123456 to local", "http://run", Ended("live", 35.0, read), "")
     assert text.startswith("## Deploy 0123456 to local: live\n\n35.0 s, [run in the Prefect UI]")
     assert "### wine v0.0.2 to local" in text

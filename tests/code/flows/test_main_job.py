@@ -52,7 +52,7 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     assert "wine-training" in {each["key"] for each in found}
     assert {
         "wine-card", "wine-against-champion",
-        "wine-local-release", "wine-local-page",
+        "wine-local-release", "wine-local-release-data", "wine-local-page",
     } <= set(content)  # fmt: skip
     card = content["wine-card"]["data"]
     assert "![predictions of wine@" in card
@@ -61,6 +61,10 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     assert f"# wine at `{delivered.commit[:7]}`" in card
     assert "**live**" in content["wine-local-release"]["data"]
     assert f"/runs/flow-run/{delivered.deploy.id}" in content["wine-local-release"]["data"]
+    released = json.loads(content["wine-local-release-data"]["data"])
+    assert (released["outcome"], released["commit"]) == ("live", delivered.commit)
+    assert (released["before"], released["run"]) == (None, delivered.deploy.id)
+    assert released["metrics"] == lab.show("reports/metrics.json")
     (timeline,) = [each["data"] for each in found if each["key"] == "wine-local-timeline"]
     assert f"| **v0.0.1** | `{delivered.commit[:7]}` | live |" in timeline
     assert f"/runs/flow-run/{delivered.deploy.id}" in timeline

@@ -9,13 +9,19 @@ import pytest
 
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.target import Live
-from tasks.release.rollback_version import earlier_version
+from tasks.release.rollback_version import choose_version
 from tasks.repository.git import Git
-from tasks.repository.release_history import tag_message
+from tasks.repository.release_history import read_history, tag_message
+from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace
 
 _RUN = "7f0c8a9e-0000-4000-8000-000000000000"
-choose = earlier_version.fn
+
+
+async def choose(workspace: Workspace, environment: str, wanted: str, live: Live | None) -> Version:
+    """Choose a version from the history that the tags tell."""
+    history = await read_history(workspace, environment)
+    return await choose_version.fn(workspace, environment, history, wanted, live)
 
 
 @pytest.fixture
