@@ -50,7 +50,7 @@ class ReleaseData:
         before: What was live before, None if nothing was, or nobody could find out.
         rollback: Whether it went back to an earlier version.
         run: Id of the flow run.
-        seconds: Time from the start of the release to its end.
+        seconds: Time from the start of the release until its outcome was known.
     """
 
     outcome: Outcome

@@ -43,6 +43,7 @@ class Release:
         rollback: Whether it goes back to an earlier version.
         rolled_back: Whether what was live before serves again, None if nothing had to be undone.
         started: When it began, by a clock that only goes forward.
+        seconds: Time from then until the outcome was known.
     """
 
     package: Package
@@ -61,6 +62,7 @@ class Release:
     rollback: bool = False
     rolled_back: bool | None = None
     started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
     @property
     def label(self) -> str:
@@ -83,6 +85,7 @@ class Release:
     def end(self, outcome: Outcome, reason: str) -> None:
         """Note the outcome of a release that no error ended."""
         self.outcome, self.reason = outcome, reason
+        self.seconds = round(time.monotonic() - self.started, 1)
 
     def fail(self, error: BaseException) -> None:
         """Note how an error ended the release, and make the error say what serves now.
@@ -106,6 +109,7 @@ class Release:
             self.reason = error.what
         else:
             self.reason, self.next_step = str(error) or type(error).__name__, again
+        self.seconds = round(time.monotonic() - self.started, 1)
 
     def data(self) -> ReleaseData:
         """Return the release as data."""
@@ -128,7 +132,7 @@ class Release:
             before=before,
             rollback=self.rollback,
             run=flow_run.get_id(),
-            seconds=round(time.monotonic() - self.started, 1),
+            seconds=self.seconds,
         )
 
     def note(self, data: ReleaseData) -> str:
