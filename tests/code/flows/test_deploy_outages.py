@@ -26,7 +26,7 @@ from flows.deploy import deploy
 from tasks.core.errors import CandidateRejected, TerminalError, TransientError
 from tasks.package.package import Package
 from tasks.platforms.base.settings import RemoteEnvironment
-from tasks.platforms.base.target import Live
+from tasks.platforms.base.target import Live, Released, Staged
 from tasks.release import steps
 from tasks.release.locks.shared import Rhythm, SharedLock
 from tasks.reports.release_data import ReleaseData
@@ -51,23 +51,24 @@ class MemoryTarget:
     async def status(self) -> Live | None:
         return self.live
 
-    async def preflight(self, package: Package, file: Path) -> None:
-        self.package = package
+    async def preflight(self, package: Package, file: Path) -> Staged:
         await self._step("preflight")
+        return Staged(package, "a-release")
 
-    async def release(self, version: str) -> None:
+    async def release(self, staged: Staged, version: str) -> Released[Staged]:
         await self._step("release")
+        return Released(staged, version)
 
-    async def verify(self) -> None:
+    async def verify(self, released: Released[Staged]) -> None:
         await self._step("verify")
 
-    async def settle(self) -> None:
+    async def settle(self, released: Released[Staged]) -> None:
         await self._step("settle")
 
     async def tidy(self) -> None:
         await self._step("tidy")
 
-    async def rollback(self) -> None:
+    async def rollback(self, staged: Staged) -> None:
         await self._step("rollback")
 
     async def _step(self, name: str) -> None:
