@@ -13,6 +13,7 @@ import httpx
 
 from deployments.local import gateway
 from tasks.core.settings import CHECKOUT
+from tasks.core.tls import trusted
 from tests.containers import SECONDS, ended, free_port, wait_for_port
 
 _NAME = "edge"
@@ -45,7 +46,9 @@ class Front:
 
     def leads_to(self) -> list[str]:
         """The machines that it leads to."""
-        answer = httpx.get(f"{self._api}/api/http/services/{_NAME}@file", trust_env=False)
+        answer = httpx.get(
+            f"{self._api}/api/http/services/{_NAME}@file", trust_env=False, verify=trusted()
+        )
         if answer.status_code == 404:
             return []
         return sorted(each["url"] for each in answer.json()["loadBalancer"]["servers"])

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from tasks.core.tls import trusted
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.images.retention import tagged
@@ -400,7 +401,9 @@ class Heroku:
         deadline = time.monotonic() + _BOOT_SECONDS
         while dyno.state == "starting":
             try:
-                httpx.get(f"{dyno.machine.url}/healthz", timeout=5, trust_env=False)
+                httpx.get(
+                    f"{dyno.machine.url}/healthz", timeout=5, trust_env=False, verify=trusted()
+                )
                 dyno.state = "up"
             except httpx.HTTPError:
                 if time.monotonic() > deadline or not self.machines.runs(dyno.machine):

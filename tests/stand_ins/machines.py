@@ -11,6 +11,7 @@ import docker
 import httpx
 from docker.errors import APIError, NotFound
 
+from tasks.core.tls import trusted
 from tests.containers import free_port
 
 _LABEL = "io.slipway.stand-in"
@@ -31,7 +32,8 @@ class Machine:
     def answers(self, path: str) -> bool:
         """Whether it says 200 to a health check."""
         try:
-            return httpx.get(f"{self.url}{path}", timeout=5, trust_env=False).status_code == 200
+            answer = httpx.get(f"{self.url}{path}", timeout=5, trust_env=False, verify=trusted())
+            return answer.status_code == 200
         except httpx.HTTPError:
             return False
 

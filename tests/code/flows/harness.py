@@ -151,7 +151,9 @@ class Traffic:
         self.failures: list[str] = []
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=20, trust_env=False) as client:
+        with httpx.Client(
+            base_url=self._url, timeout=20, trust_env=False, verify=trusted()
+        ) as client:
             while not self._stop.is_set():
                 try:
                     answer = client.post("/predict", json={"data": {"values": [self._row]}})
@@ -251,7 +253,9 @@ class Lab:
         family = [run.id for first in runs for run in self.api.read_run_tree(first.id)]
         query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
         url = f"{self.stack.prefect_api_url}/artifacts/filter"
-        found = httpx.post(url, json=query, trust_env=False).raise_for_status().json()
+        found = (
+            httpx.post(url, json=query, trust_env=False, verify=trusted()).raise_for_status().json()
+        )
         return list(found)
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:

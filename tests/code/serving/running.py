@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import uv
 
+from tasks.core.tls import trusted
+
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 START_SECONDS = 60
@@ -66,7 +68,7 @@ class Server:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with httpx.Client() as client:
+        with httpx.Client(verify=trusted()) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.log
                 with contextlib.suppress(httpx.TransportError):
@@ -76,7 +78,7 @@ class Server:
         raise AssertionError(f"not ready after {START_SECONDS} s\n{self.log}")
 
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30, **options)
+        return httpx.post(f"{self.url}{path}", json=body, timeout=30, verify=trusted(), **options)
 
 
 def free_port() -> int:
