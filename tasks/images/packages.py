@@ -119,7 +119,6 @@ async def _slim(installed: Path, python: str) -> None:
     for folder in (installed / name for name in slimming.LARGE if (installed / name).is_dir()):
         slimming.prune(folder)
         await compile_modules(folder, f"{PACKAGES}/{folder.name}", python, instead=True)
-    slimming.strip_libraries(installed)
     await compile_modules(installed, PACKAGES, python)
 
 
