@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from tasks.core import commands
+from tasks.core.aws_errors import DENIED
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository.workspace import Workspace
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS = 16
-# Error codes of S3 that asking again does not change.
-_REFUSED = {
-    "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId",
-    "InvalidToken", "SignatureDoesNotMatch",
-}  # fmt: skip
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 _REGISTER = "`make up` (local stack) or `slipway apply`"
 
@@ -215,7 +211,7 @@ def explain(remote: Remote, error: ClientError | BotoCoreError) -> SlipwayError:
     code = ""
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
-    if code in _REFUSED:
+    if code in DENIED:
         return _refused(remote, code)
     if code == "NoSuchBucket":
         return TerminalError(

@@ -1,26 +1,28 @@
-"""The gate: whether a candidate is good enough to be released."""
+"""The gate: rules that a candidate's metrics have to meet to be released."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import ConfigurationError
 
 Metrics = Mapping[str, float]
-# Metrics that are errors: less is better.
-_ERRORS = {"mae", "rmse", "log_loss"}
 
 
 class Rules(BaseModel):
     """The section `gate` of `params.yaml`.
 
+    Exactly one bound is set, which says whether more or less of the metric is better. That it is
+    the right one for the metric, `model/params.py` checks before anything is trained.
+
     Attributes:
         metric: Name of the metric that decides, as in `reports/metrics.json`.
-        minimum: The least value that is accepted, for metrics of which more is better.
-        maximum: The greatest value that is accepted, for metrics that are errors.
+        minimum: The least value to accept, of a metric of which more is better.
+        maximum: The greatest value to accept, of a metric of which less is better: an error.
         tolerance: How much worse than the champion is still accepted.
     """
 
@@ -31,14 +33,25 @@ class Rules(BaseModel):
     maximum: float | None = None
     tolerance: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _require_one_bound(self) -> Self:
+        if (self.minimum is None) == (self.maximum is None):
+            raise ValueError("give either minimum or maximum")
+        return self
+
+    @property
+    def more_is_better(self) -> bool:
+        """The direction of the metric."""
+        return self.minimum is not None
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says.
+    """The decision of the gate.
 
     Attributes:
         passed: Whether the candidate may be released.
-        reasons: One sentence per rule, the reasons against it if it did not pass.
+        reasons: One sentence per rule.
     """
 
     passed: bool
@@ -46,13 +59,7 @@ class Verdict:
 
 
 def read_rules(parameters: Mapping[str, object]) -> Rules:
-    """Read the gate's rules.
-
-    Args:
-        parameters: Content of `params.yaml`.
-
-    Returns:
-        The rules.
+    """Read the gate's rules from the content of `params.yaml`.
 
     Raises:
         ConfigurationError: An unknown key or a wrong value.
@@ -60,28 +67,26 @@ def read_rules(parameters: Mapping[str, object]) -> Rules:
     try:
         return Rules.model_validate(parameters.get("gate"))
     except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, ("gate", *first["loc"])))
         raise ConfigurationError(
-            f"params.yaml: section `gate`: {error.errors()[0]['msg']}"
-            f" ({'.'.join(map(str, error.errors()[0]['loc']))});"
+            f"params.yaml: section `gate`: {first['msg']} ({key});"
             f" allowed keys: {', '.join(Rules.model_fields)}",
             state="nothing was released",
-            next_step="mend the section `gate` of params.yaml",
+            next_step="correct the section `gate` of params.yaml",
         ) from error
 
 
 def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict:
-    """Hold a candidate's metrics against the rules and the champion.
+    """Compare a candidate's metrics with the rules and with the champion's.
 
     Args:
         candidate: Metrics of the candidate on its test split.
-        champion: The same of the champion; None before the first release.
+        champion: Metrics of the champion; None before the first release.
         rules: The rules.
 
-    Returns:
-        The verdict.
-
     Raises:
-        ConfigurationError: The candidate was not measured by the metric that decides.
+        ConfigurationError: The candidate has no value for the metric that decides.
     """
     metric = rules.metric
     if metric not in candidate:
@@ -91,7 +96,7 @@ def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict
             state="nothing was released",
             next_step="set gate.metric in params.yaml to one of them",
         )
-    sign = -1.0 if metric in _ERRORS else 1.0
+    sign = 1.0 if rules.more_is_better else -1.0
     value, passed, reasons = candidate[metric], True, []
     for bound, name, good in (
         (rules.minimum, "minimum", rules.minimum is None or value >= rules.minimum),

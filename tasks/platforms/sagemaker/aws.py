@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from tasks.core.aws_errors import DENIED
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.threads import in_thread
 
@@ -19,12 +20,6 @@ USUAL_SECONDS = 30.0
 SECONDS = {"sagemaker-runtime": 70.0}
 # True of every step, also of those after the switch.
 _STATE = "what is live goes on serving"
-# Error codes that asking again does not change, and that are about who asks.
-_REFUSED = {
-    "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException",
-    "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
-    "MissingAuthenticationToken", "SignatureDoesNotMatch", "UnrecognizedClientException",
-}  # fmt: skip
 _THROTTLED = {
     "Throttling",
     "ThrottlingException",
@@ -158,7 +153,7 @@ class Aws:
         said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code, status = said.get("Code", ""), about.get("HTTPStatusCode", 0)
         told = f"{code}: {said.get('Message', '')} (request {about.get('RequestId', 'unknown')})"
-        if code in _REFUSED:
+        if code in DENIED:
             return TerminalError(
                 f"AWS: {what} refuses the credentials of {self._who}: {told}",
                 state=_STATE,

@@ -18,7 +18,9 @@ from tasks.training.gate import Rules, judge, read_rules
         (0.99, 0.95, True),
     ],
 )
-def test_more_is_better(candidate: float, champion: float | None, passed: bool) -> None:
+def test_minimum_means_that_more_is_better(
+    candidate: float, champion: float | None, passed: bool
+) -> None:
     rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01)
     old = None if champion is None else {"f1_macro": champion}
     assert judge({"f1_macro": candidate}, old, rules).passed is passed
@@ -28,13 +30,15 @@ def test_more_is_better(candidate: float, champion: float | None, passed: bool) 
     ("candidate", "champion", "passed"),
     [(40.0, 42.0, True), (42.5, 42.0, True), (44.0, 42.0, False), (61.0, None, False)],
 )
-def test_less_is_better_for_errors(candidate: float, champion: float | None, passed: bool) -> None:
+def test_maximum_means_that_less_is_better(
+    candidate: float, champion: float | None, passed: bool
+) -> None:
     rules = Rules(metric="rmse", maximum=60, tolerance=1)
     old = None if champion is None else {"rmse": champion}
     assert judge({"rmse": candidate}, old, rules).passed is passed
 
 
-def test_reasons_name_what_was_missed() -> None:
+def test_reasons_name_the_missed_bounds() -> None:
     verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
     assert verdict.reasons == (
         "accuracy 0.5000 misses the minimum 0.8",
@@ -42,12 +46,21 @@ def test_reasons_name_what_was_missed() -> None:
     )
 
 
-def test_an_unmeasured_metric_is_refused() -> None:
+def test_unknown_metric_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match=r"gate.metric = 'auc'.*known: accuracy"):
-        judge({"accuracy": 1.0}, None, Rules(metric="auc"))
+        judge({"accuracy": 1.0}, None, Rules(metric="auc", minimum=0.5))
 
 
-@pytest.mark.parametrize("gate", [None, {}, {"metric": "f1", "minium": 1}])
-def test_a_bad_section_is_refused_with_the_allowed_keys(gate: object) -> None:
+@pytest.mark.parametrize(
+    "gate",
+    [
+        None,
+        {},
+        {"metric": "f1", "minium": 1},
+        {"metric": "f1"},
+        {"metric": "f1", "minimum": 0, "maximum": 1},
+    ],
+)
+def test_invalid_section_names_the_allowed_keys(gate: object) -> None:
     with pytest.raises(ConfigurationError, match=r"params.yaml: section `gate`.*minimum, maximum"):
         read_rules({"gate": gate})
