@@ -16,7 +16,7 @@ class Old:
 
     Attributes:
         file: The file; empty if it is the same.
-        tests: Arguments of pytest; empty if they are the same.
+        tests: Files and tests; empty if they are the same.
         line: What is in the line; empty if it is the same.
         fault: What it becomes; empty if it is the same.
     """
@@ -36,7 +36,7 @@ class Fault:
         file: The file, relative to the repository.
         line: Text that is in one line of the file, and in no other.
         fault: What stands there instead.
-        tests: Arguments of pytest, separated by spaces.
+        tests: Files and tests, as pytest takes them, separated by spaces.
         old: Where it is before the rooms.
     """
 
@@ -150,16 +150,16 @@ FAULTS = (
     Fault(
         "platforms/heroku", "tasks/platforms/heroku/releases.py",
         "each.version > newest)", "each.version < newest)",
-        f"{_PLATFORMS}/test_heroku.py -k images_an_app_has_run",
-        Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py -k images_an_app_has_run"),
+        f"{_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run",
+        Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run"),
     ),
     Fault(
         "platforms/sagemaker", "tasks/platforms/sagemaker/requests.py",
         'if environment.traffic == "canary":', 'if environment.traffic != "canary":',
-        f"{_PLATFORMS}/test_sagemaker.py -k as_the_service_describes_them",
+        f"{_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",
         Old(
             "tasks/platforms/aws/requests.py",
-            f"{_OLD_PLATFORMS}/test_sagemaker.py -k as_the_service_describes_them",
+            f"{_OLD_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",
         ),
     ),
     Fault(
@@ -205,13 +205,13 @@ FAULTS = (
     Fault(
         "deployments/diagnosis", "deployments/diagnosis/origin.py",
         "if done.code:", "if not done.code:",
-        f"{_DEPLOYMENTS}/test_doctor.py -k commit_that_workers_are_to_clone",
+        f"{_DEPLOYMENTS}/test_doctor.py::test_the_commit_that_workers_are_to_clone_has_to_be_on_origin",
         Old("deployments/checks.py"),
     ),
     Fault(
         "deployments/prefect_api", "deployments/prefect_api/connection.py",
         "if not _is_url(url):", "if _is_url(url):",
-        f"{_DEPLOYMENTS}/test_trigger.py -k ui_of_prefect_cloud",
+        f"{_DEPLOYMENTS}/test_trigger.py::test_the_ui_of_prefect_cloud_is_linked",
         Old("deployments/api.py"),
     ),
     Fault(
@@ -227,7 +227,7 @@ FAULTS = (
     Fault(
         "deployments/trigger", "deployments/trigger.py",
         "if not _COMMIT.fullmatch(commit):", "if _COMMIT.fullmatch(commit):",
-        f"{_DEPLOYMENTS}/test_trigger.py -k branch_is_refused",
+        f"{_DEPLOYMENTS}/test_trigger.py::test_a_branch_is_refused_because_it_moves",
     ),
     Fault(
         "serving/limits", "serving/limits.py",

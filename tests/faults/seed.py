@@ -52,25 +52,24 @@ def seed(fault: Fault, tree: Path) -> str:
     return before
 
 
-def run_tests(fault: Fault, tree: Path) -> int:
-    """Run the tests of a fault; return pytest's exit code."""
+def run_tests(faults: Sequence[Fault], tree: Path) -> int:
+    """Run the tests of some faults; return pytest's exit code."""
+    tests = dict.fromkeys(test for fault in faults for test in fault.tests.split())
     done = subprocess.run(
-        [".venv/bin/python", "-m", "pytest", "--exitfirst", "--quiet", *fault.tests.split()],
+        [".venv/bin/python", "-m", "pytest", "--exitfirst", "--quiet", *tests],
         cwd=tree, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL, text=True, check=False,
     )  # fmt: skip
-    if done.returncode not in {_PASSED, _FAILED}:
+    if done.returncode not in {_PASSED, _FAILED} or (done.returncode and len(faults) > 1):
         print(done.stdout[-3000:], file=sys.stderr)
     return done.returncode
 
 
 def judge(fault: Fault, tree: Path) -> str:
     """Return what becomes of a fault: `caught`, `missed`, or why it could not be tried."""
-    if (code := run_tests(fault, tree)) != _PASSED:
-        return f"not tried: its tests end with {code} without it"
     before = seed(fault, tree)
     try:
-        code = run_tests(fault, tree)
+        code = run_tests([fault], tree)
     finally:
         (tree / fault.file).write_text(before)
     return {_PASSED: "missed", _FAILED: "caught"}.get(code, f"not tried: pytest ends with {code}")
@@ -112,8 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bad = 0
     with work_tree(options.at, setup=not options.dry) as tree:
         has_rooms = (tree / _ROOMS).exists()
-        for each in chosen:
-            fault = each if has_rooms else each.before_rooms()
+        faults = [each if has_rooms else each.before_rooms() for each in chosen]
+        if not options.dry and (code := run_tests(faults, tree)) != _PASSED:
+            print(f"without any fault, pytest ends with {code}: no fault was tried")
+            return 1
+        for fault in faults:
             started = time.monotonic()
             try:
                 if options.dry:
