@@ -30,6 +30,7 @@ help:  ## Show this list
 
 setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
+	@$(MAKE) --silent --no-print-directory prefect.yaml
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try it (TARGET=docker: in a container)
 	@$(SLIPWAY) demo $(DATABASE) $(MODEL_TARGET)
@@ -75,7 +76,7 @@ format: setup  ## Mend style
 
 clean: down  ## Stop everything and remove all that was made, data and models included
 	@if $(SLIPWAY) --help >/dev/null 2>&1; then $(SLIPWAY) down --containers; fi
-	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .slipway .venv model/.venv .mypy_cache .pytest_cache .ruff_cache prefect.yaml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie inside the environments, so that they go together.
@@ -84,6 +85,10 @@ clean: down  ## Stop everything and remove all that was made, data and models in
 
 model/.venv/.synced: model/pyproject.toml model/uv.lock | uv
 	@$(call sync,model)
+
+# For Prefect's own commands; the folder changes when an environment is added or removed.
+prefect.yaml: $(wildcard deployments/prefect.yaml deployments/environments deployments/environments/*.toml)
+	@$(PYTHON) -m deployments.catalogue.prefect_yaml
 
 # $(1): the project's folder. An environment that is there keeps its Python.
 define sync

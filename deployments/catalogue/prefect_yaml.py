@@ -1,12 +1,19 @@
-"""What `prefect.yaml` declares, and whether a server has it: without importing Prefect."""
+"""The deployments that this repository declares, and whether a server has them: without Prefect.
+
+`deployments/prefect.yaml` is written by hand; each environment adds its own deployments to it. The
+result is also written to `prefect.yaml`, which Git ignores: so a later version of the template and
+an environment of the user's never meet in one file.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import shlex
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -18,6 +25,18 @@ from ruamel.yaml import YAML
 from deployments.catalogue import automation_timeouts, block_variables
 from deployments.prefect_api.client import PrefectAPI
 from tasks.core.errors import ConfigurationError
+from tasks.core.settings import CHECKOUT
+from tasks.platforms.catalogue import FOLDER, environment_names
+
+SOURCE = "deployments/prefect.yaml"
+GENERATED = "prefect.yaml"
+# The flows that have a deployment per environment; each is the name of an anchor in the source.
+_PER_ENVIRONMENT = ("deploy", "rollback")
+_HEADER = f"""\
+# Generated from {SOURCE} and deployments/environments/ by `slipway apply`,
+# `slipway new environment` and `make setup`; changes in this file are lost.
+
+"""
 
 # On the server and not in a file, so it cannot outlive the database that it speaks of.
 _VARIABLE = "slipway_registered"
@@ -26,44 +45,34 @@ _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `prefect.yaml` says, anchors resolved and templates not.
-
-    Attributes:
-        values: All of it.
-    """
+    """The content of `prefect.yaml`, with anchors resolved and templates not."""
 
     values: Mapping[str, Any]
 
     @classmethod
     def read(cls, checkout: Path) -> Manifest:
-        """Read it.
-
-        Args:
-            checkout: The folder that it is in.
-
-        Returns:
-            The manifest.
-        """
-        return cls(YAML(typ="safe").load(checkout / "prefect.yaml"))
+        """Read the declarations of a checkout, environments included."""
+        return cls(YAML(typ="safe").load(render(checkout)))
 
     @property
     def deployments(self) -> list[dict[str, Any]]:
-        """The deployments."""
-        found: list[dict[str, Any]] = self.values["deployments"]
-        return found
+        """The declared deployments."""
+        declared: list[dict[str, Any]] = self.values["deployments"]
+        return declared
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Names of the deployments, as `flow/deployment`."""
         return frozenset(
-            f"{each['entrypoint'].rpartition(':')[2]}/{each['name']}" for each in self.deployments
+            f"{declared['entrypoint'].rpartition(':')[2]}/{declared['name']}"
+            for declared in self.deployments
         )
 
     @property
     def build(self) -> list[dict[str, Any]]:
-        """The steps that find out what deployments are filled in with: the commit."""
-        found: list[dict[str, Any]] = self.values.get("build") or []
-        return found
+        """The steps whose outputs fill in the deployments' templates: the commit."""
+        steps: list[dict[str, Any]] = self.values.get("build") or []
+        return steps
 
     @property
     def work_pool(self) -> str:
@@ -72,19 +81,19 @@ class Manifest:
 
     @property
     def pool(self) -> Mapping[str, Any]:
-        """What the work pool is like."""
-        found: Mapping[str, Any] = self.values["definitions"]["pool"]
-        return found
+        """Type and limit of the work pool, if it has to be created."""
+        pool: Mapping[str, Any] = self.values["definitions"]["pool"]
+        return pool
 
     @property
     def variables(self) -> Mapping[str, str]:
         """Values of Prefect variables, by name."""
-        found: Mapping[str, str] = self.values["definitions"].get("variables") or {}
-        return found
+        variables: Mapping[str, str] = self.values["definitions"].get("variables") or {}
+        return variables
 
     def version(self, checkout: Path) -> str:
-        """What the build steps that are commands say: the commit that versions are taken from."""
-        said = []
+        """Return the output of the build steps: the commit that is the deployments' version."""
+        outputs = []
         for step in self.build:
             for name, inputs in step.items():
                 if name.endswith(".run_shell_script"):
@@ -92,18 +101,15 @@ class Manifest:
                     done = subprocess.run(
                         argv, cwd=checkout, capture_output=True, text=True, check=False
                     )
-                    said.append(done.stdout.strip())
-        return "\n".join(said)
+                    outputs.append(done.stdout.strip())
+        return "\n".join(outputs)
 
     def pull(self, environment: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The steps by which workers get the code.
+        """Return the steps by which workers get the code.
 
         Args:
-            environment: Variables: with SLIPWAY_CHECKOUT, from that folder; else, if
-                SLIPWAY_ORIGIN is a URL, by a clone of it.
-
-        Returns:
-            The steps.
+            environment: Variables. SLIPWAY_CHECKOUT names a folder on the worker's host; without
+                it, workers clone SLIPWAY_ORIGIN.
 
         Raises:
             ConfigurationError: Neither is set.
@@ -113,17 +119,18 @@ class Manifest:
         origin = environment.get("SLIPWAY_ORIGIN", "")
         if _PASSWORD.search(origin):
             raise ConfigurationError(
-                "SLIPWAY_ORIGIN has a password in it, which whoever sees the deployments would see",
+                "SLIPWAY_ORIGIN contains a password, which everybody who sees the deployments would"
+                " see",
                 state="nothing was changed",
-                next_step="take it out of the URL, and set SLIPWAY_GIT_TOKEN to it",
+                next_step="remove it from the URL, and set SLIPWAY_GIT_TOKEN to it",
             )
         if is_url(origin):
             return self._pull("clone")
         raise ConfigurationError(
-            "neither SLIPWAY_ORIGIN is a Git URL that workers can clone, nor SLIPWAY_CHECKOUT the "
-            "folder in which their own checkout is",
+            "workers have no source of code: SLIPWAY_ORIGIN is no Git URL, and SLIPWAY_CHECKOUT is"
+            " not set",
             state="nothing was changed",
-            next_step="export SLIPWAY_ORIGIN=https://…, or write it into .env beside prefect.yaml",
+            next_step="export SLIPWAY_ORIGIN=https://…, or write it into .env",
         )
 
     def _pull(self, name: str) -> list[dict[str, Any]]:
@@ -131,24 +138,54 @@ class Manifest:
         return steps
 
 
+def render(checkout: Path, environments: Iterable[str] | None = None) -> str:
+    """Return the whole `prefect.yaml`: the source, and the deployments of each environment.
+
+    Args:
+        checkout: The repository.
+        environments: Names of the environments; by default those of the checkout.
+    """
+    if environments is None:
+        environments = environment_names(environments_folder(checkout))
+    names = [json.dumps(name) for name in environments]
+    lines = [
+        f"  - {{<<: *{flow}, name: {name}, parameters: {{environment: {name}}}}}\n"
+        for flow in _PER_ENVIRONMENT
+        for name in names
+    ]
+    return _HEADER + (checkout / SOURCE).read_text() + "\n" + "".join(lines)
+
+
+def environments_folder(checkout: Path) -> Path:
+    """Return the folder of a checkout's environments; of this one, a variable may name another."""
+    return FOLDER if checkout == CHECKOUT else checkout / "deployments" / "environments"
+
+
+def write_prefect_yaml(checkout: Path) -> None:
+    """Write `prefect.yaml` for Prefect's own commands, if it differs."""
+    path, text = checkout / GENERATED, render(checkout)
+    if path.is_file() and path.read_text() == text:
+        path.touch()  # newer than its sources, for make
+        return
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
 def is_url(origin: str) -> bool:
-    """Whether other hosts can clone it: `https://…`, `ssh://…`, `git@host:path`."""
+    """Return whether other hosts can clone it: `https://…`, `ssh://…`, `git@host:path`."""
     return "://" in origin or (":" in origin and not origin.startswith(("/", ".")))
 
 
 def digest(checkout: Path, environment: Mapping[str, str], options: Collection[str] = ()) -> str:
-    """Everything that applying depends on, as one short text.
+    """Return a digest of everything that applying depends on; it reveals no secret.
 
     Args:
-        checkout: The folder of `prefect.yaml` and the flows.
-        environment: The variables that it is done with.
-        options: The options that it is done with.
-
-    Returns:
-        A digest that tells nothing about the secrets in it.
+        checkout: The repository.
+        environment: Variables of `apply`.
+        options: Options of `apply`.
     """
     files = [
-        checkout / "prefect.yaml",
         *checkout.glob("flows/**/*.py"),
         *checkout.glob("deployments/**/*.py"),
         *checkout.glob("flows/parameters.py"),  # what forms offer
@@ -156,7 +193,7 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
     variables = block_variables.secret_variables() | automation_timeouts.variables()
     variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}
     parts = [f"{path.relative_to(checkout)}\n{path.read_text()}" for path in sorted(files)]
-    parts += [path.name for path in sorted(checkout.glob("deployments/environments/*"))]
+    parts.append(render(checkout))
     parts += [
         f"{name}={value}"
         for name, value in sorted(environment.items())
@@ -167,16 +204,14 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
 
 
 def is_registered(api: PrefectAPI, manifest: Manifest, expected: str) -> bool:
-    """Whether the server has what it should, so that nothing is to be done.
+    """Return whether the server was made from the same inputs, and nothing was deleted since.
+
+    Edits on the server are not noticed here: `apply` compares everything.
 
     Args:
         api: The server.
-        manifest: What `prefect.yaml` says.
-        expected: The digest of what it should have.
-
-    Returns:
-        True if it was made from the same inputs and nobody deleted any of it since. What somebody
-        edited is not seen: `apply` looks at everything.
+        manifest: The declarations.
+        expected: The digest of the inputs.
     """
     return (
         api.read_variable(_VARIABLE) == expected
@@ -186,10 +221,9 @@ def is_registered(api: PrefectAPI, manifest: Manifest, expected: str) -> bool:
 
 
 def mark_registered(api: PrefectAPI, expected: str) -> None:
-    """Note on the server that it has everything.
-
-    Args:
-        api: The server.
-        expected: The digest of what it has.
-    """
+    """Record on the server the digest of the inputs that it was made from."""
     api.set_variable(_VARIABLE, expected)
+
+
+if __name__ == "__main__":
+    write_prefect_yaml(CHECKOUT)

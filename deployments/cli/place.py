@@ -86,5 +86,14 @@ def profile_variables(environment: dict[str, str] | os._Environ[str]) -> dict[st
 
 
 def list_environments() -> list[str]:
-    """Return the names of all environments, for the completion of shells."""
-    return sorted(path.stem for path in (CHECKOUT / "deployments/environments").glob("*.toml"))
+    """Return the names of all environments."""
+    from tasks.platforms.catalogue import environment_names
+
+    return environment_names()
+
+
+def list_targets() -> list[str]:
+    """Return the names of all platforms."""
+    from tasks.platforms.catalogue import PLATFORMS
+
+    return sorted(PLATFORMS)

@@ -10,6 +10,7 @@ import typer
 from deployments.cli.exit_codes import ExitCode
 from deployments.cli.output import open_console, print_findings, print_json
 from deployments.cli.place import Place, list_environments
+from tasks.core.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -95,12 +96,14 @@ def apply(
 
     # It imports Prefect, which has to find its variables set.
     from deployments import apply as module
+    from deployments.catalogue.prefect_yaml import write_prefect_yaml
 
     options = (
         frozenset(stack.apply_options)
         if stack
         else _apply_options(without_automations, without_schedules)
     )
+    write_prefect_yaml(CHECKOUT)
     log = open_console(stderr=as_json)
     changes = asyncio.run(
         module.apply(options, dry_run=dry_run, log=lambda line: log.print(line, markup=False))

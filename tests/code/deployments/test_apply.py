@@ -19,7 +19,7 @@ from deployments import apply as module
 from deployments.apply import WITHOUT_SCHEDULES, apply, reconcile
 from deployments.catalogue import block_variables
 from deployments.catalogue.difference import Change
-from deployments.catalogue.prefect_yaml import Manifest
+from deployments.catalogue.prefect_yaml import SOURCE, Manifest
 from deployments.catalogue.resources.automations import Automations
 from tasks.core.errors import ConfigurationError
 from tasks.core.secret_blocks import GIT_TOKEN
@@ -210,7 +210,7 @@ async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
         server.http.post("/deployments/", json=body).raise_for_status()
         variable = {"name": name.replace("-", "_"), "value": "1", "tags": tags}
         server.http.post("/variables/", json=variable).raise_for_status()
-    path = repository.folder / "prefect.yaml"
+    path = repository.folder / SOURCE
     text = path.read_text()
     path.write_text(re.sub(r"\n  - name: save\n(    .*\n)+", "\n", text))
     try:
@@ -280,7 +280,7 @@ async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
     origin = clone(source, tmp_path / "origin", server)
     flow = origin.folder / "flows" / "where.py"
     flow.write_text(_WHERE.format("as applied"))
-    with (origin.folder / "prefect.yaml").open("a") as manifest:
+    with (origin.folder / SOURCE).open("a") as manifest:
         manifest.write("\n  - {name: there, <<: *shared, entrypoint: 'flows/where.py:where'}\n")
     applied = origin.commit("A flow that says where it is")
     url = f"file://{origin.folder}"
@@ -369,14 +369,14 @@ async def test_neither_the_server_nor_where_the_code_is_is_guessed(
         await apply()
     monkeypatch.delenv("SLIPWAY_CHECKOUT")
     monkeypatch.setenv("SLIPWAY_ORIGIN", "/srv/slipway")
-    with pytest.raises(ConfigurationError, match="neither SLIPWAY_ORIGIN"):
+    with pytest.raises(ConfigurationError, match="SLIPWAY_ORIGIN is no Git URL"):
         await apply()
 
 
 async def test_a_manifest_that_names_no_flow_changes_no_deployment(
     repository: Repository,
 ) -> None:
-    path = repository.folder / "prefect.yaml"
+    path = repository.folder / SOURCE
     text = path.read_text()
     try:
         for wrong in ("flows/nowhere.py:train", "flows/train.py:nothing"):

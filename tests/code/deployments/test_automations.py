@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.settings import get_current_settings
-from ruamel.yaml import YAML
 
 from deployments.catalogue.automation_timeouts import HEARTBEAT_SECONDS, Patience
 from deployments.catalogue.automations import declare_automations
+from deployments.catalogue.prefect_yaml import Manifest
 from deployments.catalogue.resources.automations import PREFIX
 from tasks.core.settings import CHECKOUT
 
@@ -33,7 +33,7 @@ def test_names_tell_ours_from_others_and_differ() -> None:
 
 
 def test_every_worker_makes_runs_say_often_enough_that_they_live() -> None:
-    for each in YAML(typ="safe").load(CHECKOUT / "prefect.yaml")["deployments"]:
+    for each in Manifest.read(CHECKOUT).deployments:
         variables = each["work_pool"]["job_variables"]["env"]
         assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 

@@ -1,8 +1,9 @@
-"""What `prefect.yaml` declares is what there is."""
+"""The declared deployments exist, and Prefect accepts them."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 from prefect import Flow
 from prefect.cli.deploy._models import PrefectYamlModel
+from ruamel.yaml import YAML
 
 from deployments.catalogue import prefect_yaml
 from deployments.catalogue.block_variables import ObjectStorage
@@ -94,6 +96,35 @@ def test_deployments_have_what_apply_goes_by() -> None:
             assert schedule["timezone"]
 
 
+def test_an_environment_is_a_file_and_its_deployments_follow(tmp_path: Path) -> None:
+    (tmp_path / "deployments" / "environments").mkdir(parents=True)
+    shutil.copy2(CHECKOUT / prefect_yaml.SOURCE, tmp_path / prefect_yaml.SOURCE)
+    common = Manifest.read(tmp_path).names
+    file = tmp_path / "deployments" / "environments" / "on.toml"  # a word that YAML takes for true
+    file.touch()
+    assert Manifest.read(tmp_path).names - common == {"deploy/on", "rollback/on"}
+    prefect_yaml.write_prefect_yaml(tmp_path)
+    written = tmp_path / prefect_yaml.GENERATED
+    assert YAML(typ="safe").load(written) == Manifest.read(tmp_path).values
+    file.unlink()
+    prefect_yaml.write_prefect_yaml(tmp_path)
+    assert YAML(typ="safe").load(written)["deployments"] == Manifest.read(tmp_path).deployments
+    assert Manifest.read(tmp_path).names == common
+
+
+def test_no_environment_is_named_in_a_file_that_upstream_edits() -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", prefect_yaml.GENERATED],
+        cwd=CHECKOUT,
+        capture_output=True,
+        check=False,
+    )
+    assert ignored.returncode == 0
+    source = YAML(typ="safe").load(CHECKOUT / prefect_yaml.SOURCE)
+    flows = {each["entrypoint"].rpartition(":")[2] for each in source["deployments"]}
+    assert not flows & {"deploy", "rollback"}
+
+
 @pytest.mark.parametrize("flow", ["deploy", "rollback"])
 def test_every_environment_has_its_deployment_of(flow: str) -> None:
     deployed = [each for each in _DECLARED if each["entrypoint"].endswith(f":{flow}")]
@@ -121,7 +152,8 @@ def test_flows_import_nothing_heavy() -> None:
 
 def test_the_digest_changes_with_a_flow_with_a_secret_and_with_an_option(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
-    (tmp_path / "prefect.yaml").write_text("deployments: []")
+    (tmp_path / "deployments").mkdir()
+    (tmp_path / prefect_yaml.SOURCE).write_text("deployments: []")
     (tmp_path / "flows" / "a.py").write_text("one")
 
     def digest(secret: str, *options: str) -> str:

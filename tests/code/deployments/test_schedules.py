@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 from prefect.server.schemas.schedules import CronSchedule
-from ruamel.yaml import YAML
 
+from deployments.catalogue.prefect_yaml import Manifest
 from tasks.core.settings import CHECKOUT
 
 _DECLARED = [
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
-    for deployment in YAML(typ="safe").load(CHECKOUT / "prefect.yaml")["deployments"]
+    for deployment in Manifest.read(CHECKOUT).deployments
     for schedule in deployment.get("schedules", [])
     if schedule["slug"] == "weekly"
 ]
