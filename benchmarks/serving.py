@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import uv
 
-from tasks.core.free_port import free_port
+from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
 
 CLIENTS = (1, 8, 32)
@@ -163,7 +163,7 @@ def clean_environment() -> dict[str, str]:
 @contextlib.contextmanager
 def ours(python: Path, bundle: Path) -> Iterator[int]:
     """Run this project's service; gives its port."""
-    port = free_port()
+    port = find_free_port()
     argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
     with running(argv, f"http://127.0.0.1:{port}/readyz"):
         yield port
@@ -172,7 +172,7 @@ def ours(python: Path, bundle: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def mlems(model: Path) -> Iterator[int]:
     """Run MLEM's own server in the model environment; gives its port."""
-    port = free_port()
+    port = find_free_port()
     argv = [uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen"]
     argv += [word for pin in MLEM_SERVER for word in ("--with", pin)]
     argv += ["mlem", "serve", "fastapi", "-m", str(model), "--host", "127.0.0.1"]

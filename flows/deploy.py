@@ -20,15 +20,15 @@ from tasks.release.locks.lock import hold, lock_of
 from tasks.release.steps import is_recorded
 from tasks.reports.milestones import Milestone
 from tasks.reports.release_report import Release, release_report
-from tasks.repository.release_history import fetch_history, tag_message, taken_back
+from tasks.repository.release_history import fetch_history, rollback_of, tag_message
 from tasks.repository.versions import Version, record_release, register_version
 from tasks.repository.workspace import is_older, open_workspace
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 
 
 @flow(
     name="deploy",
-    flow_run_name=named("deploy {ref} to {environment}"),
+    flow_run_name=run_name("deploy {ref} to {environment}"),
     timeout_seconds=2 * 3600,
 )
 async def deploy(
@@ -93,8 +93,10 @@ async def bring_live(
     if not (force or release.rollback):
         if live and await is_older(workspace, package.commit, live.commit):
             return release.end("superseded", f"{live.label}, which is newer, is live")
-        if by := taken_back(history, package.commit):
-            return release.end("rejected", f"{by.told}; deploy a newer commit, or force it")
+        if by := rollback_of(history, package.commit):
+            return release.end(
+                "rejected", f"{by.rollback_note}; deploy a newer commit, or force it"
+            )
 
     file = await pull(workspace, package.artifact)
     await verify_artifact(package, file)

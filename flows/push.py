@@ -8,11 +8,11 @@ from flows.parameters import BranchOrNone, Ref
 from tasks.bucket.transfer import upload
 from tasks.repository.workspace import open_workspace
 from tasks.runs.results import PERSISTED
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 from tasks.training.publish import publish
 
 
-@flow(name="push", flow_run_name=named("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
+@flow(name="push", flow_run_name=run_name("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
 async def push(ref: Ref = "main", branch: BranchOrNone = "") -> str:
     """Upload what a commit needs, verify every object, and only then push the Git refs.
 

@@ -16,12 +16,12 @@ from tasks.reports.model_reports import judge_candidate
 from tasks.repository.git import remote_head
 from tasks.repository.workspace import is_ancestor, open_workspace
 from tasks.runs.results import PERSISTED
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 
 
 @flow(
     name="retrain",
-    flow_run_name=named("retrain {ref}"),
+    flow_run_name=run_name("retrain {ref}"),
     timeout_seconds=2 * Settings().training_seconds + 3 * 3600,
     **PERSISTED,
 )

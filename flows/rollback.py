@@ -18,12 +18,12 @@ from tasks.release.steps import status
 from tasks.reports.release_report import release_report
 from tasks.repository.release_history import fetch_history
 from tasks.repository.workspace import DEFAULT_BRANCH, move_workspace, open_workspace
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 
 
 @flow(
     name="rollback",
-    flow_run_name=named("roll {environment} back {version}"),
+    flow_run_name=run_name("roll {environment} back {version}"),
     timeout_seconds=2 * 3600,
 )
 async def rollback(

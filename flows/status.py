@@ -12,10 +12,10 @@ from flows.parameters import EnvironmentOrAll
 from tasks.platforms.catalogue import environment_names
 from tasks.release.status import compare, look_at, show
 from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 
 
-@flow(name="status", flow_run_name=named("status {environment}"), timeout_seconds=900)
+@flow(name="status", flow_run_name=run_name("status {environment}"), timeout_seconds=900)
 async def status(environment: EnvironmentOrAll = "") -> State[list[dict[str, str]]]:
     """Look at what is live, whether it is healthy, and whether the Git history says the same.
 

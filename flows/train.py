@@ -9,14 +9,14 @@ from tasks.core.settings import Settings
 from tasks.reports.model_reports import report_training
 from tasks.repository.workspace import open_workspace
 from tasks.runs.results import PERSISTED
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
 from tasks.training.pipeline import run_pipeline, set_parameters
 
 
 @flow(
     name="train",
-    flow_run_name=named("train {ref}"),
+    flow_run_name=run_name("train {ref}"),
     timeout_seconds=Settings().training_seconds + 3600,
     **PERSISTED,
 )

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from filelock import FileLock
 
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.images.layers import Layer
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Manifest, Repository, sha256
@@ -101,7 +101,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
 def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until a program answers a request with 200."""
     deadline = time.monotonic() + SECONDS
-    while httpx.get(url, trust_env=False, verify=trusted()).status_code != 200:
+    while httpx.get(url, trust_env=False, verify=ssl_context()).status_code != 200:
         assert process.poll() is None, f"the program behind {url} ended"
         assert time.monotonic() < deadline, f"{url} does not answer with 200"
         time.sleep(0.02)
@@ -214,7 +214,7 @@ def _engine_answers(url: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:  # which clients leave open when nobody is there
         if probe.connect_ex(path):
             return False
-    transport = httpx.HTTPTransport(uds=path, verify=trusted())
+    transport = httpx.HTTPTransport(uds=path, verify=ssl_context())
     with httpx.Client(base_url="http://engine", transport=transport, trust_env=False) as client:
         return client.get("/_ping").status_code == 200
 

@@ -12,7 +12,7 @@ from tasks.core.errors import TransientError
 _PORTS = range(23_000, 30_000)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A TCP port of loopback that nothing listens on.
 
     Raises:

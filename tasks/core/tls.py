@@ -9,7 +9,7 @@ import httpx
 
 
 @cache
-def trusted() -> ssl.SSLContext:
+def ssl_context() -> ssl.SSLContext:
     """What a client is given as `verify`.
 
     Reading the certificates takes 30 ms of a core, which HTTPX spends on every client: too much

@@ -13,7 +13,7 @@ _ATTACHED = "sha256-"  # tags of what refers to an image
 
 
 @contextlib.contextmanager
-def housekeeping() -> Iterator[None]:
+def warn_on_failure() -> Iterator[None]:
     """Log what fails in here as a warning: what is thrown away is no matter of what is live."""
     try:
         yield
@@ -33,7 +33,7 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> N
         environment: Name of the environment.
         keep: Digests of those it keeps.
     """
-    images = tagged(repository)
+    images = tags_by_image(repository)
     unwanted = [
         image
         for image, tags in images.items()
@@ -49,7 +49,7 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> N
         )
 
 
-def tagged(repository: Repository) -> dict[Manifest, set[str]]:
+def tags_by_image(repository: Repository) -> dict[Manifest, set[str]]:
     """The images in a repository that have tags, and those tags."""
     images: dict[Manifest, set[str]] = {}
     for tag in repository.tags():

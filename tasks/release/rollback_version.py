@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from tasks.core import commands
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.target import Live
-from tasks.repository.release_history import Entry, standing
+from tasks.repository.release_history import Entry, not_rolled_back
 from tasks.repository.versions import Version, named_version
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
@@ -43,7 +43,7 @@ async def choose_version(
         TerminalError: It was never registered, is live, there is nothing before what is live, or
             the history does not know what is live.
     """
-    entries = standing(history)
+    entries = not_rolled_back(history)
     if entries and entries[0].run == flow_run.get_id():  # done, by this run
         version = Version(entries[0].version, entries[0].commit)
     elif wanted:

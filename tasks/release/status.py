@@ -17,7 +17,7 @@ from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.locks.holder import Holder
 from tasks.release.locks.lock import lock_of
 from tasks.reports import markdown
-from tasks.repository.release_history import Entry, minute, read_history
+from tasks.repository.release_history import Entry, format_minute, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
@@ -101,7 +101,7 @@ class Condition:
             "model": live.model if live else "",
             "version": (live.version or "-") if live else "",
             "commit": live.commit if live else "",
-            "since": minute(released.at) if released else "",
+            "since": format_minute(released.at) if released else "",
             "flow_run": released.run if released else "",
             "health": self.health,
             "problem": self.problem,

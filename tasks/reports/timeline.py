@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.reports import markdown
-from tasks.repository.release_history import Entry, minute, taken_back
+from tasks.repository.release_history import Entry, format_minute, rollback_of
 
 
 def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
@@ -23,7 +23,7 @@ def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
         return "Nothing was released yet."
     rows = [
         [
-            minute(entry.at),
+            format_minute(entry.at),
             f"**{entry.version}**" if entry is entries[0] else entry.version,
             markdown.commit_link(origin, entry.commit, short=True),
             _fate(entries, entry),
@@ -39,6 +39,6 @@ def _fate(entries: Sequence[Entry], entry: Entry) -> str:
     fate = "was live"
     if entry is entries[0]:
         fate = "live"
-    elif taken_back(entries, entry.commit):
+    elif rollback_of(entries, entry.commit):
         fate = "taken back"
     return f"{fate}, by a rollback" if entry.rollback else fate

@@ -40,9 +40,9 @@ class Entry:
     rollback: bool = False
 
     @property
-    def told(self) -> str:
+    def rollback_note(self) -> str:
         """What a rollback did to what was live before, in words."""
-        return f"it was taken back at {minute(self.at)} by a rollback to {self.version}"
+        return f"it was taken back at {format_minute(self.at)} by a rollback to {self.version}"
 
 
 def tag_message(*, before: str, approval: str, run: str, rollback: bool) -> str:
@@ -118,7 +118,7 @@ async def fetch_history(workspace: Workspace, environment: str) -> list[Entry]:
     return await read_history(workspace, environment)
 
 
-def standing(entries: Sequence[Entry]) -> list[Entry]:
+def not_rolled_back(entries: Sequence[Entry]) -> list[Entry]:
     """The releases that nobody has taken back.
 
     A rollback takes back what was live, with all that went live after the version that it goes
@@ -141,14 +141,14 @@ def standing(entries: Sequence[Entry]) -> list[Entry]:
     return stand[::-1]
 
 
-def taken_back(entries: Sequence[Entry], commit: str) -> Entry | None:
+def rollback_of(entries: Sequence[Entry], commit: str) -> Entry | None:
     """The rollback that took a commit back, None if it was not released or still stands.
 
     Args:
         entries: The releases, newest first.
         commit: The commit.
     """
-    if any(entry.commit == commit for entry in standing(entries)):
+    if any(entry.commit == commit for entry in not_rolled_back(entries)):
         return None
     by = None
     for entry in entries:
@@ -159,6 +159,6 @@ def taken_back(entries: Sequence[Entry], commit: str) -> Entry | None:
     return None
 
 
-def minute(moment: datetime) -> str:
+def format_minute(moment: datetime) -> str:
     """A moment, as people read it."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"

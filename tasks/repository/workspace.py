@@ -23,7 +23,7 @@ from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git
 from tasks.runs.retrying import capability
-from tasks.runs.run_names import named
+from tasks.runs.run_names import run_name
 
 # The ref of origin's default branch, whatever it is called.
 DEFAULT_BRANCH = "HEAD"
@@ -219,7 +219,7 @@ def _remove_abandoned(folder: Path) -> None:
             continue
 
 
-@capability("check out", run_name=named("check out {ref}"), timeout=2 * _GIT_SECONDS)
+@capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)
 async def check_out(ref: str, path: Path, origin: str) -> Workspace:
     """Clone origin and check a ref out.
 

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run, task_run
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
-def named(template: str) -> Callable[[], str]:
+def run_name(template: str) -> Callable[[], str]:
     """Name of a flow or task run with its parameters in it, commits cut to seven digits.
 
     Args:

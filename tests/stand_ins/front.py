@@ -13,7 +13,7 @@ import httpx
 
 from deployments.local import gateway
 from tasks.core.settings import CHECKOUT
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tests.containers import SECONDS, ended, free_port, wait_for_port
 
 _NAME = "edge"
@@ -47,7 +47,7 @@ class Front:
     def leads_to(self) -> list[str]:
         """The machines that it leads to."""
         answer = httpx.get(
-            f"{self._api}/api/http/services/{_NAME}@file", trust_env=False, verify=trusted()
+            f"{self._api}/api/http/services/{_NAME}@file", trust_env=False, verify=ssl_context()
         )
         if answer.status_code == 404:
             return []

@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.images.retention import tagged
+from tasks.images.retention import tags_by_image
 from tasks.images.variant import image_id
 from tests.stand_ins.front import Front
 from tests.stand_ins.heroku_schema import find_schema
@@ -308,7 +308,7 @@ class Heroku:
 
     def _pushed(self, app: App, image: str) -> str:
         """Digest of an image that was pushed, by its id."""
-        for each in tagged(self._repository(app)):
+        for each in tags_by_image(self._repository(app)):
             if image_id(each) == image:
                 return each.digest
         raise Refused(404, f"Couldn't find image {image}.")
@@ -402,7 +402,7 @@ class Heroku:
         while dyno.state == "starting":
             try:
                 httpx.get(
-                    f"{dyno.machine.url}/healthz", timeout=5, trust_env=False, verify=trusted()
+                    f"{dyno.machine.url}/healthz", timeout=5, trust_env=False, verify=ssl_context()
                 )
                 dyno.state = "up"
             except httpx.HTTPError:

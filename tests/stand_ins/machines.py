@@ -11,7 +11,7 @@ import docker
 import httpx
 from docker.errors import APIError, NotFound
 
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tests.containers import free_port
 
 _LABEL = "io.slipway.stand-in"
@@ -32,7 +32,9 @@ class Machine:
     def answers(self, path: str) -> bool:
         """Whether it says 200 to a health check."""
         try:
-            answer = httpx.get(f"{self.url}{path}", timeout=5, trust_env=False, verify=trusted())
+            answer = httpx.get(
+                f"{self.url}{path}", timeout=5, trust_env=False, verify=ssl_context()
+            )
             return answer.status_code == 200
         except httpx.HTTPError:
             return False

@@ -17,7 +17,7 @@ import httpx
 from moto.backends import get_backend
 from starlette.responses import Response
 
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tests.stand_ins.aws import Aws, Call, Refusal, operation_of, violations
 from tests.stand_ins.faults import Faults, Kind
 from tests.stand_ins.machines import Machine, Machines
@@ -218,7 +218,9 @@ class SageMaker(Aws):
         headers = {k: v for k, v in call.headers.items() if k in handed_on}
         fleet.under_way += 1
         try:
-            async with httpx.AsyncClient(timeout=60, trust_env=False, verify=trusted()) as client:
+            async with httpx.AsyncClient(
+                timeout=60, trust_env=False, verify=ssl_context()
+            ) as client:
                 url = f"{fleet.machine.url}/invocations"
                 answer = await client.post(url, content=call.body, headers=headers)
             status, text = answer.status_code, answer.text

@@ -13,7 +13,7 @@ from tasks.images.build import Image, ImageSpec, build_image
 from tasks.images.login import load_login
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Login, Repository
-from tasks.images.retention import housekeeping, retire
+from tasks.images.retention import retire, warn_on_failure
 from tasks.package.package import Package
 from tasks.platforms.base.settings import ImageEnvironment
 from tasks.platforms.base.target import Staged
@@ -67,6 +67,6 @@ class ImageTarget(ABC, Generic[E]):
 
     async def _retire(self) -> None:
         """Drop this environment's images that nothing on the platform needs."""
-        with housekeeping():
+        with warn_on_failure():
             repository, kept = await self._repository(), await self._images_in_use()
             await asyncio.to_thread(retire, repository, self._environment.name, kept)

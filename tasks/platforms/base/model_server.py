@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import httpx
 
 from tasks.core.errors import TransientError
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 
 _REQUEST_SECONDS = 30.0
 
@@ -61,7 +61,9 @@ class HttpServer:
     async def version(self) -> dict[str, str] | None:
         """What `/version` says."""
         try:
-            async with httpx.AsyncClient(timeout=10, trust_env=False, verify=trusted()) as client:
+            async with httpx.AsyncClient(
+                timeout=10, trust_env=False, verify=ssl_context()
+            ) as client:
                 answer = await client.get(f"{self._url}/version")
             return dict(answer.json()) if answer.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
@@ -72,7 +74,7 @@ class HttpServer:
         url = f"{self._url}/{method}"
         try:
             async with httpx.AsyncClient(
-                timeout=_REQUEST_SECONDS, trust_env=False, verify=trusted()
+                timeout=_REQUEST_SECONDS, trust_env=False, verify=ssl_context()
             ) as client:
                 answer = await client.post(url, json=body)
         except httpx.HTTPError as error:

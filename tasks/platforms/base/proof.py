@@ -14,7 +14,7 @@ import httpx
 
 from tasks.core.errors import CandidateRejected, SlipwayError
 from tasks.core.threads import in_thread
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.package.package import Package
 from tasks.platforms.base import golden
 from tasks.platforms.base.model_server import HttpServer, Server
@@ -124,7 +124,7 @@ async def _hold(candidate: Candidate) -> None:
 async def _unready(url: str) -> str:
     """What a server says or does instead of being ready; empty if it is."""
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=trusted()) as client:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=ssl_context()) as client:
             answer = await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
         return f"nothing ({type(error).__name__}: {error})"

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.secret_blocks import renewal
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.runs.secrets import read_secret
 
 _SECONDS = 30.0
@@ -106,7 +106,7 @@ class RestAPI:
         what = f"{self.platform}: {method} {path}"
         try:
             async with httpx.AsyncClient(
-                timeout=_SECONDS, trust_env=False, verify=trusted()
+                timeout=_SECONDS, trust_env=False, verify=ssl_context()
             ) as client:
                 answer = await client.request(
                     method,

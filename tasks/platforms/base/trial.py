@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.core import commands
 from tasks.core.commands import Argv
-from tasks.core.free_port import free_port
+from tasks.core.free_port import find_free_port
 from tasks.package.bundle import Bundle, make_bundle
 from tasks.package.package import Package
 from tasks.package.runtime import make_runtime
@@ -61,7 +61,7 @@ async def boot(bundle: Bundle, within: float) -> None:
     # In the workspace, so that what a killed run leaves behind is ended with it.
     folder = bundle.package.workspace.path / "preflight"
     folder.mkdir(exist_ok=True)
-    port = free_port()
+    port = find_free_port()
     async with commands.run_in_background(
         serve(bundle.python, bundle.path, port),
         cwd=folder,

@@ -10,7 +10,7 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from tasks.core.free_port import free_port
+from tasks.core.free_port import find_free_port
 from tasks.core.threads import in_thread
 from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
@@ -86,7 +86,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         return StagedImage(package, release, image)
 
     async def _boot(self, staged: StagedImage) -> None:
-        port = free_port()
+        port = find_free_port()
         says = {"environment": self._environment.name, "release": staged.release}
         options = container_options(
             self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity

@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
@@ -233,7 +233,7 @@ class App:
         try:
             session = await self.call("POST", f"{self._path}/log-sessions", json=wanted)
             async with httpx.AsyncClient(
-                timeout=_LOG_SECONDS, trust_env=False, verify=trusted()
+                timeout=_LOG_SECONDS, trust_env=False, verify=ssl_context()
             ) as client:
                 answer = await client.get(session["logplex_url"])  # which has its own key
         except (SlipwayError, httpx.HTTPError):  # what failed is known without

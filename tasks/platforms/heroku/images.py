@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from tasks.images.base import variables_of
 from tasks.images.image import LABEL
 from tasks.images.registry import Manifest, Repository
-from tasks.images.retention import proven_tag, tagged
+from tasks.images.retention import proven_tag, tags_by_image
 from tasks.images.variant import image_id
 from tasks.platforms.heroku.releases import short
 
@@ -56,10 +56,10 @@ class Images:
         """Digests of some images, and of the one that was proven last."""
         return {
             each.digest
-            for each, tags in tagged(self._repository).items()
+            for each, tags in tags_by_image(self._repository).items()
             if short(image_id(each)) in images or self._proven in tags
         }
 
     def _find(self, image: str) -> Manifest | None:
-        found = (each for each in tagged(self._repository) if short(image_id(each)) == image)
+        found = (each for each in tags_by_image(self._repository) if short(image_id(each)) == image)
         return next(found, None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tasks.core.errors import TerminalError
 from tasks.core.threads import in_thread
 from tasks.images.registry import Login, Manifest
-from tasks.images.retention import housekeeping
+from tasks.images.retention import warn_on_failure
 from tasks.images.variant import image_id, push_variant
 from tasks.platforms.base.cloud_target import CloudTarget
 from tasks.platforms.base.image_target import StagedImage
@@ -166,7 +166,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         await self._app.create()
 
     async def _retire(self) -> None:
-        with housekeeping():
+        with warn_on_failure():
             if await self._app.exists():  # else it has no registry either
                 await super()._retire()
 

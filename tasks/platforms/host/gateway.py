@@ -20,7 +20,7 @@ import httpx
 
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.fingerprint import fingerprint
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.platforms.host.counters import Counters, read_counters
 
 _SWITCH_SECONDS = 15.0
@@ -220,7 +220,7 @@ class Gateway:
     def _asked(self) -> Iterator[httpx.Client]:
         try:
             with httpx.Client(
-                base_url=self._api, timeout=5, trust_env=False, verify=trusted()
+                base_url=self._api, timeout=5, trust_env=False, verify=ssl_context()
             ) as client:
                 yield client
         except httpx.HTTPError as error:

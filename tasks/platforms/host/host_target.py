@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core import commands
 from tasks.core.errors import SlipwayError
-from tasks.core.free_port import free_port
+from tasks.core.free_port import find_free_port
 from tasks.core.threads import in_thread
 from tasks.package.package import Package
 from tasks.platforms.base.proof import Candidate, prove, soak, version
@@ -124,7 +124,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         if self._begun is None:  # else this is a repetition
             old = await in_thread(self._gateway.route)
             await in_thread(self._sweep, old)
-            self._begun = HostRelease(staged, version, Route(staged.release, free_port()), old)
+            self._begun = HostRelease(staged, version, Route(staged.release, find_free_port()), old)
         await self._start(self._begun)
         return self._begun
 

@@ -22,7 +22,7 @@ from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
 from tasks.core.settings import CHECKOUT
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tests.fork_server import ForkedProcess, ForkServer
 
 _RUNNER = """
@@ -152,7 +152,7 @@ class Traffic:
 
     def _ask(self) -> None:
         with httpx.Client(
-            base_url=self._url, timeout=20, trust_env=False, verify=trusted()
+            base_url=self._url, timeout=20, trust_env=False, verify=ssl_context()
         ) as client:
             while not self._stop.is_set():
                 try:
@@ -254,7 +254,9 @@ class Lab:
         query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
         url = f"{self.stack.prefect_api_url}/artifacts/filter"
         found = (
-            httpx.post(url, json=query, trust_env=False, verify=trusted()).raise_for_status().json()
+            httpx.post(url, json=query, trust_env=False, verify=ssl_context())
+            .raise_for_status()
+            .json()
         )
         return list(found)
 
@@ -311,7 +313,7 @@ class Lab:
 
     def live(self) -> dict[str, Any]:
         """What the live model says it is."""
-        answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False, verify=trusted())
+        answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False, verify=ssl_context())
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.images.retention import tagged
+from tasks.images.retention import tags_by_image
 from tasks.platforms.heroku.settings import HerokuEnvironment
 from tests.code.platforms.places import RemotePlace
 from tests.stand_ins.faults import Faults, RestFaults
@@ -64,7 +64,7 @@ class HerokuPlace(RemotePlace):
             "servers": [f"{each.name} {each.state}" for each in app.dynos] if runs else [],
             "image": app.current.image if runs else "",
             "scale": (app.quantity, app.size, app.preboot) if runs else (),
-            "kept": {each.digest: tags for each, tags in tagged(self.repository).items()},
+            "kept": {each.digest: tags for each, tags in tags_by_image(self.repository).items()},
         }
 
     def _break(self) -> None:

@@ -15,7 +15,7 @@ import docker
 import httpx
 
 from tasks.core.errors import TransientError
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.package.package import Package
@@ -144,7 +144,7 @@ class Place(ABC):
 
     async def served(self) -> dict[str, Any]:
         """Which release answers at the public URL."""
-        async with httpx.AsyncClient(trust_env=False, timeout=10, verify=trusted()) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=10, verify=ssl_context()) as client:
             answer = await client.get(f"{self.url}/version")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())

@@ -14,7 +14,7 @@ from tasks.core.errors import TerminalError
 from tasks.images.build import Image
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Manifest
-from tasks.images.retention import tagged
+from tasks.images.retention import tags_by_image
 from tasks.images.variant import image_id, push_variant
 from tasks.package.package import Package
 from tasks.platforms.base.image_target import StagedImage
@@ -143,7 +143,7 @@ async def test_no_rollback_returns_to_what_a_killed_deploy_left(
     assert heroku.app.current.image == image_id(new)
     await target.rollback(staged)
     assert heroku.app.current.image == image_id(proven)
-    assert [image_id(each) for each in tagged(heroku.repository)] == [image_id(proven)]
+    assert [image_id(each) for each in tags_by_image(heroku.repository)] == [image_id(proven)]
 
     await target.remove()
     assert heroku.repository.tags() == []

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import uv
 
-from tasks.core.tls import trusted
+from tasks.core.tls import ssl_context
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ class Server:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(verify=trusted()) as client:
+        with httpx.Client(verify=ssl_context()) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.log
                 with contextlib.suppress(httpx.TransportError):
@@ -78,7 +78,9 @@ class Server:
         raise AssertionError(f"not ready after {START_SECONDS} s\n{self.log}")
 
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30, verify=trusted(), **options)
+        return httpx.post(
+            f"{self.url}{path}", json=body, timeout=30, verify=ssl_context(), **options
+        )
 
 
 def free_port() -> int:

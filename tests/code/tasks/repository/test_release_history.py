@@ -15,10 +15,10 @@ from tasks.repository.git import Git
 from tasks.repository.release_history import (
     Entry,
     fetch_history,
+    not_rolled_back,
     read_history,
-    standing,
+    rollback_of,
     tag_message,
-    taken_back,
 )
 from tasks.repository.workspace import Workspace, is_older
 
@@ -113,16 +113,16 @@ def _history(story: str) -> list[Entry]:
 )
 def test_a_rollback_takes_back_what_came_after(story: str, stand: str, gone: str) -> None:
     entries = _history(story)
-    assert "".join(entry.commit[0] for entry in standing(entries)) == stand
+    assert "".join(entry.commit[0] for entry in not_rolled_back(entries)) == stand
     commits = {entry.commit for entry in entries}
-    assert {each for each in commits if taken_back(entries, each)} == {e * 40 for e in gone}
-    assert taken_back(entries, "f" * 40) is None
+    assert {each for each in commits if rollback_of(entries, each)} == {e * 40 for e in gone}
+    assert rollback_of(entries, "f" * 40) is None
 
 
 def test_it_is_said_which_rollback_took_a_release_back() -> None:
-    by = taken_back(_history("a b <a c <a"), "b" * 40)
+    by = rollback_of(_history("a b <a c <a"), "b" * 40)
     assert by
-    assert by.told == "it was taken back at 2026-11-25 22:48 UTC by a rollback to v2"
+    assert by.rollback_note == "it was taken back at 2026-11-25 22:48 UTC by a rollback to v2"
 
 
 def test_the_timeline_says_what_was_taken_back() -> None:
