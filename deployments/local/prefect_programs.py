@@ -46,6 +46,8 @@ def server(
             "PREFECT_HOME": str(folder),
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
             "PREFECT_UI_URL": f"http://{HOST}:{port}",  # of links in notifications
+            # The form for approval of v2 does not show what is approved; v2 asks amplitude.com too.
+            "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # How soon a new schedule makes its first runs; the default is 60 s.
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",

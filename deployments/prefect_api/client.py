@@ -38,6 +38,10 @@ class PrefectAPI(Connection):
             return self.ui_root
         return f"{self.ui_root}/runs/flow-run/{run if isinstance(run, str) else run.id}"
 
+    def approval_url(self, run: FlowRun) -> str:
+        """Return the address of a suspended run, where its form can be read and sent."""
+        return f"{self.form_root}/runs/flow-run/{run.id}"
+
     # Deployments and work pools
 
     def find_deployment(self, name: str) -> Deployment | None:

@@ -81,7 +81,7 @@ class Connection:
         except httpx.HTTPError:
             return False
 
-    @cached_property
+    @property
     def ui_root(self) -> str:
         """Address of the UI that `/` opens: a server may have two, and links to either work."""
         if self._ui:
@@ -89,13 +89,27 @@ class Connection:
         if cloud := _CLOUD.fullmatch(self.url):
             domain, account, workspace = cloud.groups()
             return f"https://app{domain}/account/{account}/workspace/{workspace}"
+        return self._ui_of(self._ui_settings.get("default_ui", ""))
+
+    @property
+    def form_root(self) -> str:
+        """Address of the UI whose form for approval shows what is approved: not that of v2."""
+        on_server = not self._ui and not _CLOUD.fullmatch(self.url)
+        return self._ui_of("v1") if on_server else self.ui_root
+
+    @cached_property
+    def _ui_settings(self) -> dict[str, Any]:
         root = self.url.removesuffix("/api")
         try:
-            settings = self._http.get(f"{root}/ui-settings", timeout=2).raise_for_status().json()
-            path = settings[f"{settings['default_ui']}_base_url"] or "/"
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return root  # a server without the choice, or one that does not answer
-        return f"{root}{path}".rstrip("/")
+            response = self._http.get(f"{root}/ui-settings", timeout=2).raise_for_status()
+            settings: dict[str, Any] = response.json()
+        except (httpx.HTTPError, ValueError):
+            return {}  # a server without the choice, or one that does not answer
+        return settings
+
+    def _ui_of(self, version: str) -> str:
+        path = self._ui_settings.get(f"{version}_base_url") or ""
+        return f"{self.url.removesuffix('/api')}{path}".rstrip("/")
 
     def get(self, path: str) -> Any:
         """Send a GET request."""

@@ -237,7 +237,7 @@ def test_a_run_that_waits_for_a_person_says_where(
     code, output = deploy(server, *to("staffed", commit), "--wait", **job)
     assert code == 1
     assert "waits for a person: it is Suspended" in output
-    assert f"open {api.ui_url(run)} and press Resume" in output
+    assert f"open {api.approval_url(run)} and press Resume" in output
     assert "outcome=waiting" in (tmp_path / "o").read_text()
     assert f"Deploy {commit[:7]} to staffed: waiting" in (tmp_path / "s").read_text()
     server.set_state(run.id, "CANCELLED", "Cancelled", "rejected")

@@ -201,7 +201,7 @@ def test_a_person_reads_the_form_and_rejects(
     before = asking.live()
     shown = _child(lab, before or delivered.commit, "to-look-at")
     run_id = asking.suspended("to-look-at")
-    page = visit(lab.api.ui_url(run_id), ours=False)
+    page = visit(lab.api.approval_url(lab.api.read_run(run_id)), ours=False)
     page.get_by_role("button", name="Resume").click()
     form = page.get_by_role("dialog")
     form.get_by_text(f"Release wine@{shown[:7]} to production?").wait_for()
