@@ -1,4 +1,4 @@
-"""From the words of params.yaml to a scikit-learn pipeline, refused before anything is fitted."""
+"""Make the scikit-learn pipeline of params.yaml, checked before anything is fitted."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import all_estimators
 
-from model.params import ConfigError, Params, did_you_mean, suggest
+from model.params import ConfigError, Params, suggest, suggest_nearest
 
 OWN = "model.custom."
 MISSING = "(missing)"
@@ -25,7 +25,7 @@ NUMBERS = ["number", "bool"]
 
 
 class Search(NamedTuple):
-    """What to fit: a pipeline and, by name of its parameters, the values to choose from."""
+    """A pipeline to fit and, by name of its parameters, the values to choose from."""
 
     pipeline: Any
     grid: dict[str, list[Any]]
@@ -34,7 +34,7 @@ class Search(NamedTuple):
 
 
 def build(params: Params, text: bool = False, missing: bool = False) -> Search:
-    """Build the pipeline of `train`: own transformers, then what the data needs, then the model.
+    """Build the pipeline of `train`: own transformers, then what the data need, then the model.
 
     With numbers only and none missing it is just scaler and model, which predicts on plain arrays
     several times faster than through a ColumnTransformer.
@@ -78,14 +78,14 @@ def build(params: Params, text: bool = False, missing: bool = False) -> Search:
     if params.gate.metric == "log_loss" and not hasattr(model, "predict_proba"):
         raise ConfigError("gate.metric", "log_loss needs a model with probabilities")
 
-    named = [(f"own_{i}", step) for i, step in enumerate(steps)]
-    pipeline = Pipeline([*named, *_preparation(text, missing), ("model", model)])
+    transformers = [(f"own_{i}", step) for i, step in enumerate(steps)]
+    pipeline = Pipeline([*transformers, *_make_preparation(text, missing), ("model", model)])
     grid = {prefix + key: values for key, values in train.grid.items()}
     return Search(pipeline, grid, prefix, folds)
 
 
 def check_scoring(scoring: str, task: str, target: Any = None) -> None:
-    """Try the scorer on a model that always says the same.
+    """Try the scorer on a model that always predicts the same.
 
     Args:
         scoring: name of a scikit-learn scorer.
@@ -111,8 +111,8 @@ def check_scoring(scoring: str, task: str, target: Any = None) -> None:
         raise ConfigError("train.scoring", problem) from None
 
 
-def _preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
-    """Steps that make finite, scaled numbers of the columns."""
+def _make_preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
+    """Make the steps that turn columns into finite, scaled numbers."""
     numbers: list[tuple[str, Any]] = [("scale", StandardScaler())]
     if missing:
         # A column without any value in one fold must not vanish there.
@@ -138,23 +138,23 @@ def _preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
 
 
 def _make(path: str, key: str, arguments: dict[str, Any] | None = None) -> Any:
-    """An instance of the class at the import path."""
-    found = _find(path, key)
-    if not inspect.isclass(found) or not hasattr(found, "fit"):
+    """Make an instance of the class at an import path."""
+    estimator = _find(path, key)
+    if not inspect.isclass(estimator) or not hasattr(estimator, "fit"):
         raise ConfigError(key, f"'{path}' is not an estimator class")
     arguments = arguments or {}
-    allowed = inspect.signature(found).parameters
+    allowed = inspect.signature(estimator).parameters
     for name in arguments:
         if name not in allowed:
             problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
             raise ConfigError(f"{key.rpartition('.')[0]}.params.{name}", problem)
     try:
-        made = found(**arguments)
+        instance = estimator(**arguments)
     except TypeError as error:
-        raise ConfigError(key, f"{path} cannot be made: {error}") from None
+        raise ConfigError(key, f"{path} cannot be created: {error}") from None
     if arguments:
-        _validate(made, f"{key.rpartition('.')[0]}.params")
-    return made
+        _validate(instance, f"{key.rpartition('.')[0]}.params")
+    return instance
 
 
 def _find(path: str, key: str) -> Any:
@@ -174,8 +174,8 @@ def _find(path: str, key: str) -> Any:
             ".".join(part for part in cls.__module__.split(".") if part[0] != "_") + f".{title}"
             for title, cls in all_estimators()
         }
-    same = sorted(each for each in known if each.rpartition(".")[2].lower() == name.lower())
-    hint = f"; did you mean '{same[0]}'?" if same else did_you_mean(path, known) or "."
+    namesakes = sorted(each for each in known if each.rpartition(".")[2].lower() == name.lower())
+    hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, known) or "."
     raise ConfigError(
         key,
         f"unknown class '{path}'{hint} Allowed: the import path of a scikit-learn class, "
@@ -186,8 +186,8 @@ def _find(path: str, key: str) -> Any:
 def _check_task(model: Any, path: str, task: str) -> None:
     fits = is_classifier(model) if task == "classification" else is_regressor(model)
     if not fits:
-        wanted = "classifier" if task == "classification" else "regressor"
-        raise ConfigError("train.estimator", f"{path} is not a {wanted}, and data.task is {task}")
+        expected = "classifier" if task == "classification" else "regressor"
+        raise ConfigError("train.estimator", f"{path} is not a {expected}, and data.task is {task}")
 
 
 def _check_grid(model: Any, path: str, grid: dict[str, list[Any]]) -> None:

@@ -12,7 +12,7 @@ from model.files import (
     METRICS,
     PREDICTIONS,
     TEST,
-    model_file,
+    get_model_path,
     read_split,
     write_json,
 )
@@ -26,29 +26,29 @@ def main(params: Params) -> None:
         params: `name`, `data.target` and `data.task`.
     """
     features, actual = read_split(TEST, params.data.target)
-    model = mlem_api.load(model_file(params.name))
+    model = mlem_api.load(get_model_path(params.name))
     predicted = model.predict(features)
     if params.data.task == "classification":
-        measured, details = _classification(model, features, actual, predicted)
+        scores, details = _measure_classification(model, features, actual, predicted)
     else:
-        measured, details = _regression(actual, predicted)
-    write_json(METRICS, measured)
+        scores, details = _measure_regression(actual, predicted)
+    write_json(METRICS, scores)
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(PREDICTIONS, index=False)
 
 
-def _classification(
+def _measure_classification(
     model: Any, features: "pd.DataFrame", actual: "pd.Series", predicted: Any
 ) -> tuple[dict[str, float], dict[str, Any]]:
     labels = model.classes_
-    measured = {
+    scores = {
         "accuracy": metrics.accuracy_score(actual, predicted),
         "balanced_accuracy": metrics.balanced_accuracy_score(actual, predicted),
         "f1_macro": metrics.f1_score(actual, predicted, average="macro", zero_division=0),
     }
     if hasattr(model, "predict_proba"):
         probabilities = model.predict_proba(features)
-        measured["log_loss"] = metrics.log_loss(actual, probabilities, labels=labels)
+        scores["log_loss"] = metrics.log_loss(actual, probabilities, labels=labels)
     per_class = zip(
         *metrics.precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0),
         strict=True,
@@ -67,18 +67,20 @@ def _classification(
             for label, (precision, recall, f1, rows) in zip(labels.tolist(), per_class, strict=True)
         ],
     }
-    return {name: float(value) for name, value in measured.items()}, details
+    return {name: float(value) for name, value in scores.items()}, details
 
 
-def _regression(actual: "pd.Series", predicted: Any) -> tuple[dict[str, float], dict[str, Any]]:
-    measured = {
+def _measure_regression(
+    actual: "pd.Series", predicted: Any
+) -> tuple[dict[str, float], dict[str, Any]]:
+    scores = {
         "mae": float(metrics.mean_absolute_error(actual, predicted)),
         "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
         "r2": float(metrics.r2_score(actual, predicted)),
     }
     errors = np.quantile(predicted - actual, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])
     names = ["min", "p05", "p25", "p50", "p75", "p95", "max"]
-    return measured, {"errors": dict(zip(names, map(float, errors), strict=True))}
+    return scores, {"errors": dict(zip(names, map(float, errors), strict=True))}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from sklearn import datasets
 
 from model import estimators
 from model.files import RAW
-from model.params import ConfigError, Params, did_you_mean, run, suggest
+from model.params import ConfigError, Params, run, suggest, suggest_nearest
 
 BUNDLED = {
     f"sklearn.datasets.{name}": getattr(datasets, name)
@@ -29,26 +29,26 @@ def main(params: Params) -> None:
         ConfigError: params.yaml is wrong, or the file is missing or not such a CSV file.
     """
     estimators.build(params)
-    rows = _rows(params)
+    rows = _read_rows(params)
     _check_columns(params, next(rows))
     part = RAW.with_suffix(".part")
     RAW.parent.mkdir(exist_ok=True)
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(_rows(params))
+            csv.writer(file, lineterminator="\n").writerows(_read_rows(params))
         part.replace(RAW)
     finally:
         part.unlink(missing_ok=True)
 
 
 def check(params: Params) -> None:
-    """All that `main` checks before it writes; the arguments and errors are those of `main`."""
+    """Check all that `main` checks before it writes; arguments and errors are those of `main`."""
     estimators.build(params)
-    _check_columns(params, next(_rows(params)))
+    _check_columns(params, next(_read_rows(params)))
 
 
-def _rows(params: Params) -> Iterator[list[Any]]:
-    """Header, then rows."""
+def _read_rows(params: Params) -> Iterator[list[Any]]:
+    """Yield the header, then the rows."""
     source = params.data.source
     if source in BUNDLED:
         frame = BUNDLED[source](as_frame=True).frame
@@ -62,10 +62,10 @@ def _rows(params: Params) -> Iterator[list[Any]]:
         raise ConfigError("data.source", problem + suggest(source, [*BUNDLED, *files]))
     if SOURCE.resolve() not in path.resolve().parents:
         raise ConfigError("data.source", f"'{source}' is not under {SOURCE}/, which DVC watches")
-    yield from _csv_rows(path, params.data.separator)
+    yield from _read_csv_rows(path, params.data.separator)
 
 
-def _csv_rows(path: Path, separator: str) -> Iterator[list[str]]:
+def _read_csv_rows(path: Path, separator: str) -> Iterator[list[str]]:
     width = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, strict=True)
@@ -91,14 +91,14 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     if not all(column.strip() for column in columns):
         problem = f"{source}: a column has no name (an index? write it with index=False)"
         raise ConfigError("data.source", problem)
-    twice = [column for column, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise ConfigError("data.source", f"{source}: two columns are called '{twice[0]}'")
-    for key, wanted in [("target", [params.data.target]), ("drop", params.data.drop)]:
-        for column in wanted:
+    duplicates = [column for column, count in Counter(columns).items() if count > 1]
+    if duplicates:
+        raise ConfigError("data.source", f"{source}: two columns are called '{duplicates[0]}'")
+    for key, names in [("target", [params.data.target]), ("drop", params.data.drop)]:
+        for column in names:
             if column not in columns:
                 hint = "; is data.separator right?" if len(columns) == 1 else ""
-                hint = hint or did_you_mean(column, columns) or "."
+                hint = hint or suggest_nearest(column, columns) or "."
                 problem = f"'{column}' is not a column of {source}{hint}"
                 raise ConfigError(f"data.{key}", f"{problem} Columns: {', '.join(columns)}")
     if params.data.target in params.data.drop:

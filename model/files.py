@@ -1,4 +1,4 @@
-"""The files that stages hand to one another, and how tables are read back with the same types."""
+"""Files that stages pass to one another; tables are read back with the same types."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ EVALUATION = Path("reports/evaluation.json")
 PREDICTIONS = Path("reports/predictions.csv")
 
 
-def model_file(name: str, suffix: str = "") -> Path:
-    """Path of the model called `name`, or of a file beside it, e.g. with suffix `.mlem`."""
+def get_model_path(name: str, suffix: str = "") -> Path:
+    """Return the path of the model `name`, or of a file beside it, e.g. with suffix `.mlem`."""
     return Path("model", name + suffix)
 
 
@@ -28,11 +28,11 @@ def remove_former_models(name: str) -> None:
         former = runtime.name.removesuffix(".runtime.json")
         if former != name:
             for suffix in ("", ".mlem", ".golden.json", ".runtime.json"):
-                model_file(former, suffix).unlink(missing_ok=True)
+                get_model_path(former, suffix).unlink(missing_ok=True)
 
 
 def read_data() -> dict[str, Any]:
-    """reports/data.json: rows, target and columns, as the process stage found them."""
+    """Read reports/data.json: rows, target and columns, from the process stage."""
     return dict(json.loads(DATA.read_text(encoding="utf-8")))
 
 
@@ -41,10 +41,6 @@ def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
 
     The types of one split, guessed from it alone, may differ: no value missing, all digits.
     Text is of dtype object, not pandas' `str`, which MLEM's server cannot handle.
-
-    Args:
-        path: the file.
-        target: name of the column to predict.
 
     Returns:
         Features (rows x columns) and target (rows).
@@ -57,11 +53,11 @@ def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a report: stable, readable in a diff, and refusing what JSON cannot say (NaN).
+    """Write a report: stable, readable in a diff, without what JSON cannot express (NaN).
 
     Args:
         path: the file; its folder is created.
-        value: made of dict, list, str, int, float, bool, None.
+        value: of dict, list, str, int, float, bool, None.
 
     Raises:
         ValueError: the value has a NaN or an infinity in it.

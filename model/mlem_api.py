@@ -1,4 +1,4 @@
-"""The only door to MLEM: nothing else imports it, so its settings are made here once."""
+"""All use of MLEM: nothing else imports it, so its settings are made here once."""
 
 import os
 

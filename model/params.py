@@ -1,4 +1,4 @@
-"""What params.yaml may say, and the one way in which a stage is run.
+"""The schema of params.yaml, and the one way in which a stage is run.
 
 A mistake in params.yaml, or data that does not fit it, is a `ConfigError`. A stage then prints one
 message on stderr, each line of which starts with `params.yaml: <key>: `, and exits with code 2:
@@ -48,7 +48,7 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Which data, which column to predict, how to split it."""
+    """The data, the column to predict, the split."""
 
     source: str
     separator: str = Field(",", min_length=1, max_length=1)
@@ -60,7 +60,7 @@ class Data(_Section):
 
 
 class Train(_Section):
-    """Which estimator, and how its parameters are chosen."""
+    """The estimator, and the choice of its parameters."""
 
     estimator: str
     params: dict[str, Any] = {}
@@ -72,11 +72,11 @@ class Train(_Section):
     jobs: int = Field(1, ge=1)
 
     @validator("params", "grid", pre=True)
-    def _nothing_is_empty(cls, value: Any) -> Any:
+    def _replace_none(cls, value: Any) -> Any:
         return {} if value is None else value  # "grid:" with nothing below it
 
     @validator("grid")
-    def _has_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def _require_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
         for key, values in value.items():
             if not values:
                 raise ValueError(f"{key} has no values to choose from")
@@ -84,13 +84,13 @@ class Train(_Section):
 
 
 class Save(_Section):
-    """What is kept beside the model."""
+    """Files beside the model."""
 
     golden: int = Field(32, ge=20, le=1000)
 
 
 class Gate(_Section):
-    """When a new model may replace the live one; read by the orchestrator, not by the stages."""
+    """Conditions for a new model to replace the live one; the orchestrator reads them."""
 
     metric: str
     minimum: float | None = None
@@ -103,15 +103,15 @@ class Params(_Section):
 
     # At most 40 characters, since it becomes part of tags, host names and container names.
     name: str = Field(regex=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")
-    seed: int = Field(42, ge=0, lt=2**32)
+    seed: int = Field(ge=0, lt=2**32)
     data: Data
     train: Train
-    save: Save = Save.parse_obj({})
+    save: Save
     gate: Gate
 
 
 def load() -> Params:
-    """Read and check params.yaml in the working directory, all that can be told without the data.
+    """Read and check params.yaml in the working directory, as far as that needs no data.
 
     Returns:
         The parameters, defaults filled in.
@@ -131,11 +131,7 @@ def load() -> Params:
 
 
 def run(stage: Callable[[Params], None]) -> NoReturn:
-    """Run a stage as a program: exits with 0, or with 2 after explaining a ConfigError on stderr.
-
-    Args:
-        stage: does the work; called with the parameters.
-    """
+    """Run a stage as a program: exit with 0, or with 2 after explaining a ConfigError on stderr."""
     try:
         stage(load())
     except ConfigError as error:
@@ -145,23 +141,15 @@ def run(stage: Callable[[Params], None]) -> NoReturn:
 
 
 def suggest(wrong: str, allowed: Iterable[str]) -> str:
-    """End of an error message: what was perhaps meant, and what is allowed.
-
-    Args:
-        wrong: the value found.
-        allowed: all the values accepted there.
-
-    Returns:
-        For example `; did you mean 'cv'? Allowed: cv, grid`.
-    """
+    """Suggest allowed values in place of a wrong one: `; did you mean 'cv'? Allowed: cv, grid`."""
     allowed = sorted(allowed)
-    return f"{did_you_mean(wrong, allowed) or '.'} Allowed: {', '.join(allowed)}"
+    return f"{suggest_nearest(wrong, allowed) or '.'} Allowed: {', '.join(allowed)}"
 
 
-def did_you_mean(wrong: str, allowed: Iterable[str]) -> str:
-    """The nearest allowed value as `; did you mean 'x'?`, or nothing if none is near."""
-    near = difflib.get_close_matches(wrong, list(allowed), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def suggest_nearest(wrong: str, allowed: Iterable[str]) -> str:
+    """Suggest the nearest allowed value: `; did you mean 'x'?`, or nothing if none is near."""
+    matches = difflib.get_close_matches(wrong, list(allowed), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
 def _read() -> Any:
@@ -178,7 +166,7 @@ def _read() -> Any:
 
 
 def _explain(error: Any, raw: Any) -> tuple[str, str]:
-    """Key and problem of one of pydantic's errors, in the words of the file's reader."""
+    """Explain one of pydantic's errors by the key and the problem in params.yaml."""
     loc = [part for part in error["loc"] if part != "__root__"]
     key = ".".join(map(str, loc))
     if error["type"] == "value_error.extra":
@@ -193,7 +181,7 @@ def _explain(error: Any, raw: Any) -> tuple[str, str]:
         value = value[part]
     problem = f"{error['msg']}, not {value!r}"
     permitted = error.get("ctx", {}).get("permitted")
-    return key, problem + (did_you_mean(str(value), permitted) if permitted else "")
+    return key, problem + (suggest_nearest(str(value), permitted) if permitted else "")
 
 
 def _check_name(name: str) -> None:

@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     target = params.data.target
     raw = pd.read_csv(RAW, decimal=params.data.decimal, low_memory=False)
     frame = raw.drop(columns=params.data.drop).dropna(subset=[target]).reset_index(drop=True)
-    frame = pd.DataFrame({name: _plain(column) for name, column in frame.items()})
+    frame = pd.DataFrame({name: _simplify(column) for name, column in frame.items()})
     _check(frame, params)
     if params.data.task == "classification" and frame[target].dtype == np.float64:
         # Whole numbers were read as fractions because rows without a target were among them.
@@ -39,8 +39,8 @@ def main(params: Params) -> None:
     write_json(DATA, _describe(frame, params, rows))
 
 
-def _plain(column: "pd.Series") -> "pd.Series":
-    """The column as one of four types: float64, int64, bool, or text (dtype object)."""
+def _simplify(column: "pd.Series") -> "pd.Series":
+    """Convert a column to one of four types: float64, int64, bool, or text (dtype object)."""
     if types.is_bool_dtype(column.dtype) or column.dtype == np.int64:
         return column
     if types.is_numeric_dtype(column.dtype):

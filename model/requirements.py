@@ -1,4 +1,4 @@
-"""What a pickled model needs wherever it is loaded: own source files, and installed packages."""
+"""Requirements of a pickled model wherever it is loaded: own source files, installed packages."""
 
 import ast
 import io
@@ -22,7 +22,7 @@ class Code(NamedTuple):
 
 
 class _Recorder(pickle.Unpickler):
-    """Notes the module of every class and function that a pickle refers to."""
+    """An unpickler that records the module of each class and function that a pickle refers to."""
 
     def __init__(self, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))
@@ -50,21 +50,21 @@ def trace(pickled: bytes) -> Code:
     todo, seen = sorted(recorder.modules), set(recorder.modules)
     while todo:
         name = todo.pop()
-        path = _own_file(name)
+        path = _find_own_file(name)
         if path is None:
             installed.add(name.partition(".")[0])
             continue
         files[path.relative_to(Path.cwd()).as_posix()] = path.read_bytes()
         parent = name.rpartition(".")[0]
-        found = {*_imports(name, path), *([parent] if parent else [])} - seen
-        seen |= found
-        todo += sorted(found)
+        new = {*_find_imports(name, path), *([parent] if parent else [])} - seen
+        seen |= new
+        todo += sorted(new)
     distributions = metadata.packages_distributions()
     return Code(files, {name for name in installed if name in distributions})
 
 
-def versions(modules: Iterable[str]) -> dict[str, str]:
-    """Exact versions of the distributions that modules come from, and of all these require.
+def find_versions(modules: Iterable[str]) -> dict[str, str]:
+    """Find the exact versions of the distributions of modules, and of all that these require.
 
     Args:
         modules: names to import, e.g. `sklearn`.
@@ -74,20 +74,20 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
     """
     distributions = metadata.packages_distributions()
     todo = [name for module in modules for name in distributions[module]]
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     while todo:
         distribution = metadata.distribution(todo.pop())
         name = canonicalize_name(distribution.metadata["Name"])
-        if name in found:
+        if name in versions:
             continue
-        found[name] = distribution.version
+        versions[name] = distribution.version
         requirements = map(Requirement, distribution.requires or [])
         todo += [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
-    return dict(sorted(found.items()))
+    return dict(sorted(versions.items()))
 
 
-def _own_file(module: str) -> Path | None:
-    """Source file of a module of the repository; None for the standard library and packages."""
+def _find_own_file(module: str) -> Path | None:
+    """Find the source file of a module of the repository; None for all other modules."""
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):  # an optional import of something not installed
@@ -99,8 +99,8 @@ def _own_file(module: str) -> Path | None:
     return path if is_own else None
 
 
-def _imports(module: str, path: Path) -> set[str]:
-    """Modules that a source file imports, anywhere in it."""
+def _find_imports(module: str, path: Path) -> set[str]:
+    """Find the modules that a source file imports, anywhere in it."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
@@ -112,5 +112,5 @@ def _imports(module: str, path: Path) -> set[str]:
             names.add(base)
             # `from package import module` looks the same as `from module import name`
             submodules = {f"{base}.{alias.name}" for alias in node.names}
-            names |= {name for name in submodules if _own_file(name)}
+            names |= {name for name in submodules if _find_own_file(name)}
     return names

@@ -1,7 +1,7 @@
 """Save the estimator with MLEM, and beside it what MLEM leaves out.
 
-`<name>.golden.json` has inputs and what the saved model says to them; `<name>.runtime.json` says
-what it takes to run the model: file hashes, Python version, exact package versions.
+`<name>.golden.json` has inputs and the predictions of the saved model; `<name>.runtime.json` has
+what is needed to run it: file hashes, Python version, exact package versions.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from model import mlem_api, requirements
 from model.files import (
     ESTIMATOR,
     TEST,
-    model_file,
+    get_model_path,
     read_data,
     read_split,
     remove_former_models,
@@ -36,24 +36,24 @@ def main(params: Params) -> None:
     pickled = ESTIMATOR.read_bytes()
     features, target = read_split(TEST, params.data.target)
     code = requirements.trace(pickled)
-    path = model_file(params.name)
+    path = get_model_path(params.name)
     meta = mlem_api.save(
         pickle.loads(pickled), path, features.head(SAMPLE_ROWS), code.files, code.installed
     )
 
     model = mlem_api.load(path)
-    inputs = _sample(features, target, params)
+    inputs = _draw_sample(features, target, params)
     outputs = {"predict": model.predict(inputs).tolist()}
     if hasattr(model, "predict_proba"):
         outputs["predict_proba"] = model.predict_proba(inputs).tolist()
     write_json(
-        model_file(params.name, ".golden.json"),
-        {"format": 1, "inputs": _records(inputs), "outputs": outputs},
+        get_model_path(params.name, ".golden.json"),
+        {"format": 1, "inputs": _make_records(inputs), "outputs": outputs},
     )
     remove_former_models(params.name)
     columns = read_data()["columns"]
     write_json(
-        model_file(params.name, ".runtime.json"),
+        get_model_path(params.name, ".runtime.json"),
         {
             "format": 1,
             "name": params.name,
@@ -61,16 +61,16 @@ def main(params: Params) -> None:
             "classes": model.classes_.tolist() if hasattr(model, "classes_") else None,
             "nullable": [name for name, column in columns.items() if column["missing"]],
             "python": platform.python_version(),
-            "artifacts": {path.as_posix(): _digest(path)},
-            "packages": requirements.versions(
+            "artifacts": {path.as_posix(): _hash_file(path)},
+            "packages": requirements.find_versions(
                 each.module for each in meta.requirements.installable
             ),
         },
     )
 
 
-def _sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "pd.DataFrame":
-    """Rows of the test split, drawn with the seed: of every class one, then whatever comes."""
+def _draw_sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "pd.DataFrame":
+    """Draw rows of the test split with the seed: one of each class, then any others."""
     shuffled = features.sample(frac=1, random_state=params.seed)
     if params.data.task == "classification":
         is_repeated = target[shuffled.index].duplicated().to_numpy()
@@ -79,12 +79,12 @@ def _sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "p
     return shuffled.head(params.save.golden)
 
 
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Rows as a client sends them: null for what is missing."""
+def _make_records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Make rows as a client sends them, with None for missing values."""
     return list(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"))
 
 
-def _digest(path: Path) -> dict[str, Any]:
+def _hash_file(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     return {
         "size": len(content),

@@ -14,7 +14,7 @@ import uvicorn
 from serving import sagemaker
 from serving.app import create_app
 from serving.bundle import BundleError, read_bundle
-from serving.leaving import Leaving
+from serving.draining import Draining
 from serving.settings import Limits, SettingError, Settings
 
 log = logging.getLogger("serving")
@@ -24,20 +24,13 @@ MISUSED = 2  # exit status: a setting cannot be used
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve a bundle until told to stop.
-
-    Args:
-        arguments: of the command line; by default the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Serve a bundle until SIGTERM; return the exit status."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     signal.signal(signal.SIGTERM, _stop)
     try:
-        settings = _settings(arguments)
+        settings = _read_settings(arguments)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
@@ -55,20 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings) -> int:
     failures: list[str] = []
 
-    def failed(reason: str) -> None:
+    def fail(reason: str) -> None:
         log.error("cannot serve %s: %s", settings.bundle, reason)
         failures.append(reason)
         server.should_exit = True
 
-    app = Leaving(
+    app = Draining(
         create_app(
             read_bundle(settings.bundle),
             settings.limits,
-            failed,
+            fail,
             listen_when_ready=settings.listen_when_ready,
         )
     )
-    app.listen()
+    app.start_on_signal()
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -87,7 +80,7 @@ def _serve(settings: Settings) -> int:
     return FAILED if failures or not server.started else 0
 
 
-def _settings(arguments: Sequence[str] | None) -> Settings:
+def _read_settings(arguments: Sequence[str] | None) -> Settings:
     environment = os.environ
     parser = argparse.ArgumentParser(prog="serving", description="Serve a model's bundle.")
     parser.add_argument(
@@ -109,15 +102,15 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         help="listen only once the model is loaded and proven (SLIPWAY_LISTEN_WHEN_READY=1)",
     )  # fmt: skip
     parser.add_argument("command", nargs="?", choices=[sagemaker.ARGUMENT], help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.bundle is None:
-        raise SettingError("no bundle: give --bundle or SLIPWAY_BUNDLE")
+    parsed = parser.parse_args(arguments)
+    if parsed.bundle is None:
+        raise SettingError("no bundle to serve: set --bundle or SLIPWAY_BUNDLE")
     limits = Limits.from_environment(environment)
-    return Settings(Path(given.bundle), given.host, given.port, given.listen_when_ready, limits)
+    return Settings(Path(parsed.bundle), parsed.host, parsed.port, parsed.listen_when_ready, limits)
 
 
 def _stop(_: int, __: FrameType | None) -> None:
-    """Leave cleanly before the server runs, and after it when it hands the signal back."""
+    """Exit cleanly before the server runs, and after it when it hands the signal back."""
     sys.exit(0)
 
 

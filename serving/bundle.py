@@ -79,7 +79,7 @@ def read_bundle(folder: Path, environment: Mapping[str, str] = os.environ) -> Bu
         raise BundleError(f"{found[0].name}: not readable as YAML: {error}") from error
     if not isinstance(mlem, dict) or mlem.get("object_type") != "model":
         raise BundleError(f"{found[0].name}: not the metadata of an MLEM model")
-    kind = _model_type(mlem)
+    kind = _read_model_type(mlem)
     if kind not in PLAIN_PICKLE:
         raise BundleError(
             f"{found[0].name}: models of type {kind!r} cannot be served; "
@@ -171,7 +171,7 @@ def _unpack_code(bundle: Bundle) -> None:
     sources: dict[str, bytes] = {}
     for requirement in bundle.mlem.get("requirements") or []:
         if isinstance(requirement, Mapping) and requirement.get("type") == "custom":
-            sources.update(_sources(requirement))
+            sources.update(_decode_sources(requirement))
     if not sources:
         return
     root = Path(tempfile.mkdtemp(prefix="slipway-model-code-")).resolve()
@@ -186,7 +186,7 @@ def _unpack_code(bundle: Bundle) -> None:
     importlib.invalidate_caches()
 
 
-def _sources(requirement: Mapping[str, Any]) -> dict[str, bytes]:
+def _decode_sources(requirement: Mapping[str, Any]) -> dict[str, bytes]:
     """Decode one MLEM custom requirement into {relative path: source}."""
 
     def inflate(text: str) -> bytes:
@@ -201,7 +201,7 @@ def _sources(requirement: Mapping[str, Any]) -> dict[str, bytes]:
         raise BundleError(f"code that travels with the model cannot be read: {error}") from error
 
 
-def _model_type(mlem: Mapping[str, Any]) -> str:
+def _read_model_type(mlem: Mapping[str, Any]) -> str:
     processors = mlem.get("processors") or {}
     return str((processors.get("model") or {}).get("type"))
 

@@ -1,4 +1,4 @@
-"""What a client is told when a request is refused: one JSON shape, in words, without its input."""
+"""Answers to requests that are refused: one JSON shape, in words, without the client's input."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ NAME_CHARACTERS = 64
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
-WANTED = {
+EXPECTED = {
     Kind.INTEGER: "a whole number without a decimal point",
     Kind.NUMBER: "a number",
     Kind.BOOLEAN: "true or false",
@@ -25,8 +25,8 @@ WANTED = {
 }
 
 
-class Refused(Exception):
-    """A request is refused; carries the status and what to say."""
+class RequestError(Exception):
+    """A request that is refused, with the status and the message of the answer."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Refused(Exception):
         detail: list[dict[str, Any]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the facts.
+        """Make the error of one request.
 
         Args:
             status: the HTTP status.
@@ -54,8 +54,8 @@ class Refused(Exception):
             "detail": detail or [{"loc": ["body"], "msg": message, "type": kind}],
         }
 
-    def response(self) -> Response:
-        """The HTTP response that says so."""
+    def make_response(self) -> Response:
+        """Make the HTTP response."""
         return json_response(self.body, self.status, self.headers)
 
 
@@ -66,11 +66,8 @@ def json_response(
 
     Args:
         content: anything pydantic can serialize.
-        status: the HTTP status.
-        headers: to add.
-
-    Returns:
-        The response.
+        status: of the response.
+        headers: of the response.
     """
     return Response(to_json(content), status, dict(headers or {}), media_type="application/json")
 
@@ -80,59 +77,61 @@ def to_json(content: Any) -> bytes:
     return _JSON.dump_json(content)
 
 
-def explain(error: ValidationError, interface: Interface, max_rows: int) -> Refused:
-    """Say in words what is wrong with a request, naming row and column but no value.
+def explain(error: ValidationError, interface: Interface, max_rows: int) -> RequestError:
+    """Explain in words what is wrong with a request, naming row and column but no value.
 
     Args:
-        error: what pydantic found; validation stops at the first bad row.
+        error: from pydantic; validation stops at the first bad row.
         interface: the model's.
         max_rows: the limit that was applied.
 
     Returns:
-        A refusal with status 400, 413 or 422.
+        An error with status 400, 413 or 422.
     """
     if error.error_count() > 2 * len(interface.columns) + SHOWN_PROBLEMS:
-        return Refused(
-            422, f"Too many unknown names. {_expected(interface)}", kind="extra_forbidden"
+        return RequestError(
+            422, f"Too many unknown names. {_list_columns(interface)}", kind="extra_forbidden"
         )
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    first = found[0]
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    first = problems[0]
     kind, place = first["type"], first["loc"]
     depth = 2 if interface.container == "dataframe" else 1  # of the list of rows
     if kind == "json_invalid":
         at = re.search(r"line \d+ column \d+", first["msg"])
-        return Refused(
+        return RequestError(
             400, f"The body is not valid JSON{f' ({at[0]})' if at else ''}.", kind="json_invalid"
         )
     if kind == "too_long" and len(place) == depth:
-        return Refused(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
+        return RequestError(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
     if kind == "too_short" and len(place) == depth:
         message = "The list of rows is empty: give at least one."
-        return Refused(422, message, kind=kind, detail=[_problem(place, message, kind)])
+        return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
     if len(place) <= depth:
-        message = f"The body must be {_shape(interface)}. {_expected(interface)}"
-        return Refused(422, message, kind=kind, detail=[_problem(place, message, kind)])
-    missing = [str(e["loc"][-1]) for e in found if e["type"] == "missing"]
+        message = f"The body must be {_describe_body(interface)}. {_list_columns(interface)}"
+        return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
+    missing = [str(e["loc"][-1]) for e in problems if e["type"] == "missing"]
     detail = [
-        _problem(e["loc"], _sentence(e["type"], e["loc"], depth, interface, missing), e["type"])
-        for e in found[:SHOWN_PROBLEMS]
+        _make_problem(
+            e["loc"], _describe_problem(e["type"], e["loc"], depth, interface, missing), e["type"]
+        )
+        for e in problems[:SHOWN_PROBLEMS]
     ]
     # A misspelt name is both missing and unknown; the unknown one has the hint.
-    telling = next((d for d in detail if "did you mean" in d["msg"]), detail[0])
-    return Refused(422, telling["msg"], kind=telling["type"], detail=detail)
+    clearest = next((d for d in detail if "did you mean" in d["msg"]), detail[0])
+    return RequestError(422, clearest["msg"], kind=clearest["type"], detail=detail)
 
 
-def _sentence(
+def _describe_problem(
     kind: str, place: Sequence[int | str], depth: int, interface: Interface, missing: Sequence[str]
 ) -> str:
     row = f"Row {int(place[depth]) + 1}"
     if len(place) == depth + 1:
-        return f"{row}: must be {_row_shape(interface)}."
+        return f"{row}: must be {_describe_row(interface)}."
     last = place[depth + 1]
     if kind == "missing":
         return f"{row}: column '{last}' is missing."
     if kind == "extra_forbidden":
-        return f"{row}: {_unknown(str(last), missing, interface)}"
+        return f"{row}: {_explain_unknown(str(last), missing, interface)}"
     if interface.container == "ndarray":
         column, place_name = interface.columns[0], f"value {int(last) + 1}"
     else:
@@ -142,46 +141,46 @@ def _sentence(
         return f"{row}, {place_name}: must be a finite number."
     if kind in {"less_than_equal", "greater_than_equal"}:
         return f"{row}, {place_name}: must be within the range of {column.dtype}."
-    return f"{row}, {place_name}: must be {wanted(column)}."
+    return f"{row}, {place_name}: must be {describe_values(column)}."
 
 
-def _row_shape(interface: Interface) -> str:
+def _describe_row(interface: Interface) -> str:
     if interface.flat:
-        return wanted(interface.columns[0])
+        return describe_values(interface.columns[0])
     if interface.container == "ndarray":
         return f"a list of {len(interface.columns)} values"
     return "an object with the columns as its names"
 
 
-def wanted(column: Column) -> str:
-    """Say what a column's values must be."""
-    text = WANTED[column.kind]
+def describe_values(column: Column) -> str:
+    """Describe what a column's values must be."""
+    text = EXPECTED[column.kind]
     return f"{text}, or null for a missing value" if column.nullable else text
 
 
-def _unknown(name: str, missing: Sequence[str], interface: Interface) -> str:
-    known = missing or [column.name for column in interface.columns]
-    folded = {candidate.casefold(): candidate for candidate in reversed(known)}
+def _explain_unknown(name: str, missing: Sequence[str], interface: Interface) -> str:
+    candidates = missing or [column.name for column in interface.columns]
+    folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
     close = difflib.get_close_matches(name[:NAME_CHARACTERS].casefold(), folded, n=1)
     if close:
-        return f"unknown column {_quoted(name)}; did you mean '{folded[close[0]]}'?"
-    return f"unknown column {_quoted(name)}."
+        return f"unknown column {_quote(name)}; did you mean '{folded[close[0]]}'?"
+    return f"unknown column {_quote(name)}."
 
 
-def _quoted(name: str) -> str:
-    """A client's own name for a column, where it is short and plain enough to repeat."""
+def _quote(name: str) -> str:
+    """Quote a client's own name for a column, if it is short and plain enough to repeat."""
     if len(name) <= NAME_CHARACTERS and re.fullmatch(r"[\w .,:/()%+-]+", name):
         return f"'{name}'"
     return f"with a name of {len(name)} characters"
 
 
-def _shape(interface: Interface) -> str:
+def _describe_body(interface: Interface) -> str:
     if interface.container == "dataframe":
         return '{"data": {"values": [one object a row]}}'
     return '{"data": [one value a row]}' if interface.flat else '{"data": [one list a row]}'
 
 
-def _expected(interface: Interface) -> str:
+def _list_columns(interface: Interface) -> str:
     if interface.container == "ndarray":
         return f"A row has {len(interface.columns)} values."
     names = [f"'{column.name}'" for column in interface.columns]
@@ -191,7 +190,7 @@ def _expected(interface: Interface) -> str:
     )
 
 
-def _problem(place: Sequence[int | str], message: str, kind: str) -> dict[str, Any]:
+def _make_problem(place: Sequence[int | str], message: str, kind: str) -> dict[str, Any]:
     plain = [part if isinstance(part, int) else part[:NAME_CHARACTERS] for part in place]
     if kind == "extra_forbidden":
         plain = plain[:-1]  # the client's own word, not ours

@@ -1,4 +1,4 @@
-"""A model's interface: from MLEM's metadata to typed columns, request schemas and MLEM's JSON."""
+"""The interface of a model: typed columns, schemas of requests and JSON, from MLEM's metadata."""
 
 import datetime
 import re
@@ -19,7 +19,7 @@ NUMBER_LIMITS = {"float16": 65504.0, "float32": 3.4028234663852886e38}
 
 
 class Kind(StrEnum):
-    """What a column's values are in JSON."""
+    """Kind of a column's values in JSON."""
 
     INTEGER = "integer"
     NUMBER = "number"
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Interface:
-    """What the model takes and gives."""
+    """Inputs and results of a model."""
 
     container: Literal["dataframe", "ndarray"]
     columns: tuple[Column, ...]
@@ -80,7 +80,7 @@ class Interface:
 
 
 def read_interface(bundle: Bundle) -> Interface:
-    """Work out a model's interface from its metadata and golden inputs.
+    """Derive a model's interface from its metadata and golden inputs.
 
     The `.mlem` gives names and dtypes. Which columns may be missing is not in it:
     `runtime.json` lists them under `nullable`; where it does not, those are taken that are null
@@ -98,30 +98,32 @@ def read_interface(bundle: Bundle) -> Interface:
     where = f"{bundle.name}.mlem"
     methods = (bundle.mlem.get("processors") or {}).get("model", {}).get("methods") or {}
     orders = bundle.mlem.get("call_orders") or {}
-    exposed = {}
+    served = {}
     for name, order in orders.items():
         if [list(step) for step in order] != [["model", name]] or name not in methods:
             raise BundleError(f"{where}: method {name!r} is a chain of steps; not supported")
         if not name.isidentifier() or name.startswith("_"):
             raise BundleError(f"{where}: method {name!r} cannot be a route")
-        exposed[name] = methods[name]
-    if not exposed:
+        served[name] = methods[name]
+    if not served:
         raise BundleError(f"{where}: has no methods; save the model with sample data")
     types = []
-    for name, method in exposed.items():
+    for name, method in served.items():
         arguments = method.get("args") or []
         if len(arguments) != 1:
             raise BundleError(f"{where}: method {name!r} takes {len(arguments)} arguments, not 1")
         types.append(arguments[0].get("type_") or {})
         if (method.get("returns") or {}).get("type") != "ndarray":
-            given = (method.get("returns") or {}).get("type")
-            raise BundleError(f"{where}: method {name!r} returns {given!r}; only arrays are served")
+            result = (method.get("returns") or {}).get("type")
+            raise BundleError(
+                f"{where}: method {name!r} returns {result!r}; only arrays are served"
+            )
     if any(other != types[0] for other in types):
         raise BundleError(f"{where}: the methods take different inputs; not supported")
-    return _interface(where, bundle, types[0], exposed)
+    return _build_interface(where, bundle, types[0], served)
 
 
-def request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
+def make_request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
     """Build the validator of requests, once.
 
     Args:
@@ -134,17 +136,17 @@ def request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
     rows = (FailFast(), Field(min_length=1, max_length=max_rows))
     row: Any
     if interface.container == "dataframe":
-        row = _object("Row", {c.name: _annotation(c) for c in interface.columns})
-        data: Any = _object("Frame", {"values": Annotated[(list[row], *rows)]})
+        row = _make_object_type("Row", {c.name: _make_annotation(c) for c in interface.columns})
+        data: Any = _make_object_type("Frame", {"values": Annotated[(list[row], *rows)]})
     else:
-        row, width = _annotation(interface.columns[0]), len(interface.columns)
+        row, width = _make_annotation(interface.columns[0]), len(interface.columns)
         if not interface.flat:
             row = Annotated[(list[row], Field(min_length=width, max_length=width))]
         data = Annotated[(list[row], *rows)]
-    return TypeAdapter(_object("Request", {ARGUMENT: data}))
+    return TypeAdapter(_make_object_type("Request", {ARGUMENT: data}))
 
 
-def row_bytes(interface: Interface) -> int:
+def estimate_row_bytes(interface: Interface) -> int:
     """Estimate the most that one row takes in JSON.
 
     Args:
@@ -160,29 +162,29 @@ def row_bytes(interface: Interface) -> int:
     )
 
 
-def _object(name: str, fields: Mapping[str, Any]) -> Any:
-    """A type for JSON objects with just these names, which may be any text."""
+def _make_object_type(name: str, fields: Mapping[str, Any]) -> Any:
+    """Make a type of JSON objects with exactly these names, which may be any text."""
     make: Any = TypedDict
     return with_config(ConfigDict(extra="forbid"))(make(name, fields))
 
 
-def _interface(
-    where: str, bundle: Bundle, given: Mapping[str, Any], methods: Mapping[str, Any]
+def _build_interface(
+    where: str, bundle: Bundle, schema: Mapping[str, Any], methods: Mapping[str, Any]
 ) -> Interface:
     samples = bundle.golden.get("inputs") or []
     declared = bundle.runtime.get("nullable")
-    container = given.get("type")
+    container = schema.get("type")
     if container == "dataframe":
-        labels = list(given["columns"])
-        dtypes = list(given["dtypes"])
+        labels = list(schema["columns"])
+        dtypes = list(schema["dtypes"])
         flat = False
     elif container == "ndarray":
-        shape = given.get("shape")
+        shape = schema.get("shape")
         if shape is None or len(shape) > 2 or (len(shape) == 2 and shape[1] is None):
             raise BundleError(f"{where}: takes an array of shape {shape}; a list of rows is needed")
         flat = len(shape) == 1
         labels = list(range(1 if flat else shape[1]))
-        dtypes = [given["dtype"]] * len(labels)
+        dtypes = [schema["dtype"]] * len(labels)
     else:
         raise BundleError(
             f"{where}: takes {container!r}; only a pandas DataFrame or a NumPy array can be "
@@ -190,9 +192,9 @@ def _interface(
         )
     columns = []
     for position, (label, dtype) in enumerate(zip(labels, dtypes, strict=True)):
-        values = [_value(sample, position, str(label)) for sample in samples]
+        values = [_get_value(sample, position, str(label)) for sample in samples]
         nullable = None in values if declared is None else str(label) in declared
-        kind = _kind(where, label, dtype, values)
+        kind = _find_kind(where, label, dtype, values)
         columns.append(Column(str(label), label, dtype, kind, nullable))
     if container == "ndarray":  # one type for all: the array has one dtype
         columns = [
@@ -203,18 +205,20 @@ def _interface(
         container=container,
         columns=tuple(columns),
         flat=flat,
-        index=tuple(given.get("index_cols") or ()),
-        dtype=str(given.get("dtype", "")),
+        index=tuple(schema.get("index_cols") or ()),
+        dtype=str(schema.get("dtype", "")),
         returns={name: method["returns"] for name, method in methods.items()},
         mlem={
-            "methods": {name: _mlem_method(name, given, m) for name, m in methods.items()},
+            "methods": {
+                name: _describe_mlem_method(name, schema, m) for name, m in methods.items()
+            },
             "version": MLEM_VERSION,
             "meta": bundle.mlem.get("params") or {},
         },
     )
 
 
-def _value(sample: Any, position: int, name: str) -> Any:
+def _get_value(sample: Any, position: int, name: str) -> Any:
     if isinstance(sample, Mapping):
         return sample[name] if name in sample else list(sample.values())[position]
     return sample[position] if isinstance(sample, list) else sample
@@ -229,7 +233,7 @@ KINDS = (
 ANYTHING = r"object|category|string|str\d*|<?U\d*"
 
 
-def _kind(where: str, label: int | str, dtype: str, values: Sequence[Any]) -> Kind:
+def _find_kind(where: str, label: int | str, dtype: str, values: Sequence[Any]) -> Kind:
     for pattern, kind in KINDS:
         if re.fullmatch(pattern, dtype):
             return kind
@@ -244,11 +248,11 @@ def _kind(where: str, label: int | str, dtype: str, values: Sequence[Any]) -> Ki
     }.get(seen, Kind.TEXT)
 
 
-def _annotation(column: Column) -> Any:
-    """The pydantic type of a column's values."""
+def _make_annotation(column: Column) -> Any:
+    """Make the pydantic type of a column's values."""
     annotation: Any
     if column.kind is Kind.INTEGER:
-        low, high = _integer_bounds(column.dtype)
+        low, high = _find_integer_bounds(column.dtype)
         annotation = Annotated[int, Field(strict=True, ge=low, le=high)]
     elif column.kind is Kind.NUMBER:
         bound = NUMBER_LIMITS.get(column.dtype.lower())
@@ -263,31 +267,33 @@ def _annotation(column: Column) -> Any:
     return annotation | None if column.nullable else annotation
 
 
-def _integer_bounds(dtype: str) -> tuple[int, int]:
+def _find_integer_bounds(dtype: str) -> tuple[int, int]:
     match = re.fullmatch(r"(u?)int(\d+)", dtype.lower())
     unsigned, bits = (bool(match[1]), int(match[2])) if match else (False, 64)
     return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def _mlem_method(name: str, given: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_mlem_method(
+    name: str, schema: Mapping[str, Any], method: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "name": name,
         "args": [
             {
-                "data_type": dict(given),
-                "serializer": {"type": given["type"]},
+                "data_type": dict(schema),
+                "serializer": {"type": schema["type"]},
                 "name": ARGUMENT,
                 "required": True,
                 "default": None,
             }
         ],
         "returns": {
-            "data_type": _readable(method["returns"]),
+            "data_type": _make_readable(method["returns"]),
             "serializer": {"type": method["returns"]["type"]},
         },
     }
 
 
-def _readable(returns: Mapping[str, Any]) -> dict[str, Any]:
-    """MLEM writes a text array's dtype as `str96`, which it cannot read back; `U` it can."""
+def _make_readable(returns: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace a text array's dtype `str96`, which MLEM writes but cannot read, by `U`."""
     return {**returns, "dtype": re.sub(r"^str\d*$", "U", str(returns.get("dtype")))}

@@ -1,4 +1,4 @@
-"""Bounds on what a request may carry, applied while it arrives and before anything is parsed."""
+"""Limits of a request's body, applied while it arrives and before anything is parsed."""
 
 import asyncio
 import contextlib
@@ -6,21 +6,21 @@ import contextlib
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import Refused
+from serving.errors import RequestError
 
 DRAIN_BYTES = 8 << 20  # a refused body is read on a little, so that the client sees the answer …
 DRAIN_SECONDS = 1.0  # … and does not just find its connection reset
 
 
 class BodyLimit:
-    """ASGI middleware that hands on a whole body, if it is small enough and comes in time."""
+    """ASGI middleware that passes a complete body on, if it is small enough and in time."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
         """Wrap an application.
 
         Args:
             app: gets each request's body in one piece.
-            max_bytes: a longer body is refused with 413, at once where its length is announced.
+            max_bytes: a longer body is refused with 413, at once where its length is declared.
             seconds: a body that takes longer to arrive is refused with 408.
         """
         self._app = app
@@ -32,26 +32,26 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._refuse(self._too_large(), scope, receive, send)
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await self._refuse(self._make_too_large(), scope, receive, send)
             return
         try:
             body = await self._read(receive)
-        except Refused as refused:
-            await self._refuse(refused, scope, receive, send)
+        except RequestError as error:
+            await self._refuse(error, scope, receive, send)
             return
         if body is None:
-            return  # the client has left
-        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+            return  # the client has disconnected
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+            return messages.pop() if messages else await receive()
 
         await self._app(scope, replay, send)
 
     async def _read(self, receive: Receive) -> bytes | None:
-        """Collect the body; None where the client has left."""
+        """Collect the body; return None if the client has disconnected."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -63,27 +63,29 @@ class BodyLimit:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self._max_bytes:
-                        raise self._too_large()
+                        raise self._make_too_large()
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
-            raise Refused(408, "The body took too long to arrive.", kind="timeout") from None
+            raise RequestError(408, "The body took too long to arrive.", kind="timeout") from None
 
-    def _too_large(self) -> Refused:
-        return Refused(
+    def _make_too_large(self) -> RequestError:
+        return RequestError(
             413, f"The body is too large: at most {self._max_bytes} bytes.", kind="too_large"
         )
 
-    async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(
+        self, error: RequestError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answer before the body is read, read on for a moment, and close the connection."""
-        refused.headers["Connection"] = "close"
+        error.headers["Connection"] = "close"
 
         async def keep_open(message: Message) -> None:
             if message["type"] == "http.response.body":
-                message = {**message, "more_body": True}  # sent whole, but not yet closed
+                message = {**message, "more_body": True}  # sent in full, but not yet closed
             await send(message)
 
-        await refused.response()(scope, receive, keep_open)
+        await error.make_response()(scope, receive, keep_open)
         read = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):

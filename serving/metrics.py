@@ -64,8 +64,8 @@ class Metrics:
             ("name", "version", "commit", "md5", "path"), registry=self.registry,
         )  # fmt: skip
 
-    def response(self) -> Response:
-        """All metrics in Prometheus' text format."""
+    def make_response(self) -> Response:
+        """Make the response of `/metrics`, in Prometheus' text format."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -76,9 +76,9 @@ class Measure:
         """Wrap an application.
 
         Args:
-            app: what answers.
-            metrics: where to count.
-            routes: the known paths; each is its own label.
+            app: answers the requests.
+            metrics: count them.
+            routes: known paths; each is its own label.
         """
         self._app = app
         self._metrics = metrics
@@ -94,7 +94,7 @@ class Measure:
         route = path if path in self._seconds else OTHER
         status = 500
 
-        async def note(message: Message) -> None:
+        async def send_measured(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -106,7 +106,7 @@ class Measure:
         start = time.perf_counter()
         self._metrics.in_flight.inc()
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, send_measured)
         finally:
             self._metrics.in_flight.dec()
             self._seconds[route].observe(time.perf_counter() - start)

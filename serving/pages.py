@@ -1,4 +1,4 @@
-"""What people look at: the page to try the model, Swagger UI, and the OpenAPI behind it."""
+"""Pages for people: one to try the model, Swagger UI, and the OpenAPI behind it."""
 
 import importlib.resources
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serving.bundle import Bundle
-from serving.errors import wanted
+from serving.errors import describe_values
 from serving.interface import Column, Interface, Kind
 
 STATIC = Path(__file__).parent / "static"
@@ -51,43 +51,40 @@ PROBLEM = {
 }
 
 
-def page(name: str) -> Response:
-    """One of the HTML pages."""
-    return Response(_own(name), media_type=TYPES[".html"])
+def read_page(name: str) -> Response:
+    """Read one of the HTML pages."""
+    return Response(_read_own(name), media_type=TYPES[".html"])
 
 
-def static_file(name: str) -> Response:
-    """A file the pages need.
+def read_static_file(name: str) -> Response:
+    """Read a file that the pages need.
 
     Args:
         name: without a folder.
 
-    Returns:
-        The file.
-
     Raises:
-        HTTPException: 404, where the pages need no such file.
+        HTTPException: 404, if the pages need no such file.
     """
     if name not in OWN_FILES and name not in SWAGGER_FILES:
         raise HTTPException(404)
-    content = _own(name) if name in OWN_FILES else _swagger(name)
+    content = _read_own(name) if name in OWN_FILES else _read_swagger(name)
     headers = {"Cache-Control": "no-cache" if name in OWN_FILES else "max-age=86400"}
     return Response(content, headers=headers, media_type=TYPES[Path(name).suffix])
 
 
 @cache
-def _own(name: str) -> bytes:
+def _read_own(name: str) -> bytes:
     return (STATIC / name).read_bytes()
 
 
-def _swagger(name: str) -> bytes:
+def _read_swagger(name: str) -> bytes:
     return (importlib.resources.files("fastapi_swagger") / "resources" / name).read_bytes()
 
 
 def describe(
     bundle: Bundle, interface: Interface, max_rows: int, version: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything the page shows about the model.
+    """Describe the model for the page.
 
     Args:
         bundle: the model's files.
@@ -109,17 +106,17 @@ def describe(
         "flat": interface.flat,
         "max_rows": max_rows,
         "columns": [
-            _column(column, [_cell(row, number, column) for row in plain])
+            _describe_column(column, [_get_cell(row, number, column) for row in plain])
             for number, column in enumerate(interface.columns)
         ],
         "samples": plain,
     }
 
 
-def openapi(
+def make_openapi(
     bundle: Bundle, interface: Interface, adapter: TypeAdapter[Any], base: Callable[[], Any]
 ) -> Callable[[], dict[str, Any]]:
-    """Make the function that FastAPI asks for the OpenAPI description, with real examples.
+    """Make the function by which FastAPI gets the OpenAPI description, with real examples.
 
     Args:
         bundle: the model's files; the first golden input and outputs are the example.
@@ -157,12 +154,12 @@ def openapi(
                     "description": "One prediction for each row",
                     "content": {
                         "application/json": {
-                            "schema": _result(interface.returns[method]),
+                            "schema": _make_result_schema(interface.returns[method]),
                             "example": outputs[:1],
                         }
                     },
                 },
-                **{status: _problem(text) for status, text in PROBLEMS.items()},
+                **{status: _make_problem(text) for status, text in PROBLEMS.items()},
             }
             operations[f"/{method}"] = {
                 "post": {
@@ -189,7 +186,7 @@ PROBLEMS = {
 }
 
 
-def _problem(text: str) -> dict[str, Any]:
+def _make_problem(text: str) -> dict[str, Any]:
     content = {
         "schema": {"$ref": "#/components/schemas/Problem"},
         "example": {
@@ -200,7 +197,7 @@ def _problem(text: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": content}}
 
 
-def _result(returns: Mapping[str, Any]) -> dict[str, Any]:
+def _make_result_schema(returns: Mapping[str, Any]) -> dict[str, Any]:
     dtype = str(returns.get("dtype"))
     item: dict[str, Any] = {}
     if dtype.startswith(("int", "uint")):
@@ -217,19 +214,19 @@ def _result(returns: Mapping[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _cell(row: Any, number: int, column: Column) -> Any:
+def _get_cell(row: Any, number: int, column: Column) -> Any:
     if isinstance(row, Mapping):
         return row.get(column.name)
     return row[number] if isinstance(row, list) else row
 
 
-def _column(column: Column, values: Sequence[Any]) -> dict[str, Any]:
+def _describe_column(column: Column, values: Sequence[Any]) -> dict[str, Any]:
     present = [value for value in values if value is not None]
     described: dict[str, Any] = {
         "name": column.name,
         "kind": column.kind,
         "nullable": column.nullable,
-        "wanted": wanted(column),
+        "expected": describe_values(column),
     }
     if column.kind in {Kind.INTEGER, Kind.NUMBER} and present:
         described |= {"low": min(present), "high": max(present)}

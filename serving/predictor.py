@@ -4,14 +4,15 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from serving.bundle import Bundle, BundleError, load_model
-from serving.errors import Refused, explain, to_json
+from serving.errors import RequestError, explain, to_json
+from serving.inputs import make_array_builder, make_frame_builder
 from serving.interface import Interface, Kind
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Predictor:
         Args:
             model: the fitted estimator.
             interface: what it takes and gives.
-            adapter: the validator of requests, from `request_adapter`.
+            adapter: the validator of requests, from `make_request_adapter`.
             max_rows: the limit the adapter applies, for messages.
         """
         self.interface = interface
@@ -50,7 +51,7 @@ class Predictor:
         self._adapter = adapter
         self._max_rows = max_rows
         self._methods = {name: getattr(model, name) for name in interface.methods}
-        builder = frame_builder if self.path == "dataframe" else array_builder
+        builder = make_frame_builder if self.path == "dataframe" else make_array_builder
         self._build = builder(interface)
         self._model = model
 
@@ -65,7 +66,7 @@ class Predictor:
             The response's JSON, as MLEM's server gives it, and the number of rows.
 
         Raises:
-            Refused: the request is not valid.
+            RequestError: the request is not valid.
         """
         return self.answer_rows(method, self.rows(body))
 
@@ -91,7 +92,7 @@ class Predictor:
             Its rows.
 
         Raises:
-            Refused: it is not valid; says why.
+            RequestError: it is not valid; says why.
         """
         try:
             return self.interface.unwrap(self._adapter.validate_json(body))
@@ -130,7 +131,7 @@ class Predictor:
         fitted = getattr(self._model, "feature_names_in_", None)
         if fitted is not None and list(fitted) != [c.label for c in self.interface.columns]:
             return
-        slow, fast = self._build, array_builder(self.interface)
+        slow, fast = self._build, make_array_builder(self.interface)
         batches = [inputs, *([row] for row in inputs[:SINGLE_ROWS])]
         try:
             for name, run in self._methods.items():
@@ -139,8 +140,8 @@ class Predictor:
                     with warnings.catch_warnings():
                         warnings.simplefilter("error")
                         warnings.filterwarnings("ignore", message=NAMES_WARNING)
-                        got = run(fast(batch))
-                    if got.dtype != expected.dtype or got.tobytes() != expected.tobytes():
+                        result = run(fast(batch))
+                    if result.dtype != expected.dtype or result.tobytes() != expected.tobytes():
                         log.info("%s differs on a plain array: serving through a DataFrame", name)
                         return
         except Exception as error:  # whatever the model's code raises on an array
@@ -150,7 +151,7 @@ class Predictor:
         self._build, self.path = fast, "ndarray"
 
     def replay(self, golden: Mapping[str, Any]) -> int:
-        """Ask the golden inputs as a client would, compare the answers, and time one row.
+        """Predict the golden inputs as for a client, compare the answers, and time one row.
 
         Args:
             golden: inputs and each method's outputs, as saved with the model.
@@ -170,10 +171,10 @@ class Predictor:
             expected = outputs.get(method)
             if not isinstance(expected, list) or len(expected) != len(inputs):
                 raise BundleError(f"golden.json: has no output of {method} for every input")
-            got: list[Any] = []
+            predicted: list[Any] = []
             for rows in requests:
-                got += self.predict(method, self.golden_rows(rows))
-            self._compare(method, expected, got)
+                predicted += self.predict(method, self.golden_rows(rows))
+            self._compare(method, expected, predicted)
             seconds = []
             for number, row in enumerate(inputs[:SINGLE_ROWS]):
                 start = time.perf_counter()
@@ -198,19 +199,21 @@ class Predictor:
         """
         try:
             return self.rows(to_json(self.interface.wrap(rows)))
-        except Refused as refused:
+        except RequestError as refused:
             raise BundleError(f"golden.json: an input is not valid: {refused}") from None
 
     def _compare(
-        self, method: str, expected: Sequence[Any], got: Sequence[Any], first: int = 0
+        self, method: str, expected: Sequence[Any], predicted: Sequence[Any], first: int = 0
     ) -> None:
-        if len(expected) != len(got):
-            raise BundleError(f"{method}: {len(got)} predictions for {len(expected)} golden inputs")
-        for number, (wanted, given) in enumerate(zip(expected, got, strict=True), first + 1):
-            if not same(wanted, given):
+        if len(expected) != len(predicted):
+            raise BundleError(
+                f"{method} gives {len(predicted)} predictions for {len(expected)} golden inputs"
+            )
+        for number, (golden, new) in enumerate(zip(expected, predicted, strict=True), first + 1):
+            if not is_same(golden, new):
                 raise BundleError(
                     f"golden prediction {number} of {method} differs: "
-                    f"expected {wanted!r}, got {given!r}"
+                    f"expected {golden!r}, got {new!r}"
                 )
 
 
@@ -222,7 +225,7 @@ def load_predictor(
     Args:
         bundle: from `read_bundle`; its digest is set.
         interface: from `read_interface`.
-        adapter: from `request_adapter`.
+        adapter: from `make_request_adapter`.
         max_rows: the limit the adapter applies.
 
     Returns:
@@ -254,79 +257,25 @@ def load_predictor(
     return predictor
 
 
-def array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
-    """Make a function from validated rows to an array.
-
-    Args:
-        interface: of a model on arrays, or an all-numeric one on DataFrames.
-
-    Returns:
-        A function from n rows to an array of shape (n, columns), or (n,) for flat input, with
-        the type that the DataFrame's columns have in common.
-    """
-    import numpy as np
-
-    if interface.container == "ndarray":
-        # NumPy calls a text array's type `str96`, and does not know it by that name.
-        dtype = np.dtype("U" if interface.dtype.startswith("str") else interface.dtype)
-        return lambda rows: np.array(rows, dtype=dtype)
-    names = [column.name for column in interface.columns]
-    common = np.result_type(*(np.dtype(column.dtype) for column in interface.columns))
-    # By columns in memory, as a DataFrame is: a sum in another order has other last digits.
-    return lambda rows: np.array(
-        [[row[name] for name in names] for row in rows], dtype=common, order="F"
-    )
-
-
-def frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
-    """Make a function from validated rows to the DataFrame the model was fitted on.
-
-    Args:
-        interface: of a model on DataFrames.
-
-    Returns:
-        A function from n rows to a frame of n rows with the recorded labels and dtypes.
-    """
-    import numpy as np
-    import pandas as pd
-
-    def series(values: list[Any], dtype: str) -> Any:
-        if dtype == "object":  # a hole in pandas text is NaN, as read from a CSV file
-            array = np.empty(len(values), dtype=object)
-            array[:] = [math.nan if value is None else value for value in values]
-            return array
-        if dtype[0] in "fiub" and dtype != "boolean":
-            return np.array(values, dtype=dtype)
-        return pd.Series(values, dtype=dtype)
-
-    def build(rows: Sequence[Any]) -> Any:
-        frame = pd.DataFrame(
-            {c.label: series([row[c.name] for row in rows], c.dtype) for c in interface.columns}
-        )
-        return frame.set_index(list(interface.index)) if interface.index else frame
-
-    return build
-
-
-def same(expected: Any, got: Any) -> bool:
-    """Whether a prediction is the expected one: floats nearly, everything else exactly.
+def is_same(expected: Any, predicted: Any) -> bool:
+    """Compare a prediction with the expected one: floats nearly, everything else exactly.
 
     Args:
         expected: as saved, from JSON.
-        got: as predicted, in plain Python types.
+        predicted: as predicted, in plain Python types.
 
     Returns:
         True if they agree in shape and value.
     """
-    if isinstance(expected, list) or isinstance(got, list):
+    if isinstance(expected, list) or isinstance(predicted, list):
         return (
             isinstance(expected, list)
-            and isinstance(got, list)
-            and len(expected) == len(got)
-            and all(same(e, g) for e, g in zip(expected, got, strict=True))
+            and isinstance(predicted, list)
+            and len(expected) == len(predicted)
+            and all(is_same(e, p) for e, p in zip(expected, predicted, strict=True))
         )
-    if isinstance(got, float) and not math.isfinite(got):
+    if isinstance(predicted, float) and not math.isfinite(predicted):
         return expected is None  # as it is served
-    if isinstance(got, float) and isinstance(expected, int | float):
-        return math.isclose(expected, got, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return bool(expected == got)
+    if isinstance(predicted, float) and isinstance(expected, int | float):
+        return math.isclose(expected, predicted, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return bool(expected == predicted)

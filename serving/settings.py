@@ -1,4 +1,4 @@
-"""What an operator can set: where the bundle is, where to listen, and how much work to accept."""
+"""Settings of the server: the bundle, the address, and limits of the work it accepts."""
 
 import os
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ PREFIX = "SLIPWAY_SERVING_"
 
 
 class SettingError(ValueError):
-    """A setting that cannot be used; the message names it."""
+    """A setting with an impossible value; the message names it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much work the service accepts; each is read from `SLIPWAY_SERVING_<NAME>`."""
+    """Limits of the work that the server accepts, each from `SLIPWAY_SERVING_<NAME>`."""
 
     max_rows: int = 10_000
     max_body_bytes: int = 0  # 0: as much as max_rows rows of this model can need, within bounds
@@ -65,7 +65,7 @@ MAY_BE_ZERO = {"max_body_bytes", "queue", "inline_rows", "inline_milliseconds"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the service is started with."""
+    """All settings of the server."""
 
     bundle: Path
     host: str

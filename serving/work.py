@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from serving.errors import Refused
+from serving.errors import RequestError
 
 T = TypeVar("T")
 
@@ -26,18 +26,11 @@ class Workers:
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run a function on a thread, so that others are served meanwhile.
 
-        Args:
-            function: what to run.
-            args: its arguments.
-
-        Returns:
-            What it returns.
-
         Raises:
-            Refused: as many batches as allowed are waiting already.
+            RequestError: as many batches as allowed are waiting already.
         """
         if self._room <= 0:
-            raise Refused(
+            raise RequestError(
                 503,
                 "Too many large requests at once; try again in a moment.",
                 kind="busy",
@@ -45,13 +38,13 @@ class Workers:
             )
         future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
         self._room -= 1
-        future.add_done_callback(self._leave)
-        # A client that has left does not make room: its batch is still being computed.
+        future.add_done_callback(self._free_room)
+        # A client that has disconnected does not make room: its batch is still being computed.
         return await asyncio.shield(future)
 
     def close(self) -> None:
         """Let what runs finish, drop what waits."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _leave(self, _: object) -> None:
+    def _free_room(self, _: object) -> None:
         self._room += 1

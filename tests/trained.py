@@ -185,7 +185,7 @@ def train(checkout: Path, folder: Path) -> None:
         _run(["dvc", "config", "--local", "cache.dir", str(checkout / cache)], folder)
         _run(["dvc", "checkout", "--quiet", "--allow-missing"], folder)
         _run([str(_model_environment() / "bin" / "python"), "-m", "model.check"], folder)
-        _run(["dvc", "repro", "--quiet", "evaluate"], folder)
+        _run(["dvc", "repro", "evaluate"], folder)
         commit_all(folder, "The working tree")
     except BaseException:
         shutil.rmtree(folder / ".git")

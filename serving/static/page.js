@@ -160,7 +160,7 @@ function complain(answer) {
   for (const problem of answer.detail || []) {
     const last = problem.loc[problem.loc.length - 1];
     const place = model.container === "dataframe" ? fields.findIndex((field) => field.column.name === last) : Number(last);
-    if (fields[place] && problem.loc.length > 3) mark(fields[place], `must be ${fields[place].column.wanted}`);
+    if (fields[place] && problem.loc.length > 3) mark(fields[place], `must be ${fields[place].column.expected}`);
   }
   fields.find((field) => field.box.classList.contains("wrong"))?.input.focus();
 }
@@ -173,9 +173,9 @@ async function attempt(event) {
   const request = body();
   const start = performance.now();
   try {
-    const wanted = model.methods.filter((method) => method === "predict" || method === "predict_proba");
-    const answers = await Promise.all(wanted.map((method) => ask(method, request)));
-    show(Object.fromEntries(wanted.map((method, number) => [method, answers[number]])), performance.now() - start);
+    const methods = model.methods.filter((method) => method === "predict" || method === "predict_proba");
+    const answers = await Promise.all(methods.map((method) => ask(method, request)));
+    show(Object.fromEntries(methods.map((method, number) => [method, answers[number]])), performance.now() - start);
   } catch (answer) {
     if (answer instanceof Error) throw answer;
     complain(answer);

@@ -24,6 +24,7 @@ _COMMENTED = {".cfg", ".js", ".lock", ".md", ".py", ".sh", ".toml", ".yaml", ""}
 _FRONT_PAGE = "# Slipway\n\nThe template's front page.\n"
 _PARAMETERS = """\
 name: houses
+seed: 1
 data:
   source: data/source/houses.csv
   target: price
@@ -34,6 +35,8 @@ train:
   grid:
     alpha: [0.1, 1.0]
   scoring: r2
+save:
+  golden: 20
 gate:
   metric: r2
   minimum: 0.8
@@ -161,13 +164,13 @@ def test_later_version_merges_without_a_conflict_and_the_model_passes(
 
     (folder / "dvc.lock").unlink()  # it is not really one
     # Set up already: the environments are those of the checkout, and what it installs is shared.
+    (folder / "model" / ".venv").symlink_to(CHECKOUT / "model" / ".venv")
     made = subprocess.run(
         ["make", "--old-file=setup", "test-model", f"PYTHON={sys.executable}"],
         cwd=folder,
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLIPWAY_", "PYTEST_"))},
             "SLIPWAY_HOME": str(make_home("upgraded")),
-            "UV_PROJECT_ENVIRONMENT": str(CHECKOUT / "model" / ".venv"),
         },
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.code.model import support
 
@@ -44,16 +45,25 @@ BAD = [
     ("metric: f1_macro", "metric: f1", "gate.metric: 'f1' is not measured", "f1_macro"),
     ("metric: f1_macro", "metric: log_loss", "gate.minimum: less of log_loss is better", "maximum"),
     ("seed: 42", "seed: [", "line ", ""),
+    ("seed: 42\n", "", "seed: missing", ""),
+    ("save:\n  golden: 32\n", "", "save: missing", ""),
 ]
+# With defaults in the code, as every key that a later version brings.
+OPTIONAL = """\
+  drop: []
+  task: classification
+  test_size: 0.2
+"""
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     folder = support.workspace(tmp_path_factory.mktemp("params") / "w")
     cases = folder / "cases.json"
-    # The last two are not mistakes.
+    # The last three are not mistakes.
     edits = [[old, new] for old, new, *_ in BAD]
     edits += [["[scale, 0.01, 0.1]", "[1e-3]"], ["    gamma: [scale, 0.01, 0.1]\n", ""]]
+    edits.append([OPTIONAL, "  task: classification\n"])
     cases.write_text(json.dumps(edits))
     done = support.model_python(Path(__file__).with_name("bad_params.py"), cases, cwd=folder)
     return [(code, said) for code, said in json.loads(done.stdout)]
@@ -70,4 +80,16 @@ def test_refused(answers: list[tuple[int, str]], i: int) -> None:
 
 
 def test_accepted(answers: list[tuple[int, str]]) -> None:
-    assert answers[len(BAD) :] == [(0, ""), (0, "")]
+    assert answers[len(BAD) :] == [(0, "")] * 3
+
+
+def test_stages_name_only_parameters_that_must_be_given() -> None:
+    """DVC refuses to run a stage if params.yaml lacks one that it names."""
+    stages = YAML(typ="safe").load(support.ROOT / "dvc.yaml")["stages"].values()
+    named = {name for stage in stages for name in stage.get("params", [])}
+    schema = "from model.params import Params; print(Params.schema_json())"
+    described = json.loads(support.model_python("-c", schema, cwd=support.ROOT).stdout)
+    required = {*described["required"]}
+    for section, definition in described["definitions"].items():
+        required |= {f"{section.lower()}.{key}" for key in definition.get("required", [])}
+    assert named <= required

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from serving.bundle import Bundle, BundleError
 from serving.errors import explain
-from serving.interface import Kind, read_interface, request_adapter, row_bytes
+from serving.interface import Kind, estimate_row_bytes, make_request_adapter, read_interface
 from serving.settings import Limits, SettingError
 
 
@@ -44,7 +44,7 @@ def array(*shape, dtype="float64"):
 
 
 def refuses(interface, value, name="a"):
-    adapter = request_adapter(interface, 10)
+    adapter = make_request_adapter(interface, 10)
     with pytest.raises(ValidationError) as caught:
         adapter.validate_python({"data": {"values": [{name: value}]}})
     return str(explain(caught.value, interface, 10))
@@ -101,7 +101,7 @@ def test_nullable_is_as_recorded_or_else_as_seen():
 )
 def test_ranges_of_small_types(dtype, good, bad):
     interface = read_interface(bundle(frame(a=dtype)))
-    adapter = request_adapter(interface, 10)
+    adapter = make_request_adapter(interface, 10)
     for value in good:
         adapter.validate_python({"data": {"values": [{"a": value}]}})
     for value in bad:
@@ -160,7 +160,7 @@ def test_mlem_can_read_the_type_of_text_back():
 def test_a_row_always_fits_its_estimate():
     interface = read_interface(bundle(frame(a="float64", é="int64", c="bool")))
     longest = '{"a": -1.2345678901234567e-300, "é": -9223372036854775808, "c": false}, '
-    assert row_bytes(interface) >= len(longest.encode())
+    assert estimate_row_bytes(interface) >= len(longest.encode())
 
 
 def test_limits_come_from_the_environment():

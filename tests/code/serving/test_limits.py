@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from serving.errors import Refused
+from serving.errors import RequestError
 from serving.limits import BodyLimit
 from serving.work import Workers
 
@@ -106,7 +106,7 @@ async def test_work_waits_in_a_bounded_queue():
     go = threading.Event()
     first, second = (asyncio.create_task(workers.run(go.wait, 5)) for _ in range(2))
     await asyncio.sleep(0.05)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         await workers.run(go.wait, 5)
     assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
     go.set()
@@ -123,12 +123,12 @@ async def test_a_client_that_leaves_does_not_make_room():
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.sleep(0)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         await workers.run(int)
     go.set()
     async with asyncio.timeout(30):
         while True:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(RequestError):
                 assert await workers.run(int) == 0
                 break
             await asyncio.sleep(0.01)

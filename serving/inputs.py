@@ -1,0 +1,61 @@
+"""Make what a model takes, a NumPy array or a DataFrame, of validated rows."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from serving.interface import Interface
+
+
+def make_array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
+    """Make a function from validated rows to an array.
+
+    Args:
+        interface: of a model on arrays, or an all-numeric one on DataFrames.
+
+    Returns:
+        A function from n rows to an array of shape (n, columns), or (n,) for flat input, with
+        the type that the DataFrame's columns have in common.
+    """
+    import numpy as np
+
+    if interface.container == "ndarray":
+        # NumPy calls a text array's type `str96`, and does not know it by that name.
+        dtype = np.dtype("U" if interface.dtype.startswith("str") else interface.dtype)
+        return lambda rows: np.array(rows, dtype=dtype)
+    names = [column.name for column in interface.columns]
+    common = np.result_type(*(np.dtype(column.dtype) for column in interface.columns))
+    # By columns in memory, as a DataFrame is: a sum in another order has other last digits.
+    return lambda rows: np.array(
+        [[row[name] for name in names] for row in rows], dtype=common, order="F"
+    )
+
+
+def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
+    """Make a function from validated rows to the DataFrame the model was fitted on.
+
+    Args:
+        interface: of a model on DataFrames.
+
+    Returns:
+        A function from n rows to a frame of n rows with the recorded labels and dtypes.
+    """
+    import numpy as np
+    import pandas as pd
+
+    def series(values: list[Any], dtype: str) -> Any:
+        if dtype == "object":  # a hole in pandas text is NaN, as read from a CSV file
+            array = np.empty(len(values), dtype=object)
+            array[:] = [math.nan if value is None else value for value in values]
+            return array
+        if dtype[0] in "fiub" and dtype != "boolean":
+            return np.array(values, dtype=dtype)
+        return pd.Series(values, dtype=dtype)
+
+    def build(rows: Sequence[Any]) -> Any:
+        frame = pd.DataFrame(
+            {c.label: series([row[c.name] for row in rows], c.dtype) for c in interface.columns}
+        )
+        return frame.set_index(list(interface.index)) if interface.index else frame
+
+    return build

@@ -1,0 +1,153 @@
+"""One model's server: it loads the model while it already listens, and answers requests."""
+
+import logging
+import platform
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response
+
+from serving.bundle import Bundle, BundleError
+from serving.errors import RequestError
+from serving.interface import (
+    Interface,
+    estimate_row_bytes,
+    make_request_adapter,
+    read_interface,
+)
+from serving.metrics import Metrics
+from serving.predictor import Answer, Predictor, load_predictor
+from serving.settings import Limits
+from serving.work import Workers
+
+log = logging.getLogger(__name__)
+
+INLINE_BYTES = 16 << 10  # a longer body is parsed on a thread
+LEAST_BODY, MOST_BODY = 64 << 10, 32 << 20  # bounds of the default limit of a body
+
+
+class Service:
+    """The state of one model's server, and the answers of its routes."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, fail: Callable[[str], None]) -> None:
+        """Prepare everything that needs no model.
+
+        Args:
+            bundle: from `read_bundle`.
+            limits: of the work it accepts.
+            fail: called with the reason, from another thread, if the model cannot be loaded.
+
+        Raises:
+            BundleError: the model's interface cannot be served.
+        """
+        self.bundle = bundle
+        self.limits = limits
+        self.interface: Interface = read_interface(bundle)
+        self.adapter = make_request_adapter(self.interface, limits.max_rows)
+        self.metrics = Metrics()
+        self.batches = Workers(limits.threads, limits.queue)
+        # Small requests of a slow model wait for each other only, and only the bound on
+        # connections turns them away.
+        self.singles = Workers(limits.threads, limits.connections)
+        self.predictor: Predictor | None = None
+        self._fail = fail
+        self._inline = False
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The limit of a body: as set, or enough for `max_rows` rows."""
+        enough = self.limits.max_rows * estimate_row_bytes(self.interface)
+        return self.limits.max_body_bytes or min(max(enough, LEAST_BODY), MOST_BODY)
+
+    def load(self) -> None:
+        """Load the model and replay its golden predictions; on failure report the reason."""
+        try:
+            predictor = load_predictor(
+                self.bundle, self.interface, self.adapter, self.limits.max_rows
+            )
+        except BundleError as error:
+            self._fail(str(error))
+        except BaseException as error:  # nothing may leave the service waiting for ever
+            log.exception("loading failed")
+            self._fail(f"{type(error).__name__}: {error}")
+        else:
+            self._inline = predictor.seconds_a_row <= self.limits.inline_milliseconds / 1000
+            self.predictor = predictor
+            version = self.describe_version()
+            self.metrics.ready.set(1)
+            self.metrics.model.labels(
+                *(str(version.get(key) or "") for key in ("name", "version", "commit", "md5")),
+                predictor.path,
+            ).set(1)
+            log.info("%s is ready", self.bundle.name)
+
+    def describe_version(self) -> dict[str, Any]:
+        """Describe the release, and the model file that was really loaded."""
+        digest = self.bundle.digest if self.predictor else None
+        return {
+            "name": self.bundle.name,
+            "version": None,
+            "commit": None,
+            "environment": None,
+            "serving": None,
+            **self.bundle.release,
+            "md5": digest.md5 if digest else None,
+            "sha256": digest.sha256 if digest else None,
+            "size": digest.size if digest else None,
+            "python": platform.python_version(),
+            "ready": self.predictor is not None,
+        }
+
+    def make_endpoint(self, method: str) -> Callable[[Request], Any]:
+        """Make the endpoint of one of the model's methods."""
+        rows_counter = self.metrics.rows.labels(method)
+
+        async def endpoint(request: Request) -> Response:
+            predictor = self.predictor
+            if predictor is None:
+                raise RequestError(
+                    503, "The model is still loading.", kind="loading", headers={"Retry-After": "1"}
+                )
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json" and not kind.endswith("+json"):
+                raise RequestError(
+                    415, "Send JSON with the header Content-Type: application/json.",
+                    kind="content_type",
+                )  # fmt: skip
+            body = await request.body()
+            try:
+                answer = await self._answer(predictor, method, body)
+            except RequestError:
+                raise
+            except Exception as error:
+                raise self._make_model_error(method, error) from error
+            rows_counter.inc(answer.rows)
+            return Response(answer.body, media_type="application/json")
+
+        return endpoint
+
+    async def _answer(self, predictor: Predictor, method: str, body: bytes) -> Answer:
+        if len(body) > INLINE_BYTES:
+            return await self.batches.run(predictor.answer, method, body)
+        rows = predictor.rows(body)
+        if len(rows) > self.limits.inline_rows:
+            return await self.batches.run(predictor.answer_rows, method, rows)
+        if self._inline:
+            return predictor.answer_rows(method, rows)
+        return await self.singles.run(predictor.answer_rows, method, rows)
+
+    def close(self) -> None:
+        """Let running predictions finish, when the server stops."""
+        self.batches.close()
+        self.singles.close()
+
+    def _make_model_error(self, method: str, error: Exception) -> RequestError:
+        reference = secrets.token_hex(4)
+        log.error("%s failed, reference %s", method, reference, exc_info=error)
+        if isinstance(error, ValueError):  # how scikit-learn says that it has no use for a value
+            message = f"The model does not accept these values (reference {reference})."
+            return RequestError(422, message, kind="model_value")
+        message = f"The model failed on this request (reference {reference})."
+        return RequestError(500, message, kind="model_failed")
