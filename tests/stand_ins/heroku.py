@@ -57,11 +57,12 @@ def error_body(status: int, message: str = "told to fail") -> dict[str, str]:
 
 @dataclass
 class Release:
-    """A release; `image` is what its web dynos run, None for nothing."""
+    """A release: the image that its web dynos run, None for nothing, and its config vars."""
 
     version: int
     description: str
     image: str | None
+    variables: dict[str, str] = field(default_factory=dict)
     status: str = "pending"
     identifier: str = field(default_factory=lambda: str(uuid4()))
 
@@ -91,6 +92,7 @@ class App:
     size: str = "Basic"
     preboot: bool = False
     release_phase_fails: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def current(self) -> Release:
@@ -99,7 +101,7 @@ class App:
 
     def add(self, description: str, image: str | None) -> Release:
         """A further release, which is pending."""
-        release = Release(len(self.releases) + 1, description, image)
+        release = Release(len(self.releases) + 1, description, image, dict(self.variables))
         self.releases.append(release)
         return release
 
@@ -137,6 +139,8 @@ class Heroku:
                 self._route("GET", at, self._describe),
                 self._route("GET", f"{at}/features/preboot", self._feature),
                 self._route("PATCH", f"{at}/features/preboot", self._set_feature),
+                self._route("GET", f"{at}/config-vars", self._variables),
+                self._route("PATCH", f"{at}/config-vars", self._set_variables),
                 self._route("GET", f"{at}/formation", self._formation),
                 self._route("PATCH", f"{at}/formation", self._update),
                 self._route("PATCH", f"{at}/formation/web", self._update_web),
@@ -242,6 +246,17 @@ class Heroku:
         app.preboot = body["enabled"]
         return self._feature(request, None)
 
+    def _variables(self, request: Request, _: Any) -> Any:
+        return self._app_of(request).variables
+
+    def _set_variables(self, request: Request, body: Any) -> Any:
+        app = self._app_of(request)
+        with self._lock:
+            self._refuse_during_release(app)
+            app.variables |= body
+            self._begin(app, f"Set {', '.join(body)} config vars", app.current.image)
+        return app.variables
+
     # Formation and releases
 
     def _formation(self, request: Request, _: Any) -> Any:
@@ -296,6 +311,8 @@ class Heroku:
         with self._lock:
             for each in app.releases:
                 if each.identifier == body["release"] and each.status == "succeeded":
+                    self._refuse_during_release(app)
+                    app.variables = dict(each.variables)
                     back = self._begin(app, f"Rollback to v{each.version}", each.image)
                     return _release(app, back)
         raise Refused(404, "Couldn't find that release.")
@@ -347,11 +364,14 @@ class Heroku:
 
     def _begin(self, app: App, description: str, image: str | None) -> Release:
         """Make a release, and carry it out after the answer."""
-        if app.releases[-1].status == "pending":
-            raise Refused(409, "A release is in progress; wait for it to finish.")
+        self._refuse_during_release(app)
         release = app.add(description, image)
         self._under_way.append(self._work.submit(self._carry_out, app, release))
         return release
+
+    def _refuse_during_release(self, app: App) -> None:
+        if app.releases[-1].status == "pending":
+            raise Refused(409, "A release is in progress; wait for it to finish.")
 
     def _carry_out(self, app: App, release: Release) -> None:
         time.sleep(_PHASE_SECONDS)
@@ -381,7 +401,7 @@ class Heroku:
         image = f"{self._registry}/{app.name}/web@{digest}"
         for number in range(len(app.dynos) + 1, app.quantity + 1):
             name = f"web.{number}"
-            variables = {"PORT": str(_PORT), "DYNO": name}
+            variables = {**release.variables, "PORT": str(_PORT), "DYNO": name}
             # A user of Heroku's own choice.
             machine = self.machines.start(image, variables, port=_PORT, user="31337:31337")
             app.dynos.append(Dyno(name, machine, release))

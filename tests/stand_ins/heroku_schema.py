@@ -55,7 +55,8 @@ class Schema:
         except ValidationError as error:
             return error.message
         resolver = self._registry.resolver(_URI)
-        described = resolver.lookup(f"#{pointer}").contents["properties"]
+        # Of config vars, whose names are free, it has no properties.
+        described = resolver.lookup(f"#{pointer}").contents.get("properties", body)
         unknown = body.keys() - described.keys()
         return f"unknown: {', '.join(unknown)}" if unknown else None
 

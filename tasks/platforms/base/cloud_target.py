@@ -34,6 +34,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
 
     def __init__(self, environment: E) -> None:
         self._environment = environment
+        self._variables = environment.variable_reader()
         self._tried: Staged | None = None
 
     @property
@@ -69,7 +70,8 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
             identifier=staged.release,
         )
         try:
-            await boot(bundle, self._environment.ready_seconds)
+            variables = (await self._variables.read()).reveal()
+            await boot(bundle, self._environment.ready_seconds, variables)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tasks.platforms.base.variables import Table, VariableReader
+
 # How long these may take at most: the tasks of a rollout, and its flow, are given more.
 READY_SECONDS = 600.0
 CANARY_SECONDS = 3600.0
@@ -34,6 +36,8 @@ class Environment(BaseModel):
         approval: Whether a person is asked before each release; `suspend` ends the run's process
             until there is an answer.
         approval_hours: How long it waits for the answer; none in that time is a no.
+        variables: Variables of the model server, with their values.
+        secrets: Secret variables of the model server, each with the Secret block of its value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +49,18 @@ class Environment(BaseModel):
     soak_seconds: float = Field(2.0, ge=0, le=SOAK_SECONDS)
     approval: Literal["none", "suspend"] = "none"
     approval_hours: float = Field(24.0, gt=0)
+    variables: Table = Field(default_factory=dict)
+    secrets: Table = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _name_each_variable_once(self) -> Self:
+        if both := sorted(self.variables.keys() & self.secrets.keys()):
+            raise ValueError(f"secrets: {both[0]} is in `variables` too")
+        return self
+
+    def variable_reader(self) -> VariableReader:
+        """Make the reader of the environment's variables."""
+        return VariableReader(self.name, self.variables, self.secrets)
 
 
 class HostEnvironment(Environment):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core import commands
@@ -48,12 +49,13 @@ async def stage(
     )
 
 
-async def boot(bundle: Bundle, within: float) -> None:
-    """Serve a bundle where nothing of ours is around, prove it, and stop it.
+async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> None:
+    """Serve a bundle in an environment of its own, prove it, and stop it.
 
     Args:
         bundle: The bundle.
         within: Seconds in which it has to get ready.
+        variables: Variables of the server, as it will have them where it is released.
 
     Raises:
         TerminalError: It crashes, does not get ready, or predicts something else.
@@ -65,7 +67,7 @@ async def boot(bundle: Bundle, within: float) -> None:
     async with commands.run_in_background(
         serve(bundle.python, bundle.path, port),
         cwd=folder,
-        env=_bare_environment(folder, bundle.path),
+        env=_bare_environment(folder, bundle.path, variables),
         log=folder / "log",
     ) as server:
         candidate = Candidate(
@@ -78,9 +80,10 @@ async def boot(bundle: Bundle, within: float) -> None:
         await prove(candidate, within)
 
 
-def _bare_environment(home: Path, bundle: Path) -> dict[str, str]:
+def _bare_environment(home: Path, bundle: Path, variables: Mapping[str, str]) -> dict[str, str]:
     # With the two marks by which a process that outlives its run is found.
     kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
             "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
     ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
-    return {key: value for key, value in os.environ.items() if key in kept} | ours
+    inherited = {key: value for key, value in os.environ.items() if key in kept}
+    return inherited | dict(variables) | ours

@@ -26,7 +26,11 @@ _PREFLIGHT = "preflight"
 
 
 def container_options(
-    environment: DockerEnvironment, port: int, says: dict[str, str], proxy: str
+    environment: DockerEnvironment,
+    port: int,
+    says: dict[str, str],
+    proxy: str,
+    variables: Mapping[str, str],
 ) -> dict[str, Any]:
     """What a container may do: answer on one port of loopback, and little else.
 
@@ -35,13 +39,14 @@ def container_options(
         port: The port.
         says: What it says of itself: `release`, `version`, `environment`.
         proxy: What tells its environment from one of that name behind another proxy.
+        variables: Variables of its server.
 
     Returns:
         Options of the Docker SDK.
     """
     return {
         "labels": {f"{LABEL}.{name}": value for name, value in (says | {"proxy": proxy}).items()},
-        "environment": {"SLIPWAY_RELEASE": json.dumps(says)},
+        "environment": {**variables, "SLIPWAY_RELEASE": json.dumps(says)},
         "ports": {f"{PORT}/tcp": ("127.0.0.1", port)},
         "read_only": True,
         "tmpfs": {"/tmp": "size=64m"},  # noqa: S108  # code that travels with a model
@@ -88,9 +93,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
     async def _boot(self, staged: StagedImage) -> None:
         port = find_free_port()
         says = {"environment": self._environment.name, "release": staged.release}
-        options = container_options(
-            self._environment, port, {**says, "role": _PREFLIGHT}, self._gateway.identity
-        )
+        options = await self._options(port, {**says, "role": _PREFLIGHT})
         options |= {"restart_policy": {"Name": "no"}}
         await self._run(f"{self._container(staged.release)}-{_PREFLIGHT}", staged, options)
         (container,) = await in_thread(self._containers, staged.release)
@@ -111,8 +114,12 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             "release": route.release,
             "version": released.version,
         }
-        options = container_options(self._environment, route.port, says, self._gateway.identity)
+        options = await self._options(route.port, says)
         await self._run(self._container(route.release), released.staged, options)
+
+    async def _options(self, port: int, says: dict[str, str]) -> dict[str, Any]:
+        variables = (await self._variables.read()).reveal()
+        return container_options(self._environment, port, says, self._gateway.identity, variables)
 
     async def _run(self, name: str, staged: StagedImage, options: Mapping[str, Any]) -> None:
         image, login = str(staged.image.reference), await self._log_in()

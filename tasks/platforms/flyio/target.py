@@ -90,7 +90,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         await self._route(old, away=False)  # all of them: a killed run may have hidden some
         await self._end([m for m in machines if m.release not in {self._old, staged.release}])
         released = Released(staged, version)
-        config = self._configure(released, old)
+        config = await self._configure(released, old)
         there = {machine.name for machine in machines}
         for name in self._names(staged.release):
             if name not in there:
@@ -211,7 +211,9 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         stem = f"{self._environment.name}-{release}".lower().replace("_", "-")
         return [f"{stem}-{number}" for number in range(self._environment.machines)]
 
-    def _configure(self, released: Released[StagedImage], old: Sequence[Machine]) -> dict[str, Any]:
+    async def _configure(
+        self, released: Released[StagedImage], old: Sequence[Machine]
+    ) -> dict[str, Any]:
         staged, image = released.staged, released.staged.image.reference
         metadata = machine_metadata(
             self._environment,
@@ -221,7 +223,10 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             images=[image.digest or "", *images_kept(old)],
             created=self._created or _was_created(old),
         )
-        variables = self._release_variables(staged, released.version)
+        # Not Fly's app secrets: those belong to the app, so that a machine of an earlier release
+        # would start with the values of a later one.
+        variables = (await self._variables.read()).reveal()
+        variables |= self._release_variables(staged, released.version)
         return machine_config(self._environment, str(image), variables, metadata)
 
     def _complete(self, machines: Iterable[Machine], release: str) -> list[Machine]:

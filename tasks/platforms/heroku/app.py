@@ -37,6 +37,7 @@ class App:
         self._name = environment.app
         self._path = f"/apps/{environment.app}"
         self._token: SecretStr | None = None
+        self._has_set_variables = False
         self.url = f"https://{environment.app}.herokuapp.com"
 
     async def token(self) -> SecretStr:
@@ -125,6 +126,18 @@ class App:
         images = standing.images[standing.images.index(image) :]
         return replace(standing, release=release, images=images) if release else None
 
+    async def set_variables(self, variables: Mapping[str, str]) -> None:
+        """Set config vars, which starts the dynos again, unless they have these values."""
+        if not variables:
+            return
+        path = f"{self._path}/config-vars"
+        there = await self.call("GET", path)
+        changed = {name: value for name, value in variables.items() if there.get(name) != value}
+        if changed:
+            self._has_set_variables = True
+            await self.call("PATCH", path, json=changed)
+            await self.finished()
+
     async def run(self, image: str, before: Standing | None) -> None:
         """Release an image, and wait for the release phase; one that it runs already stays.
 
@@ -170,7 +183,7 @@ class App:
         now = await self.standing()
         if (now and now.size == before.size) or not before.preboot:
             await self._set_preboot(before.preboot)
-        if now is None or now.image != before.image:
+        if now is None or now.image != before.image or self._has_set_variables:
             await self.call(
                 "POST", f"{self._path}/releases", json={"release": before.release.identifier}
             )

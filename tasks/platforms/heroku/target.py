@@ -85,12 +85,13 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
     async def release(self, staged: StagedImage, version: str) -> HerokuRelease:
         """Push the image of this release; Heroku has nowhere to start it beside the live one."""
         (image,) = staged.image.manifests.values()
+        plain = (await self._variables.read()).plain
         variant = await in_thread(
             push_variant,
             await self._repository(),
             self._environment.name,
             image,
-            self._release_variables(staged, version) | _VARIABLES,
+            {**plain, **self._release_variables(staged, version), **_VARIABLES},
             _ARGUMENTS,
         )
         return HerokuRelease(staged, version, variant)
@@ -104,6 +105,9 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         if not self._settling:  # else it is tried again
             self._before = await self._proven()
             self._settling = True
+        # Not in the image, which is in a registry. They make a release of the app, so that going
+        # back to an earlier one brings its values back.
+        await self._app.set_variables((await self._variables.read()).reveal_secret())
         await self._app.run(image_id(released.variant), self._before)
         await self._await(lambda said: said.get("release") == release and said["ready"])
         candidate = Candidate(

@@ -66,6 +66,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
         self._host = environment
         self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._variables = environment.variable_reader()
         self._begun: HostRelease[S] | None = None
         self._switched = False
 

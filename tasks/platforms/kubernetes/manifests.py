@@ -6,14 +6,16 @@ what they leave out is the server's, or somebody else's, and stays so (server-si
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.images.image import LABEL, PORT, USER
+from tasks.images.image import LABEL
 from tasks.package.package import Package
+from tasks.platforms.kubernetes.pod import drain_command, pod_spec, prefer_apart
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 
 Manifest = dict[str, Any]
@@ -22,9 +24,6 @@ RELEASE = f"{LABEL}/release"
 APPLIED = f"{LABEL}/applied"
 COMPONENT = "app.kubernetes.io/component"
 SERVER, PREFLIGHT = "server", "preflight"
-_USER, _GROUP = map(int, USER.split(":"))
-_PROBE_SECONDS = 2
-_TIMEOUT_SECONDS = 5
 _SHUTDOWN_SECONDS = 35  # more than the 30 s that a server gives the requests under way
 
 
@@ -37,7 +36,8 @@ class Released:
         version: Name of the model version, empty for a rehearsal.
         package: The model.
         image: Its image, by digest.
-        variables: What the server is told.
+        variables: Variables of the server.
+        secrets: Secret variables of the server; their values are in a Secret alone.
     """
 
     release: str
@@ -45,6 +45,7 @@ class Released:
     package: Package
     image: str
     variables: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def notes(self) -> dict[str, str]:
@@ -73,13 +74,40 @@ def labels(environment: KubernetesEnvironment) -> dict[str, str]:
     }
 
 
+def secret_name(environment: KubernetesEnvironment, release: str) -> str:
+    """Name the Secret of a release; each has its own, so that a rollback finds its values."""
+    return f"{object_name(environment)}-{release.lower()}"
+
+
+def secret(environment: KubernetesEnvironment, released: Released) -> Manifest | None:
+    """Make the Secret with a release's secret variables; None if it has none."""
+    if not released.secrets:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": secret_name(environment, released.release),
+            "namespace": environment.namespace,
+            "labels": {**labels(environment), RELEASE: released.release},
+        },
+        "data": {
+            name: base64.b64encode(value.encode()).decode()
+            for name, value in released.secrets.items()
+        },
+    }
+
+
 def deployment(environment: KubernetesEnvironment, released: Released) -> Manifest:
     """The pods that serve, replaced one by one, each old one only after a new one is ready."""
     ours = {**labels(environment), COMPONENT: SERVER}
-    pod = _pod_spec(environment, released)
+    pod = _pod(environment, released)
     pod["terminationGracePeriodSeconds"] = grace(environment)
-    pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": _leave(environment)}}}
-    pod["affinity"] = {"podAntiAffinity": _apart(ours)}
+    pod["containers"][0]["lifecycle"] = {
+        "preStop": {"exec": {"command": drain_command(environment)}}
+    }
+    pod["affinity"] = {"podAntiAffinity": prefer_apart(ours)}
     spec: Manifest = {
         "selector": {"matchLabels": ours},
         "strategy": {
@@ -104,7 +132,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
 
 def preflight_pod(environment: KubernetesEnvironment, released: Released) -> Manifest:
     """One pod as it would serve, beside the service, that ends by itself if it is forgotten."""
-    pod = _pod_spec(environment, released)
+    pod = _pod(environment, released)
     pod["restartPolicy"] = "Never"
     pod["terminationGracePeriodSeconds"] = 1
     pod["activeDeadlineSeconds"] = 2 * patience(environment)
@@ -183,77 +211,19 @@ def noted(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**metadata, "annotations": notes}}
 
 
-def _pod_spec(environment: KubernetesEnvironment, released: Released) -> Manifest:
-    ready, up = ({"path": path, "port": "http"} for path in ("/readyz", "/healthz"))
-    often = {"periodSeconds": _PROBE_SECONDS, "timeoutSeconds": _TIMEOUT_SECONDS}
-    tries = math.ceil(environment.ready_seconds / _PROBE_SECONDS)
-    container: Manifest = {
-        "name": SERVER,
-        "image": released.image,
-        "env": [{"name": name, "value": value} for name, value in released.variables.items()],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        # Ready is who has replayed the golden predictions: no other gets traffic.
-        "startupProbe": {"httpGet": ready, **often, "failureThreshold": tries},
-        "readinessProbe": {"httpGet": ready, **often, "failureThreshold": 3},
-        "livenessProbe": {
-            "httpGet": up,
-            "periodSeconds": 10,
-            "timeoutSeconds": _TIMEOUT_SECONDS,
-            "failureThreshold": 3,
-        },
-        "resources": {
-            "requests": {"cpu": environment.cpu, "memory": environment.memory},
-            "limits": {"cpu": environment.cpu_limit, "memory": environment.memory_limit},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
-    }
-    spec: Manifest = {
-        "automountServiceAccountToken": False,
-        # Else a service called `slipway` would set SLIPWAY_PORT.
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _GROUP,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
-    }
-    if environment.pull_secret:
-        spec["imagePullSecrets"] = [{"name": environment.pull_secret}]
-    return spec
+def _pod(environment: KubernetesEnvironment, released: Released) -> Manifest:
+    variables = _variables(environment, released)
+    return pod_spec(environment, SERVER, released.image, variables)
 
 
-def _leave(environment: KubernetesEnvironment) -> list[str]:
-    """Tell the server that it leaves (`serving/leaving.py`), and let it serve on for a while."""
-    told = "os.kill(1, signal.SIGUSR1)"
-    code = f"import os, signal, time; {told}; time.sleep({environment.drain_seconds})"
-    return ["python3", "-IS", "-c", code]  # every image has this, and not every one a shell
-
-
-def _apart(ours: Mapping[str, str]) -> Manifest:
-    """A wish to be on different nodes, and in different zones: no demand, a node may be all."""
-    return {
-        "preferredDuringSchedulingIgnoredDuringExecution": [
-            {
-                "weight": weight,
-                "podAffinityTerm": {
-                    "topologyKey": key,
-                    "labelSelector": {"matchLabels": dict(ours)},
-                },
-            }
-            for key, weight in (
-                ("kubernetes.io/hostname", 100),
-                ("topology.kubernetes.io/zone", 50),
-            )
-        ]
-    }
+def _variables(environment: KubernetesEnvironment, released: Released) -> list[Manifest]:
+    source = secret_name(environment, released.release)
+    plain = [{"name": name, "value": value} for name, value in released.variables.items()]
+    secret = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": source, "key": name}}}
+        for name in released.secrets
+    ]
+    return [*plain, *secret]
 
 
 def patience(environment: KubernetesEnvironment) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import anyio
+
 from tasks.core.errors import TerminalError
 from tasks.core.threads import in_thread
 from tasks.images.image import LABEL
@@ -13,7 +15,8 @@ from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.target import Live, Released
 from tasks.platforms.kubernetes import manifests, rollouts
-from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
+from tasks.platforms.kubernetes.access import Access
+from tasks.platforms.kubernetes.cluster import Cluster, Kind, connect
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 from tasks.platforms.kubernetes.workload import KINDS, Before, Workload
 
@@ -65,6 +68,8 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         where = self._environment.namespace
         kinds = (*KINDS, Kind.REPLICA_SET, Kind.POD)
         needed: dict[Kind, Sequence[str]] = dict.fromkeys(kinds, _VERBS)
+        if self._environment.secrets:
+            needed[Kind.SECRET] = _VERBS
         if self._environment.create_namespace:
             needed[Kind.NAMESPACE] = _NAMESPACE_VERBS
         for kind, verbs in needed.items():
@@ -91,11 +96,13 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             await workload.recover()
             self._before = await workload.remember()
         ours, policy = self._environment, await in_thread((await self._cluster()).policy)
+        described = await self._described(staged, version)
+        await workload.make_secret(manifests.secret(ours, described))
         await workload.make(
             {
                 Kind.SERVICE: manifests.service(ours),
                 Kind.DISRUPTION_BUDGET: manifests.disruption_budget(ours, policy),
-                Kind.DEPLOYMENT: manifests.deployment(ours, self._described(staged, version)),
+                Kind.DEPLOYMENT: manifests.deployment(ours, described),
                 Kind.AUTOSCALER: manifests.autoscaler(ours),
                 Kind.INGRESS: manifests.ingress(ours),
             }
@@ -127,6 +134,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         serving, sets = await workload.serving(), await workload.replica_sets()
         others = [each for each in sets if serving is None or not rollouts.same(each, serving)]
         await workload.drop(others[self._environment.keep - 1 :])
+        await self._drop_secrets(workload)
         await self._retire()
 
     async def rollback(self, staged: StagedImage) -> None:
@@ -140,6 +148,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             sets = await workload.replica_sets()
             await workload.drop(s for s in sets if rollouts.release_of(s) == staged.release)
             await workload.gone(staged.release)
+        await self._drop_secrets(workload)
         await self._retire()
 
     async def remove(self) -> None:
@@ -149,27 +158,41 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         await workload.end_rehearsals()
         await workload.drop(await workload.replica_sets())
         await workload.gone()
+        await workload.drop_secrets(())
         await self._retire()
 
     async def _rehearse(self, staged: StagedImage) -> None:
         workload = await self._workload()
         if self._environment.create_namespace:
             await workload.make_namespace()
-        pod = manifests.preflight_pod(self._environment, self._described(staged, ""))
-        await workload.rehearse(pod)
+        described = await self._described(staged, "")
+        await workload.make_secret(manifests.secret(self._environment, described))
+        try:
+            await workload.rehearse(manifests.preflight_pod(self._environment, described))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._drop_secrets(workload)
+            raise
 
     async def _images_in_use(self) -> Collection[str]:
         sets = await (await self._workload()).replica_sets()
         images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets]
         return {parse_reference(image).version for image in images}
 
-    def _described(self, staged: StagedImage, version: str) -> manifests.Released:
+    async def _drop_secrets(self, workload: Workload) -> None:
+        """Delete the Secrets of releases that no ReplicaSet is kept of."""
+        sets = await workload.replica_sets()
+        await workload.drop_secrets({rollouts.release_of(each) for each in sets})
+
+    async def _described(self, staged: StagedImage, version: str) -> manifests.Released:
+        variables = await self._variables.read()
         return manifests.Released(
             staged.release,
             version,
             staged.package,
             str(staged.image.reference),
-            self._release_variables(staged, version),
+            {**variables.plain, **self._release_variables(staged, version)},
+            variables.reveal_secret(),
         )
 
     async def _workload(self) -> Workload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -135,6 +135,21 @@ class Workload:
         name = manifest["metadata"]["name"]
         if not await in_thread(self._cluster.find, Kind.NAMESPACE, name):
             await in_thread(self._cluster.apply, Kind.NAMESPACE, manifest)
+
+    async def make_secret(self, secret: Manifest | None) -> None:
+        """Make the Secret of a release, if the release has one."""
+        if secret:
+            await in_thread(self._cluster.apply, Kind.SECRET, secret)
+
+    async def drop_secrets(self, keep: Collection[str]) -> None:
+        """Delete the Secrets of other releases than these, where they may be listed."""
+        may = bool(self._environment.secrets) or await in_thread(
+            self._cluster.may, "list", Kind.SECRET
+        )
+        for secret in await in_thread(self._cluster.list, Kind.SECRET, self._ours) if may else ():
+            if secret["metadata"]["labels"].get(manifests.RELEASE) not in keep:
+                name = secret["metadata"]["name"]
+                await in_thread(self._cluster.delete, Kind.SECRET, name)
 
     async def rehearse(self, pod: Manifest) -> None:
         """Start a pod without traffic, wait until it is ready, and take it away.

@@ -16,6 +16,7 @@ from tasks.core.errors import ConfigurationError, TransientError
 
 _RPC_SECONDS = 20.0
 _STOP_SECONDS = 40.0
+_ENDS = ("\n", "\r", " ;", " #")  # what ends a value in supervisord's configuration
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class Supervisor:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{program.name}.conf"
         partial = file.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)  # its variables may be secret
         partial.write_text(section(program, logs))
         partial.replace(file)
         self._call("reloadConfig")
@@ -195,7 +198,9 @@ def section(program: Program, logs: Path) -> str:
     Raises:
         ConfigurationError: Something in it cannot be said in supervisord's configuration.
     """
-    variables = ",".join(f"{key}={_quoted(value)}" for key, value in program.environment.items())
+    variables = ",".join(
+        f"{name}={_quote(name, value)}" for name, value in program.environment.items()
+    )
     return f"""
 [program:{program.name}]
 command = {plain(shlex.join(program.argv))}
@@ -220,7 +225,7 @@ stdout_logfile_backups = 1
 def plain(value: object) -> str:
     """Escape what supervisord would expand, and refuse what would end the line."""
     text = str(value)
-    if any(end in text for end in ("\n", " ;", " #")):
+    if any(end in text for end in _ENDS):
         raise ConfigurationError(
             f"supervisord cannot be given {text!r}: line breaks, ` ;` and ` #` end a value",
             state="nothing was started",
@@ -240,12 +245,22 @@ def _path(path: Path) -> str:
     return plain(path)
 
 
-def _quoted(value: str) -> str:
-    quote = next((each for each in "\"'" if each not in value), None)
-    if quote is None:
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Refuse variables that supervisord's configuration cannot hold."""
+    for name, value in variables.items():
+        _quote(name, value)
+
+
+def _quote(name: str, value: str) -> str:
+    """Quote the value of a variable; errors name the variable alone, its value may be secret."""
+    # supervisord strips quotes from both ends of a value, and knows no escape for them.
+    inner = value.strip("\"'") == value
+    quote = next((mark for mark in "\"'" if mark not in value), None)
+    if quote is None or not inner or any(end in value for end in _ENDS):
         raise ConfigurationError(
-            "supervisord cannot be given a variable that has both kinds of quotes",
+            f"supervisord cannot hold the value of {name}",
             state="nothing was started",
-            next_step="remove the quotes from PATH and the variables SLIPWAY_*, UV_*, PIP_*",
+            next_step=f"give {name} a value without line breaks, ` ;`, ` #`, a quote at an end, or"
+            " both kinds of quotes",
         )
     return f"{quote}{plain(value)}{quote}"

@@ -23,7 +23,7 @@ from tasks.platforms.base.trial import boot, serve, stage
 from tasks.platforms.host.gateway import Route
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 from tasks.platforms.process.settings import ProcessEnvironment
-from tasks.platforms.process.supervisor import Program, Supervisor
+from tasks.platforms.process.supervisor import Program, Supervisor, check_variables
 
 
 class SupervisorSettings(BaseSettings):
@@ -80,6 +80,7 @@ class ProcessTarget(HostTarget[StagedBundle]):
             return None
 
     async def _make(self, package: Package, file: Path, release: str) -> StagedBundle:
+        check_variables((await self._variables.read()).reveal())
         bundle = await stage(
             package,
             file,
@@ -90,7 +91,8 @@ class ProcessTarget(HostTarget[StagedBundle]):
         return StagedBundle(package, release, bundle)
 
     async def _boot(self, staged: StagedBundle) -> None:
-        await boot(staged.bundle, self._environment.ready_seconds)
+        variables = (await self._variables.read()).reveal()
+        await boot(staged.bundle, self._environment.ready_seconds, variables)
 
     async def _start(self, released: HostRelease[StagedBundle]) -> None:
         bundle, route = released.staged.bundle, released.route
@@ -99,6 +101,7 @@ class ProcessTarget(HostTarget[StagedBundle]):
             name=self._program(route.release),
             argv=tuple(serve(bundle.python, bundle.path, route.port)),
             directory=bundle.path,
+            environment=(await self._variables.read()).reveal(),
             stop_seconds=35,  # the server gives requests under way 30 s
         )
         await in_thread(self._supervisor.add, program, self._programs, self._logs)

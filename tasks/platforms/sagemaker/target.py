@@ -95,7 +95,8 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
             await endpoint.delete()
             state = None
         self._previous = state.configuration if state else ""
-        image, variables = staged.image.reference, self._release_variables(staged, version)
+        image, variables = staged.image.reference, (await self._variables.read()).reveal()
+        variables |= self._release_variables(staged, version)
         said = requests.said(
             self._environment, staged.release, version, staged.package, image.version
         )

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,13 @@ _PASSWORD = "no-secret"
 _SAVE = {"cmd": "true"}  # the stage that saves a model; nobody runs it here
 
 
-def _once_each() -> Callable[[Bundle, float], Awaitable[None]]:
+def _once_each() -> Callable[[Bundle, float, Mapping[str, str]], Awaitable[None]]:
     """The trial of platforms elsewhere: a package that has passed it would pass it again."""
     passed: set[str] = set()
 
-    async def boot_once(bundle: Bundle, within: float) -> None:
+    async def boot_once(bundle: Bundle, within: float, variables: Mapping[str, str]) -> None:
         if bundle.package.commit not in passed:
-            await boot(bundle, within)
+            await boot(bundle, within, variables)
             passed.add(bundle.package.commit)
 
     return boot_once

@@ -22,7 +22,8 @@ from tasks.core.errors import TerminalError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.platforms.kubernetes import cluster, manifests
-from tasks.platforms.kubernetes.cluster import Access, Cluster, Kind, connect
+from tasks.platforms.kubernetes.access import Access
+from tasks.platforms.kubernetes.cluster import Cluster, Kind, connect
 from tasks.platforms.kubernetes.manifests import APPLIED
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 from tasks.platforms.kubernetes.workload import KINDS
@@ -102,6 +103,7 @@ class KubernetesPlace(RemotePlace):
             "replicas": [each["spec"]["replicas"] for each in deployments],
             "kept": sorted(each["metadata"]["name"] for each in self.list(Kind.REPLICA_SET)),
             "pods": len(self.list(Kind.POD)),
+            "secrets": sorted(each["metadata"]["name"] for each in self.list(Kind.SECRET)),
             "applied": {
                 kind.value: json.loads(each["metadata"]["annotations"][APPLIED])
                 for kind in KINDS
@@ -193,5 +195,5 @@ def _reached(environment: KubernetesEnvironment, app: Any) -> Iterator[Kubernete
         async def read_secret(block: str) -> Any:  # there is no Prefect server
             return write_kubeconfig(api, _BLOCKS[block])
 
-        patch.setattr("tasks.platforms.kubernetes.cluster.read_secret", read_secret)
+        patch.setattr("tasks.platforms.kubernetes.access.read_secret", read_secret)
         yield KubernetesPlace(environment, faults, api)

@@ -146,6 +146,25 @@ async def test_a_live_server_that_died_is_seen_and_replaced(place: Place, live: 
     await place.assert_live(live)
 
 
+async def test_variables_reach_the_server_of_every_step(
+    place: Place, make_package: Callable[..., Package], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_secret(block: str) -> str:
+        return f"hush, {block}!"
+
+    monkeypatch.setattr("tasks.platforms.base.variables.read_secret", read_secret)
+    expected = {"SLIPWAY_SERVING_MAX_ROWS": "500", "API_TOKEN": "hush, our-token!"}
+    # Neither the trial nor a server on the platform starts without them.
+    check = f"import os\nassert {expected!r}.items() <= os.environ.items(), 'variables'"
+    package = make_package("variables", **{"serving/__main__.py": in_main(check)})
+    await place.deploy(
+        package,
+        variables={"SLIPWAY_SERVING_MAX_ROWS": "500"},
+        secrets={"API_TOKEN": "our-token"},
+    )
+    await place.assert_live(package)
+
+
 @pytest.mark.usefixtures("live")
 async def test_removed_it_leaves_nothing(place: Place) -> None:
     await place.target().remove()

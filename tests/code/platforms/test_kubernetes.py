@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from starlette.routing import Route
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.package.package import Package
 from tasks.platforms.kubernetes import manifests, rollouts
-from tasks.platforms.kubernetes.cluster import Access, Kind, connect
+from tasks.platforms.kubernetes.access import Access
+from tasks.platforms.kubernetes.cluster import Kind, connect
 from tasks.platforms.kubernetes.manifests import Manifest, Released
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
 from tasks.platforms.kubernetes.target import KubernetesTarget
@@ -475,6 +477,22 @@ async def test_what_is_refused_for_good_leaves_all_as_it_was(
     assert _deployment(stub)["spec"] == seen["spec"]
     (service,) = stub.store.list("services", NAMESPACE)
     assert service["spec"]["type"] == "ClusterIP"
+
+
+async def test_secrets_of_other_releases_are_deleted(
+    stub: StubCluster, node: PaperNode, new: Any, live: str
+) -> None:
+    for number in (1, 2):
+        released = replace(_released(number), secrets={"API_TOKEN": "hush"})
+        await new().make_secret(manifests.secret(_PLAIN, released))
+        await new().make_secret(manifests.secret(_PLAIN, released))
+    assert len(stub.store.list("secrets", NAMESPACE)) == 2
+    await new().drop_secrets({_released(1).release})
+    (secret,) = stub.store.list("secrets", NAMESPACE)
+    assert secret["metadata"]["labels"][manifests.RELEASE] == _released(1).release
+    stub.server.forbidden.add(("list", "secrets"))
+    await new().drop_secrets(())  # without `secrets`, the role may lack the right
+    assert stub.store.list("secrets", NAMESPACE)
 
 
 # How a cluster is reached

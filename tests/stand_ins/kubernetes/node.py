@@ -4,6 +4,7 @@ that are ready. It asks the API server for all it knows, so it serves any API se
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Mapping
@@ -112,6 +113,16 @@ class Node:
             headers={"Content-Type": "application/merge-patch+json"},
         )
 
+    def variables(self, declared: list[Object]) -> dict[str, str]:
+        """Return the variables of a container, secret ones from their Secrets."""
+        return {each["name"]: each.get("value") or self._secret(each) for each in declared}
+
+    def _secret(self, variable: Object) -> str:
+        source = variable["valueFrom"]["secretKeyRef"]
+        path = f"{self._pods.removesuffix('/pods')}/secrets/{source['name']}"
+        data = self._api.get(path).raise_for_status().json()["data"]
+        return base64.b64decode(data[source["key"]]).decode()
+
     def let_go(self, name: str) -> None:
         """Say that a pod has ended."""
         self._api.delete(f"{self._pods}/{name}", params={"gracePeriodSeconds": 0})
@@ -149,7 +160,7 @@ class _Pod:
         try:
             self.machine = self._machines.start(
                 self._container["image"],
-                {each["name"]: each["value"] for each in self._container["env"]},
+                self._node.variables(self._container["env"]),
                 **_options(self._spec, self._container),
             )
         except docker.errors.APIError as error:

@@ -17,6 +17,7 @@ _KINDS = {
     ("v1", "namespaces"): "Namespace",
     ("v1", "pods"): "Pod",
     ("v1", "services"): "Service",
+    ("v1", "secrets"): "Secret",
     ("apps/v1", "deployments"): "Deployment",
     ("apps/v1", "replicasets"): "ReplicaSet",
     ("policy/v1", "poddisruptionbudgets"): "PodDisruptionBudget",

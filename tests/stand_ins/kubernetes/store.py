@@ -116,7 +116,7 @@ class Store:
             code, kept = 201, self.create(kind, thing)
         else:
             code, kept = 200, old
-            changed = old.get("spec") != thing.get("spec")
+            changed = any(old.get(part) != thing.get(part) for part in ("spec", "data"))
             if changed or old["metadata"] != thing["metadata"]:
                 old.clear()
                 old.update(thing)
@@ -189,6 +189,8 @@ def now() -> str:
 
 
 def _fill_in(kind: str, thing: Object) -> None:
+    if kind == "secrets":  # which have no spec
+        return
     spec: dict[str, Any] = thing.setdefault("spec", {})
     if kind == "deployments":
         spec.setdefault("replicas", 1)
