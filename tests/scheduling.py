@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
+_ROOT = Path(__file__).resolve().parents[1]
 _FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
 _DEPLOYMENTS = "tests/code/deployments/"
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
-# Files of platforms that release to one; the tests in all others run without.
+# Files whose tests release to the platform in their parameter, or to the worker's host.
 _RELEASING = tuple(
-    f"{_PLATFORMS}test_{name}.py"
-    for name in ("contract", "flows", "canary", "docker", "process", "flyio", "heroku", "sagemaker")
+    f"{_PLATFORMS}test_{name}.py" for name in ("contract", "flows", "canary", "docker", "process")
 )
-# In the name of a test's parameter; what is on the worker's host shares a proxy.
 _ELSEWHERE = ("flyio", "heroku", "kubernetes", "sagemaker")
 # Files that share a stack which they disturb.
 _ON_A_STACK = tuple(
@@ -34,8 +36,8 @@ _LONG = (
     f"{_PLATFORMS} on the host",
     f"{_DEPLOYMENTS} on a stack",
     *(f"{_PLATFORMS} {platform}" for platform in _ELSEWHERE),
+    "tests/code/test_upgrade.py",
     "tests/code/images/test_build.py",
-    f"{_DEPLOYMENTS}local/test_containers.py",
 )
 
 
@@ -44,15 +46,17 @@ def group_of(nodeid: str) -> str:
     file, _, test = nodeid.partition("::")
     if file.startswith(_FLOWS):
         return _FLOWS
-    if file in _RELEASING:
-        platform = next(
-            (name for name in _ELSEWHERE if name in test or name in file), "on the host"
-        )
-        return f"{_PLATFORMS} {platform}"
     if file.startswith(_MODEL):
         return "model"
     if file in _ON_A_STACK:
         return f"{_DEPLOYMENTS} on a stack"
+    if file in _RELEASING:
+        platform = next((name for name in _ELSEWHERE if name in test), "on the host")
+        return f"{_PLATFORMS} {platform}"
+    for platform in _ELSEWHERE:
+        if file == f"{_PLATFORMS}test_{platform}.py":
+            releases = test.partition("[")[0] in _tests_that_take(f"{platform}_place", file)
+            return f"{_PLATFORMS} {platform}" if releases else file
     return file
 
 
@@ -60,6 +64,17 @@ def rank(nodeid: str) -> int:
     """Return the place of a test's group in the order of all; equals stay as collected."""
     group = group_of(nodeid)
     return _LONG.index(group) if group in _LONG else len(_LONG)
+
+
+@cache
+def _tests_that_take(fixture: str, file: str) -> frozenset[str]:
+    found = ast.walk(ast.parse((_ROOT / file).read_text()))
+    return frozenset(
+        node.name
+        for node in found
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(argument.arg == fixture for argument in node.args.args)
+    )
 
 
 class Scheduling(LoadFileScheduling):
