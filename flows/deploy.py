@@ -76,7 +76,7 @@ async def bring_live(
     """
     package, workspace = release.package, release.package.workspace
     release.approval = approval.text
-    live = await steps.status(target)
+    live = await steps.read_live(target)
     await release.compare_with(live)
 
     if approval.rejected:
@@ -93,10 +93,9 @@ async def bring_live(
     if not (force or release.rollback):
         if live and await is_older(workspace, package.commit, live.commit):
             return release.end("superseded", f"{live.label}, which is newer, is live")
-        if by := rollback_of(history, package.commit):
-            return release.end(
-                "rejected", f"{by.rollback_note}; deploy a newer commit, or force it"
-            )
+        if rollback := rollback_of(history, package.commit):
+            reason = f"{rollback.rollback_note}; deploy a newer commit, or set force"
+            return release.end("rejected", reason)
 
     file = await pull(workspace, package.artifact)
     await verify_artifact(package, file)

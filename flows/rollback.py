@@ -1,4 +1,4 @@
-"""Go back to an earlier version, on the same path as `deploy`."""
+"""Roll an environment back to an earlier version, on the same path as `deploy`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.approval import approval_not_needed
 from tasks.release.locks.lock import hold, lock_of
 from tasks.release.rollback_version import choose_version
-from tasks.release.steps import status
+from tasks.release.steps import read_live
 from tasks.reports.release_report import release_report
 from tasks.repository.release_history import fetch_history
 from tasks.repository.workspace import DEFAULT_BRANCH, move_workspace, open_workspace
@@ -23,20 +23,20 @@ from tasks.runs.run_names import run_name
 
 @flow(
     name="rollback",
-    flow_run_name=run_name("roll {environment} back {version}"),
+    flow_run_name=run_name("roll back {environment} {version}"),
     timeout_seconds=2 * 3600,
 )
 async def rollback(
     environment: EnvironmentName = "local", version: VersionOrNone = ""
 ) -> State[dict[str, Any]]:
-    """Go back to what was live before, with all proofs of a deploy; nobody is asked.
+    """Roll back to what was live before, with all proofs of a deploy and without an approval.
 
-    What it takes back is not deployed again by itself; a newer commit is.
+    A version that was rolled back is not deployed again by itself; a newer commit is.
 
     Args:
-        environment: Where: a file in deployments/environments.
-        version: The version to go back to, as `wine@v0.0.3` or `v0.0.3`; empty: the one that was
-            live before the present one.
+        environment: Name of a file in deployments/environments.
+        version: The version to return to, as `wine@v0.0.3` or `v0.0.3`; empty for the one that
+            was live before the present one.
 
     Returns:
         The release, as `tasks.reports.release_data` describes it.
@@ -48,8 +48,8 @@ async def rollback(
         release_report(environment, target, rollback=True) as report,
         hold(lock_of(settings), version or "an earlier version"),
     ):
-        # Chosen now: a deploy that was waited for has changed what was live before.
-        live = await status(target)
+        # Chosen with the lock held: a deploy may have ended while this run waited for it.
+        live = await read_live(target)
         history = await fetch_history(newest, environment)
         earlier = await choose_version(newest, environment, history, version, live)
         workspace = await move_workspace(newest, earlier.commit)

@@ -1,4 +1,4 @@
-"""Say of every environment what is live there, and whether that is as it should be."""
+"""Show what is live in every environment, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from prefect.states import Completed, Failed
 
 from flows.parameters import EnvironmentOrAll
 from tasks.platforms.catalogue import environment_names
-from tasks.release.status import compare, look_at, show
+from tasks.release.status import observe, publish_status, read_status
 from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
 from tasks.runs.run_names import run_name
 
 
 @flow(name="status", flow_run_name=run_name("status {environment}"), timeout_seconds=900)
 async def status(environment: EnvironmentOrAll = "") -> State[list[dict[str, str]]]:
-    """Look at what is live, whether it is healthy, and whether the Git history says the same.
+    """Show what is live, whether it is healthy, and whether the history on origin agrees.
 
-    The run fails, as `Unhealthy`, where something should be live and is not as it should be.
+    The run fails, as `Unhealthy`, if an environment has a problem.
 
     Args:
-        environment: Which one; empty for all.
+        environment: The environment; empty for all.
 
     Returns:
-        Of each environment: model, version, commit, since when, by which flow run, how it is.
+        For each environment: model, version, commit, since when, by which flow run, its health.
     """
     names = [environment] if environment else environment_names()
-    seen = await asyncio.gather(*map(look_at, names))
+    observations = await asyncio.gather(*map(observe, names))
+    # Cloned after all observations: a release made meanwhile is in its history.
     async with open_workspace(DEFAULT_BRANCH) as workspace:
-        conditions = [await compare(workspace, each) for each in seen]
-    await show(conditions)
-    described = [each.describe() for each in conditions]
-    problems = [
-        f"{each['environment']}: {each['problem']}" for each in described if each["problem"]
-    ]
+        statuses = [await read_status(workspace, observation) for observation in observations]
+    await publish_status(statuses)
+
+    data = [status.to_json() for status in statuses]
+    problems = [f"{row['environment']}: {row['problem']}" for row in data if row["problem"]]
     if problems:
-        return Failed(name="Unhealthy", message="; ".join(problems), data=described)
-    return Completed(message=f"{', '.join(names)}: as it should be", data=described)
+        return Failed(name="Unhealthy", message="; ".join(problems), data=data)
+    return Completed(message=f"no problem in {', '.join(names)}", data=data)

@@ -92,8 +92,8 @@ async def check_lock(environment: Environment) -> Finding | None:
             return Finding(
                 thing, "it cannot be taken", "check that the server answers, then repeat"
             )
-        async with probe_lock.kept():
-            holder = await lock_of(environment).holder()
+        async with probe_lock.keep():
+            holder = await lock_of(environment).read_holder()
     except SlipwayError as error:
         return problem(thing, error)
     return Finding(thing, f"{environment.name} is held by {holder}" if holder else "it is free")

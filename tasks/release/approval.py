@@ -1,8 +1,8 @@
-"""Approval: a person says yes or no to a release, in the Prefect UI, before it happens.
+"""Approval: a person approves or rejects a release in the Prefect UI before it happens.
 
 The run is suspended while it waits: its process ends, and it holds no worker slot, no lock and no
-place in its deployment's queue. Answered, it runs again from the start, at the commit that was
-shown, wherever its branch has got to meanwhile.
+place in its deployment's queue. After the answer it starts anew, at the commit that the person
+saw, even if its branch has moved.
 """
 
 from __future__ import annotations
@@ -28,39 +28,34 @@ from tasks.reports.release_report import Release
 from tasks.training.gate import judge, read_rules
 
 _KEY = "approve-"
-# How Prefect calls what was answered to a suspended run, after the key it was suspended with.
+# Prefect stores the answer to a suspended run under the key of the suspension, with these around.
 _STORED, _ANSWER = f"suspended-{_KEY}", "-response"
 _INPUTS = 100  # three per question: schema, description, response
 
 
 class Answer(RunInput):
-    """The form that a person fills in.
-
-    Attributes:
-        decision: Whether it may be released.
-        reason: Why, for the release note.
-    """
+    """The form that a person fills in."""
 
     decision: Literal["approve", "reject"] = Field(
-        description="approve: release it now. reject: what is live stays as it is.",
+        description="approve: release this version now. reject: keep what is live.",
         json_schema_extra={"position": 0},
     )
     reason: str = Field(
         "",
         max_length=500,
-        description="Who decided, and why. It goes into the release note and the history.",
+        description="Who decided, and why. Shown in the release note and the history.",
         json_schema_extra={"position": 1},
     )
 
 
 @dataclass(frozen=True)
 class Approval:
-    """Where a deploy run is with being approved.
+    """The approval of a deploy run, as far as it has come.
 
     Attributes:
-        environment: The environment, which says whether anybody is asked.
-        commit: The commit that was shown, None if nobody was asked yet.
-        answer: What was answered.
+        environment: The environment, whose settings say whether an approval is needed.
+        commit: The commit that the person saw, None before the run was suspended.
+        answer: The answer, None before there is one.
     """
 
     environment: Environment
@@ -69,12 +64,12 @@ class Approval:
 
     @property
     def rejected(self) -> bool:
-        """Whether the answer was no."""
+        """Whether a person rejected the release."""
         return self.answer is not None and self.answer.decision == "reject"
 
     @property
     def text(self) -> str:
-        """The answer in words; nothing if nobody was asked."""
+        """The answer in words; empty if there is none."""
         if self.answer is None:
             return ""
         verb = "rejected" if self.rejected else "approved"
@@ -82,31 +77,25 @@ class Approval:
 
 
 async def read_approval(environment: Environment) -> Approval:
-    """Find out whether this run needs approval, and whether it has been answered already.
-
-    Args:
-        environment: Where it deploys to.
-
-    Returns:
-        Where the run is with being approved.
+    """Read the approval of this run, with the answer if there is one.
 
     Raises:
-        ConfigurationError: It needs approval, and is no run of a deployment: Prefect could not
-            start it again after the answer.
+        ConfigurationError: An approval is needed, and this is not a run of a deployment: Prefect
+            could not start it again after the answer.
     """
     if deployment.id:
         async with get_client() as client:
             stored = await client.filter_flow_run_input(
                 UUID(flow_run.get_id()), _STORED, limit=_INPUTS, exclude_keys=set()
             )
-        for each in stored:
-            if each.key.endswith(_ANSWER):
-                commit = each.key.removeprefix(_STORED).partition("-")[0]
-                return Approval(environment, commit, Answer(**each.decoded_value))
+        for item in stored:
+            if item.key.endswith(_ANSWER):
+                commit = item.key.removeprefix(_STORED).partition("-")[0]
+                return Approval(environment, commit, Answer(**item.decoded_value))
     elif environment.approval == "suspend":
         raise ConfigurationError(
-            f"a release to {environment.name} is to be approved, which only a run of a deployment"
-            " can wait for",
+            f"a release to {environment.name} needs an approval, for which only a run of a"
+            " deployment can wait",
             state="nothing was started",
             next_step=f"prefect deployment run deploy/{environment.name} --param ref=<ref>",
         )
@@ -114,11 +103,7 @@ async def read_approval(environment: Environment) -> Approval:
 
 
 def approval_not_needed(environment: Environment) -> Approval:
-    """The approval of what its starter has decided already: a rollback asks nobody.
-
-    Args:
-        environment: Where it goes to, whether or not releases there are approved.
-    """
+    """Return the approval of a release that its starter has decided, which is a rollback."""
     return Approval(environment.model_copy(update={"approval": "none"}))
 
 
@@ -128,29 +113,29 @@ async def wait_for_answer(
     target: Target[StagedT, ReleasedT],
     staged: StagedT,
 ) -> None:
-    """Suspend the run until somebody approves or rejects, unless that is done or not asked for.
+    """Suspend the run until a person answers, unless one has, or no approval is needed.
 
     Args:
-        approval: Where the run is with being approved.
-        release: What is to be released.
-        target: The target, on which preflight has proven it.
-        staged: What preflight has proven.
+        approval: The approval as read at the start of the run.
+        release: The release to approve.
+        target: Its platform.
+        staged: What preflight left on it.
     """
     if approval.answer or approval.environment.approval == "none":
         return
-    await target.rollback(staged)  # what was made for preflight is made again after the answer
+    await target.rollback(staged)  # an answer may take days; preflight is repeated after it
     hours = timedelta(hours=approval.environment.approval_hours)
-    description = await _shown(release, datetime.now(UTC) + hours)
+    description = await _description(release, datetime.now(UTC) + hours)
     await asuspend_flow_run(
         wait_for_input=Answer.with_initial_data(description=description),
-        # Prefect asks once per key; a run that is tried again after nobody answered asks again.
+        # Prefect suspends once per key; a run that is retried after a time-out has to ask again.
         key=f"{_KEY}{release.package.commit}-{flow_run.get_run_count()}",
         timeout=ceil(hours.total_seconds()),
     )
 
 
-async def _shown(release: Release, until: datetime) -> str:
-    """What a person needs to know to decide, in markdown."""
+async def _description(release: Release, until: datetime) -> str:
+    """Return what a person needs for the decision, in markdown."""
     package = release.package
     old = release.metrics_before
     verdict = judge(release.metrics, old, read_rules(package.workspace.parameters))
@@ -162,10 +147,10 @@ async def _shown(release: Release, until: datetime) -> str:
                 f"**Release {package.label} to {release.environment}?** Live now: {live}.",
                 f"Gate: **{'passed' if verdict.passed else 'NOT passed'}**;"
                 f" {'; '.join(verdict.reasons)}.",
-                "Preflight: **passed**; the hashes agree, and booted in isolation it predicts what"
-                " it did when it was saved.",
-                f"No answer until {until:%Y-%m-%d %H:%M} UTC is a no: the run fails,"
-                f" and {live} goes on serving.",
+                "Preflight: **passed**. The hashes agree, and the booted server predicts what"
+                " the model predicted when it was saved.",
+                f"Without an answer by {until:%Y-%m-%d %H:%M} UTC the run fails,"
+                f" and {live} keeps serving.",
                 markdown.comparison_table(release.metrics, old),
                 await picture_of(
                     package.workspace,

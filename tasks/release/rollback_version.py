@@ -1,4 +1,4 @@
-"""Which version a rollback goes back to."""
+"""The version that a rollback returns to."""
 
 from __future__ import annotations
 
@@ -17,41 +17,40 @@ from tasks.runs.retrying import capability
 _STATE = "nothing was changed"
 
 
-@capability("choose version", run_name="choose what {environment} goes back to", timeout=300)
+@capability(
+    "choose version", run_name="choose the version to roll {environment} back to", timeout=300
+)
 async def choose_version(
     workspace: Workspace,
     environment: str,
     history: Sequence[Entry],
-    wanted: str,
+    name: str,
     live: Live | None,
 ) -> Version:
-    """Find out what to go back to.
+    """Choose the version to roll back to.
 
-    A run that is run again after a crash finds the same, also if it had gone back already.
+    A run that Prefect starts again after a crash chooses the same, even if its rollback was done.
 
     Args:
         workspace: Any workspace of the model.
         environment: Name of the environment.
         history: Its releases, newest first.
-        wanted: The version to go back to; empty for the one before what is live.
+        name: Name of the version; empty for the one before what is live.
         live: What the platform says is live.
 
-    Returns:
-        The version.
-
     Raises:
-        TerminalError: It was never registered, is live, there is nothing before what is live, or
-            the history does not know what is live.
+        TerminalError: The version was never registered or is live, there is none before what is
+            live, or what is live is not in the history.
     """
     entries = not_rolled_back(history)
     if entries and entries[0].run == flow_run.get_id():  # done, by this run
         version = Version(entries[0].version, entries[0].commit)
-    elif wanted:
-        version = await named_version(workspace, wanted)
+    elif name:
+        version = await named_version(workspace, name)
         _require_not_live(version, environment, entries, live)
     else:
         version = _before(environment, entries, live)
-    commands.run_logger().info("%s goes back to %s", environment, version.name)
+    commands.run_logger().info("rolling %s back to %s", environment, version.name)
     return version
 
 
@@ -62,27 +61,33 @@ def _require_not_live(
     recorded = bool(entries) and entries[0].commit == version.commit
     if recorded and live and live.healthy and live.commit == version.commit:
         raise TerminalError(
-            f"{version.name} is what is live in {environment}",
+            f"{version.name} is already live in {environment}",
             state=_STATE,
             next_step="name an earlier version, or none for the one before it",
         )
 
 
 def _before(environment: str, entries: Sequence[Entry], live: Live | None) -> Version:
-    """The version before the one that is live."""
-    if len(entries) < 2:
-        only = f"only {entries[0].version} stands in" if entries else "nothing was released to"
+    """Return the version before the one that is live."""
+    if not entries:
         raise TerminalError(
-            f"{only} {environment}, so there is nothing to go back to",
+            f"{environment} has no release to roll back",
             state=_STATE,
-            next_step="name a version that was never live here, or was taken back, if it is to be",
+            next_step=f"deploy one: prefect deployment run deploy/{environment} --param ref=<ref>",
+        )
+    if len(entries) == 1:
+        raise TerminalError(
+            f"{environment} has no earlier release: {entries[0].version} is the only one not"
+            " rolled back",
+            state=_STATE,
+            next_step="name a version that was rolled back or never live here, or deploy a new one",
         )
     newest, before = entries[:2]
     if live and live.commit not in {newest.commit, before.commit}:
         raise TerminalError(
-            f"{live.label} is live in {environment}, and the history says {newest.version}: it"
-            " does not know what was before",
+            f"{live.label} is live in {environment}, but {newest.version} is the newest release in"
+            " the history: the version before is unknown",
             state=_STATE,
-            next_step=f"name the version to go back to, probably {newest.version}",
+            next_step=f"name the version to roll back to, probably {newest.version}",
         )
     return Version(before.version, before.commit)

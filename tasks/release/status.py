@@ -1,4 +1,4 @@
-"""The condition of an environment: what its platform says is live, and what the history says."""
+"""The status of an environment: what its platform says is live, and what the history says."""
 
 from __future__ import annotations
 
@@ -22,173 +22,168 @@ from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
 
+# A platform that takes longer is reported as unreachable: the others are not to wait for it.
 _SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of an environment, without its history.
+class Observation:
+    """An environment at one moment, as its platform shows it.
 
     Attributes:
         environment: Its name.
-        at: When the look at it began, to the second, as tags have it.
-        target: Its platform; empty if its settings cannot be read.
+        at: When the observation began, to the second, as tags have it.
+        platform: Name of its platform; empty if its settings cannot be read.
         url: Its public URL.
-        live: What is live, None if nothing is, or nobody could say.
-        deploy: Who is deploying to it.
-        unreached: Why its platform could not be asked; empty if it was.
+        live: What is live, None if nothing is, or the platform could not be asked.
+        lock_holder: The run that deploys to it, None if none does.
+        error: Why the platform could not be asked; empty if it was.
     """
 
     environment: str
     at: datetime
-    target: str = ""
+    platform: str = ""
     url: str = ""
     live: Live | None = None
-    deploy: Holder | None = None
-    unreached: str = ""
+    lock_holder: Holder | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
-class Condition:
-    """An environment, held against its history.
+class Status:
+    """An observation of an environment beside the environment's history.
 
     Attributes:
-        seen: What was seen of it.
-        released: The newest release in its history, None if there is none.
+        observation: The observation.
+        newest: The newest release in the history, None if there is none.
     """
 
-    seen: Seen
-    released: Entry | None
+    observation: Observation
+    newest: Entry | None
 
     @property
-    def under_way(self) -> str:
-        """What was changing it when it was seen, or has changed it since; empty if nothing."""
-        if self.seen.deploy:
-            return str(self.seen.deploy)
-        if self.released and self.released.at >= self.seen.at:
-            return f"{self.released.version} was released just now"
+    def change(self) -> str:
+        """The deploy that was changing the environment, or has since; empty if there is none."""
+        if self.observation.lock_holder:
+            return str(self.observation.lock_holder)
+        if self.newest and self.newest.at >= self.observation.at:
+            return f"{self.newest.version} was released just now"
         return ""
 
     @property
     def problem(self) -> str:
-        """What is wrong; empty if nothing is, or a deploy is just changing it."""
-        if not self.seen.target:
-            return self.seen.unreached
-        if self.under_way or not (self.seen.live or self.released):
+        """The fault of the environment; empty if it has none, or a deploy is changing it."""
+        observation, newest = self.observation, self.newest
+        if not observation.platform:
+            return observation.error
+        if self.change or not (observation.live or newest):
             return ""
-        if self.seen.unreached:
-            return f"it cannot be reached: {self.seen.unreached}"
-        return _disagreement(self.seen.live, self.released)
+        if observation.error:
+            return f"the platform cannot be reached: {observation.error}"
+        if observation.live and not observation.live.healthy:
+            return f"the server at {observation.url} reports another release, or does not answer"
+        return _difference(observation.live, newest)
 
     @property
     def health(self) -> str:
-        """How it is, in a word or a sentence."""
+        """The health of the environment, in a word or a sentence."""
         if self.problem:
             return self.problem
-        if self.under_way:
-            return f"under way: {self.under_way}"
-        if self.seen.live is None:
-            return f"never released{', not reached' if self.seen.unreached else ''}"
+        if self.change:
+            return f"deploy in progress: {self.change}"
+        if self.observation.live is None:
+            return f"never released{', unreachable' if self.observation.error else ''}"
         return "healthy"
 
-    def describe(self) -> dict[str, str]:
-        """The condition as plain values."""
-        live, released = self.seen.live, self.released
+    def to_json(self) -> dict[str, str]:
+        """Return the status as JSON values."""
+        observation, newest, live = self.observation, self.newest, self.observation.live
         return {
-            "environment": self.seen.environment,
-            "target": self.seen.target,
-            "url": self.seen.url,
+            "environment": observation.environment,
+            "target": observation.platform,
+            "url": observation.url,
             "model": live.model if live else "",
             "version": (live.version or "-") if live else "",
             "commit": live.commit if live else "",
-            "since": format_minute(released.at) if released else "",
-            "flow_run": released.run if released else "",
+            "since": format_minute(newest.at) if newest else "",
+            "flow_run": newest.run if newest else "",
             "health": self.health,
             "problem": self.problem,
         }
 
 
-def _disagreement(live: Live | None, released: Entry | None) -> str:
-    said = f"{released.version} at {released.commit[:7]}" if released else "nothing was released"
-    if live is None:
-        return f"nothing is live; the history says {said}"
-    if not live.healthy:
-        return "it does not answer as what it is"
-    if released is None or live.commit != released.commit:
-        return f"the history says {said}"
-    return ""
+def _difference(live: Live | None, newest: Entry | None) -> str:
+    if live and newest and live.commit == newest.commit:
+        return ""
+    recorded = f"{newest.version} at {newest.commit[:7]}" if newest else "no release"
+    return f"{live.label if live else 'nothing'} is live; the history has {recorded}"
 
 
-@capability("look at environment", run_name="look at {name}", timeout=2 * _SECONDS)
-async def look_at(name: str) -> Seen:
-    """See what is live in an environment; that it cannot be seen is an answer, too.
-
-    Args:
-        name: Name of the environment.
-
-    Returns:
-        What was seen.
-    """
+@capability("observe environment", run_name="observe {name}", timeout=2 * _SECONDS)
+async def observe(name: str) -> Observation:
+    """Read what is live in an environment; a failure to do so is part of the observation."""
     at = datetime.now(UTC).replace(microsecond=0)
     try:
         environment = load_environment(name)
     except ConfigurationError as error:
-        return Seen(name, at, unreached=error.what)
+        return Observation(name, at, error=error.what)
+    platform = environment.target
     try:
         target = make_target(environment)
         async with asyncio.timeout(_SECONDS):
-            # In this order: one that deploys between the two has held the lock for longer.
-            deploy = await lock_of(environment).holder()
+            # The lock first: a deploy that begins after it was read shows in the history.
+            holder = await lock_of(environment).read_holder()
             live = await target.status()
-        return Seen(name, at, environment.target, target.url, live, deploy)
+        return Observation(name, at, platform, target.url, live, holder)
     except SlipwayError as error:
-        return Seen(name, at, environment.target, unreached=error.what)
+        return Observation(name, at, platform, error=error.what)
     except TimeoutError:
-        return Seen(name, at, environment.target, unreached=f"no answer within {_SECONDS:g} s")
+        return Observation(name, at, platform, error=f"no answer within {_SECONDS:g} s")
     except Exception as error:  # one platform's client must not hide the others
-        return Seen(name, at, environment.target, unreached=f"it cannot be asked: {error!r}")
+        return Observation(name, at, platform, error=f"its client failed: {error!r}")
 
 
-async def compare(workspace: Workspace, seen: Seen) -> Condition:
-    """Hold what was seen of an environment against its history.
+async def read_status(workspace: Workspace, observation: Observation) -> Status:
+    """Compare an observation with the environment's history, and log the result.
 
     Args:
-        workspace: A workspace of the model, cloned after it was seen.
-        seen: What was seen.
-
-    Returns:
-        Its condition, which the log has too.
+        workspace: A workspace of the model, cloned after the observation.
+        observation: The observation.
     """
-    entries = await read_history(workspace, seen.environment)
-    condition = Condition(seen, entries[0] if entries else None)
-    said = condition.describe()
+    history = await read_history(workspace, observation.environment)
+    status = Status(observation, history[0] if history else None)
+    values = status.to_json()
     facts = [
-        f"{said['model']} {said['version']} at {said['commit'][:7]}" if seen.live else "",
-        f"since {said['since']}" if seen.live and said["since"] else "",
-        condition.health,
-        seen.url,
+        f"{values['model']} {values['version']} at {values['commit'][:7]}"
+        if values["model"]
+        else "",
+        f"since {values['since']}" if values["model"] and values["since"] else "",
+        status.health,
+        observation.url,
     ]
-    tell = commands.run_logger().error if condition.problem else commands.run_logger().info
-    tell("%s: %s", seen.environment, ", ".join(filter(None, facts)))
-    return condition
+    log = commands.run_logger().error if status.problem else commands.run_logger().info
+    log("%s: %s", observation.environment, ", ".join(filter(None, facts)))
+    return status
 
 
-async def show(conditions: Sequence[Condition]) -> None:
-    """Publish the conditions of all environments as one table."""
+async def publish_status(statuses: Sequence[Status]) -> None:
+    """Publish the status of all environments as one table."""
     ui, origin = get_current_settings().ui_url or "", Settings().origin
-    header = ["environment", "is", "model", "version", "commit", "since", "by", "platform"]
-    rows = [
-        [
-            f"[{said['environment']}]({said['url']})" if said["url"] else said["environment"],
-            f"**{said['health']}**" if said["problem"] else said["health"],
-            said["model"],
-            said["version"],
-            markdown.commit_link(origin, said["commit"], short=True) if said["commit"] else "",
-            said["since"],
-            f"[run]({ui}/runs/flow-run/{said['flow_run']})" if said["flow_run"] else "",
-            said["target"],
-        ]
-        for said in (each.describe() for each in conditions)
-    ]
+    header = ["environment", "health", "model", "version", "commit", "since", "by", "platform"]
+    rows = [_row(status.to_json(), ui, origin) for status in statuses]
     table = markdown.markdown_table(header, rows)
-    await artifacts.publish_markdown("environments", table, "What is live, and how it is")
+    await artifacts.publish_markdown("environments", table, "What is live, and its health")
+
+
+def _row(values: dict[str, str], ui: str, origin: str) -> list[str]:
+    name, url, commit, run = (values[key] for key in ("environment", "url", "commit", "flow_run"))
+    return [
+        f"[{name}]({url})" if url else name,
+        f"**{values['health']}**" if values["problem"] else values["health"],
+        values["model"],
+        values["version"],
+        markdown.commit_link(origin, commit, short=True) if commit else "",
+        values["since"],
+        f"[run]({ui}/runs/flow-run/{run})" if run else "",
+        values["target"],
+    ]

@@ -16,23 +16,23 @@ from tasks.reports.release_report import Release
 from tasks.repository.release_history import Entry
 from tasks.runs.retrying import capability
 
-# Before each try: what a platform is down for takes minutes rather than seconds.
+# Seconds before each try: outages of platforms last minutes rather than seconds.
 _ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 
 
-@capability("status", run_name="read what is live", timeout=60)
-async def status(target: AnyTarget) -> Live | None:
-    """What the platform says is live."""
+@capability("read live release", run_name="read what is live", timeout=60)
+async def read_live(target: AnyTarget) -> Live | None:
+    """Return what the platform says is live, None if nothing is."""
     live = await target.status()
     if live:
-        health = "healthy" if live.healthy else "NOT healthy"
+        health = "healthy" if live.healthy else "not healthy"
         commands.run_logger().info("live is %s, %s, at %s", live.label, health, target.url)
     return live
 
 
 @capability("preflight", run_name="preflight {package.label}", timeout=1800)
 async def preflight(target: Target[StagedT, ReleasedT], package: Package, file: Path) -> StagedT:
-    """Boot what would be released in isolation, and replay its golden predictions."""
+    """Boot the candidate in isolation, and replay its golden predictions."""
     return await target.preflight(package, file)
 
 
@@ -59,9 +59,9 @@ async def settle(target: Target[StagedT, ReleasedT], released: ReleasedT) -> Non
     await target.settle(released)
 
 
-@capability("tidy", run_name="stop what is not live", timeout=300)
+@capability("tidy", run_name="stop and remove old releases", timeout=300)
 async def tidy(target: AnyTarget) -> None:
-    """Stop what is not live."""
+    """Stop what is not live, and remove releases beyond those that are kept for a rollback."""
     await target.tidy()
 
 
@@ -83,22 +83,24 @@ async def roll_back(target: Target[StagedT, ReleasedT], staged: StagedT) -> bool
     Returns:
         Whether that worked; an error here must not hide why it came to this.
     """
-    # No task: a run that is being cancelled starts none any more.
+    # Not a task: Prefect starts none in a run that is being cancelled.
     with anyio.CancelScope(shield=True):
         for pause in _ROLLBACK_PAUSES:
             await anyio.sleep(pause)
             try:
                 await target.rollback(staged)
             except Exception as error:
-                commands.run_logger().error("the rollback did not complete: %r", error)
+                commands.run_logger().error("the rollback failed: %r", error)
             else:
-                commands.run_logger().warning("rolled back: %s serves what it did", target.url)
+                commands.run_logger().warning(
+                    "rolled back: %s serves what it did before", target.url
+                )
                 return True
     return False
 
 
 def is_recorded(entries: Sequence[Entry], live: Live) -> bool:
-    """Whether what is live serves, and its deploy came to its end: it is recorded after all proofs.
+    """Check that what is live is healthy and recorded, which it is only after all proofs.
 
     Args:
         entries: The releases, newest first.

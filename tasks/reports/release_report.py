@@ -145,7 +145,7 @@ class Release:
             "version": data.version or "-",
             "commit": markdown.commit_link(Settings().origin, data.commit),
             "before": before,
-            "rollback": f"takes {before} back" if data.rollback else "",
+            "rollback": f"rolls back {before}" if data.rollback else "",
             "approval": self.approval,
             "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",
             "url": "" if page else data.url,

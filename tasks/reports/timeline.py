@@ -9,15 +9,12 @@ from tasks.repository.release_history import Entry, format_minute, rollback_of
 
 
 def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
-    """The releases as a markdown table.
+    """Return the releases as a markdown table, or a hint where there are none.
 
     Args:
         entries: The releases, newest first.
         ui: Address of the Prefect UI, for links to the runs.
         origin: Git URL, for links to the commits.
-
-    Returns:
-        The table; a hint where there are none yet.
     """
     if not entries:
         return "Nothing was released yet."
@@ -26,19 +23,19 @@ def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
             format_minute(entry.at),
             f"**{entry.version}**" if entry is entries[0] else entry.version,
             markdown.commit_link(origin, entry.commit, short=True),
-            _fate(entries, entry),
+            _status(entries, entry),
             f"[run]({ui}/runs/flow-run/{entry.run})" if entry.run else "-",
             entry.approval,
         ]
         for entry in entries
     ]
-    return markdown.markdown_table(["when", "version", "commit", "", "by", "approval"], rows)
+    return markdown.markdown_table(["when", "version", "commit", "status", "by", "approval"], rows)
 
 
-def _fate(entries: Sequence[Entry], entry: Entry) -> str:
-    fate = "was live"
+def _status(entries: Sequence[Entry], entry: Entry) -> str:
+    status = "was live"
     if entry is entries[0]:
-        fate = "live"
+        status = "live"
     elif rollback_of(entries, entry.commit):
-        fate = "taken back"
-    return f"{fate}, by a rollback" if entry.rollback else fate
+        status = "rolled back"
+    return f"{status}, by a rollback" if entry.rollback else status

@@ -26,9 +26,9 @@ class Entry:
         commit: The commit that was released.
         at: When.
         before: Label of what was live before.
-        approval: What the person who was asked has answered.
+        approval: The answer of the person who approved it; empty if no approval was needed.
         run: Id of the flow run, empty if the tag was made by hand.
-        rollback: Whether it was a rollback, which takes back what was live before.
+        rollback: Whether it rolled back what was live before.
     """
 
     version: str
@@ -41,21 +41,17 @@ class Entry:
 
     @property
     def rollback_note(self) -> str:
-        """What a rollback did to what was live before, in words."""
-        return f"it was taken back at {format_minute(self.at)} by a rollback to {self.version}"
+        """What this rollback did, said of a release that it rolled back."""
+        return f"it was rolled back to {self.version} at {format_minute(self.at)}"
 
 
 def tag_message(*, before: str, approval: str, run: str, rollback: bool) -> str:
-    """The message of a release's tag; `read_history` takes it apart again.
+    """Return the message of a release's tag, which `read_history` parses.
 
     Args:
         before: Label of what was live before.
-        approval: What the person who was asked has answered, if anybody was.
+        approval: The answer of the person who approved it; empty if no approval was needed.
         run: Id of the flow run.
-        rollback: Whether it is a rollback.
-
-    Returns:
-        The message.
     """
     facts = {
         "Before": before,
@@ -68,19 +64,16 @@ def tag_message(*, before: str, approval: str, run: str, rollback: bool) -> str:
 
 
 async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
-    """The newest releases to an environment, newest first.
+    """Return the newest releases to an environment, newest first.
 
     Args:
-        workspace: Any workspace of the model.
+        workspace: Any workspace of the model. What was tagged since it was cloned is missing.
         environment: Name of the environment.
-
-    Returns:
-        The releases, as far as origin has their tags.
     """
     pattern = f"{workspace.model}#{environment}#*"
-    said = (await workspace.git(git.annotated(pattern, _SHOWN))).stdout.split("\0")
+    fields = (await workspace.git(git.annotated(pattern, _SHOWN))).stdout.split("\0")
     entries = []
-    for line, at, message in zip(said[::3], said[1::3], said[2::3], strict=False):
+    for line, at, message in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         commit = line.strip()
         version = await version_of(workspace, commit)
         facts = dict(_FACT.findall(message))
@@ -100,9 +93,9 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
 
 @capability("read history", run_name="read the history of {environment}", timeout=300)
 async def fetch_history(workspace: Workspace, environment: str) -> list[Entry]:
-    """The newest releases to an environment, with those made since the workspace was cloned.
+    """Return the newest releases to an environment, with those since the workspace was cloned.
 
-    The workspace then knows the commits that were pushed since, too.
+    The workspace then has the commits that were pushed since, too.
 
     Args:
         workspace: Any workspace of the model.
@@ -119,30 +112,29 @@ async def fetch_history(workspace: Workspace, environment: str) -> list[Entry]:
 
 
 def not_rolled_back(entries: Sequence[Entry]) -> list[Entry]:
-    """The releases that nobody has taken back.
+    """Return the releases that were not rolled back.
 
-    A rollback takes back what was live, with all that went live after the version that it goes
-    back to.
+    A rollback undoes what was live, with all that went live after the version that it returns to.
 
     Args:
         entries: The releases, newest first.
 
     Returns:
-        Those that stand, newest first: what is live, then what a rollback goes back to.
+        Those not rolled back, newest first: what is live, then what a rollback returns to.
     """
-    stand: list[Entry] = []
+    remaining: list[Entry] = []
     for entry in reversed(entries):
         if entry.rollback:
-            again = [number for number, each in enumerate(stand) if each.commit == entry.commit]
-            del stand[again[-1] if again else -1 :]
-        elif stand and stand[-1].commit == entry.commit:
-            stand.pop()  # released once more
-        stand.append(entry)
-    return stand[::-1]
+            again = [n for n, other in enumerate(remaining) if other.commit == entry.commit]
+            del remaining[again[-1] if again else -1 :]
+        elif remaining and remaining[-1].commit == entry.commit:
+            remaining.pop()  # released once more
+        remaining.append(entry)
+    return remaining[::-1]
 
 
 def rollback_of(entries: Sequence[Entry], commit: str) -> Entry | None:
-    """The rollback that took a commit back, None if it was not released or still stands.
+    """Return the rollback that undid the release of a commit, None if none did.
 
     Args:
         entries: The releases, newest first.
@@ -160,5 +152,5 @@ def rollback_of(entries: Sequence[Entry], commit: str) -> Entry | None:
 
 
 def format_minute(moment: datetime) -> str:
-    """A moment, as people read it."""
+    """Return a moment as people read it, to the minute."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,1 +1,1 @@
-"""Locks of environments: one deploy at a time, and the others know for whom they wait."""
+"""Locks of environments: one deploy at a time, and those that wait know who holds the lock."""

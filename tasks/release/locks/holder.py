@@ -1,4 +1,4 @@
-"""Who holds a lock, since when, and for which model version."""
+"""The holder of a lock: a flow run, since when, and for which model version."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Holder:
     """A flow run that holds a lock.
 
     Attributes:
-        flow_run: Its name.
-        id: Its id, None if it is none.
-        version: The model version that it holds the lock for.
-        since: Since when, in ISO 8601.
+        flow_run: Name of the flow run.
+        id: Id of the flow run, None outside of one.
+        version: The model version that it deploys.
+        since: When it took the lock, in ISO 8601.
     """
 
     flow_run: str
@@ -28,21 +28,21 @@ class Holder:
 
     @classmethod
     def this_run(cls, version: str) -> Self:
-        """The flow run that this is called in."""
+        """Return the present flow run as a holder."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(flow_run.get_name() or "by hand", flow_run.get_id(), version, since)
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
-        """The holder that `describe` has described.
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned; other keys are ignored.
 
         Raises:
-            KeyError: It is described otherwise.
+            KeyError: A key is missing.
         """
-        return cls(said["flow_run"], said["id"], said["version"], said["since"])
+        return cls(values["flow_run"], values["id"], values["version"], values["since"])
 
-    def describe(self) -> dict[str, Any]:
-        """The holder as plain values."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the holder as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:

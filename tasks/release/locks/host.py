@@ -1,4 +1,4 @@
-"""A lock of this host: a file, of which the kernel lets go when its holder dies."""
+"""A lock of this host: a file, which the kernel unlocks when its holder dies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tasks.release.locks.holder import Holder
 
 
 class HostLock:
-    """A lock for which those on other hosts do not wait.
+    """A lock that runs on other hosts do not see.
 
     Args:
-        name: What is locked, for instance an environment.
+        name: Name of the environment.
     """
 
     poll_seconds = 0.5
@@ -26,37 +26,37 @@ class HostLock:
         folder = Settings().locks
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / f"{name}.lock")
-        self._told = folder / f"{name}.json"
+        self._holder_file = folder / f"{name}.json"
 
-    async def take(self, who: Holder) -> bool:
-        """Take it, unless somebody has it."""
+    async def take(self, holder: Holder) -> bool:
+        """Take the lock, unless another run holds it."""
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
-        self._told.write_text(json.dumps(who.describe()))
+        self._holder_file.write_text(json.dumps(holder.to_json()))
         return True
 
-    async def holder(self) -> Holder | None:
-        """Who holds it now, None if nobody does or it cannot be said who."""
+    async def read_holder(self) -> Holder | None:
+        """Return the holder, None if there is none or it is unknown."""
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             return self._read()
-        self._lock.release()  # nobody, whatever one that was killed has left
+        self._lock.release()  # free, even if a killed run left its file
         return None
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keep it for a block of code, then let go of it."""
+    async def keep(self) -> AsyncIterator[None]:
+        """Keep the lock for a block of code, then release it."""
         try:
             yield
         finally:
-            self._told.unlink(missing_ok=True)
+            self._holder_file.unlink(missing_ok=True)
             self._lock.release()
 
     def _read(self) -> Holder | None:
         try:
-            return Holder.read(json.loads(self._told.read_text()))
+            return Holder.from_json(json.loads(self._holder_file.read_text()))
         except (OSError, ValueError, KeyError):
             return None

@@ -1,4 +1,4 @@
-"""Holding the lock of an environment, and waiting for whoever holds it."""
+"""Holding the lock of an environment, and waiting until it is free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.release.locks.holder import Holder
 from tasks.release.locks.host import HostLock
 from tasks.release.locks.shared import SharedLock
 
-# Longer than who has it may take, and short enough to deploy before the flow's own time is up.
+# Longer than a deploy may take, and short enough to deploy before the flow's own time-out.
 _WAIT_SECONDS = CANARY_SECONDS + 1800.0
 
 
@@ -25,18 +25,18 @@ class Lock(Protocol):
     name: str
     poll_seconds: float
 
-    async def take(self, who: Holder) -> bool:
-        """Take it, unless somebody has it; does not wait."""
+    async def take(self, holder: Holder) -> bool:
+        """Take the lock, unless another run holds it; do not wait."""
 
-    async def holder(self) -> Holder | None:
-        """Who holds it now, None if nobody does or it cannot be said who."""
+    async def read_holder(self) -> Holder | None:
+        """Return the holder, None if there is none or it is unknown."""
 
-    def kept(self) -> AbstractAsyncContextManager[None]:
-        """Keep it for a block of code, then let go of it."""
+    def keep(self) -> AbstractAsyncContextManager[None]:
+        """Keep the lock for a block of code, then release it."""
 
 
 def lock_of(environment: Environment) -> Lock:
-    """The lock of an environment: of this host, if that is where it is, else of all hosts."""
+    """Return the lock of an environment: one of this host if it lives here, else of all hosts."""
     if isinstance(environment, HostEnvironment):
         return HostLock(environment.name)
     return SharedLock(environment.name)
@@ -44,33 +44,33 @@ def lock_of(environment: Environment) -> Lock:
 
 @asynccontextmanager
 async def hold(lock: Lock, version: str, *, wait: float = _WAIT_SECONDS) -> AsyncIterator[None]:
-    """Hold a lock for a block of code, waiting for whoever has it.
+    """Hold a lock for a block of code; wait until it is free.
 
     Args:
         lock: The lock.
-        version: For which model version, told to those who wait.
-        wait: Seconds to wait for it.
+        version: The model version to deploy, shown to runs that wait for this one.
+        wait: Seconds to wait for the lock.
 
     Raises:
-        TransientError: Somebody else still had it after that time, or it was lost.
+        TransientError: Another run still held the lock after that time, or the lock was lost.
     """
     await _wait_for(lock, Holder.this_run(version), wait)
-    async with lock.kept():
+    async with lock.keep():
         yield
 
 
-async def _wait_for(lock: Lock, who: Holder, seconds: float) -> None:
+async def _wait_for(lock: Lock, holder: Holder, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    told = ""
-    while not await lock.take(who):
-        holder = str(await lock.holder() or "another run")
-        if holder != told:
-            run_logger().info("%s is locked by %s: waiting", lock.name, holder)
-            told = holder
+    logged = ""
+    while not await lock.take(holder):
+        other = str(await lock.read_holder() or "another run")
+        if other != logged:
+            run_logger().info("%s is locked by %s: waiting", lock.name, other)
+            logged = other
         if time.monotonic() > deadline:
             raise TransientError(
-                f"{lock.name} was locked for {seconds:.0f} s by {holder}",
+                f"{lock.name} was locked for {seconds:.0f} s by {other}",
                 state="nothing was changed",
-                next_step="look at that run in the Prefect UI, cancel it if it hangs, run again",
+                next_step="open that run in the Prefect UI; if it hangs, cancel it; run this again",
             )
         await asyncio.sleep(lock.poll_seconds)

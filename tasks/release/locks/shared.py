@@ -1,13 +1,13 @@
 """A lock of all hosts: a Prefect variable, which its holder keeps renewing.
 
-The server lets only one of all who try create a variable of a name, keeps it over restarts, and
-shows it in the UI with what is in it. It is renewed and deleted by its id, so that nobody touches
-the lock of whoever came after. No clock is compared with that of another host: whoever waits takes
-a holder for gone when it has not renewed its lock for some time in which the server answered; a
-holder gives up well before that.
+The server lets one run only create a variable of a name, keeps it over restarts, and shows it in
+the UI with its holder. It is renewed and deleted by its id, so that a run that has lost the lock
+cannot touch that of its successor. Clocks of two hosts are never compared: a run that waits takes
+the holder for dead if it did not renew its lock for some time in which the server answered, and a
+holder stops well before that.
 
-(Prefect's own concurrency limits are no such lock: the server neither tells who holds a slot nor
-for what, and forgets its leases, but not that the slot is taken, when it is restarted.)
+(Prefect's own concurrency limits cannot do this: the server does not show who holds a slot and for
+what, and after a restart the slot stays taken, while its lease is forgotten.)
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a lock is renewed, and what its silence means; in seconds.
+    """The times of a lock, in seconds.
 
     Attributes:
         renew: Between two renewals.
-        lost: Without a renewal, its holder takes it for lost.
-        gone: Without a renewal, others take its holder for gone.
-        poll: Between two looks of whoever waits.
+        lost: Without a renewal, after which the holder takes the lock for lost.
+        gone: Without a renewal, after which other runs take the holder for dead.
+        poll: Between two attempts of a run that waits.
     """
 
     renew: float = 15.0
     lost: float = 60.0
-    # What a holder that has lost it does last, giving the traffic back, needs the time between.
+    # The time between is for the holder to roll back.
     gone: float = 100.0
     poll: float = 2.0
 
@@ -61,11 +61,11 @@ _USUAL = Rhythm()
 
 
 class SharedLock:
-    """A lock for which all workers of a Prefect server wait.
+    """A lock that all workers of a Prefect server share.
 
     Args:
-        name: What is locked, for instance an environment.
-        rhythm: How often it is renewed.
+        name: Name of the environment.
+        rhythm: Its times.
     """
 
     def __init__(self, name: str, rhythm: Rhythm = _USUAL) -> None:
@@ -74,60 +74,64 @@ class SharedLock:
         self._rhythm = rhythm
         self._variable = f"slipway_lock_{name.lower()}"
         self._token = uuid4().hex
-        self._who: Holder | None = None
+        self._holder: Holder | None = None
         self._id: UUID | None = None
         self._seen: tuple[UUID, Any] | None = None
         self._seen_at = 0.0
 
-    async def take(self, who: Holder) -> bool:
-        """Take it, unless somebody has it who is still there.
+    async def take(self, holder: Holder) -> bool:
+        """Take the lock, unless another run holds it and is alive.
 
         Raises:
-            TerminalError: The Prefect server does not let us.
+            TerminalError: The Prefect server refuses to create the variable.
         """
-        self._who = who
+        self._holder = holder
         try:
-            found = await self._create()
-            if found and self._is_ours(found):
-                self._id = found.id
+            variable = await self._create()
+            if variable and self._is_ours(variable):
+                self._id = variable.id
                 return True
-            if found and self._is_gone(found):
+            if variable and self._is_gone(variable):
                 run_logger().warning(
-                    "%s is still locked by %s, not heard of for %g s: it is taken from it",
-                    self.name, _holder(found) or "another run", self._rhythm.gone,
+                    "took the lock of %s from %s, which has not renewed it for %g s",
+                    self.name, _holder_of(variable) or "another run", self._rhythm.gone,
                 )  # fmt: skip
-                await self._delete(found.id)
+                await self._delete(variable.id)
         except httpx.HTTPError as error:
             if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSED:
                 raise TerminalError(
-                    f"the Prefect server lets nobody with this key lock {self.name}:"
+                    f"the Prefect server refuses to lock {self.name}:"
                     f" {error.response.status_code} for variable {self._variable}",
                     state="nothing was changed",
-                    next_step="give the worker's API key the right to write variables, run again",
+                    next_step="allow the worker's API key to write variables, then run this again",
                 ) from error
-            self._seen = None  # it could not have been seen renewed
-            run_logger().warning("the lock of %s cannot be asked for: %r", self.name, error)
+            self._seen = None  # a renewal in this time could not be seen
+            run_logger().warning("cannot ask for the lock of %s: %r", self.name, error)
         return False
 
-    async def holder(self) -> Holder | None:
-        """Who holds it now, None if nobody does or it cannot be said who."""
+    async def read_holder(self) -> Holder | None:
+        """Return the holder, None if there is none or it is unknown."""
         try:
             async with get_client() as client:
-                found = await client.read_variable_by_name(self._variable)
+                variable = await client.read_variable_by_name(self._variable)
         except httpx.HTTPError:
             return None
-        # Roughly, for people: by the clock of this host and the server's.
+        # For display only: here the clock of this host meets that of the server.
         silent = timedelta(seconds=self._rhythm.gone)
-        if found is None or found.updated is None or datetime.now(UTC) - found.updated > silent:
+        if (
+            variable is None
+            or variable.updated is None
+            or datetime.now(UTC) - variable.updated > silent
+        ):
             return None
-        return _holder(found)
+        return _holder_of(variable)
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keep it for a block of code, then let go of it.
+    async def keep(self) -> AsyncIterator[None]:
+        """Keep the lock for a block of code, then release it.
 
         Raises:
-            TransientError: It was lost; the block was cancelled.
+            TransientError: The lock was lost, and the block cancelled.
         """
         try:
             async with asyncio.timeout(self._rhythm.lost) as lease:
@@ -149,22 +153,21 @@ class SharedLock:
                 await self._release()
 
     async def _create(self) -> Variable | None:
-        """Create the variable; what is there, which may be ours, or None if it just went."""
-        value = {**self._described(), "token": self._token}
+        """Create the variable, and return it, or the one that exists; None if that just went."""
+        variable = VariableCreate(name=self._variable, value=self._value(), tags=[_TAG])
         async with get_client() as client:
             try:
-                wanted = VariableCreate(name=self._variable, value=value, tags=[_TAG])
-                return await client.create_variable(wanted)
+                return await client.create_variable(variable)
             except ObjectAlreadyExists:
                 return await client.read_variable_by_name(self._variable)
 
-    def _is_ours(self, found: Variable) -> bool:
-        # Also that of an earlier try, the answer to which was lost.
-        return isinstance(found.value, dict) and found.value.get("token") == self._token
+    def _is_ours(self, variable: Variable) -> bool:
+        # Also if an earlier attempt created it, and the server's answer was lost.
+        return isinstance(variable.value, dict) and variable.value.get("token") == self._token
 
-    def _is_gone(self, found: Variable) -> bool:
-        """Whether it has been the same for long enough, as seen from here."""
-        now, seen = time.monotonic(), (found.id, found.value)
+    def _is_gone(self, variable: Variable) -> bool:
+        """Check that the holder has not renewed its lock for long enough, by our clock."""
+        now, seen = time.monotonic(), (variable.id, variable.value)
         if seen != self._seen:
             self._seen, self._seen_at = seen, now
         return now - self._seen_at > self._rhythm.gone
@@ -173,27 +176,25 @@ class SharedLock:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._rhythm.renew)
-            asked = loop.time()
+            start = loop.time()
             try:
                 async with asyncio.timeout(self._rhythm.lost / 3):
                     renewed = await self._touch()
             except (httpx.HTTPError, TimeoutError) as error:
-                run_logger().warning("the lock of %s was not renewed: %r", self.name, error)
+                run_logger().warning("could not renew the lock of %s: %r", self.name, error)
                 continue
-            if not lease.expired():  # else it is being given up, and kept for as long as that takes
-                lease.reschedule(asked + self._rhythm.lost if renewed else asked)
+            if not lease.expired():  # else the block is rolling back, for which the lock is kept
+                lease.reschedule(start + self._rhythm.lost if renewed else start)
             if not renewed:
-                run_logger().error("somebody else has taken the lock of %s", self.name)
+                run_logger().error("another run took the lock of %s", self.name)
                 return
 
     async def _touch(self) -> bool:
-        """Renew it; whether it is still ours."""
-        value = {**self._described(), "token": self._token}
+        """Renew the lock; return False if it is gone."""
+        path, body = {"id": self._id}, {"value": self._value()}
         async with get_client() as client:
             try:
-                await client.request(
-                    "PATCH", "/variables/{id}", path_params={"id": self._id}, json={"value": value}
-                )
+                await client.request("PATCH", "/variables/{id}", path_params=path, json=body)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code == httpx.codes.NOT_FOUND:
                     return False
@@ -207,7 +208,7 @@ class SharedLock:
                 await self._delete(self._id)
         except (httpx.HTTPError, TimeoutError) as error:
             run_logger().warning(
-                "the lock of %s was not released; it is free in %g s: %r",
+                "could not release the lock of %s, which expires in %g s: %r",
                 self.name, self._rhythm.gone, error,
             )  # fmt: skip
 
@@ -219,13 +220,14 @@ class SharedLock:
                 if error.response.status_code != httpx.codes.NOT_FOUND:
                     raise
 
-    def _described(self) -> dict[str, Any]:
-        assert self._who
-        return {**self._who.describe(), "renewed": datetime.now(UTC).isoformat()}
+    def _value(self) -> dict[str, Any]:
+        assert self._holder
+        renewed = datetime.now(UTC).isoformat()
+        return {**self._holder.to_json(), "renewed": renewed, "token": self._token}
 
 
-def _holder(found: Variable) -> Holder | None:
+def _holder_of(variable: Variable) -> Holder | None:
     try:
-        return Holder.read(found.value) if isinstance(found.value, dict) else None
+        return Holder.from_json(variable.value) if isinstance(variable.value, dict) else None
     except KeyError:
         return None

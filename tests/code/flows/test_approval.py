@@ -190,7 +190,7 @@ def test_no_answer_in_time_is_a_no(lab: Lab, delivered: Delivery, asking: Asking
 def test_by_hand_nobody_could_be_asked(lab: Lab, delivered: Delivery) -> None:
     refused = lab.run("deploy", {"environment": "production"}, **_ASK)
     assert refused.error == "ConfigurationError"
-    assert "a release to production is to be approved" in refused.message
+    assert "a release to production needs an approval" in refused.message
     assert "prefect deployment run deploy/production" in refused.message
     assert "checked out" not in refused.log
 

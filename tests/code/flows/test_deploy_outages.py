@@ -25,7 +25,7 @@ from deployments.prefect_api.release_note import read_release_note
 from flows.deploy import deploy
 from tasks.core.errors import CandidateRejected, TerminalError, TransientError
 from tasks.package.package import Package
-from tasks.platforms.base.settings import RemoteEnvironment
+from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.target import Live, Released, Staged
 from tasks.release import steps
 from tasks.release.locks.shared import Rhythm, SharedLock
@@ -116,7 +116,7 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     older = commit_all(repository, "older")
     (repository / "params.yaml").write_text("name: wine\n# newer\n")
     newer = commit_all(repository, "newer")
-    settings = RemoteEnvironment.model_validate(
+    settings = CloudEnvironment.model_validate(
         {"name": name, "target": "none", "repository": "registry/wine"}
     )
     target = MemoryTarget(live=Live("a-release", "wine", older, "", "", None, healthy=True))

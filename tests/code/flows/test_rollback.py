@@ -26,8 +26,7 @@ def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery)
     going = lab.start("deploy", {"ref": bad})
     going.wait_for(f"'preflight wine@{bad[:7]}' - Finished")
 
-    # It takes back what has gone live while it waited. Whoever goes back has decided it: nobody is
-    # asked.
+    # The rollback undoes what has gone live while it waited, and needs no approval.
     with lab.traffic() as traffic:
         back = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
     assert going.outcome().data["outcome"] == "live"
@@ -38,13 +37,14 @@ def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery)
     tag = lab.git("cat-file", "-p", lab.live_tag())
     assert f"Before: wine@{bad[:7]}" in tag
     assert "Kind: rollback" in tag
-    assert f"takes wine@{bad[:7]} back" in _shown(lab, "wine-local-release")
+    assert f"rolls back wine@{bad[:7]}" in _shown(lab, "wine-local-release")
     assert "live, by a rollback" in _shown(lab, "wine-local-timeline")
 
-    # What was taken back does not come again by itself.
+    # What was rolled back is not deployed again by itself.
     again = lab.run("deploy", {"ref": bad})
     assert again.state == "Rejected"
-    assert f"by a rollback to {first}; deploy a newer commit, or force it" in again.message
+    assert f"it was rolled back to {first} at " in again.message
+    assert "; deploy a newer commit, or set force" in again.message
     assert lab.live()["commit"] == delivered.commit
 
     healthy = lab.run("status")
@@ -60,9 +60,11 @@ def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery)
     lab.stack.supervisor.stop(server)
     ill = lab.run("status", {"environment": "local"})
     assert ill.state == "Unhealthy"
-    assert ill.message == "local: it does not answer as what it is"
+    assert (
+        ill.message == f"local: the server at {lab.url} reports another release, or does not answer"
+    )
 
-    # What is newer goes forward, though what it is made upon was taken back.
+    # A newer commit is deployed, although its parent was rolled back.
     fixed = lab.commit({"serving/settings.py": lambda old: old + "\n# fixed\n"}, bad, "fixed")
     assert lab.run("deploy", {"ref": fixed}).data["outcome"] == "live"
     named = lab.run("rollback", {"environment": "local", "version": f"wine@{first}"})

@@ -80,7 +80,7 @@ async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_r
     with place.traffic(live) as traffic:
         # Two at once: the second one waits.
         going = asyncio.create_task(_deploy(place, old))
-        while not await lock_of(place.environment).holder():
+        while not await lock_of(place.environment).read_holder():
             assert not going.done(), going.result()
             await asyncio.sleep(0.1)
         waiting = asyncio.create_task(_deploy(place, new))

@@ -1,4 +1,4 @@
-"""Locks of this host, and of all hosts: on a real Prefect server, with holders that are killed."""
+"""Locks of one host, and of all hosts on a real Prefect server, with holders that are killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tasks.release.locks.lock import Lock, hold, lock_of
 from tasks.release.locks.shared import Rhythm, SharedLock
 from tests.stand_ins.serve import serving
 
-# Of who is to keep it, however slow the machine is, and of who is to give up, or to take it soon.
+# For holders that must not lose a lock on a slow machine, and for those that must do so soon.
 _PATIENT = Rhythm(renew=0.5, lost=60.0, gone=100.0, poll=0.1)
 _HASTY = Rhythm(renew=0.3, lost=1.5, gone=2.0, poll=0.1)
 _HOLD = """
@@ -65,7 +65,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody else locks."""
+    """A name that no other test locks."""
     return f"test-{uuid4().hex[:8]}"
 
 
@@ -87,14 +87,14 @@ def killed(kind: str, name: str, stack: Stack) -> str:
     return name
 
 
-def test_environments_elsewhere_are_locked_for_all_hosts() -> None:
-    said = {"name": "far", "target": "none", "repository": "registry/wine"}
-    elsewhere = CloudEnvironment.model_validate(said)
+def test_cloud_environments_are_locked_for_all_hosts() -> None:
+    settings = {"name": "far", "target": "none", "repository": "registry/wine"}
+    elsewhere = CloudEnvironment.model_validate(settings)
     assert isinstance(lock_of(elsewhere), SharedLock)
     assert isinstance(lock_of(load_environment("local")), HostLock)
 
 
-async def test_one_holds_it_at_a_time(kind: str, name: str) -> None:
+async def test_one_run_holds_the_lock_at_a_time(kind: str, name: str) -> None:
     inside, most = 0, 0
 
     async def work() -> None:
@@ -107,15 +107,15 @@ async def test_one_holds_it_at_a_time(kind: str, name: str) -> None:
 
     await asyncio.gather(*(work() for _ in range(3)))
     assert most == 1
-    assert await _lock(kind, name).holder() is None
+    assert await _lock(kind, name).read_holder() is None
 
 
-async def test_who_waits_says_for_whom_and_gives_up(
+async def test_waiting_run_logs_the_holder_and_times_out(
     kind: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="prefect.slipway")
     async with hold(_lock(kind, name), "wine@1234567"):
-        holder = await _lock(kind, name).holder()
+        holder = await _lock(kind, name).read_holder()
         assert holder
         assert holder.version == "wine@1234567"
         with pytest.raises(
@@ -128,14 +128,14 @@ async def test_who_waits_says_for_whom_and_gives_up(
     )
 
 
-async def test_the_lock_of_one_that_was_killed_is_recovered(kind: str, killed: str) -> None:
+async def test_lock_of_a_killed_holder_is_recovered(kind: str, killed: str) -> None:
     async with hold(_lock(kind, killed, _HASTY), "wine@1234567", wait=60):
-        holder = await _lock(kind, killed).holder()
+        holder = await _lock(kind, killed).read_holder()
         assert holder
         assert holder.version == "wine@1234567"
 
 
-async def test_a_holder_that_renews_is_not_taken_for_gone(name: str) -> None:
+async def test_holder_that_renews_keeps_its_lock(name: str) -> None:
     waiting = SharedLock(name, replace(_PATIENT, gone=6.0))
     async with hold(_lock("shared", name), "wine@1234567"):
         with pytest.raises(TransientError, match="was locked for"):
@@ -143,54 +143,54 @@ async def test_a_holder_that_renews_is_not_taken_for_gone(name: str) -> None:
                 pytest.fail("it is held")
 
 
-async def test_who_loses_it_gives_up_and_leaves_it_to_the_next(name: str) -> None:
-    next_one, rolled_back = _lock("shared", name), False
+async def test_lock_holder_that_loses_it_aborts(name: str) -> None:
+    next_lock, rolled_back = _lock("shared", name), False
 
     async def deploy() -> None:
         nonlocal rolled_back
         async with hold(_lock("shared", name), "wine@1234567"):
             async with get_client() as client:
                 await client.delete_variable_by_name(f"slipway_lock_{name}")
-            assert await next_one.take(Holder.this_run("wine@7654321"))
+            assert await next_lock.take(Holder.this_run("wine@7654321"))
             try:
                 await asyncio.sleep(60)
             finally:
-                await asyncio.sleep(0.1)  # giving up may take its time
+                await asyncio.sleep(0.1)  # a rollback takes time
                 rolled_back = True
 
     with pytest.raises(TransientError, match=f"lost the lock of {name}"):
         await deploy()
     assert rolled_back
-    async with next_one.kept():
-        holder = await _lock("shared", name).holder()
+    async with next_lock.keep():
+        holder = await _lock("shared", name).read_holder()
         assert holder
         assert holder.version == "wine@7654321"
 
 
-async def test_who_cannot_renew_it_gives_up_before_others_take_it(name: str) -> None:
+async def test_holder_that_cannot_renew_aborts_before_another_takes_the_lock(name: str) -> None:
     lock = _lock("shared", name, _HASTY)
     away = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     assert await lock.take(Holder.this_run("wine@1234567"))
     with temporary_settings(away), pytest.raises(TransientError, match="lost the lock"):
-        async with lock.kept():
+        async with lock.keep():
             await asyncio.sleep(60)
     waiting = _lock("shared", name, _HASTY)
-    # Seen for the first time, it is not yet taken for gone.
+    # Seen for the first time, its holder is not yet taken for dead.
     assert not await waiting.take(Holder.this_run("wine@1234567"))
     async with hold(waiting, "wine@7654321", wait=60):
         pass
 
 
-async def test_a_lock_the_answer_to_which_was_lost_is_ours(name: str) -> None:
+async def test_lock_whose_answer_was_lost_is_held(name: str) -> None:
     lock = _lock("shared", name)
     assert await lock.take(Holder.this_run("wine@1234567"))
     assert await lock.take(Holder.this_run("wine@1234567"))
-    async with lock.kept():
+    async with lock.keep():
         assert not await _lock("shared", name).take(Holder.this_run("wine@1234567"))
-    assert await _lock("shared", name).holder() is None
+    assert await _lock("shared", name).read_holder() is None
 
 
-async def test_a_key_that_may_not_lock_is_told_at_once(name: str) -> None:
+async def test_key_without_the_right_to_lock_is_refused_at_once(name: str) -> None:
     async def refuse(_: Request) -> Response:
         return Response(status_code=403)
 
@@ -198,8 +198,8 @@ async def test_a_key_that_may_not_lock_is_told_at_once(name: str) -> None:
     with (
         serving(app) as url,
         temporary_settings({PREFECT_API_URL: f"{url}/api"}),
-        pytest.raises(TerminalError, match=f"lock {name}: 403") as told,
+        pytest.raises(TerminalError, match=f"refuses to lock {name}: 403") as refused,
     ):
         async with hold(SharedLock(name), "wine@1234567"):
             pytest.fail("it cannot be held")
-    assert "right to write variables" in told.value.next_step
+    assert "to write variables" in refused.value.next_step

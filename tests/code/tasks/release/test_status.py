@@ -1,4 +1,4 @@
-"""When an environment is as it should be."""
+"""The problems that the status of an environment shows, and those that are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tasks.platforms.base.target import Live
 from tasks.release.locks.holder import Holder
-from tasks.release.status import Condition, Seen
+from tasks.release.status import Observation, Status
 from tasks.repository.release_history import Entry
 
 _A, _B = "a" * 40, "b" * 40
@@ -22,40 +22,43 @@ def _live(commit: str, *, healthy: bool = True) -> Live:
     return Live("a-release", "wine", commit, "", "", "v1", healthy)
 
 
-def _condition(released: str = "", at: datetime = _LATER, **seen: Any) -> Condition:
+def _status(released: str = "", at: datetime = _LATER, **observation: Any) -> Status:
     entry = Entry("v1", released, _AT, "-", "", "123") if released else None
-    return Condition(Seen("local", at, "process", "http://host", **seen), entry)
+    return Status(Observation("local", at, "process", "http://host", **observation), entry)
 
 
 @pytest.mark.parametrize(
-    ("condition", "health"),
+    ("status", "health"),
     [
-        (_condition(), "never released"),
-        (_condition(unreached="no way"), "never released, not reached"),
-        (_condition(_A, live=_live(_A)), "healthy"),
-        (_condition(_A, live=_live(_B), deploy=_DEPLOY), f"under way: {_DEPLOY}"),
-        (_condition(_A, deploy=_DEPLOY), f"under way: {_DEPLOY}"),
+        (_status(), "never released"),
+        (_status(error="no way"), "never released, unreachable"),
+        (_status(_A, live=_live(_A)), "healthy"),
+        (_status(_A, live=_live(_B), lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
+        (_status(_A, lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
         # Released after the platform was asked, before the history was read.
-        (_condition(_A, _AT, live=_live(_B)), "under way: v1 was released just now"),
-        (_condition(_A, _AT, unreached="no way"), "under way: v1 was released just now"),
+        (_status(_A, _AT, live=_live(_B)), "deploy in progress: v1 was released just now"),
+        (_status(_A, _AT, error="no way"), "deploy in progress: v1 was released just now"),
     ],
 )
-def test_what_is_no_problem(condition: Condition, health: str) -> None:
-    assert condition.problem == ""
-    assert condition.describe()["health"] == health
+def test_change_in_progress_is_no_problem(status: Status, health: str) -> None:
+    assert status.problem == ""
+    assert status.to_json()["health"] == health
 
 
 @pytest.mark.parametrize(
-    ("condition", "problem"),
+    ("status", "problem"),
     [
-        (_condition(_A), "nothing is live; the history says v1 at aaaaaaa"),
-        (_condition(_A, live=_live(_B)), "the history says v1 at aaaaaaa"),
-        (_condition("", live=_live(_B)), "the history says nothing was released"),
-        (_condition(_A, live=_live(_A, healthy=False)), "it does not answer as what it is"),
-        (_condition(_A, unreached="no way"), "it cannot be reached: no way"),
-        (Condition(Seen("moon", _AT, unreached="does not exist"), None), "does not exist"),
+        (_status(_A), "nothing is live; the history has v1 at aaaaaaa"),
+        (_status(_A, live=_live(_B)), "wine@bbbbbbb is live; the history has v1 at aaaaaaa"),
+        (_status("", live=_live(_B)), "wine@bbbbbbb is live; the history has no release"),
+        (
+            _status(_A, live=_live(_A, healthy=False)),
+            "the server at http://host reports another release, or does not answer",
+        ),
+        (_status(_A, error="no way"), "the platform cannot be reached: no way"),
+        (Status(Observation("moon", _AT, error="does not exist"), None), "does not exist"),
     ],
 )
-def test_what_is_a_problem(condition: Condition, problem: str) -> None:
-    assert condition.problem == problem
-    assert condition.describe()["health"] == problem
+def test_problem_is_named(status: Status, problem: str) -> None:
+    assert status.problem == problem
+    assert status.to_json()["health"] == problem

@@ -47,16 +47,16 @@ async def _release(workspace: Workspace, commit: str, version: str, message: str
         assert done.code == 0, done.stderr
 
 
-async def test_the_history_is_what_the_tags_say(workspace: Workspace) -> None:
+async def test_history_is_read_from_tags(workspace: Workspace) -> None:
     assert await read_history(workspace, "local") == []
     first = (await workspace.git(["git", "rev-parse", "HEAD~1"])).stdout.strip()
     run_id = "7f0c8a9e-0000-4000-8000-000000000000"
-    told = tag_message(before="-", approval="", run=run_id, rollback=False)
-    await _release(workspace, first, "v0.0.1", told)
-    told = tag_message(
+    message = tag_message(before="-", approval="", run=run_id, rollback=False)
+    await _release(workspace, first, "v0.0.1", message)
+    message = tag_message(
         before="wine@1234567", approval="approved: Jo,\nFlow-Run: me", run="", rollback=True
     )
-    await _release(workspace, workspace.commit, "v0.0.2", told)
+    await _release(workspace, workspace.commit, "v0.0.2", message)
     newest, oldest = await read_history(workspace, "local")
     assert (newest.version, newest.commit, newest.run) == ("v0.0.2", workspace.commit, "")
     assert (newest.before, newest.approval) == ("wine@1234567", "approved: Jo, Flow-Run: me")
@@ -66,7 +66,7 @@ async def test_the_history_is_what_the_tags_say(workspace: Workspace) -> None:
     assert await read_history(workspace, "production") == []
 
 
-async def test_releases_of_others_are_fetched(workspace: Workspace, tmp_path: Path) -> None:
+async def test_fetch_finds_releases_made_meanwhile(workspace: Workspace, tmp_path: Path) -> None:
     here, git = tmp_path / "clone", Git(tmp_path)
     git("clone", "--quiet", str(tmp_path), str(here))
     clone = Workspace(here, workspace.commit, "main")
@@ -75,7 +75,7 @@ async def test_releases_of_others_are_fetched(workspace: Workspace, tmp_path: Pa
     await _release(workspace, newer, "v0.0.1", "Released")
     assert await read_history(clone, "local") == []
     assert not await is_older(clone, clone.commit, newer), "it cannot know yet"
-    assert [each.version for each in await fetch_history.fn(clone, "local")] == ["v0.0.1"]
+    assert [entry.version for entry in await fetch_history.fn(clone, "local")] == ["v0.0.1"]
     assert await is_older(clone, clone.commit, newer)
 
 
@@ -93,7 +93,7 @@ def _history(story: str) -> list[Entry]:
 
 
 @pytest.mark.parametrize(
-    ("story", "stand", "gone"),
+    ("story", "remaining", "undone"),
     [
         ("", "", ""),
         ("a", "a", ""),
@@ -111,28 +111,28 @@ def _history(story: str) -> list[Entry]:
         ("<a", "a", ""),
     ],
 )
-def test_a_rollback_takes_back_what_came_after(story: str, stand: str, gone: str) -> None:
+def test_rollback_undoes_what_came_after(story: str, remaining: str, undone: str) -> None:
     entries = _history(story)
-    assert "".join(entry.commit[0] for entry in not_rolled_back(entries)) == stand
+    assert "".join(entry.commit[0] for entry in not_rolled_back(entries)) == remaining
     commits = {entry.commit for entry in entries}
-    assert {each for each in commits if rollback_of(entries, each)} == {e * 40 for e in gone}
+    assert {c for c in commits if rollback_of(entries, c)} == {c * 40 for c in undone}
     assert rollback_of(entries, "f" * 40) is None
 
 
-def test_it_is_said_which_rollback_took_a_release_back() -> None:
-    by = rollback_of(_history("a b <a c <a"), "b" * 40)
-    assert by
-    assert by.rollback_note == "it was taken back at 2026-11-25 22:48 UTC by a rollback to v2"
+def test_rollback_of_a_release_is_the_first_after_it() -> None:
+    rollback = rollback_of(_history("a b <a c <a"), "b" * 40)
+    assert rollback
+    assert rollback.rollback_note == "it was rolled back to v2 at 2026-11-25 22:48 UTC"
 
 
-def test_the_timeline_says_what_was_taken_back() -> None:
+def test_timeline_shows_what_was_rolled_back() -> None:
     lines = timeline(_history("a b <a"), ui="", origin="").splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == [
-        "live, by a rollback", "taken back", "was live",
+        "live, by a rollback", "rolled back", "was live",
     ]  # fmt: skip
 
 
-def test_the_newest_is_live_and_runs_are_linked() -> None:
+def test_timeline_shows_the_newest_as_live_and_links_runs() -> None:
     entries = [
         Entry("v0.0.2", "b" * 40, _AT, "wine@aaaaaaa", "approved | fine", "123"),
         Entry("v0.0.1", "a" * 40, _AT, "-", "", ""),
