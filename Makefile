@@ -17,8 +17,6 @@ unexport UV_PYTHON
 PYTHON := .venv/bin/python
 SLIPWAY := .venv/bin/slipway
 UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
-# make up DB=postgres: remembered until another one is named.
-DATABASE := $(if $(DB),--database=$(DB))
 # make demo TARGET=docker: what runs the model.
 MODEL_TARGET := $(if $(TARGET),--target=$(TARGET))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
@@ -33,10 +31,10 @@ setup:  ## Create both locked environments, .venv and model/.venv
 	@$(MAKE) --silent --no-print-directory prefect.yaml
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try it (TARGET=docker: in a container)
-	@$(SLIPWAY) demo $(DATABASE) $(MODEL_TARGET)
+	@$(SLIPWAY) demo $(MODEL_TARGET)
 
-up: setup  ## Start the local stack: Prefect, S3, worker, proxy, origin (DB=postgres: with automations)
-	@$(SLIPWAY) up $(DATABASE)
+up: setup  ## Start the local stack: database, S3, Prefect, worker, proxy, origin
+	@$(SLIPWAY) up
 
 down:  ## Stop everything; data stays in .slipway
 	@if $(SLIPWAY) --help >/dev/null 2>&1; then \

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from deployments.catalogue.resources.blocks import Blocks
     from deployments.catalogue.resources.kind import Resources
 
-WITHOUT_AUTOMATIONS = "--without-automations"
 WITHOUT_SCHEDULES = "--without-schedules"
 
 # The server is read again after each change: another `apply` may run at the same time.
@@ -47,7 +46,7 @@ async def apply(
     """Make the server equal to the repository, one kind of resource after the other.
 
     Args:
-        options: `WITHOUT_AUTOMATIONS`: there are none; `WITHOUT_SCHEDULES`: none is active.
+        options: With `WITHOUT_SCHEDULES`, no schedule is active.
         dry_run: Only find the differences.
         log: Receives a line for whatever is left out, with the reason.
 
@@ -168,17 +167,13 @@ async def _all_resources(
     yield Deployments(
         client, manifest, CHECKOUT, pull, outputs, schedules=WITHOUT_SCHEDULES not in options
     )
-    if WITHOUT_AUTOMATIONS in options:
-        log(f"automations are left out: {WITHOUT_AUTOMATIONS}")
-        yield Automations(client, [])
-    else:
-        notify = await blocks.notify()
-        if notify is None:
-            log(
-                f"failures notify nobody: block {NOTIFY} does not exist; set"
-                f" {NOTIFY_VARIABLE}, or create the block in the UI, then: slipway apply"
-            )
-        yield Automations(client, declare_automations(notify))
+    notify = await blocks.notify()
+    if notify is None:
+        log(
+            f"failures notify nobody: block {NOTIFY} does not exist; set"
+            f" {NOTIFY_VARIABLE}, or create the block in the UI, then: slipway apply"
+        )
+    yield Automations(client, declare_automations(notify))
     # Last: they record which commit the rest was made from.
     yield Variables(client, apply_values(dict(manifest.variables), outputs))
 

@@ -1,7 +1,7 @@
 """The automations by which the Prefect server handles runs that are lost, crash, are late or fail.
 
 Declarations only: `resources/automations.py` applies them. They hold for every run with the tag
-`slipway`. On SQLite automations lock the database and fire twice, so they are left out there; see
+`slipway`, and need a server on PostgreSQL, as events of several runs at once lock SQLite; see
 `docs/architecture.md`, "Self-healing".
 """
 
@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ActionTypes, ChangeFlowRunState, SendNotification
+from prefect.events.actions import ActionTypesOrUnknown, ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
@@ -140,7 +140,7 @@ def _crashed() -> AutomationCore:
 
 def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
     hours = f"{patience.late_hours:g} hours"
-    actions: list[ActionTypes] = [
+    actions: list[ActionTypesOrUnknown] = [
         _become(
             StateType.CANCELLED,
             "Cancelled",

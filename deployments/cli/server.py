@@ -22,9 +22,6 @@ PANEL = "Prefect server"
 commands = typer.Typer()
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
 
-WithoutAutomations = Annotated[
-    bool, typer.Option("--without-automations", help="For a server on SQLite, which they lock.")
-]
 WithoutSchedules = Annotated[
     bool, typer.Option("--without-schedules", help="Declared schedules are there, but not active.")
 ]
@@ -35,7 +32,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def doctor(
     context: typer.Context,
     notify: Annotated[bool, typer.Option("--notify", help="Send a test message.")] = False,
-    without_automations: WithoutAutomations = False,
     without_schedules: WithoutSchedules = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,11 +41,7 @@ def doctor(
 
     from deployments.doctor import examine
 
-    options = (
-        frozenset(stack.apply_options)
-        if stack
-        else _apply_options(without_automations, without_schedules)
-    )
+    options = frozenset(stack.apply_options) if stack else _apply_options(without_schedules)
     _report(examine(options, local=stack is not None, notify=notify), as_json=as_json)
 
 
@@ -82,7 +74,6 @@ def apply(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything differs.")
     ] = False,
-    without_automations: WithoutAutomations = False,
     without_schedules: WithoutSchedules = False,
     as_json: AsJson = False,
 ) -> None:
@@ -98,11 +89,7 @@ def apply(
     from deployments import apply as module
     from deployments.catalogue.prefect_yaml import write_prefect_yaml
 
-    options = (
-        frozenset(stack.apply_options)
-        if stack
-        else _apply_options(without_automations, without_schedules)
-    )
+    options = frozenset(stack.apply_options) if stack else _apply_options(without_schedules)
     write_prefect_yaml(CHECKOUT)
     log = open_console(stderr=as_json)
     changes = asyncio.run(
@@ -124,11 +111,10 @@ def apply(
         raise typer.Exit(ExitCode.DIFFERS)
 
 
-def _apply_options(without_automations: bool, without_schedules: bool) -> frozenset[str]:
-    from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
+def _apply_options(without_schedules: bool) -> frozenset[str]:
+    from deployments.apply import WITHOUT_SCHEDULES
 
-    chosen = {WITHOUT_AUTOMATIONS: without_automations, WITHOUT_SCHEDULES: without_schedules}
-    return frozenset(name for name, is_set in chosen.items() if is_set)
+    return frozenset({WITHOUT_SCHEDULES} if without_schedules else ())
 
 
 def _print_changes(changes: Sequence[Change], url: str, *, dry_run: bool) -> None:

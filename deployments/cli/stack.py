@@ -11,20 +11,14 @@ from deployments.cli.place import Place
 PANEL = "Local stack"
 commands = typer.Typer()
 
-Database = Annotated[
-    Literal["sqlite", "postgres"] | None,
-    typer.Option(help="What the Prefect server works on; by default what it has worked on so far."),
-]
-
 
 @commands.command(rich_help_panel=PANEL)
-def up(context: typer.Context, database: Database = None) -> None:
-    """Start the local stack: Prefect, S3, worker, proxy, origin."""
+def up(context: typer.Context) -> None:
+    """Start the local stack: database, S3, Prefect, worker, proxy, origin."""
     from deployments.cli.views import show_status
-    from deployments.local.stack import Stack
 
     place: Place = context.obj
-    stack = Stack(place.home, database=database)
+    stack = place.stack()
     stack.up(print)
     show_status(stack)
 
@@ -52,10 +46,9 @@ def demo(
     target: Annotated[
         Literal["process", "docker"], typer.Option(help="What runs the model.")
     ] = "process",
-    database: Database = None,
 ) -> None:
     """Start the stack, retrain, deploy, and try the live model."""
     from deployments.local.demo import run_demo
 
     place: Place = context.obj
-    raise typer.Exit(run_demo(place.home, target, database))
+    raise typer.Exit(run_demo(place.home, target))

@@ -54,7 +54,6 @@ def _programs_and_addresses(stack: Stack) -> dict[str, Any]:
         "programs": {name: state.lower() for name, state in stack.status().items()},
         "addresses": {
             "Prefect UI": stack.prefect_ui_url,
-            "Prefect database": stack.database,
             "S3": stack.s3_endpoint_url,
             **{f"model, {name}": stack.model_url(name) for name in stack.host_environments},
         },
@@ -209,7 +208,7 @@ def _model_log(stack: Stack, environment: str, lines: int) -> list[str]:
     elif isinstance(settings, DockerEnvironment) and stack.ports:
         from deployments.local.containers import ModelContainers
 
-        containers = ModelContainers(settings, stack.routes, stack.gateway_api_url)
+        containers = ModelContainers(settings, stack.routes, stack.layout.gateway_api_url)
         if text := containers.last_lines(lines):
             return _tail(text, lines)
     else:

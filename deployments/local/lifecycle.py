@@ -1,0 +1,297 @@
+"""Bringing a stack up and down, step by step; no two commands do it at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from filelock import FileLock, Timeout
+
+from deployments.local import (
+    client_settings,
+    credentials,
+    data,
+    image_registry,
+    object_store,
+    origin,
+    postgres,
+    prefect_programs,
+    processes,
+    readiness,
+    registration,
+    state_file,
+)
+from deployments.local.credentials import Credentials
+from deployments.local.layout import Layout
+from deployments.local.programs import choose_ports, ports_of, program_names, stack_programs
+from deployments.local.supervisor import (
+    SUPERVISOR_PORT,
+    USERNAME,
+    listens,
+    start_daemon,
+    write_configuration,
+)
+from deployments.local.worker_environment import base_environment
+from deployments.prefect_api.client import PrefectAPI
+from tasks.core.errors import SlipwayError, TransientError
+from tasks.core.settings import Settings
+from tasks.platforms.docker.settings import DockerEnvironment
+from tasks.platforms.process.supervisor import Supervisor
+
+# How long supervisord may take to stop everything before its processes are ended one by one.
+_STOP_SECONDS = 30.0
+_GRACE_SECONDS = 5.0
+# As long as a first start may take, twice: whoever waits comes to its turn.
+_LOCK_SECONDS = 240.0
+_RUNNING = "RUNNING"
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a stack is brought up.
+
+    Attributes:
+        source: Repository that origin is made from.
+        usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
+        deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
+    """
+
+    source: Path
+    usual_ports: bool = True
+    deploy_on_push: bool = True
+
+
+def bring_up(layout: Layout, options: Options, log: Log) -> None:
+    """Start what does not run, and bring origin and the Prefect server up to date.
+
+    Args:
+        layout: The stack, as its last start left it.
+        options: How it is brought up.
+        log: Receives a line on every step.
+
+    Raises:
+        ConfigurationError: The checkout has no commit, a file of it is wrong, data that it
+            names are nowhere, or a program that the stack needs is not installed.
+        TransientError: A program does not get ready; has the end of its log.
+        TerminalError: The checkout's commits do not merge into origin's main.
+    """
+    postgres.find_programs()
+    if layout.has_image_registry:
+        image_registry.find()
+    with _locked(layout.home):
+        secrets = credentials.load(layout.home / "secrets")
+        for note in origin.bring_up_to_date(layout.origin, options.source):
+            log(note)
+        copied, missing = data.bring(options.source, layout.home / "dvc-cache")
+        if copied:
+            log(f"objects of data brought from the checkout's DVC cache: {copied}")
+        layout = _start_programs(layout, secrets, options, log)
+        supervisor = connect(layout, secrets)
+        programs = stack_programs(layout, secrets)
+        readiness.wait_until_ready(programs, supervisor, layout.logs)
+        log("database, S3 server, Prefect server and proxy are ready")
+        _change_containers(layout, "resume", log)
+        with PrefectAPI(layout.prefect_api_url) as api:
+            registration.register(api, layout, secrets, log)
+            _start_worker(api, supervisor, layout)
+        state_file.write_description(layout, _pids(supervisor))
+        _set_hook(layout, secrets, options)
+        client_settings.write_settings(layout, log)
+        data.require(missing, layout.storage(secrets))
+
+
+def take_down(layout: Layout, log: Log) -> None:
+    """Stop everything that runs, whatever state it is in; data stays.
+
+    Args:
+        layout: The stack; one that has never been up is left alone.
+        log: Receives a line on every step.
+    """
+    if not layout.home.exists():
+        return
+    with _locked(layout.home):
+        secrets = credentials.load(layout.home / "secrets")
+        if layout.ports:
+            _stop_programs(connect(layout, secrets), layout, secrets, log)
+        processes.end(secrets.stack, grace_seconds=_GRACE_SECONDS)
+        postgres.remove_copy(layout.database)
+        client_settings.remove_settings(layout)
+        if layout.ports:
+            _change_containers(layout, "stop", log)
+            object_store.remove_sockets(layout.ports)
+            state_file.write_description(layout, {})
+
+
+def remove_containers(layout: Layout, log: Log) -> None:
+    """Remove what a stack that is down has outside of its folder: model containers."""
+    if layout.ports:
+        _change_containers(layout, "remove", log)
+
+
+def connect(layout: Layout, secrets: Credentials) -> Supervisor:
+    """Return the remote control of a stack's supervisord."""
+    return Supervisor(layout.supervisor_url, USERNAME, secrets.supervisor)
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # there are secrets, databases and sockets in it
+    try:
+        with FileLock(home / "stack.lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise TransientError(
+            f"another command has been busy with {home} for {_LOCK_SECONDS:.0f} s",
+            state="it goes on",
+            next_step="wait for it, or end it, and run the same command again",
+        ) from error
+
+
+def _start_programs(layout: Layout, secrets: Credentials, options: Options, log: Log) -> Layout:
+    """Make supervisord run the programs of now; return the layout with the ports of now."""
+    alive = bool(layout.ports) and connect(layout, secrets).alive()
+    running = _running(connect(layout, secrets)) if alive else set()
+    if not alive:
+        if orphans := processes.end(secrets.stack, grace_seconds=_GRACE_SECONDS):
+            log(f"ended {orphans} processes that an earlier stack left behind")
+        shutil.rmtree(layout.temporary, ignore_errors=True)
+    in_use = {SUPERVISOR_PORT} if alive else set()
+    in_use = in_use.union(*(ports_of(name, layout) for name in running))
+    layout = layout.with_ports(choose_ports(layout, in_use=in_use, usual=options.usual_ports))
+    state_file.write_ports(layout)
+    if note := postgres.explain_fresh_start(layout.database, layout.prefect_home):
+        log(note)
+    changed = _write_files(layout, secrets)
+    supervisor = connect(layout, secrets)
+    if alive:
+        running -= _reload(supervisor, layout, secrets, changed=changed, log=log)
+    else:
+        log("starting")
+        start_daemon(layout.supervisor_configuration, base_environment(layout, secrets))
+        readiness.wait_for_supervisor(supervisor, layout.logs)
+    for program in stack_programs(layout, secrets):
+        if program.autostart and program.name not in running:
+            supervisor.start(program.name)
+    return layout
+
+
+def _reload(
+    supervisor: Supervisor, layout: Layout, secrets: Credentials, *, changed: bool, log: Log
+) -> set[str]:
+    """Make a living supervisord take over changed programs; return those it has stopped for it."""
+    # A registry that the stack no longer needs must go, too.
+    names = list(dict.fromkeys([image_registry.NAME, *program_names(layout)]))
+    # A worker that stops takes its flow runs with it; another PATH is no reason for that.
+    if _runs_flows(secrets.stack):
+        names.remove(prefect_programs.WORKER)
+        if changed:
+            log("flow runs are under way: the worker keeps its settings until the next up")
+    return set(supervisor.reload(names))
+
+
+def _running(supervisor: Supervisor) -> set[str]:
+    states = supervisor.programs()
+    return {name for name, program in states.items() if program["statename"] == _RUNNING}
+
+
+def _runs_flows(token: str) -> bool:
+    """Return whether the worker is executing a flow run."""
+    for process in processes.of_stack(token):
+        with contextlib.suppress(psutil.Error):
+            if "prefect.engine" in process.cmdline():
+                return True
+    return False
+
+
+def _write_files(layout: Layout, secrets: Credentials) -> bool:
+    """Write what the programs read at their start; return whether supervisord's changed."""
+    for folder in (layout.logs, layout.routes, layout.prefect_home, layout.temporary):
+        folder.mkdir(parents=True, exist_ok=True)
+    object_store.prepare(layout.objects, secrets)
+    if layout.has_image_registry:
+        image_registry.prepare(layout.images, layout.ports)
+    file = layout.supervisor_configuration
+    before = file.read_text() if file.exists() else ""
+    write_configuration(
+        file,
+        port=layout.ports[SUPERVISOR_PORT],
+        password=secrets.supervisor,
+        logs=layout.logs,
+        programs=stack_programs(layout, secrets),
+    )
+    return file.read_text() != before
+
+
+def _stop_programs(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: Log) -> None:
+    """Ask supervisord to stop everything, and wait for it as long as it answers."""
+    if not supervisor.alive():
+        return
+    log("stopping")
+    # If supervisord gives up meanwhile, what is left is ended by `processes.end` all the same.
+    with contextlib.suppress(TransientError):
+        # The worker first: the server must still be there to hear of its runs, and so must the
+        # database until the server has ended.
+        for name in (prefect_programs.WORKER, prefect_programs.SERVER):
+            supervisor.stop(name)
+        supervisor.stop_all()
+        supervisor.shutdown()
+    deadline = time.monotonic() + _STOP_SECONDS
+    while processes.of_stack(secrets.stack) and time.monotonic() < deadline:
+        if not listens(layout.ports[SUPERVISOR_PORT]):
+            return
+        time.sleep(0.1)
+
+
+def _start_worker(api: PrefectAPI, supervisor: Supervisor, layout: Layout) -> None:
+    """Start the worker, now that there is something to work on, unless it runs."""
+    name = prefect_programs.WORKER
+    if supervisor.programs()[name]["statename"] in {_RUNNING, "STARTING"}:
+        return
+    started = datetime.now(UTC)
+    supervisor.start(name)
+    readiness.wait_for_worker(api, supervisor, started, layout.logs)
+
+
+def _change_containers(
+    layout: Layout, action: Literal["resume", "stop", "remove"], log: Log
+) -> None:
+    """Resume, stop or remove the model containers of every environment that may have some."""
+    try:
+        for name, environment in layout.host_settings().items():
+            # By its lock: a deploy that was killed may have left a container and no route.
+            deployed = (Settings(home=layout.home).locks / f"{name}.lock").exists()
+            if deployed and isinstance(environment, DockerEnvironment):
+                from deployments.local.containers import ModelContainers
+
+                containers = ModelContainers(environment, layout.routes, layout.gateway_api_url)
+                getattr(containers, action)()
+    except SlipwayError as error:
+        log(f"could not {action} the model's container: {error.what}")
+
+
+def _set_hook(layout: Layout, secrets: Credentials, options: Options) -> None:
+    if options.deploy_on_push:
+        origin.deploy_on_push(
+            layout.origin,
+            layout.checkout,
+            home=layout.home,
+            marker=f"{processes.MARKER}={secrets.stack}",
+            log=layout.logs / "post-receive.log",
+        )
+    else:
+        origin.ignore_pushes(layout.origin)
+
+
+def _pids(supervisor: Supervisor) -> dict[str, int]:
+    programs = supervisor.programs() if supervisor.alive() else {}
+    return {name: each["pid"] for name, each in programs.items() if each["pid"]}
