@@ -1,4 +1,4 @@
-"""Base images: what an image of ours lies on, taken from a registry by digest."""
+"""Base images: the lowest layers of every image, taken from a registry by digest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tasks.images.layers import Layer
 from tasks.images.reference import Reference
 from tasks.images.registry import Manifest, Repository
 
-# Layers packed so are the same bytes in either kind of manifest.
-_PACKED = {
+# A layer has the same bytes under either media type.
+_LAYER_TYPES = {
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
 }
@@ -24,8 +24,8 @@ class Base:
     """A base image for one platform.
 
     Attributes:
-        reference: Where it is, by the digest that was resolved.
-        config: What it says of itself.
+        reference: Its name, with the digest that the tag had.
+        config: Its image configuration.
         layers: Its layers, bottom first.
     """
 
@@ -40,30 +40,30 @@ class Base:
 
 
 def read_base(repository: Repository, reference: Reference, platform: str) -> Base:
-    """Read what a base image consists of; its layers stay where they are.
+    """Read the configuration and layers of a base image, without downloading the layers.
 
     Args:
-        repository: The repository it is in.
+        repository: The repository that has it.
         reference: Its name.
-        platform: Which of its platforms, for instance `linux/amd64`.
+        platform: For instance `linux/amd64`.
 
     Returns:
         The base image, pinned to the digest it has now.
 
     Raises:
-        ConfigurationError: There is no such image, or it cannot be built upon.
+        ConfigurationError: The image does not exist, or cannot be a base.
     """
     manifest = _read(repository, reference, reference.version)
     if "manifests" in manifest.document:
         manifest = _read(repository, reference, _digest_for(manifest, reference, platform))
     document = manifest.document
     config = json.loads(repository.read(document["config"]["digest"]))
-    made_for = f"{config['os']}/{config['architecture']}"
-    if made_for != platform:
-        raise _unfit(reference, f"is for {made_for}, not {platform}")
-    packings = {layer["mediaType"] for layer in document["layers"]}
-    if strange := packings - _PACKED:
-        raise _unfit(reference, f"has layers of type {', '.join(sorted(strange))}")
+    own_platform = f"{config['os']}/{config['architecture']}"
+    if own_platform != platform:
+        raise _unfit(reference, f"is for {own_platform}, not {platform}")
+    types = {layer["mediaType"] for layer in document["layers"]}
+    if unknown := types - _LAYER_TYPES:
+        raise _unfit(reference, f"has layers of type {', '.join(sorted(unknown))}")
     layers = tuple(
         Layer(layer["digest"], layer["size"], diff_id)
         for layer, diff_id in zip(document["layers"], config["rootfs"]["diff_ids"], strict=True)
@@ -72,7 +72,7 @@ def read_base(repository: Repository, reference: Reference, platform: str) -> Ba
 
 
 def variables_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that an image's configuration sets."""
+    """Return the variables that an image's configuration sets."""
     pairs = config.get("config", {}).get("Env") or []
     return dict(pair.split("=", 1) for pair in pairs)
 
@@ -85,14 +85,14 @@ def _read(repository: Repository, reference: Reference, version: str) -> Manifes
 
 
 def _digest_for(index: Manifest, reference: Reference, platform: str) -> str:
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for entry in index.document["manifests"]:
-        made_for = entry.get("platform", {})
-        name = f"{made_for.get('os')}/{made_for.get('architecture')}"
-        found.setdefault(name, entry["digest"])
-    if platform not in found:
-        raise _unfit(reference, f"is not for {platform}, only for {', '.join(sorted(found))}")
-    return found[platform]
+        described = entry.get("platform", {})
+        name = f"{described.get('os')}/{described.get('architecture')}"
+        digests.setdefault(name, entry["digest"])
+    if platform not in digests:
+        raise _unfit(reference, f"is not for {platform}, only for {', '.join(sorted(digests))}")
+    return digests[platform]
 
 
 def _unfit(reference: Reference, why: str) -> ConfigurationError:

@@ -1,4 +1,7 @@
-"""Building an image: base, packages, serving code, model; what changes least lies lowest."""
+"""The build of an image: base, packages, serving code, model.
+
+The layers that change least lie lowest, so that most pushes send the model alone.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,8 @@ class Image:
     """An image in a registry.
 
     Attributes:
-        reference: Where it is, by digest.
-        manifests: The manifest for each platform.
+        reference: Its name, with its digest.
+        manifests: Its manifest by platform.
     """
 
     reference: Reference
@@ -60,71 +63,58 @@ class Image:
 
 
 async def build_image(package: Package, file: Path, spec: ImageSpec, login: Login | None) -> Image:
-    """Build the image of a model and push it; what is there already is neither made nor sent.
+    """Build the image of a model and push it, except the layers that are there already.
 
     Args:
         package: The model.
         file: Its verified model file.
         spec: Base, platforms and repository.
-        login: Who we are to the registry.
-
-    Returns:
-        The image.
+        login: Credentials for the registry of the repository.
 
     Raises:
-        ConfigurationError: The base image does not exist or does not fit.
-        TerminalError: Something cannot be installed or pushed.
+        ConfigurationError: The base image does not exist, or has another Python than the model.
+        TerminalError: A package cannot be installed, or the registry denies the push.
         TransientError: The registry or the package index does not answer.
     """
-    where = parse_reference(spec.repository)
-    wanted = parse_reference(spec.base.replace("{python}", package.minor_python))
-    repository = Repository(where, login)
-    # The login is for the registry that it was made for, and for no other.
-    bases = Repository(wanted, login if wanted.host == where.host else None)
-    made = int((await package.workspace.git(git.commit_time(package.commit))).stdout)
-    moment = datetime.fromtimestamp(made, UTC)
-    found: dict[str, Base] = {}
+    target = parse_reference(spec.repository)
+    base_name = parse_reference(spec.base.replace("{python}", package.minor_python))
+    repository = Repository(target, login)
+    # No other registry is shown the credentials of this one.
+    bases = Repository(base_name, login if base_name.host == target.host else None)
+    seconds = int((await package.workspace.git(git.commit_time(package.commit))).stdout)
+    commit_time = datetime.fromtimestamp(seconds, UTC)
+    base_images: dict[str, Base] = {}
     for platform in spec.platforms:
-        found[platform] = await asyncio.to_thread(read_base, bases, wanted, platform)
-        _check_python(found[platform], package)
-    ours = await _own_layers(package, file)
+        base_images[platform] = await asyncio.to_thread(read_base, bases, base_name, platform)
+        _check_python(base_images[platform], package)
+    upper = await _make_upper_layers(package, file)
     manifests: dict[str, Manifest] = {}
-    for machine, base in found.items():
-        packages = await make_packages(package, machine)
-        layers = (packages.layer, *ours)
-        config = image_config(
-            base, layers, names=_NAMES, labels=_labels(package, base, wanted), made=moment
-        )
+    for platform, base in base_images.items():
+        packages = await make_packages(package, platform)
+        layers = (packages.layer, *upper)
+        labels = _labels(package, base, base_name)
+        config = image_config(base, layers, names=_NAMES, labels=labels, made=commit_time)
         manifest = image_manifest(config, (*base.layers, *layers))
         await asyncio.to_thread(_push, repository, bases, base, layers, config)
         await asyncio.to_thread(repository.put, manifest)
-        bill = sbom.bill_of_materials(package, manifest, base, packages.distributions, moment)
+        bill = sbom.bill_of_materials(package, manifest, base, packages.distributions, commit_time)
         await asyncio.to_thread(_attach, repository, manifest, bill)
-        manifests[machine] = manifest
+        manifests[platform] = manifest
     image = image_list(manifests)
-    # From now on it has a tag, by which it is found and dropped if this deploy is killed.
+    # With its tag, a later deploy finds the image and drops it if this one is killed.
     tag = tag_of(spec.environment, image.digest)
-    if await asyncio.to_thread(repository.manifest, tag) is None:  # some take a tag only once
+    if await asyncio.to_thread(repository.manifest, tag) is None:  # some registries allow no second
         await asyncio.to_thread(repository.put, image, tag)
-    return Image(where.at(image.digest), manifests)
+    return Image(target.at(image.digest), manifests)
 
 
 def copy_layer(source: Repository, target: Repository, layer: Layer) -> bool:
-    """Copy a layer from one repository to another, unless it is there already.
-
-    Args:
-        source: Where it is.
-        target: Where it is to be.
-        layer: The layer.
-
-    Returns:
-        Whether that was necessary.
-    """
+    """Copy a layer between repositories; return False if the target has it already."""
     if target.has(layer.digest):
         return False
     path = Settings().layers / layer.digest.replace(":", "-")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another deploy of this host that copies it as well would remove it before it is sent.
+    # Another deploy on this host that copies the layer would remove the file before it is sent.
     with FileLock(f"{path}.lock"):
         source.fetch(layer.digest, path)
         sent = target.upload(replace(layer, path=path))
@@ -132,8 +122,8 @@ def copy_layer(source: Repository, target: Repository, layer: Layer) -> bool:
     return sent
 
 
-async def _own_layers(package: Package, file: Path) -> tuple[Layer, Layer]:
-    """What a commit adds: its serving code and its model."""
+async def _make_upper_layers(package: Package, file: Path) -> tuple[Layer, Layer]:
+    """Write the layers of a commit: its serving code and its model."""
     folder = package.workspace.path / "image"
     shutil.rmtree(folder, ignore_errors=True)
     code = folder / "serving"
@@ -141,7 +131,7 @@ async def _own_layers(package: Package, file: Path) -> tuple[Layer, Layer]:
         package.workspace.path / "serving", code, ignore=shutil.ignore_patterns("__pycache__", ".*")
     )
     await compile_modules(code, f"{FOLDER}/serving", package.minor_python)
-    said = {
+    release = {
         "name": package.model,
         "commit": package.commit,
         "md5": package.md5,
@@ -150,7 +140,7 @@ async def _own_layers(package: Package, file: Path) -> tuple[Layer, Layer]:
     files: dict[str, Path | bytes] = {
         f"{MODEL}/{package.model}": file,
         **{f"{MODEL}/{path.name}": path for path in package.files},
-        f"{MODEL}/release.json": json.dumps(said, indent=2).encode(),
+        f"{MODEL}/release.json": json.dumps(release, indent=2).encode(),
     }
     return (
         await asyncio.to_thread(
@@ -182,11 +172,11 @@ def _attach(repository: Repository, image: Manifest, bill: bytes) -> None:
         commands.run_logger().warning("no bill of materials beside the image: %s", error.what)
 
 
-def _labels(package: Package, base: Base, wanted: Reference) -> dict[str, str]:
+def _labels(package: Package, base: Base, base_name: Reference) -> dict[str, str]:
     return {
         "org.opencontainers.image.title": package.model,
         "org.opencontainers.image.revision": package.commit,
-        "org.opencontainers.image.base.name": str(wanted),
+        "org.opencontainers.image.base.name": str(base_name),
         "org.opencontainers.image.base.digest": base.reference.digest or "",
         f"{LABEL}.model": package.model,
         f"{LABEL}.commit": package.commit,
@@ -196,10 +186,10 @@ def _labels(package: Package, base: Base, wanted: Reference) -> dict[str, str]:
 
 
 def _check_python(base: Base, package: Package) -> None:
-    has = base.environment.get("PYTHON_VERSION")  # as official images say it
-    if has and not f"{has}.".startswith(f"{package.minor_python}."):
+    python = base.environment.get("PYTHON_VERSION")  # official images set it
+    if python and not f"{python}.".startswith(f"{package.minor_python}."):
         raise ConfigurationError(
-            f"base image {base.reference.name} has Python {has}; the model was saved with"
+            f"base image {base.reference.name} has Python {python}; the model was saved with"
             f" {package.python}",
             state="nothing was pushed",
             next_step="set `base` in the environment's file; {python} stands for the model's",

@@ -1,7 +1,7 @@
 """The documents of an image: its configuration, its manifest, and the list over its platforms.
 
-They are of Docker's kind, not OCI's: every registry, engine and platform takes those, and only they
-have a health check that podman heeds too.
+They are in Docker's format, not OCI's: every registry, engine and platform accepts it, and only it
+has a health check that podman runs too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 
-# What the labels begin with that are ours.
+# The prefix of Slipway's labels.
 LABEL = "io.slipway"
 FOLDER = "/app"
 PACKAGES = f"{FOLDER}/packages"
@@ -43,17 +43,17 @@ def image_config(
     labels: Mapping[str, str],
     made: datetime,
 ) -> bytes:
-    """What an engine needs to know to run the image.
+    """Write the configuration from which an engine runs the image.
 
     Args:
-        base: What it lies on.
-        layers: Our layers, bottom first.
-        names: What is in each of them.
-        labels: What the image says of itself.
-        made: When; the commit's time, so that the same commit gives the same image.
+        base: The base image.
+        layers: The layers on top of it, bottom first.
+        names: A comment for each of these layers.
+        labels: Labels of the image.
+        made: The commit's time, so that the same commit gives the same image.
 
     Returns:
-        The document, which has the same bytes for the same arguments.
+        The document: the same bytes for the same arguments.
     """
     moment = made.astimezone(UTC).isoformat()
     environment = base.environment | {
@@ -89,7 +89,7 @@ def image_config(
         },
         "rootfs": {
             "type": "layers",
-            "diff_ids": [each.diff_id for each in (*base.layers, *layers)],
+            "diff_ids": [layer.diff_id for layer in (*base.layers, *layers)],
         },
         "history": [*base.config.get("history", []), *history],
     }
@@ -97,14 +97,11 @@ def image_config(
 
 
 def image_manifest(config: bytes, layers: Sequence[Layer]) -> Manifest:
-    """What an image for one platform consists of.
+    """Write the manifest of an image for one platform.
 
     Args:
         config: Its configuration.
         layers: All of its layers, bottom first.
-
-    Returns:
-        The manifest.
     """
     return Manifest.of(
         {
@@ -117,19 +114,12 @@ def image_manifest(config: bytes, layers: Sequence[Layer]) -> Manifest:
 
 
 def image_list(manifests: Mapping[str, Manifest]) -> Manifest:
-    """One name for an image on several platforms.
-
-    Args:
-        manifests: The image's manifest by platform, for instance `linux/arm64`.
-
-    Returns:
-        The list, or the manifest itself if it is the only one.
-    """
+    """Write the list of an image's manifests by platform; of one manifest, return it instead."""
     if len(manifests) == 1:
         return next(iter(manifests.values()))
     entries: list[dict[str, Any]] = []
     for platform, manifest in manifests.items():
         system, architecture = platform.split("/")
-        made_for = {"os": system, "architecture": architecture}
-        entries.append({**manifest.describe(), "platform": made_for})
+        described = {"os": system, "architecture": architecture}
+        entries.append({**manifest.describe(), "platform": described})
     return Manifest.of({"schemaVersion": 2, "mediaType": _LIST_TYPE, "manifests": entries})

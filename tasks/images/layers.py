@@ -1,4 +1,4 @@
-"""Layers: archives whose bytes depend on the names and contents of the files in them alone."""
+"""Layers: archives whose bytes depend only on the names and contents of their files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-# Wheels bring the same libraries along, each its own: from this size on, the second is a link.
-_WORTH_LINKING = 100_000
+# Several wheels contain the same libraries: from this size on, the second copy becomes a link.
+_LINK_BYTES = 100_000
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
@@ -22,10 +22,10 @@ class Layer:
     """A compressed archive that lies on those below it.
 
     Attributes:
-        digest: SHA-256 of the compressed bytes, by which registries know it.
+        digest: SHA-256 of the compressed bytes, its name in registries.
         size: Number of compressed bytes.
-        diff_id: SHA-256 of the bytes inside, by which engines know it.
-        path: Where it is on this host; None for one that is only in a registry.
+        diff_id: SHA-256 of the archive before compression, its name in engines.
+        path: The file on this host; None for one that is only in a registry.
     """
 
     digest: str
@@ -34,19 +34,16 @@ class Layer:
     path: Path | None = None
 
     def describe(self) -> dict[str, object]:
-        """The layer as manifests name it."""
+        """Return the descriptor by which manifests refer to it."""
         return {"mediaType": LAYER_TYPE, "size": self.size, "digest": self.digest}
 
 
 def write_layer(path: Path, files: Mapping[str, Path | bytes]) -> Layer:
-    """Write a layer, and beside it what is known of it.
+    """Write a layer, and a file with its digests beside it.
 
     Args:
-        path: Where to; a layer at this path is complete.
+        path: The file; one that exists is complete.
         files: Content by absolute path in the image: a file, a folder with all below it, or bytes.
-
-    Returns:
-        The layer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -57,27 +54,20 @@ def write_layer(path: Path, files: Mapping[str, Path | bytes]) -> Layer:
             inside = _Hashing(packed)
             _write_archive(inside, files)
     layer = Layer(compressed.digest, compressed.size, inside.digest, path)
-    known = {key: value for key, value in asdict(layer).items() if key != "path"}
-    _known(path).write_text(json.dumps(known))
+    digests = {key: value for key, value in asdict(layer).items() if key != "path"}
+    _digest_file(path).write_text(json.dumps(digests))
     partial.replace(path)
     return layer
 
 
 def read_layer(path: Path) -> Layer | None:
-    """A layer that was written before, None if there is none.
-
-    Args:
-        path: Where it would be.
-
-    Returns:
-        The layer.
-    """
+    """Read a layer that `write_layer` wrote; return None if there is no file."""
     if not path.is_file():
         return None
-    return Layer(**json.loads(_known(path).read_text()), path=path)
+    return Layer(**json.loads(_digest_file(path).read_text()), path=path)
 
 
-def _known(path: Path) -> Path:
+def _digest_file(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
@@ -88,8 +78,8 @@ def _write_archive(out: IO[bytes] | _Hashing, files: Mapping[str, Path | bytes])
         for folder in place.parents:
             entries.setdefault(folder, None)
         if isinstance(content, Path) and content.is_dir():
-            for each in content.rglob("*"):
-                entries[place / each.relative_to(content).as_posix()] = each
+            for child in content.rglob("*"):
+                entries[place / child.relative_to(content).as_posix()] = child
             entries[place] = None
         else:
             entries[place] = content
@@ -117,7 +107,7 @@ def _add(
         status = content.stat()
         entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
         with content.open("rb") as file:
-            if status.st_size >= _WORTH_LINKING:
+            if status.st_size >= _LINK_BYTES:
                 same = entry.mode, hashlib.file_digest(file, "sha256").hexdigest()
                 file.seek(0)
                 if (other := written.setdefault(same, name)) != name:
@@ -129,7 +119,7 @@ def _add(
 
 
 class _Hashing:
-    """Writes to a file, hashing and counting what is written."""
+    """A file that counts and hashes the bytes written to it."""
 
     def __init__(self, out: IO[bytes] | gzip.GzipFile) -> None:
         self._out = out

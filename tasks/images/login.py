@@ -1,4 +1,4 @@
-"""Who we are to a registry, from a Prefect block."""
+"""Credentials for a registry, from a Prefect block."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ async def load_login(block: str) -> Login | None:
     """Read the credentials of a registry.
 
     Args:
-        block: Name of a Secret block that holds `username` and `password`; empty for none.
-
-    Returns:
-        The login.
+        block: Name of a Secret block with `username` and `password`; empty for no credentials.
 
     Raises:
-        ConfigurationError: There is no such block, or it holds something else.
+        ConfigurationError: The block does not exist, or has other content.
         TransientError: The Prefect server does not answer.
     """
     if not block:
         return None
-    found = await read_secret(block)
+    secret = await read_secret(block)
     try:
-        return Login(found["username"], SecretStr(found["password"]))
+        return Login(secret["username"], SecretStr(secret["password"]))
     except (KeyError, TypeError):
         raise ConfigurationError(
-            f"block secret/{block} does not hold the username and password of a registry",
+            f"block secret/{block} has no username and password of a registry",
             state="nothing was pushed",
             next_step=f'create a Secret block {block} with {{"username": ..., "password": ...}}'
             " in the Prefect UI",

@@ -1,7 +1,7 @@
 """The layer of packages: what the model and its server need, ready to import.
 
-It depends on the pinned requirements alone, so that models with the same ones share it: on this
-host, in the registry, and on every machine that runs them.
+It depends on the pinned requirements alone. Models with the same ones share it: on this host, in
+the registry, and on every machine that runs them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tasks.images.layers import Layer, read_layer, write_layer
 from tasks.package.package import Package
 from tasks.package.runtime import read_requirements, run_uv
 
-# What uv calls the machines; 2.28 is the C library of every base image still maintained.
+# uv's names of the platforms; every base image still maintained has glibc 2.28 or newer.
 _WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
-# A layer that another version of this recipe made is another layer.
+# Part of the layer's name, so that a change of this code makes a new layer.
 _RECIPE = fingerprint(*map(Path, (__file__, layers.__file__, slimming.__file__, uv.__file__)))
 
 
@@ -36,9 +36,7 @@ class Distribution:
     """A package in the layer.
 
     Attributes:
-        name: Its name.
-        version: Its version.
-        license: Its licence as an SPDX expression, None if it does not say.
+        license: An SPDX expression, None if the package states none.
     """
 
     name: str
@@ -48,63 +46,55 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Packages:
-    """The layer, and what is in it.
-
-    Attributes:
-        layer: The layer.
-        distributions: Its packages, by name.
-    """
+    """The layer and its packages, sorted by name."""
 
     layer: Layer
     distributions: tuple[Distribution, ...]
 
 
 async def make_packages(package: Package, platform: str) -> Packages:
-    """Install what a model and its server need on a platform; the layer is made once a host.
+    """Install the requirements of a model and its server for a platform, once a host.
 
     Args:
         package: The package.
         platform: For instance `linux/arm64`, whatever this host is.
 
-    Returns:
-        The layer.
-
     Raises:
-        TerminalError: There is no wheel of something for that platform.
+        TerminalError: A requirement has no wheel for that platform.
     """
-    needed, python = await read_requirements(package), package.minor_python
+    requirements, python = await read_requirements(package), package.minor_python
     folder = Settings().layers
     folder.mkdir(parents=True, exist_ok=True)
-    name = fingerprint(needed.serving, needed.model, python, platform, _RECIPE)
+    name = fingerprint(requirements.serving, requirements.model, python, platform, _RECIPE)
     path = folder / f"packages-{name}.tar.gz"
-    listed = folder / f"packages-{name}.distributions.json"
+    listing = folder / f"packages-{name}.distributions.json"
     async with AsyncFileLock(f"{path}.lock"):
         if (layer := read_layer(path)) is None:
             partial = folder / f"packages-{name}"
             shutil.rmtree(partial, ignore_errors=True)
             installed = partial / "installed"
             installed.mkdir(parents=True)
-            files = needed.write(partial)
+            files = requirements.write(partial)
             await run_uv(
                 uv.install_for(installed, files, overrides=files[-1], python=python,
                                platform=_WHEELS[platform])
             )  # fmt: skip
             await _slim(installed, python)
-            rows = [asdict(each) for each in _distributions(installed)]
-            listed.write_text(json.dumps(rows, indent=2))
+            rows = [asdict(distribution) for distribution in _distributions(installed)]
+            listing.write_text(json.dumps(rows, indent=2))
             layer = await asyncio.to_thread(write_layer, path, {PACKAGES: installed})
             shutil.rmtree(partial)
-    return Packages(layer, tuple(Distribution(**row) for row in json.loads(listed.read_text())))
+    return Packages(layer, tuple(Distribution(**row) for row in json.loads(listing.read_text())))
 
 
 async def compile_modules(folder: Path, place: str, python: str, *, instead: bool = False) -> None:
-    """Add byte code: a read-only container cannot, and would need twice the time to start.
+    """Add byte code, which a read-only container cannot, and without which it starts half as fast.
 
     Args:
         folder: The folder.
-        place: Where it is in the image.
-        python: The Python that is to run it.
-        instead: Whether the byte code replaces its source.
+        place: Its path in the image.
+        python: The version of Python that runs it.
+        instead: Whether to remove the sources.
     """
     # Without a seed, the order of sets in the byte code differs from run to run.
     await run_uv(uv.compile_for(folder, place, python, instead=instead), PYTHONHASHSEED="0")
@@ -123,9 +113,9 @@ async def _slim(installed: Path, python: str) -> None:
 
 
 def _distributions(installed: Path) -> Sequence[Distribution]:
-    found = []
-    for each in metadata.distributions(path=[str(installed)]):
-        said = each.metadata
-        licenses = said.get_all("License-Expression") or [None]
-        found.append(Distribution(said["Name"], each.version, licenses[0]))
-    return sorted(found, key=lambda each: each.name.lower())
+    distributions = []
+    for distribution in metadata.distributions(path=[str(installed)]):
+        fields = distribution.metadata
+        licenses = fields.get_all("License-Expression") or [None]
+        distributions.append(Distribution(fields["Name"], distribution.version, licenses[0]))
+    return sorted(distributions, key=lambda distribution: distribution.name.lower())

@@ -19,12 +19,11 @@ _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 @dataclass(frozen=True)
 class Reference:
-    """Where an image is, or a repository if it has neither tag nor digest.
+    """The name of an image, or of a repository if it has neither tag nor digest.
 
     Attributes:
         host: Registry, with its port.
-        repository: Repository in the registry.
-        tag: A name that may move.
+        tag: A name that can move to another image.
         digest: Hash of the manifest.
     """
 
@@ -40,16 +39,16 @@ class Reference:
 
     @property
     def version(self) -> str:
-        """What the registry is asked for: the digest, else the tag, else `latest`."""
+        """The digest, else the tag, else `latest`."""
         return self.digest or self.tag or "latest"
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the registry is on this host, where plain HTTP is spoken."""
+        """Whether the registry is on this host, where it needs no TLS."""
         return bool(_LOOPBACK.fullmatch(self.host))
 
     def at(self, digest: str) -> Reference:
-        """The same repository at a digest, which is how images are deployed."""
+        """Return the same repository at a digest, the form in which images are deployed."""
         return replace(self, tag=None, digest=digest)
 
     def __str__(self) -> str:
@@ -60,23 +59,17 @@ class Reference:
 def parse_reference(text: str) -> Reference:
     """Read an image's name as Docker does: `python:3.12-slim` is on Docker Hub.
 
-    Args:
-        text: The name.
-
-    Returns:
-        The reference, registry and repository written out.
-
     Raises:
-        ConfigurationError: That is no name of an image.
+        ConfigurationError: The name is invalid.
     """
     host, _, rest = text.partition("/")
     if not rest or not (set(host) & set(".:") or host == "localhost"):
         text = f"{HUB}/{text if rest else f'library/{text}'}"
-    found = _NAME.fullmatch(text)
-    if found is None:
+    match = _NAME.fullmatch(text)
+    if match is None:
         raise ConfigurationError(
-            f"{text!r} is no name of an image",
+            f"invalid image name {text!r}",
             state="nothing was started",
-            next_step="write registry/repository:tag, in small letters",
+            next_step="write registry/repository:tag, in lower case",
         )
-    return Reference(**found.groupdict())
+    return Reference(**match.groupdict())

@@ -1,4 +1,4 @@
-"""Registries: where images are, and what their errors mean."""
+"""The client of container registries, with errors of ours."""
 
 from __future__ import annotations
 
@@ -21,21 +21,16 @@ from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.images.layers import Layer
 from tasks.images.reference import HUB, Reference
 
-_SECONDS = 60.0  # without a sign of life
+_SECONDS = 60.0  # without a byte from the registry
 _CHUNK = 1 << 20
-# Where Docker Hub's registry is; everybody else's is where its name says.
+# Docker Hub's registry is on another host than its images' names say.
 _HUB_HOST = "registry-1.docker.io"
 _NO_DELETING = {400, 401, 403, 404, 405}
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who we are to a registry.
-
-    Attributes:
-        username: Its name.
-        password: Its password or token.
-    """
+    """Credentials for a registry; the password may be a token."""
 
     username: str
     password: SecretStr
@@ -43,41 +38,41 @@ class Login:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A document in a registry that says what an image consists of.
+    """A document in a registry that lists the parts of an image.
 
     Attributes:
-        content: Its bytes, of which the digest is the hash.
+        content: The exact bytes; the digest is their hash.
     """
 
     content: bytes
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """The manifest that a document makes."""
+        """Make the manifest of a document."""
         return cls(json.dumps(document, indent=2).encode())
 
     @property
     def document(self) -> dict[str, Any]:
-        """What it says."""
+        """The parsed content."""
         return dict(json.loads(self.content))
 
     @property
     def digest(self) -> str:
-        """What it is known by."""
+        """The name of the manifest in registries."""
         return sha256(self.content)
 
     def describe(self) -> dict[str, Any]:
-        """The manifest as other manifests name it."""
+        """Return the descriptor by which other manifests refer to this one."""
         kind = self.document["mediaType"]
         return {"mediaType": kind, "size": len(self.content), "digest": self.digest}
 
 
 class Repository:
-    """One repository of a registry. Over plain HTTP on this host, else over TLS.
+    """One repository of a registry, over plain HTTP on this host, else over TLS.
 
     Args:
-        reference: Where it is.
-        login: Who we are, None for nobody in particular.
+        reference: Registry and repository; tag and digest do not matter.
+        login: None for a registry that needs no credentials.
     """
 
     def __init__(self, reference: Reference, login: Login | None = None) -> None:
@@ -92,37 +87,31 @@ class Repository:
         )
 
     def manifest(self, version: str) -> Manifest | None:
-        """Fetch a manifest.
-
-        Args:
-            version: Its digest or tag.
-
-        Returns:
-            The manifest, None if there is none.
+        """Fetch the manifest of a digest or tag; return None if there is none.
 
         Raises:
-            TerminalError: The registry refuses, or its answer is not what has that digest.
-            TransientError: The registry does not answer.
+            TerminalError: The registry denies access.
+            TransientError: The registry does not answer, or returns another manifest.
         """
-        with self._asked(f"give {version}"):
+        with self._explaining_errors(f"pull of {version}"):
             try:
                 _, answer = self._api.get_manifest_and_response(version)
             except requests.HTTPError as error:
                 if _status(error) == 404:
                     return None
                 raise
-        found = Manifest(answer.content)
-        if version.startswith("sha256:") and found.digest != version:
+        manifest = Manifest(answer.content)
+        if version.startswith("sha256:") and manifest.digest != version:
             raise TransientError(
-                f"{self.name} answers {found.digest} when asked for {version}",
+                f"{self.name} returned manifest {manifest.digest} instead of {version}",
                 state="nothing was changed",
-                next_step="run the same again; if it stays so, the registry is damaged",
+                next_step="run the flow again; if this repeats, the registry is damaged",
             )
-        return found
+        return manifest
 
     def has(self, digest: str) -> bool:
-        """Whether a blob is there."""
-        with self._asked(f"say whether it has {digest}"):
+        """Check that the repository has a blob."""
+        with self._explaining_errors(f"look-up of {digest}"):
             try:
                 self._api.blob_size(digest)
             except requests.HTTPError as error:
@@ -132,18 +121,18 @@ class Repository:
         return True
 
     def fetch(self, digest: str, path: Path) -> None:
-        """Download a blob, unless it is there already.
+        """Download a blob and check its digest, unless this host has it.
 
         Args:
-            digest: Its hash, which is checked.
-            path: Where to; a file at this path is complete.
+            digest: Digest of the blob.
+            path: File to write; one that exists is complete.
         """
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
         try:
-            with self._asked(f"give {digest}"), partial.open("wb") as out:
+            with self._explaining_errors(f"pull of {digest}"), partial.open("wb") as out:
                 out.writelines(self._pull(digest))
             partial.replace(path)
         finally:
@@ -151,69 +140,52 @@ class Repository:
 
     def read(self, digest: str) -> bytes:
         """Download a small blob."""
-        with self._asked(f"give {digest}"):
+        with self._explaining_errors(f"pull of {digest}"):
             return b"".join(self._pull(digest))
 
     def upload(self, layer: Layer) -> bool:
-        """Upload a layer of this host, unless it is there already.
-
-        Args:
-            layer: The layer.
-
-        Returns:
-            Whether that was necessary.
-        """
+        """Upload a layer of this host; return False if the repository has it already."""
         if self.has(layer.digest):
             return False
         assert layer.path, "a layer that is only in a registry is copied"
-        with self._asked(f"take {layer.digest}"):
+        with self._explaining_errors(f"push of {layer.digest}"):
             self._api.push_blob(str(layer.path), check_exists=False)
         return True
 
     def try_push(self) -> None:
-        """Find out whether images may be pushed: an upload is begun and given up.
+        """Check the right to push, by starting an upload and cancelling it.
 
         Raises:
-            TerminalError: The registry refuses.
+            TerminalError: The registry denies access.
             TransientError: The registry does not answer.
         """
-        with self._asked("take images"):
-            upload = self._api.begin_upload()
+        with self._explaining_errors("push"):
+            upload = self._api.start_upload()
         with contextlib.suppress(requests.RequestException, DXFError):
-            self._api.give_up(upload)  # else it expires
+            self._api.cancel_upload(upload)  # else it expires
 
     def write(self, content: bytes) -> str:
-        """Upload a small blob.
-
-        Args:
-            content: Its bytes.
-
-        Returns:
-            Its digest.
-        """
+        """Upload a small blob, and return its digest."""
         digest = sha256(content)
         if not self.has(digest):
-            with self._asked(f"take {digest}"):
+            with self._explaining_errors(f"push of {digest}"):
                 self._api.push_blob(data=iter([content]), digest=digest, check_exists=False)
         return digest
 
     def put(self, manifest: Manifest, tag: str | None = None) -> str:
-        """Upload a manifest; all that it names must be there.
+        """Upload a manifest, and return its digest; the repository must have all its parts.
 
         Args:
             manifest: The manifest.
-            tag: A name for it, which moves here from whatever had it.
-
-        Returns:
-            Its digest.
+            tag: A tag for it; another manifest that has the tag loses it.
         """
-        with self._asked(f"take {tag or manifest.digest}"):
+        with self._explaining_errors(f"push of {tag or manifest.digest}"):
             self._api.set_manifest(tag or manifest.digest, manifest.content.decode())
         return manifest.digest
 
     def tags(self) -> list[str]:
-        """The tags in the repository, sorted."""
-        with self._asked("list its tags"):
+        """List the tags in the repository, sorted."""
+        with self._explaining_errors("list of tags"):
             try:
                 return sorted(self._api.list_aliases())
             except requests.HTTPError as error:
@@ -224,13 +196,10 @@ class Repository:
     def drop(self, digest: str) -> bool:
         """Delete a manifest with all its tags; the registry's own collector frees the space.
 
-        Args:
-            digest: Its digest.
-
         Returns:
-            Whether it is gone; many registries leave deleting to rules of their own.
+            False if the registry allows no deletion: many have retention rules instead.
         """
-        with self._asked(f"drop {digest}"):
+        with self._explaining_errors(f"deletion of {digest}"):
             try:
                 self._api.delete_manifest(digest)
             except (requests.HTTPError, DXFUnauthorizedError) as error:
@@ -241,7 +210,7 @@ class Repository:
         return True
 
     def _pull(self, digest: str) -> Iterable[bytes]:
-        # Without `size`, what comes is only the chunks, checked against the digest at the end.
+        # Without `size` it yields chunks alone, and checks the digest after the last one.
         return cast("Iterable[bytes]", self._api.pull_blob(digest, chunk_size=_CHUNK))
 
     def _authenticate(self, api: DXFBase, answer: requests.Response) -> None:
@@ -252,25 +221,25 @@ class Repository:
             api.authenticate(self._login.username, password, response=answer)
 
     @contextlib.contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
+    def _explaining_errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except DXFAuthInsecureError as error:
             raise ConfigurationError(
-                f"{self.name} wants a password over plain HTTP, which was not sent",
+                f"{self.name} requires a password over plain HTTP, which was not sent",
                 state="nothing was pushed",
                 next_step="give the registry a certificate, or remove its password",
             ) from error
         except DXFUnauthorizedError as error:
-            raise self._refused(what, 401) from error
+            raise self._denied(action, 401) from error
         except requests.HTTPError as error:
             status = _status(error)
             if status in {401, 403}:
-                raise self._refused(what, status) from error
+                raise self._denied(action, status) from error
             kind = TransientError if status == 429 or status >= 500 else TerminalError
             raise kind(
-                f"{self.name} does not {what}: {status} {error.response.text[:300]}",
-                state="what is live is as it was",
+                f"{self.name}: {action} failed: {status} {error.response.text[:300]}",
+                state="the live model is unchanged",
                 next_step="check the repository's name and the registry, then run the flow again",
             ) from error
         except requests.exceptions.SSLError as error:
@@ -281,28 +250,28 @@ class Repository:
             ) from error
         except (requests.RequestException, DXFError) as error:
             raise TransientError(
-                f"{self.name} did not {what}: {type(error).__name__}: {error}",
-                state="what is live is as it was",
+                f"{self.name}: {action} failed: {type(error).__name__}: {error}",
+                state="the live model is unchanged",
                 next_step="check that the registry runs, then run the flow again",
             ) from error
 
-    def _refused(self, what: str, status: int) -> TerminalError:
-        who = self._login.username if self._login else "nobody in particular"
+    def _denied(self, action: str, status: int) -> TerminalError:
+        who = f"as user {self._login.username}" if self._login else "no credentials configured"
         return TerminalError(
-            f"{self.name} refuses to {what} for {who}: {status}",
-            state="what is live is as it was",
-            next_step="check the registry's credentials, and that they may push to this repository",
+            f"{self.name}: {action} was denied ({status}): {who}",
+            state="the live model is unchanged",
+            next_step="check the registry's credentials and their right to push to this repository",
         )
 
 
 class _Registry(DXF):
-    """dxf, with calls that it makes only as part of others."""
+    """The client of dxf, with calls that it makes only as part of others."""
 
-    def begin_upload(self) -> str:
-        begun = self._request("post", "blobs/uploads/")  # type: ignore[no-untyped-call]
-        return str(begun.headers["Location"])
+    def start_upload(self) -> str:
+        answer = self._request("post", "blobs/uploads/")  # type: ignore[no-untyped-call]
+        return str(answer.headers["Location"])
 
-    def give_up(self, upload: str) -> None:
+    def cancel_upload(self, upload: str) -> None:
         # Registries behind a proxy name themselves with http, where no token should go.
         secure = self._base_url.partition(":")[0]
         url = urlsplit(urljoin(self._base_url, upload))._replace(scheme=secure).geturl()
@@ -314,7 +283,7 @@ class _Registry(DXF):
 
 
 def sha256(content: bytes) -> str:
-    """Digest of some bytes, as registries write it."""
+    """Return the digest of some bytes, as registries write it."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 

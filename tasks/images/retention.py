@@ -1,4 +1,4 @@
-"""Which images stay in a registry: those of the releases that an environment keeps."""
+"""Removal of the images of old releases from a registry."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.core import commands
 from tasks.core.errors import SlipwayError
 from tasks.images.registry import Manifest, Repository
 
-_ATTACHED = "sha256-"  # tags of what refers to an image
+_ATTACHED = "sha256-"  # tags of documents that refer to an image
 
 
 @contextlib.contextmanager
 def warn_on_failure() -> Iterator[None]:
-    """Log what fails in here as a warning: what is thrown away is no matter of what is live."""
+    """Turn a failure to remove images into a warning: it does not affect the live model."""
     try:
         yield
     except SlipwayError as error:
@@ -22,16 +22,15 @@ def warn_on_failure() -> Iterator[None]:
 
 
 def retire(repository: Repository, environment: str, keep: Collection[str]) -> None:
-    """Drop the images of an environment beyond those that it keeps, with what is attached to them.
+    """Drop an environment's images except some, with the documents attached to them.
 
-    An image that another environment has as well stays, and so does one that a list of platforms
-    names which stays: equal images are one. Registries that allow no deleting have rules of their
-    own for what is old.
+    An image stays if another environment has it too, or if a list of platforms that stays names it:
+    equal images are one. Registries that allow no deletion have retention rules of their own.
 
     Args:
-        repository: Where they are.
+        repository: Their repository.
         environment: Name of the environment.
-        keep: Digests of those it keeps.
+        keep: Digests of the images to keep.
     """
     images = tags_by_image(repository)
     unwanted = [
@@ -45,26 +44,26 @@ def retire(repository: Repository, environment: str, keep: Collection[str]) -> N
     doomed = [image.digest for image in unwanted if image.digest not in spared]
     if left := sum(not _drop(repository, digest, spared) for digest in doomed):
         commands.run_logger().warning(
-            "%d old images stay in %s, which lets nobody delete them", left, repository.name
+            "%d old images stay in %s, which allows no deletion", left, repository.name
         )
 
 
 def tags_by_image(repository: Repository) -> dict[Manifest, set[str]]:
-    """The images in a repository that have tags, and those tags."""
+    """List the images in a repository that have tags, with these tags."""
     images: dict[Manifest, set[str]] = {}
     for tag in repository.tags():
-        if not tag.startswith(_ATTACHED) and (found := repository.manifest(tag)):
-            images.setdefault(found, set()).add(tag)
+        if not tag.startswith(_ATTACHED) and (image := repository.manifest(tag)):
+            images.setdefault(image, set()).add(tag)
     return images
 
 
 def tag_of(environment: str, digest: str) -> str:
-    """The tag that says that an environment has an image: without one, registries collect it."""
+    """Return the tag of an environment's image; registries collect an image without any tag."""
     return f"{environment}-at-{digest.removeprefix('sha256:')[:16]}"
 
 
 def proven_tag(environment: str) -> str:
-    """The tag of what an environment has proven last, for platforms that cannot say it."""
+    """Return the tag of the image last proven in an environment, where the platform has no note."""
     return f"{environment}-proven"
 
 
@@ -73,20 +72,20 @@ def _tags(environment: str, image: Manifest) -> set[str]:
 
 
 def _platforms(image: Manifest) -> set[str]:
-    """Digests of what a list of platforms names; none for an image that is no list."""
+    """Return the digests that a list of platforms names; none for an image that is no list."""
     return {entry["digest"] for entry in image.document.get("manifests", [])}
 
 
 def _drop(repository: Repository, digest: str, spared: Collection[str]) -> bool:
-    """Drop an image, on all its platforms, and what is attached to it.
+    """Drop an image of all its platforms, with the documents attached to it.
 
     Args:
-        repository: Where it is.
+        repository: Its repository.
         digest: Its digest.
         spared: Digests that stay, although the image may name them.
 
     Returns:
-        Whether it is gone.
+        False if the registry allows no deletion.
     """
     image = repository.manifest(digest)
     if image is None:

@@ -1,4 +1,4 @@
-"""Bill of materials: what is in an image, as CycloneDX, attached to it in the registry."""
+"""Bill of materials: the parts of an image, as CycloneDX, attached to it in the registry."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def bill_of_materials(
     distributions: Sequence[Distribution],
     made: datetime,
 ) -> bytes:
-    """List what an image is made of.
+    """List the parts of an image: base, packages and model.
 
     Args:
         package: The model in it.
         image: The image.
-        base: What it lies on.
+        base: Its base image.
         distributions: The packages in it.
-        made: When the commit was made.
+        made: Time of the commit.
 
     Returns:
         CycloneDX 1.6 as JSON, the same bytes for the same image.
@@ -62,14 +62,14 @@ def bill_of_materials(
     )
     packages = [
         Component(
-            name=each.name,
-            version=each.version,
+            name=entry.name,
+            version=entry.version,
             type=ComponentType.LIBRARY,
-            bom_ref=f"pypi:{each.name}",
-            purl=PackageURL("pypi", name=each.name.lower(), version=each.version),
-            licenses=[licenses.make_from_string(each.license)] if each.license else [],
+            bom_ref=f"pypi:{entry.name}",
+            purl=PackageURL("pypi", name=entry.name.lower(), version=entry.version),
+            licenses=[licenses.make_from_string(entry.license)] if entry.license else [],
         )
-        for each in distributions
+        for entry in distributions
     ]
     whole = Component(
         name=package.label, version=image.digest, type=ComponentType.CONTAINER, bom_ref="image"
@@ -86,12 +86,7 @@ def bill_of_materials(
 
 
 def attach(repository: Repository, image: Manifest, bill: bytes) -> str:
-    """Put a bill of materials beside its image, where tools look for what refers to it.
-
-    Args:
-        repository: The repository that has the image.
-        image: The image.
-        bill: The bill.
+    """Attach a bill of materials to its image, as tools expect it.
 
     Returns:
         Digest of the manifest that refers to the image.
@@ -111,10 +106,10 @@ def attach(repository: Repository, image: Manifest, bill: bytes) -> str:
     repository.put(artifact)
     # For registries that do not know of `subject`: the tag that clients fall back to.
     tag = image.digest.replace(":", "-")
-    there = repository.manifest(tag)
-    others = [] if there is None else there.document["manifests"]
+    index = repository.manifest(tag)
+    others = [] if index is None else index.document["manifests"]
     entry = {**artifact.describe(), "artifactType": TYPE}
     if entry not in others:
-        index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [*others, entry]}
-        repository.put(Manifest.of(index), tag)
+        listing = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [*others, entry]}
+        repository.put(Manifest.of(listing), tag)
     return artifact.digest

@@ -1,6 +1,6 @@
-"""Variants: an image of the same layers that is started with other variables or arguments.
+"""Variants: images of the same layers with other variables or arguments.
 
-For platforms that read in the image what others are told beside it. A variant costs a registry two
+Some platforms read these in the image alone, not in the release. A variant costs a registry two
 small documents.
 """
 
@@ -22,17 +22,14 @@ def push_variant(
     variables: Mapping[str, str],
     arguments: Sequence[str],
 ) -> Manifest:
-    """Push an image that differs from one in the repository in how it is started.
+    """Push an image with other variables and arguments than one in the repository.
 
     Args:
         repository: The repository that has the image.
-        environment: Name of the environment that it is for.
+        environment: Name of the environment of the variant.
         image: The image, for one platform.
-        variables: Variables to add to those that it has.
-        arguments: What follows its entry point.
-
-    Returns:
-        The variant.
+        variables: Variables to add to the image's own.
+        arguments: Arguments of its entry point.
     """
     config = vary(repository.read(image_id(image)), variables, arguments)
     repository.write(config)
@@ -43,15 +40,15 @@ def push_variant(
 
 
 def vary(config: bytes, variables: Mapping[str, str], arguments: Sequence[str]) -> bytes:
-    """The configuration of a variant.
+    """Write the configuration of a variant.
 
     Args:
         config: The image's own.
-        variables: Variables to add to those that it has.
-        arguments: What follows its entry point.
+        variables: Variables to add to the image's own.
+        arguments: Arguments of its entry point.
 
     Returns:
-        The document, which has the same bytes for the same arguments.
+        The document: the same bytes for the same arguments.
     """
     document: dict[str, Any] = json.loads(config)
     environment = variables_of(document) | dict(variables)
@@ -63,5 +60,5 @@ def vary(config: bytes, variables: Mapping[str, str], arguments: Sequence[str]) 
 
 
 def image_id(image: Manifest) -> str:
-    """What engines know an image by: the digest of its configuration."""
+    """Return the digest of an image's configuration, its name in engines."""
     return str(image.document["config"]["digest"])

@@ -258,7 +258,7 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
     package, login = make_package(b"one model"), Login("tester", SecretStr("secret"))
     with running_registry(tmp_path, auth=auth) as plain:
         wanted = replace(spec, repository=f"{plain}/wine")
-        with pytest.raises(ConfigurationError, match="wants a password over plain HTTP"):
+        with pytest.raises(ConfigurationError, match="requires a password over plain HTTP"):
             await _build(package, wanted, login)
 
     made = self_signed(tmp_path)
@@ -271,7 +271,7 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
             Repository(reference, login).tags()
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", made["certificate"])
         wrong = Login("tester", SecretStr("guess-me"))
-        with pytest.raises(TerminalError, match="refuses to take images for tester: 401") as told:
+        with pytest.raises(TerminalError, match=r"push was denied \(401\): as user tester") as told:
             Repository(reference, wrong).try_push()
         assert "guess-me" not in f"{told.value} {wrong!r}"
         repository = Repository(reference, login)
