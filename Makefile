@@ -1,4 +1,5 @@
-# Slipway. Needs Git, make and Python 3.11, 3.12 or 3.13; everything else comes from PyPI.
+# Slipway. Needs Git, make and Python 3.11, 3.12 or 3.13 (uv downloads one if there is none);
+# everything else comes from PyPI.
 # Written for GNU make 3.81, which is what macOS has.
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,11 @@ help:  ## Show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup:  ## Create both locked environments, .venv and model/.venv
-	@$(MAKE) --silent --no-print-directory -j2 $(ENVIRONMENTS)
-	@$(MAKE) --silent --no-print-directory prefect.yaml
+	@$(hold_setup_lock); \
+	$(MAKE) --silent --no-print-directory uv || exit 1; \
+	python=; [ -x .venv/bin/python ] && [ -x model/.venv/bin/python ] || python=$$($(find_python)) || exit 1; \
+	$(MAKE) --silent --no-print-directory -j2 FOUND_PYTHON="$$python" $(ENVIRONMENTS) || exit 1; \
+	$(MAKE) --silent --no-print-directory prefect.yaml
 
 demo: setup  ## Retrain and deploy a model through the local stack, and try it (TARGET=docker: in a container)
 	@$(SLIPWAY) demo $(MODEL_TARGET)
@@ -78,10 +82,10 @@ clean: down  ## Stop everything and remove all that was made, data and models in
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie inside the environments, so that they go together.
-.venv/.synced: pyproject.toml uv.lock | uv
+.venv/.synced: pyproject.toml uv.lock
 	@$(call sync,.)
 
-model/.venv/.synced: model/pyproject.toml model/uv.lock | uv
+model/.venv/.synced: model/pyproject.toml model/uv.lock
 	@$(call sync,model)
 
 # For Prefect's own commands; the folder changes when an environment is added or removed.
@@ -91,28 +95,59 @@ prefect.yaml: $(wildcard deployments/prefect.yaml deployments/environments deplo
 # $(1): the project's folder. An environment that is there keeps its Python.
 define sync
 echo "installing $(1)/.venv"; \
-python=; [ -x $(1)/.venv/bin/python ] || python=$$($(find_python)) || exit 1; \
+python=; [ -x $(1)/.venv/bin/python ] || python="$(FOUND_PYTHON)"; \
 uv=$(UV); "$$uv" sync --quiet --frozen --project $(1) $${python:+--python "$$python"} && touch $(1)/.venv/.synced
+endef
+
+# A second `make setup` waits: of two at once, one would call the other's half environment complete.
+# mkdir is atomic everywhere; flock is not on macOS. A lock whose owner is gone is taken over.
+define hold_setup_lock
+lock=.slipway/setup.lock; announced=; mkdir -p .slipway; \
+until mkdir $$lock 2>/dev/null; do \
+  owner=$$(cat $$lock/pid 2>/dev/null); \
+  if [ -n "$$owner" ]; then kill -0 "$$owner" 2>/dev/null; else [ -z "$$(find $$lock -prune -mmin +1)" ]; fi || { \
+    rm -rf $$lock; continue; }; \
+  [ -n "$$announced" ] || echo "waiting for another make setup (process $$owner)"; announced=yes; \
+  sleep 1; \
+done; \
+echo $$$$ > $$lock/pid; \
+trap 'rm -rf $$lock' EXIT; trap 'exit 130' HUP INT TERM
 endef
 
 .PHONY: uv
 uv:
 	@command -v uv >/dev/null || [ -x .slipway/uv/bin/uv ] || { \
 	  echo "installing uv into .slipway/uv"; \
-	  python=$$($(find_python)) || exit 1; \
+	  python=$$($(find_any_python)) || exit 1; \
 	  rm -rf .slipway/uv; mkdir -p .slipway; \
 	  "$$python" -m venv .slipway/uv && .slipway/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<0.14' || { \
 	    rm -rf .slipway/uv; \
 	    echo "Cannot install uv. If Python has no venv module, install it (Debian: apt-get install python3-venv)." >&2; \
 	    exit 1; }; }
 
-# Prints the path of the first Python that both environments can be made from.
+# Prints the path of the first Python that both environments can be made from; without one, uv
+# downloads it.
 define find_python
 for each in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
   path=$$(command -v "$$each" || command -v "python$$each") || continue; \
   "$$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
   echo "$$path"; exit 0; \
 done; \
-echo "Slipway needs Python 3.11, 3.12 or 3.13; none is on PATH. Install one, or name one: UV_PYTHON=/path/to/python3.12 make ..." >&2; \
+uv=$(UV); \
+"$$uv" python find --no-python-downloads '>=3.11,<3.14' 2>/dev/null && exit 0; \
+echo "no Python 3.11, 3.12 or 3.13 on PATH: uv downloads Python 3.13, about 30 MB" >&2; \
+"$$uv" python install --quiet 3.13 && "$$uv" python find 3.13 && exit 0; \
+echo "uv cannot download Python 3.13. Install Python 3.11, 3.12 or 3.13, or name one: UV_PYTHON=/path/to/python3.12 make setup" >&2; \
+exit 1
+endef
+
+# Prints the path of any Python that can install uv, also one that is too new for the environments.
+define find_any_python
+for each in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+  path=$$(command -v "$$each" || command -v "python$$each") || continue; \
+  "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue; \
+  echo "$$path"; exit 0; \
+done; \
+echo "Slipway needs uv, or a Python to install it with: Python 3.11, 3.12 or 3.13; neither is on PATH. Install one, or name one: UV_PYTHON=/path/to/python3.12 make setup" >&2; \
 exit 1
 endef

@@ -126,8 +126,8 @@ def _expect_start(
                 f"the run waits for a person: it is {run.label}. {run.message}".strip(),
                 state="the live model is unchanged; approved, the run goes on by itself, and"
                 " rejected or left alone for too long, it ends without a release",
-                next_step=f"open {api.approval_url(run)} and press Resume; then run this again to see"
-                " the outcome: it follows the same run",
+                next_step=f"open {api.approval_url(run)} and press Resume; then run this again to"
+                " see the outcome: it follows the same run",
             )
         if run.state != "PENDING" and run.label not in WAITING:
             deadline = time.monotonic() + start_within
