@@ -1,5 +1,5 @@
-"""What every other room needs, without Prefect: errors, settings, commands, threads, hashes.
+"""The base of every other room: errors, settings, commands, threads, hashes.
 
-It imports no other room, and no Prefect when it is imported, so that scripts which only run a
-command start at once.
+It imports no other room, and Prefect only within a run, so that scripts that run one command start
+at once.
 """

@@ -1,4 +1,4 @@
-"""The two kinds of failure a flow can meet, as types that decide whether to retry."""
+"""The two kinds of failure, as types that decide whether to retry."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 class SlipwayError(Exception):
-    """A failure told to a person: what failed, the state things were left in, what to type next.
+    """A failure, with everything that a person needs to continue.
 
     Args:
-        what: What failed, in one sentence.
-        state: What state things were left in.
-        next_step: The command (or edit) that gets on from here.
+        what: One sentence that says what failed.
+        state: The state in which the failure left things.
+        next_step: The command (or edit) to continue with.
     """
 
     def __init__(self, what: str, *, state: str = "", next_step: str = "") -> None:
@@ -38,7 +38,7 @@ def _rebuild(kind: type[SlipwayError], what: str, state: str, next_step: str) ->
 
 
 class TransientError(SlipwayError):
-    """A failure that the same call may not meet again: retried with back-off."""
+    """A failure that another try may not meet: retried with back-off."""
 
 
 class TerminalError(SlipwayError):
@@ -50,4 +50,4 @@ class CandidateRejected(TerminalError):
 
 
 class ConfigurationError(TerminalError):
-    """A file or parameter that Slipway refuses before it runs anything."""
+    """A file or parameter that Slipway rejects before it runs anything."""

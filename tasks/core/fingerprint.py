@@ -1,4 +1,4 @@
-"""Short names for content, to reuse what was made from it."""
+"""Hashes of files, as names for what is made from them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def fingerprint(*parts: Path | str | bytes) -> str:
-    """Hash of files, folders and strings, in order.
+    """Hash files, folders and strings, in order.
 
     Args:
-        parts: A file or folder (all files below it, names included, without byte code), or a
-            string or bytes taken as they are.
+        parts: A file, a folder (all files below it with their names, without byte code), a
+            string, or bytes.
 
     Returns:
         16 hexadecimal digits of the SHA-256.
@@ -39,14 +39,6 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Hash of a file's content.
-
-    Args:
-        path: The file.
-        algorithm: Name that `hashlib` knows.
-
-    Returns:
-        Hexadecimal digits.
-    """
+    """Hash a file with an algorithm of `hashlib`, and return hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()

@@ -8,15 +8,15 @@ import socket
 
 from tasks.core.errors import TransientError
 
-# Below the ports that systems hand out by themselves: a server keeps its port over reboots.
+# Below the ports that the system assigns to clients: after a reboot, none of them has the port.
 _PORTS = range(23_000, 30_000)
 
 
 def find_free_port() -> int:
-    """A TCP port of loopback that nothing listens on.
+    """Find a TCP port of loopback on which nothing listens.
 
     Raises:
-        TransientError: There is none.
+        TransientError: All tested ports are in use.
     """
     for port in random.sample(_PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -25,6 +25,6 @@ def find_free_port() -> int:
     raise TransientError(
         "no TCP port is free",
         state="nothing was started",
-        next_step="see with `ss -ltn` what listens on ports"
+        next_step="run `ss -ltn` to see what listens on ports"
         f" {_PORTS.start} to {_PORTS.stop - 1}, then run the flow again",
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-GIT_TOKEN = "slipway-git-token"  # noqa: S105 - by which workers clone a private origin over https
-# None of them has to be there.
+GIT_TOKEN = "slipway-git-token"  # noqa: S105 - workers clone a private origin over https with it
+# All of them are optional.
 SECRETS = (
     GIT_TOKEN,
     "slipway-fly-token",
@@ -13,19 +13,12 @@ SECRETS = (
 
 
 def variable(block: str) -> str:
-    """The variable that such a block is made from: its name in capitals."""
+    """Return the variable that fills a block: its name in capitals."""
     return block.upper().replace("-", "_")
 
 
 def renewal(block: str) -> str:
-    """What to do so that a Secret block holds what it should.
-
-    Args:
-        block: Its name; other blocks than these are people's own.
-
-    Returns:
-        The step, for the end of an error.
-    """
+    """Return the next step after an error about a Secret block, which may be a user's own."""
     if block in SECRETS:
         return f"set {variable(block)} and run `slipway apply`"
     return f"create or correct block {block}, of type Secret, in the Prefect UI"

@@ -1,4 +1,4 @@
-"""Where this host keeps things, from `SLIPWAY_*` environment variables."""
+"""Settings of a host, from `SLIPWAY_*` environment variables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Of everything of ours on a Prefect server that can have tags: what has it is ours to change.
+# The tag of everything that Slipway makes on a Prefect server, and may therefore change.
 TAG = "slipway"
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -16,11 +16,11 @@ class Settings(BaseSettings):
     """Settings of the host that a flow runs on.
 
     Attributes:
-        home: Folder for everything written: caches, workspaces, releases. Nothing in it is state
-            that Git, S3, Prefect or the platform do not have as well.
+        home: Folder for all files that flows write: caches, workspaces, releases. None of it is
+            state that Git, S3, Prefect or the platform do not have as well.
         origin: Git URL or path that flows clone from and push to.
         read_write_block: Name of the `S3Bucket` block used to push.
-        training_seconds: How long the stages of a pipeline may take in all.
+        training_seconds: Time limit for all stages of a pipeline together.
         read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
     """
 
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def workspaces(self) -> Path:
-        """Private clones, one per flow run."""
+        """Folder of private clones, one per flow run."""
         return self.home / "workspaces"
 
     @cached_property
@@ -54,10 +54,10 @@ class Settings(BaseSettings):
 
     @cached_property
     def bundles(self) -> Path:
-        """What the `process` target runs: one folder per environment and release."""
+        """Releases of the `process` target: one folder per environment and release."""
         return self.home / "bundles"
 
     @cached_property
     def locks(self) -> Path:
-        """Lock files; the kernel lets go of them when their holder dies."""
+        """Lock files; the kernel releases the locks of a process that dies."""
         return self.home / "locks"

@@ -1,4 +1,4 @@
-"""Calls that block, made from threads; whoever is cancelled meanwhile waits for them to end."""
+"""Blocking calls in threads; a cancelled caller waits for their end."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ R = TypeVar("R")
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function in a thread.
 
-    A thread cannot be stopped. What `asyncio.to_thread` leaves behind when it is cancelled would
-    start a server, or switch the traffic, when a rollback has already looked at what there is.
+    A thread cannot be stopped. After a cancelled `asyncio.to_thread`, it could still start a server
+    or switch the traffic, when a rollback has already read the state of the platform.
 
     Args:
         function: The function; it takes no longer than its clients' time-outs.
         args: Its arguments.
         kwargs: Its named arguments.
-
-    Returns:
-        What it returns.
     """
     call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:

@@ -1,4 +1,4 @@
-"""Which servers clients of ours trust: those that `SSL_CERT_FILE` vouches for, else certifi."""
+"""The certificates that clients trust: those of `SSL_CERT_FILE`, else certifi's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import httpx
 
 @cache
 def ssl_context() -> ssl.SSLContext:
-    """What a client is given as `verify`.
+    """Return the TLS context for `verify` of HTTPX clients.
 
-    Reading the certificates takes 30 ms of a core, which HTTPX spends on every client: too much
-    for one that asks, every 100 ms, whether a server is ready.
+    HTTPX would read the certificates for each client, which takes 30 ms of a core: too much for one
+    that asks every 100 ms whether a server is ready.
     """
     return httpx.create_ssl_context(trust_env=True)

@@ -1,4 +1,4 @@
-"""uv commands, as argvs, and what their failures mean."""
+"""uv commands as argvs, and errors from their failures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from tasks.core.commands import Argv, CommandResult
 from tasks.core.errors import TerminalError, TransientError
 
-# Said by uv when the index, not the request, is at fault.
-_PASSING = ("failed to fetch", "connection", "timed out", "dns", "502", "503", "504")
+# uv exits alike for a wrong request and for an index that does not answer; these words, in lower
+# case, are of the latter.
+_TRANSIENT = ("failed to fetch", "connection", "timed out", "dns", "502", "503", "504")
 
 
 def sync(project: Path) -> Argv:
@@ -24,7 +25,7 @@ def export(project: Path) -> Argv:
 
 
 def venv(path: Path, python: str) -> Argv:
-    """Make an empty environment that may be moved."""
+    """Make an empty environment that can be moved."""
     return ["uv", "venv", "--quiet", "--relocatable", "--python", python, str(path)]
 
 
@@ -48,9 +49,9 @@ def install_for(
 
 
 def compile_for(folder: Path, place: str, python: str, *, instead: bool = False) -> Argv:
-    """Compile a folder's modules as if they lay in `place`: same sources, same bytes.
+    """Compile a folder's modules as if the folder were `place`: same sources, same bytes.
 
-    `instead`: the byte code lies where it is found without its source.
+    With `instead`, the byte code is where Python finds it without its source.
     """
     return ["uv", "run", "--quiet", "--no-project", "--python", python, "python", "-m",
             "compileall", "-q", *(["-b"] if instead else []), "--invalidation-mode",
@@ -58,24 +59,21 @@ def compile_for(folder: Path, place: str, python: str, *, instead: bool = False)
 
 
 def install_failed(
-    finished: CommandResult, *, state: str, next_step: str
+    result: CommandResult, *, state: str, next_step: str
 ) -> TerminalError | TransientError:
-    """The error to raise for an installation that failed.
+    """Make the error of a failed installation: transient if the package index does not answer.
 
     Args:
-        finished: The uv command.
-        state: What state things are in.
-        next_step: What to do if the request was wrong.
-
-    Returns:
-        Transient if the package index could not be reached, else terminal.
+        result: The uv command.
+        state: State after the failure.
+        next_step: The next step if the request was wrong.
     """
-    said = finished.tail()
-    if any(words in said.lower() for words in _PASSING):
+    output = result.tail()
+    if any(words in output.lower() for words in _TRANSIENT):
         return TransientError(
-            f"the package index does not answer: {said}",
+            f"the package index does not answer: {output}",
             state=state,
             next_step="check the worker's network, then run the flow again",
         )
-    return TerminalError(f"an environment cannot be installed: {said}", state=state,
+    return TerminalError(f"an environment cannot be installed: {output}", state=state,
                          next_step=next_step)  # fmt: skip

@@ -1,4 +1,4 @@
 """Git on origin: clones to work in, model versions, and the history of releases as tags.
 
-It may import `runs` and `core`. Nothing else in the house runs Git for a flow.
+It may import `runs` and `core`. Flows run Git through this room alone.
 """

@@ -1,4 +1,4 @@
-"""GTO commands, as argvs: model versions and what was assigned to which environment."""
+"""GTO commands as argvs: tags for model versions and for releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs to a Prefect run: retries, run names, results, secrets, artifacts.
+"""The parts of a Prefect run that all tasks share: retries, run names, results, secrets, artifacts.
 
-It may import `core`. Whatever all tasks need of Prefect is here once.
+It may import `core`.
 """

@@ -22,11 +22,11 @@ from tasks.core.commands import run_logger
 
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """What tells people about the work must not undo it: log what went wrong, and go on."""
+    """Turn any failure into a warning: a picture that is not shown must not undo the work."""
     try:
         yield
     except Exception as error:
-        run_logger().warning("%s could not be shown: %r", what, error)
+        run_logger().warning("cannot show %s: %r", what, error)
 
 
 def artifact_key(*parts: str) -> str:
@@ -35,11 +35,11 @@ def artifact_key(*parts: str) -> str:
 
 
 class Progress:
-    """A progress artifact for a step that takes long, from 0 to 100 when all went well.
+    """A progress artifact of a long step, from 0 to 100 percent.
 
     Args:
         key: Key of the artifact.
-        what: What is under way.
+        what: Description of the step.
     """
 
     def __init__(self, key: str, what: str) -> None:
@@ -53,7 +53,7 @@ class Progress:
         return self
 
     async def set(self, percent: float) -> None:
-        """Show how far it has come, in percent."""
+        """Show the progress, in percent."""
         if self._id:
             with best_effort(self._what):
                 await aupdate_progress_artifact(self._id, progress=percent)

@@ -1,4 +1,4 @@
-"""Where results that must survive a worker are kept: the S3 block, as JSON."""
+"""Storage of the results that must survive a worker: the S3 block, as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Persisted(TypedDict):
     result_serializer: str
 
 
-# A retried flow run takes what its subflows have returned from here, on whatever worker it is.
+# A retried flow run reads the results of its subflows from here, on whatever worker it runs.
 PERSISTED: _Persisted = {
     "persist_result": True,
     "result_storage": "s3-bucket/slipway-results",

@@ -1,4 +1,4 @@
-"""What every task has in common: retries of transient errors, a time-out, no caching of results."""
+"""The decorator of every task: retries of transient errors, a time-out, no cached results."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _BACKOFF_SECONDS = float(os.environ.get("SLIPWAY_BACKOFF_SECONDS", "2"))
 
 
 async def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task run may do better the next time.
+    """Check that another try of a failed task run can help.
 
     Args:
         task: The task.
         run: Its run.
-        state: The state in which it ended, holding the exception.
+        state: The final state, with the exception.
 
     Returns:
         True for a `TransientError` and for a run that took too long.
@@ -42,13 +42,10 @@ def capability(
     """Make a function a Prefect task that is retried, with back-off, when that can help.
 
     Args:
-        name: What the task does, as the UI shows it.
+        name: Name of the task in the UI: a verb and its object.
         run_name: Template over the arguments, for instance `"upload {package.label}"`, or a
             function that returns the name.
-        timeout: Seconds that one try may take.
-
-    Returns:
-        The decorator.
+        timeout: Seconds for one try.
     """
 
     def decorate(function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:

@@ -1,4 +1,4 @@
-"""Names of runs."""
+"""Names of flow and task runs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def run_name(template: str) -> Callable[[], str]:
-    """Name of a flow or task run with its parameters in it, commits cut to seven digits.
+    """Make a function that names a flow or task run after its parameters, with short commits.
 
     Args:
         template: For instance `"deploy {ref} to {environment}"`.
-
-    Returns:
-        What Prefect calls for the name.
     """
 
     def name() -> str:
         parameters: dict[str, Any] = {**flow_run.parameters, **task_run.parameters}
-        return _COMMIT.sub(lambda found: found[0][:7], template.format(**parameters)).strip()
+        return _COMMIT.sub(lambda match: match[0][:7], template.format(**parameters)).strip()
 
     return name

@@ -1,4 +1,4 @@
-"""Reading what Prefect's Secret blocks hold."""
+"""Values of Prefect's Secret blocks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from tasks.core.errors import TransientError
 
 
 async def read_secret(block: str) -> Any:
-    """Read a Secret block.
-
-    Args:
-        block: Its name.
-
-    Returns:
-        What it holds; None if there is no such block.
+    """Read the value of a Secret block; return None if the block does not exist.
 
     Raises:
         TransientError: The Prefect server does not answer.
@@ -28,7 +22,7 @@ async def read_secret(block: str) -> Any:
         return None
     except httpx.HTTPError as error:
         raise TransientError(
-            f"the Prefect server does not give block secret/{block}: {error!r}",
+            f"cannot read block secret/{block} from the Prefect server: {error!r}",
             state="nothing was changed",
             next_step="check PREFECT_API_URL and the server, then run the flow again",
         ) from error
