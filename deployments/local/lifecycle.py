@@ -29,6 +29,7 @@ from deployments.local import (
     state_file,
 )
 from deployments.local.credentials import Credentials
+from deployments.local.dvc_config import write_dvc_config
 from deployments.local.layout import Layout
 from deployments.local.programs import choose_ports, ports_of, program_names, stack_programs
 from deployments.local.supervisor import (
@@ -106,6 +107,7 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
         state_file.write_description(layout, _pids(supervisor))
         _set_hook(layout, secrets, options)
         client_settings.write_settings(layout, log)
+        write_dvc_config(layout.home, layout.storage(secrets))
         data.require(missing, layout.storage(secrets))
 
 

@@ -40,6 +40,7 @@ GOLDEN_ROWS = 24
 
 OWN_CODE = '''
     """A step of the user's own: slow on demand, broken on demand."""
+    import os
     import time
 
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -54,6 +55,8 @@ OWN_CODE = '''
             first = X.iloc[0, 0] if hasattr(X, "iloc") else X[0, 0]
             if first == 666:
                 raise RuntimeError(f"no luck with {first}")
+            if first == 667:
+                raise RuntimeError(f"the mood is {os.environ['MOOD']}")
             if first >= 1000:
                 time.sleep((first - 1000) / 1000)
             return X

@@ -93,6 +93,13 @@ def test_a_failing_model_is_a_500_with_a_reference_and_the_service_goes_on(serve
     assert moody.post("/predict", numbers((1, 1))).status_code == 200
 
 
+def test_code_of_a_model_sees_the_variables_of_the_server(start, bundles, monkeypatch):
+    monkeypatch.setenv("MOOD", "sunny")
+    with start(bundles / "moody") as moody:
+        assert moody.post("/predict", numbers((667, 1))).status_code == 500
+        assert "the mood is sunny" in moody.log
+
+
 def wait_until(true):
     deadline = time.monotonic() + 30
     while not true():
