@@ -44,7 +44,7 @@ assert "own" not in str(sys.modules.get("model"))
 """
 
 
-def test_travels_with_the_model(tmp_path: Path) -> None:
+def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
     own = support.workspace(
         tmp_path / "own",
         name="m1",

@@ -76,7 +76,7 @@ def test_classification_of_two_classes(folders: dict[str, Path]) -> None:
     assert read(folders["cancer"] / "reports/metrics.json")["f1_macro"] > 0.93
 
 
-def test_regression(folders: dict[str, Path]) -> None:
+def test_regression_on_numbers(folders: dict[str, Path]) -> None:
     folder = folders["diabetes"]
     metrics = read(folder / "reports/metrics.json")
     assert set(metrics) == {"mae", "rmse", "r2"}
@@ -110,7 +110,7 @@ def test_text_and_missing_values(folders: dict[str, Path]) -> None:
     assert read(folder / "reports/metrics.json")["accuracy"] > 0.75
 
 
-def test_missing_text_may_come_as_none_or_nan(folders: dict[str, Path]) -> None:
+def test_missing_text_may_be_none_or_nan(folders: dict[str, Path]) -> None:
     script = """
 import json, sys
 import numpy as np, pandas as pd

@@ -70,7 +70,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("i", range(len(BAD)), ids=[f"{new}".strip() for _, new, *_ in BAD])
-def test_refused(answers: list[tuple[int, str]], i: int) -> None:
+def test_mistake_is_refused(answers: list[tuple[int, str]], i: int) -> None:
     code, said = answers[i]
     _, _, begins, mentions = BAD[i]
     assert code == 2
@@ -79,7 +79,7 @@ def test_refused(answers: list[tuple[int, str]], i: int) -> None:
     assert all(line.startswith("params.yaml: ") for line in said.splitlines())
 
 
-def test_accepted(answers: list[tuple[int, str]]) -> None:
+def test_correct_parameters_are_accepted(answers: list[tuple[int, str]]) -> None:
     assert answers[len(BAD) :] == [(0, "")] * 3
 
 

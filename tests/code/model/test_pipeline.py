@@ -19,7 +19,7 @@ def wine() -> Path:
     return support.trained_wine()
 
 
-def test_leaves_reports_for_git_and_bytes_for_dvc(wine: Path) -> None:
+def test_pipeline_leaves_reports_to_git_and_bytes_to_dvc(wine: Path) -> None:
     status = support.run("git", "status", "--short", "--untracked-files=all", cwd=wine).stdout
     assert sorted(line.split()[1] for line in status.splitlines()) == [
         "dvc.lock",
@@ -61,7 +61,7 @@ def test_metrics_and_plots_are_known_to_dvc(wine: Path) -> None:
     assert "xy_count" in page, "not the confusion matrix"
 
 
-def test_again_elsewhere_gives_the_same_bytes(wine: Path, tmp_path: Path) -> None:
+def test_same_inputs_give_the_same_bytes_elsewhere(wine: Path, tmp_path: Path) -> None:
     again = support.workspace(tmp_path / "elsewhere")
     # A process for each stage, as always: what else a process has imported shows in its pickles.
     support.run("dvc", "repro", "--quiet", "save", cwd=again)
@@ -79,7 +79,7 @@ def test_again_elsewhere_gives_the_same_bytes(wine: Path, tmp_path: Path) -> Non
         ({"seed": 1}, {"fetch", "process", "train", "save"}),
     ],
 )
-def test_a_change_concerns_only_the_stages_that_use_it(
+def test_changed_parameter_reruns_only_the_stages_that_use_it(
     wine: Path, changes: dict[str, dict[str, float]], stages: set[str]
 ) -> None:
     before = (wine / "params.yaml").read_bytes()

@@ -77,7 +77,7 @@ def test_all_problems_of_the_first_bad_row_are_listed(wine, row):
     assert [problem["loc"][-2:] for problem in answer["detail"]] == [[0, "ash"], [0, "hue"]]
 
 
-def test_a_strange_name_is_not_repeated(wine, row):
+def test_strange_column_name_is_not_repeated(wine, row):
     name = f"<script>alert('{SECRET}')</script>"
     response = wine.post("/predict", frame({**row, name: 1}))
     assert response.status_code == 422
@@ -115,7 +115,7 @@ def test_too_many_rows_is_413(wine, row):
     assert response.json()["error"] == "Too many rows: at most 10000 a request."
 
 
-def test_as_many_rows_as_allowed_fit(wine, row, golden):
+def test_allowed_number_of_rows_fits_the_body_limit(wine, row, golden):
     response = wine.post("/predict", frame(*[row] * 10_000))
     assert response.json() == golden("wine")["outputs"]["predict"][:1] * 10_000
 
@@ -138,7 +138,7 @@ def chunked(_) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("make", [announced, chunked, million_rows])
-def test_a_huge_body_is_413_while_others_are_served(wine, row, make):
+def test_huge_body_is_413_while_other_requests_are_answered(wine, row, make):
     seconds: list[float] = []
     served, stop = threading.Event(), threading.Event()
 
@@ -166,14 +166,14 @@ def test_a_huge_body_is_413_while_others_are_served(wine, row, make):
     assert max(seconds) < 4.0
 
 
-def test_memory_stays_bounded_and_the_server_alive(wine, row):
+def test_memory_stays_bounded_and_the_server_up(wine, row):
     text = httpx.get(f"{wine.url}/metrics").text
     resident = next(li for li in text.splitlines() if li.startswith("process_resident_memory"))
     assert float(resident.split()[1]) < 600e6
     assert wine.post("/predict", frame(row)).status_code == 200
 
 
-def test_missing_values_only_where_the_model_knows_them(served, golden):
+def test_missing_values_are_accepted_in_nullable_columns_only(served, golden):
     mixed = served("mixed")
     row = golden("mixed")["inputs"][0]
     assert mixed.post("/predict", frame({**row, "age": None, "colour": None})).status_code == 200
@@ -187,7 +187,7 @@ def test_missing_values_only_where_the_model_knows_them(served, golden):
     assert mixed.post("/predict", frame({**row, "size": 3})).status_code == 422
 
 
-def test_a_value_only_the_model_refuses_is_422_with_a_reference(served, golden):
+def test_value_that_only_the_model_rejects_is_422_with_a_reference(served, golden):
     mixed = served("mixed")
     row = golden("mixed")["inputs"][0]
     response = mixed.post("/predict", frame({**row, "size": SECRET}))
@@ -197,7 +197,7 @@ def test_a_value_only_the_model_refuses_is_422_with_a_reference(served, golden):
     assert SECRET not in response.text
 
 
-def test_bad_array(served):
+def test_bad_array_is_refused(served):
     array = served("array")
     ten = [0.1] * 10
     for data, sentence in [

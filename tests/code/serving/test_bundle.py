@@ -56,7 +56,7 @@ def make(tmp_path):
     return writer
 
 
-def test_the_file_loaded_is_the_one_hashed(make):
+def test_loaded_file_is_the_hashed_one(make):
     content = pickle.dumps([1, 2])
     bundle = read_bundle(make(content))
     assert bundle.digest is None
@@ -64,7 +64,7 @@ def test_the_file_loaded_is_the_one_hashed(make):
     assert bundle.digest.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_a_variable_adds_to_what_a_release_says_of_itself(make):
+def test_variable_overrides_the_release_file(make):
     folder = make(pickle.dumps(1))
     written = read_bundle(folder, {}).release
     told = {"SLIPWAY_RELEASE": '{"version": "v7"}'}
@@ -124,7 +124,7 @@ def package(files: dict[str, str]) -> dict[str, object]:
     return {"type": "custom", "name": "p", "is_package": True, "source64zip": source}
 
 
-def test_code_that_travels_with_the_model_is_importable(make, monkeypatch):
+def test_code_inside_the_model_is_importable(make, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     content = b"cslipway_travelled.deep\nVALUE\n."
 
@@ -135,7 +135,7 @@ def test_code_that_travels_with_the_model_is_importable(make, monkeypatch):
     assert load_model(read_bundle(make(content, change))) == 7
 
 
-def test_code_cannot_be_written_elsewhere(make, tmp_path):
+def test_code_cannot_be_written_outside_its_folder(make, tmp_path):
     def change(mlem, runtime, release):
         mlem["requirements"] = [package({"../../escaped.py": "x = 1"})]
 
@@ -156,14 +156,14 @@ def test_code_cannot_be_written_elsewhere(make, tmp_path):
         (lambda f: (f / "release.json").write_text('{"name": "n"}'), "described as another model"),
     ],
 )
-def test_a_damaged_bundle_says_which_file(make, damage, sentence):
+def test_damaged_bundle_names_the_file(make, damage, sentence):
     folder = make(b"")
     damage(folder)
     with pytest.raises(BundleError, match=sentence):
         read_bundle(folder)
 
 
-def test_models_not_written_as_plain_pickle_are_refused(make):
+def test_models_other_than_plain_pickles_are_refused(make):
     def change(mlem, runtime, release):
         mlem["processors"]["model"]["type"] = "xgboost"
 
@@ -185,14 +185,14 @@ def wine(bundles, tmp_path):
     return Path(shutil.copytree(bundles / "wine", tmp_path / "wine"))
 
 
-def test_a_service_with_a_swapped_model_does_not_start(runtime, wine):
+def test_server_with_a_swapped_model_does_not_start(runtime, wine):
     content = (wine / "wine").read_bytes()
     (wine / "wine").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     last = start_and_fail(runtime, wine).strip().splitlines()
     assert any("the model file is not the one recorded" in line for line in last)
 
 
-def test_a_service_with_other_predictions_does_not_start(runtime, wine):
+def test_server_with_other_predictions_does_not_start(runtime, wine):
     path = wine / "wine.golden.json"
     golden = json.loads(path.read_text())
     golden["outputs"]["predict"][2] = 9
@@ -202,7 +202,7 @@ def test_a_service_with_other_predictions_does_not_start(runtime, wine):
     assert "Traceback" not in output
 
 
-def test_a_service_that_cannot_import_its_model_says_so(runtime, bundles, tmp_path):
+def test_server_that_cannot_import_its_model_reports_it(runtime, bundles, tmp_path):
     folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
     mlem = yaml.safe_load((folder / "moody.mlem").read_text())
     mlem["requirements"] = [r for r in mlem["requirements"] if r.get("type") != "custom"]

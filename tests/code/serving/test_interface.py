@@ -70,18 +70,18 @@ def refuses(interface, value, name="a"):
         ("string", [], Kind.TEXT),
     ],
 )
-def test_kinds(dtype, values, kind):
+def test_kinds_of_columns_follow_types_and_golden_inputs(dtype, values, kind):
     interface = read_interface(bundle(frame(a=dtype), [{"a": value} for value in values]))
     assert interface.columns[0].kind is kind
 
 
 @pytest.mark.parametrize("dtype", ["complex128", "timedelta64[ns]", "period[D]", "interval"])
-def test_types_json_cannot_carry_are_refused(dtype):
+def test_types_that_json_lacks_are_refused(dtype):
     with pytest.raises(BundleError, match=r"column 'a' has dtype .*, which JSON cannot carry"):
         read_interface(bundle(frame(a=dtype)))
 
 
-def test_nullable_is_as_recorded_or_else_as_seen():
+def test_nullable_columns_are_recorded_or_inferred():
     given, inputs = frame(a="float64", b="float64"), [{"a": None, "b": 1.0}]
     seen = read_interface(bundle(given, inputs))
     assert [column.nullable for column in seen.columns] == [True, False]
@@ -114,7 +114,7 @@ def test_integer_labels_are_text_in_json():
     assert [(c.name, c.label) for c in interface.columns] == [("0", 0), ("1", 1)]
 
 
-def test_arrays():
+def test_interface_of_arrays():
     wide = read_interface(bundle(array(None, 3), [[1.0, 2.0, 3.0]]))
     assert wide.wrap([{"a": 1, "b": 2, "c": 3}]) == {"data": [[1, 2, 3]]}
     texts = read_interface(bundle(array(None, dtype="object"), ["good", "bad"]))
@@ -132,32 +132,32 @@ def test_arrays():
         (array(None, None), "a list of rows is needed"),
     ],
 )
-def test_inputs_that_are_no_rows_are_refused(given, sentence):
+def test_inputs_other_than_rows_are_refused(given, sentence):
     with pytest.raises(BundleError, match=sentence):
         read_interface(bundle(given))
 
 
-def test_outputs_that_are_no_arrays_are_refused():
+def test_outputs_other_than_arrays_are_refused():
     returns = {"type": "dataframe", "columns": ["y"], "dtypes": ["float64"], "index_cols": []}
     with pytest.raises(BundleError, match="returns 'dataframe'; only arrays are served"):
         read_interface(bundle(frame(a="float64"), returns=returns))
 
 
-def test_a_model_without_methods_is_refused():
+def test_model_without_methods_is_refused():
     empty = bundle(frame(a="float64"))
     empty.mlem["call_orders"] = {}
     with pytest.raises(BundleError, match="has no methods"):
         read_interface(empty)
 
 
-def test_mlem_can_read_the_type_of_text_back():
+def test_mlem_can_read_the_type_of_text():
     returns = {"type": "ndarray", "dtype": "str96", "shape": [None]}
     interface = read_interface(bundle(frame(a="float64"), returns=returns))
     described = interface.mlem["methods"]["predict"]["returns"]["data_type"]
     assert described == {"type": "ndarray", "dtype": "U", "shape": [None]}
 
 
-def test_a_row_always_fits_its_estimate():
+def test_estimate_is_an_upper_bound_of_a_row():
     interface = read_interface(bundle(frame(a="float64", é="int64", c="bool")))
     longest = '{"a": -1.2345678901234567e-300, "é": -9223372036854775808, "c": false}, '
     assert estimate_row_bytes(interface) >= len(longest.encode())
@@ -174,6 +174,6 @@ def test_limits_come_from_the_environment():
     [("MAX_ROWS", "0"), ("MAX_ROWS", "many"), ("BODY_SECONDS", "-1"), ("BODY_SECONDS", "nan"),
      ("THREADS", "1.5"), ("MAX_ROW", "5")],
 )  # fmt: skip
-def test_a_limit_that_would_not_hold_is_refused(name, value):
+def test_misspelt_or_impossible_limit_is_refused(name, value):
     with pytest.raises(SettingError, match=f"SLIPWAY_SERVING_{name}"):
         Limits.from_environment({f"SLIPWAY_SERVING_{name}": value})

@@ -54,11 +54,11 @@ class Client:
         return self.sent[0]["status"], json.loads(body), got
 
 
-async def test_a_body_arrives_whole():
+async def test_body_arrives_in_one_piece():
     assert await Client([b"a" * 60, b"b" * 40]).post() == (200, {}, [b"a" * 60 + b"b" * 40])
 
 
-async def test_an_announced_length_is_refused_before_anything_is_read():
+async def test_declared_length_is_refused_before_the_body_is_read():
     client = Client([b"x"] * 3, length=LIMIT + 1)
     read_when_answered = []
     send = client.send
@@ -74,34 +74,34 @@ async def test_an_announced_length_is_refused_before_anything_is_read():
     assert (b"connection", b"close") in client.sent[0]["headers"]
 
 
-async def test_a_chunked_body_is_counted_while_it_arrives():
+async def test_chunked_body_is_counted_while_it_arrives():
     client = Client([b"x" * 60] * 10)
     status, _, got = await client.post()
     assert (status, got) == (413, [])
 
 
-async def test_a_refused_body_is_not_read_for_ever():
+async def test_refused_body_is_read_for_a_limited_time():
     client = Client([b"x" * (1 << 20)] * 100, length=100 << 20)
     await client.post()
     assert client.read <= 9 << 20
 
 
-async def test_a_false_length_does_not_help():
+async def test_false_length_does_not_evade_the_limit():
     assert (await Client([b"x" * 101], length=5).post())[0] == 413
 
 
-async def test_a_body_that_does_not_arrive_is_408():
+async def test_body_that_does_not_arrive_is_408():
     status, answer, got = await Client([b"x"], hang=True).post(seconds=0.05)
     assert (status, got) == (408, [])
     assert "too long" in answer["error"]
 
 
-async def test_a_client_that_leaves_is_forgotten():
+async def test_client_that_disconnects_is_forgotten():
     client = Client([])
     assert await client.post() == (None, {}, [])
 
 
-async def test_work_waits_in_a_bounded_queue():
+async def test_batches_wait_in_a_bounded_queue():
     workers = Workers(threads=1, queue=1)
     go = threading.Event()
     first, second = (asyncio.create_task(workers.run(go.wait, 5)) for _ in range(2))
@@ -116,7 +116,7 @@ async def test_work_waits_in_a_bounded_queue():
     workers.close()
 
 
-async def test_a_client_that_leaves_does_not_make_room():
+async def test_client_that_disconnects_does_not_free_room():
     workers = Workers(threads=1, queue=0)
     go = threading.Event()
     task = asyncio.create_task(workers.run(go.wait, 5))

@@ -25,7 +25,7 @@ def test_health_and_readiness(served):
         assert httpx.head(f"{wine.url}{path}").status_code == 200
 
 
-def test_version_is_the_release_and_the_file_loaded(served, bundles):
+def test_version_describes_the_release_and_the_loaded_file(served, bundles):
     content = (bundles / "wine" / "wine").read_bytes()
     version = httpx.get(f"{served('wine').url}/version").json()
     assert version["version"] == "v1.2.0"
@@ -35,7 +35,7 @@ def test_version_is_the_release_and_the_file_loaded(served, bundles):
     assert version["ready"] is True
 
 
-def test_metrics(served, golden):
+def test_metrics_count_rows_and_known_routes(served, golden):
     wine = served("wine")
     wine.post("/predict", {"data": {"values": golden("wine")["inputs"][:7]}})
     for number in range(3):
@@ -51,7 +51,7 @@ def test_metrics(served, golden):
     assert 'slipway_serving_rows_total{method="predict"}' in text
 
 
-def test_wrong_addresses_and_methods_are_told_so(served):
+def test_wrong_addresses_and_methods_are_explained(served):
     wine = served("wine")
     assert httpx.get(f"{wine.url}/nothing").status_code == 404
     wrong = httpx.get(f"{wine.url}/predict")
@@ -82,7 +82,7 @@ def test_docs_show_a_real_example(served, golden):
     assert row["properties"]["magnesium"]["type"] == "integer"
 
 
-def test_a_failing_model_is_a_500_with_a_reference_and_the_service_goes_on(served):
+def test_failing_model_is_500_with_a_reference_and_the_server_continues(served):
     moody = served("moody")
     response = moody.post("/predict", numbers((666, 1)))
     assert response.status_code == 500
@@ -93,7 +93,7 @@ def test_a_failing_model_is_a_500_with_a_reference_and_the_service_goes_on(serve
     assert moody.post("/predict", numbers((1, 1))).status_code == 200
 
 
-def test_code_of_a_model_sees_the_variables_of_the_server(start, bundles, monkeypatch):
+def test_custom_code_sees_the_variables_of_the_server(start, bundles, monkeypatch):
     monkeypatch.setenv("MOOD", "sunny")
     with start(bundles / "moody") as moody:
         assert moody.post("/predict", numbers((667, 1))).status_code == 500
@@ -107,7 +107,7 @@ def wait_until(true):
         time.sleep(0.02)
 
 
-def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundles):
+def test_large_batches_queue_while_small_requests_are_answered(start, bundles):
     slow = numbers((2500, 1), *[(0, 0)] * 40)  # 1.5 s, and too many rows to be run inline
     with start(bundles / "moody", THREADS="1", QUEUE="1") as moody:
         answers = []
@@ -127,7 +127,7 @@ def test_large_work_waits_its_turn_and_others_are_served_meanwhile(start, bundle
     assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 503)
 
 
-def test_small_requests_of_a_slow_model_are_not_turned_away(start, bundles):
+def test_small_requests_to_a_slow_model_are_not_refused(start, bundles):
     with (
         start(bundles / "moody", THREADS="1", QUEUE="0", INLINE_MILLISECONDS="0") as moody,
         ThreadPoolExecutor(12) as clients,
@@ -136,7 +136,7 @@ def test_small_requests_of_a_slow_model_are_not_turned_away(start, bundles):
     assert {answer.status_code for answer in answers} == {200}
 
 
-def test_a_stop_finishes_what_is_in_flight(start, bundles):
+def test_stop_finishes_requests_in_flight(start, bundles):
     with start(bundles / "moody") as moody:
         answers = []
         slow = numbers((2000, 1), *[(0, 0)] * 40)
@@ -152,7 +152,7 @@ def test_a_stop_finishes_what_is_in_flight(start, bundles):
     assert "Traceback" not in moody.log
 
 
-def test_told_that_it_leaves_it_answers_on_and_closes_connections(start, bundles):
+def test_draining_server_answers_and_closes_connections(start, bundles):
     row = numbers((1, 1))
     with start(bundles / "moody") as moody, httpx.Client(base_url=moody.url, timeout=30) as client:
         assert "connection" not in client.post("/predict", json=row).headers
@@ -165,7 +165,7 @@ def test_told_that_it_leaves_it_answers_on_and_closes_connections(start, bundles
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
-def test_it_listens_while_it_loads_but_is_not_ready(start, bundles, tmp_path):
+def test_loading_server_listens_but_is_not_ready(start, bundles, tmp_path):
     folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
     with start(folder, ready=False) as moody:
         seen = []
@@ -197,13 +197,13 @@ def test_limits_can_be_set(start, bundles):
         assert moody.post("/predict", numbers((1, 1))).status_code == 200
 
 
-def test_nothing_of_mlem_or_the_orchestrator_is_in_the_runtime(runtime):
+def test_runtime_contains_neither_mlem_nor_the_orchestrator(runtime):
     packages = {path.name for path in (runtime.parents[1] / "lib").glob("*/site-packages/*")}
     assert not packages & {"mlem", "prefect", "dvc", "gto"}
     assert any(name.startswith("pydantic-2") for name in packages)
 
 
-def test_told_to_it_listens_only_once_it_is_ready(start, bundles):
+def test_server_can_listen_only_once_ready(start, bundles):
     with start(bundles / "wine", "--listen-when-ready", ready=False) as wine:
         answers = []
         while not answers:

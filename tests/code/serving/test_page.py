@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_try_a_classifier(visit, served, golden):
+def test_page_tries_a_classifier(visit, served, golden):
     page = visit(f"{served('wine').url}/")
     page.wait_for_selector("#try:enabled")
     assert page.inner_text("#name") == "wine"
@@ -29,7 +29,7 @@ def test_try_a_classifier(visit, served, golden):
     assert page.input_value("[data-column=alcohol]") == f"{value:g}"
 
 
-def test_a_mistake_is_explained_at_its_field(visit, served):
+def test_page_explains_a_mistake_at_its_field(visit, served):
     page = visit(f"{served('wine').url}/")
     page.wait_for_selector("#try:enabled")
     page.fill("[data-column=magnesium]", "33.7")
@@ -42,7 +42,7 @@ def test_a_mistake_is_explained_at_its_field(visit, served):
     page.wait_for_selector(".value")
 
 
-def test_try_a_regression_on_arrays_on_a_phone(visit, served, golden):
+def test_page_tries_a_regression_on_arrays_on_a_phone(visit, served, golden):
     page = visit(f"{served('array').url}/", width=390)
     page.wait_for_selector("#try:enabled")
     page.click("#try")
@@ -53,7 +53,7 @@ def test_try_a_regression_on_arrays_on_a_phone(visit, served, golden):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_missing_values_and_text(visit, served):
+def test_page_takes_missing_values_and_text(visit, served):
     page = visit(f"{served('mixed').url}/")
     page.wait_for_selector("#try:enabled")
     page.fill("[data-column=age]", "")

@@ -58,13 +58,13 @@ def test_column_order_does_not_matter(served, golden):
     )
 
 
-def test_numeric_models_skip_the_dataframe_where_that_gives_the_same(served):
+def test_numeric_models_skip_the_dataframe_if_predictions_are_equal(served):
     paths = {name: httpx.get(f"{served(name).url}/metrics").text for name in NAMES}
     fast = {name for name, text in paths.items() if 'path="ndarray"' in text}
     assert fast == {"wine", "labels", "array", "diabetes", "moody"}
 
 
-def test_a_model_with_predict_only_has_no_other_route(served, golden):
+def test_model_with_predict_only_has_no_other_route(served, golden):
     row = golden("labels")["inputs"][:1]
     assert served("labels").post("/predict_proba", body("labels", row)).status_code == 404
 
@@ -103,7 +103,7 @@ def mlem_server(folder: Path, name: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ["wine", "array"])
-def test_json_is_that_of_mlems_own_server(bundles, served, golden, name):
+def test_json_equals_that_of_mlems_server(bundles, served, golden, name):
     ours, rows = served(name).url, golden(name)["inputs"]
     with mlem_server(bundles, name) as theirs:
         description = httpx.get(f"{theirs}/interface.json").json()

@@ -23,7 +23,7 @@ def test_ping_is_readiness(served):
         ("trace=7; method=predict_proba", "predict_proba"),
     ],
 )
-def test_invocations_answer_as_the_method_that_is_named(served, golden, attributes, method):
+def test_invocations_answer_as_the_named_method(served, golden, attributes, method):
     wine = served("wine")
     body = {"data": {"values": golden("wine")["inputs"][:3]}}
     answer = invoke(wine, body, attributes)
@@ -33,19 +33,19 @@ def test_invocations_answer_as_the_method_that_is_named(served, golden, attribut
     assert answer.headers[ATTRIBUTES].endswith(f";md5={version['md5']}")
 
 
-def test_invocations_say_which_release_it_is(served):
+def test_invocations_report_the_release(served):
     wine = served("wine")
     answer = invoke(wine, {}, "method=version")
     assert answer.json() == httpx.get(f"{wine.url}/version").json()
 
 
-def test_an_unknown_method_and_bad_input_are_refused(served):
+def test_unknown_method_and_bad_input_are_refused(served):
     unknown = invoke(served("wine"), {}, "method=fit")
     assert unknown.status_code == 400
     assert "predict, predict_proba and version" in unknown.json()["error"]
     assert invoke(served("wine"), {"data": 1}).status_code == 422
 
 
-def test_the_argument_of_sagemaker_is_no_obstacle(start, bundles):
+def test_sagemakers_argument_is_accepted(start, bundles):
     with start(bundles / "wine", "serve") as wine:
         assert httpx.get(f"{wine.url}/ping").status_code == 200
