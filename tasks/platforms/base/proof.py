@@ -17,6 +17,7 @@ from tasks.core.threads import in_thread
 from tasks.core.tls import ssl_context
 from tasks.package.package import Package
 from tasks.platforms.base import golden
+from tasks.platforms.base.libraries import library_error
 from tasks.platforms.base.model_server import HttpServer, Server
 
 _POLL_SECONDS = 0.1
@@ -34,6 +35,7 @@ class Candidate:
         crashed: Says whether it has ended, or one of several that answer there.
         last_lines: The last of what it said, for people.
         server: How it is asked, where that is not over HTTP at its URL.
+        base: Base image of its image; empty for a server of the worker's own host.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Candidate:
     crashed: Callable[[], bool]
     last_lines: Callable[[], str]
     server: Server | None = None
+    base: str = ""
 
     @property
     def asked(self) -> Server:
@@ -65,7 +68,9 @@ async def prove(candidate: Candidate, within: float) -> None:
             while why := await _unready(candidate.url):
                 if await in_thread(candidate.crashed):
                     said = await in_thread(candidate.last_lines)
-                    raise _unfit(f"the model server ended at start:\n{said}")
+                    raise library_error(said, candidate.base) or _unfit(
+                        f"the model server ended at start:\n{said}"
+                    )
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         said = await in_thread(candidate.last_lines)

@@ -103,6 +103,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             staged.release,
             crashed=lambda: self._engine.ended(container),
             last_lines=lambda: self._engine.last_lines(container),
+            base=self._environment.base,
         )
         await prove(candidate, self._environment.ready_seconds)
         await in_thread(self._stop, staged.release)

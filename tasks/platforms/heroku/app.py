@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 from tasks.core.tls import ssl_context
+from tasks.platforms.base.libraries import library_error
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
@@ -232,8 +233,9 @@ class App:
             if each["type"] == "web" and each["release"]["version"] >= standing.release.version
         ]
         if "crashed" in states:
-            raise TerminalError(
-                f"a web dyno of app {self._name} has crashed:\n{await self.last_lines()}",
+            log = await self.last_lines()
+            raise library_error(log, self._environment.base) or TerminalError(
+                f"a web dyno of app {self._name} has crashed:\n{log}",
                 state="Heroku has the release; without preboot, no other serves",
                 next_step="mend the model or the serving code, commit, and deploy that commit",
             )

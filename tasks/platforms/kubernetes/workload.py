@@ -11,6 +11,7 @@ import anyio
 
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.threads import in_thread
+from tasks.platforms.base.libraries import library_error
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind
 from tasks.platforms.kubernetes.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
@@ -262,7 +263,9 @@ class Workload:
 
     async def _told(self, why: str, pod: str) -> TerminalError:
         said = await in_thread(self._cluster.last_lines, pod) if pod else ""
-        return _unfit(f"{pod or self._name} does not get ready in the cluster: {why}\n{said}")
+        return library_error(said, self._environment.base) or _unfit(
+            f"{pod or self._name} does not get ready in the cluster: {why}\n{said}"
+        )
 
     async def _ended(
         self, component: str, doomed: Callable[[Manifest], bool] = lambda _: True
