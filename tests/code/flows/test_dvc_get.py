@@ -21,8 +21,9 @@ from tests.code.flows.harness import Lab
     [
         ["get", "--rev", "wine@v0.0.1", "{origin}", "model/wine"],
         ["artifacts", "get", "--rev", "v0.0.1", "{origin}", "wine"],
+        ["artifacts", "get", "--stage", "local", "{origin}", "wine"],
     ],
-    ids=["get", "artifacts"],
+    ids=["get", "version", "stage"],
 )
 def test_dvc_gets_a_released_model(
     lab: Lab, delivered: Delivery, tmp_path: Path, command: list[str]
@@ -40,5 +41,6 @@ def test_dvc_gets_a_released_model(
     )
     assert done.returncode == 0, done.stderr
     got = hashlib.sha256((tmp_path / "model").read_bytes()).hexdigest()
-    runtime = lab.show("model/wine.runtime.json", "wine@v0.0.1")
+    tag = lab.live_tag() if "--stage" in command else "wine@v0.0.1"
+    runtime = lab.show("model/wine.runtime.json", tag)
     assert got == runtime["artifacts"]["model/wine"]["sha256"]
