@@ -50,6 +50,8 @@ class Machines:
 
     def __init__(self, engine: str, platform: str) -> None:
         self._client = docker.DockerClient(engine)
+        # Threads ask while pytest changes the environment, which cannot be read at the same time.
+        self._client.api.trust_env = False
         self._platform = platform
 
     def start(
