@@ -1,4 +1,4 @@
-"""What a Prefect server has of this repository, declared in `prefect.yaml` and here.
+"""The resources of a Prefect server that this repository declares.
 
-`resources/` has one file a kind; `difference` compares what should be with what is.
+`resources/` has one file a kind; `difference` compares the declared with the existing.
 """

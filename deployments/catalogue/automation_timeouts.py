@@ -1,4 +1,4 @@
-"""How long the Prefect server waits before it acts by itself, see `automations.py`."""
+"""Time-outs of the automations, see `automations.py`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core.errors import ConfigurationError
 
-# How often a flow run says that it lives, see `prefect.yaml`; Prefect allows no less.
+# Seconds between two heartbeats of a flow run, see `prefect.yaml`; the least that Prefect allows.
 HEARTBEAT_SECONDS = 30
 _PREFIX = "SLIPWAY_"
 
 
-class Patience(BaseSettings):
-    """How long to wait, from `SLIPWAY_*` environment variables of whoever applies.
+class Timeouts(BaseSettings):
+    """Time-outs, from `SLIPWAY_*` environment variables of `slipway apply`.
 
     Attributes:
-        lost_seconds: After so long without a heartbeat, a run counts as lost. By default three
+        lost_seconds: Time without a heartbeat after which a run is lost. By default three
             heartbeats, so that a server that was away for a minute takes no run for lost.
-        start_minutes: A run that a worker has taken and not started after so long counts as lost.
-        late_hours: A run that no worker has started after so long is cancelled.
+        start_minutes: Time after which a run that a worker has taken and not started is lost.
+        late_hours: Time after which a run that no worker has started is cancelled.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
@@ -29,11 +29,11 @@ class Patience(BaseSettings):
     late_hours: float = Field(6.0, gt=0)
 
     @classmethod
-    def from_environment(cls) -> Patience:
-        """What the environment says.
+    def from_environment(cls) -> Timeouts:
+        """Return the time-outs of the environment.
 
         Raises:
-            ConfigurationError: A variable has a value that makes no sense.
+            ConfigurationError: The value of a variable is invalid.
         """
         try:
             return cls()  # type: ignore[call-arg]  # from the environment
@@ -42,10 +42,10 @@ class Patience(BaseSettings):
             raise ConfigurationError(
                 f"{_PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}",
                 state="nothing was changed",
-                next_step="correct that variable, here or in .env, and apply again",
+                next_step="correct the variable, in the shell or in .env, then: slipway apply",
             ) from None
 
 
 def variables() -> frozenset[str]:
-    """The names of the environment variables that say it."""
-    return frozenset(_PREFIX + name.upper() for name in Patience.model_fields)
+    """Return the names of the variables."""
+    return frozenset(_PREFIX + name.upper() for name in Timeouts.model_fields)

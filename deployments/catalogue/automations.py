@@ -15,7 +15,7 @@ from prefect.events.actions import ActionTypesOrUnknown, ChangeFlowRunState, Sen
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from deployments.catalogue.automation_timeouts import Patience
+from deployments.catalogue.automation_timeouts import Timeouts
 from deployments.catalogue.resources.automations import PREFIX
 from tasks.core.settings import TAG
 
@@ -34,59 +34,59 @@ Run: {{ flow_run|ui_url }}"""
 
 
 def declare_automations(
-    notify: UUID | None, patience: Patience | None = None
+    notify: UUID | None, timeouts: Timeouts | None = None
 ) -> list[AutomationCore]:
     """Return every automation that the server should have.
 
     Args:
         notify: Id of the block `slipway-notify`; without one, nobody is notified.
-        patience: Time-outs; by default those of the environment.
+        timeouts: Time-outs; by default those of the environment.
 
     Returns:
         The automations, identified by their names, which begin with `slipway: `.
     """
-    patience = patience or Patience.from_environment()
+    timeouts = timeouts or Timeouts.from_environment()
     return [
-        _lost(patience),
-        _lost_before_start(patience),
-        _lost_while_cancelling(patience),
+        _lost(timeouts),
+        _lost_before_start(timeouts),
+        _lost_while_cancelling(timeouts),
         _crashed(),
-        _late(patience, notify),
+        _late(timeouts, notify),
         *([_failed(notify)] if notify else []),
     ]
 
 
-def _lost(patience: Patience) -> AutomationCore:
+def _lost(timeouts: Timeouts) -> AutomationCore:
     return _end_silent_run(
         "crash runs without heartbeats",
         "The process of the run is gone, or cannot reach the server. Frees its slot.",
         after={f"{_EVENT}Running", f"{_EVENT}heartbeat"},
-        within=timedelta(seconds=patience.lost_seconds),
+        within=timedelta(seconds=timeouts.lost_seconds),
         becomes=StateType.CRASHED,
-        message=f"no heartbeat for {patience.lost_seconds:.0f} s: its worker or its process was"
+        message=f"no heartbeat for {timeouts.lost_seconds:.0f} s: its worker or its process was"
         " killed, or cannot reach the Prefect server",
     )
 
 
-def _lost_before_start(patience: Patience) -> AutomationCore:
+def _lost_before_start(timeouts: Timeouts) -> AutomationCore:
     return _end_silent_run(
         "crash runs that do not start",
         "The worker was killed while it started the run. Frees its slot.",
         after={f"{_EVENT}Pending"},
-        within=timedelta(minutes=patience.start_minutes),
+        within=timedelta(minutes=timeouts.start_minutes),
         becomes=StateType.CRASHED,
-        message=f"not started {patience.start_minutes:g} minutes after a worker took the run: the"
+        message=f"not started {timeouts.start_minutes:g} minutes after a worker took the run: the"
         " worker was killed, or its infrastructure starts slower. Read the worker's log, then run"
         " it again",
     )
 
 
-def _lost_while_cancelling(patience: Patience) -> AutomationCore:
+def _lost_while_cancelling(timeouts: Timeouts) -> AutomationCore:
     return _end_silent_run(
         "cancel runs whose worker is gone",
         "Somebody cancelled the run, and its worker is gone. Not crashed: it would run again.",
         after={f"{_EVENT}Cancelling"},
-        within=timedelta(seconds=patience.lost_seconds),
+        within=timedelta(seconds=timeouts.lost_seconds),
         becomes=StateType.CANCELLED,
         message="the worker did not confirm that it stopped the run: the worker is gone",
     )
@@ -138,8 +138,8 @@ def _crashed() -> AutomationCore:
     )
 
 
-def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
-    hours = f"{patience.late_hours:g} hours"
+def _late(timeouts: Timeouts, notify: UUID | None) -> AutomationCore:
+    hours = f"{timeouts.late_hours:g} hours"
     actions: list[ActionTypesOrUnknown] = [
         _become(
             StateType.CANCELLED,
@@ -162,7 +162,7 @@ def _late(patience: Patience, notify: UUID | None) -> AutomationCore:
         # A run that is to be retried never becomes Late in Prefect.
         trigger=_silence(
             after={f"{_EVENT}Late", f"{_EVENT}AwaitingRetry"},
-            within=timedelta(hours=patience.late_hours),
+            within=timedelta(hours=timeouts.late_hours),
         ),
         actions=actions,
     )

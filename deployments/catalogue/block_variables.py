@@ -1,4 +1,4 @@
-"""The Prefect blocks that hold what is secret, and the variables that they are created from.
+"""The Prefect blocks that hold secrets, and the variables that they are created from.
 
 `slipway apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
 `_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
@@ -42,10 +42,9 @@ class ObjectStorage:
 
     Attributes:
         bucket: Name of the bucket.
-        read_write: Identity that pushes models and keeps results.
+        read_write: Identity that pushes models and stores results.
         read: Identity that pulls models when deploying.
-        endpoint_url: URL of the S3 server; `None` is AWS.
-        region: Its region.
+        endpoint_url: URL of the S3 server; None is AWS.
     """
 
     bucket: str
@@ -55,7 +54,7 @@ class ObjectStorage:
     region: str = "us-east-1"
 
     def to_environment(self) -> dict[str, str]:
-        """As variables, to hand it to another process: an argv can be read by everybody."""
+        """Return it as variables for another process: every user can read an argv."""
         values = {
             "BUCKET": self.bucket,
             "REGION": self.region,
@@ -71,21 +70,15 @@ class ObjectStorage:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ObjectStorage:
         """Read it from variables `SLIPWAY_S3_*`.
 
-        Args:
-            environment: The variables.
-
-        Returns:
-            The bucket and its identities.
-
         Raises:
-            ConfigurationError: Variables are missing; says which.
+            ConfigurationError: Variables are missing; names them.
         """
         values = {key: environment.get(PREFIX + key, "") for key in _NEEDED}
         if missing := [PREFIX + key for key, value in values.items() if not value]:
             raise ConfigurationError(
                 f"not set: {', '.join(missing)}",
                 state="nothing was changed",
-                next_step=f"export {missing[0]}=…, or write it into .env beside prefect.yaml",
+                next_step=f"export {missing[0]}=…, or write it into .env",
             )
         return cls(
             bucket=values["BUCKET"],
@@ -97,10 +90,10 @@ class ObjectStorage:
 
     @classmethod
     def is_in(cls, environment: Mapping[str, str]) -> bool:
-        """Whether any of its variables is set."""
+        """Return whether any of its variables is set."""
         return any(environment.get(PREFIX + key) for key in _NEEDED)
 
 
 def secret_variables() -> frozenset[str]:
-    """The variables that become blocks beside `SLIPWAY_S3_*`: no program but `apply` needs them."""
+    """Return the variables of further blocks; no program but `apply` needs them."""
     return frozenset({*map(variable, SECRETS), NOTIFY_VARIABLE})

@@ -1,4 +1,4 @@
-"""The difference between what should be and what is, as plain values."""
+"""The difference between declared and existing resources, as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Secret, SecretStr
 
-# What a thing is, as JSON-like values, secrets in pydantic's wrappers that do not print them.
+# A resource, as JSON-like values, secrets in pydantic's wrappers that do not print them.
 Value = Mapping[str, Any]
 Values = Mapping[str, Value]
 
@@ -21,13 +21,12 @@ _SECRET = re.compile(r"(token|secret|password)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as it should be.
+    """A resource that differs from its declaration.
 
     Attributes:
-        kind: What sort of thing, for instance `deployment`.
-        name: Its name.
-        before: What it is; `None` if it is not there.
-        after: What it should be; `None` if it should not be there.
+        kind: For instance `deployment`.
+        before: The resource on the server; None if it does not exist.
+        after: The declaration; None if there is none.
     """
 
     kind: str
@@ -37,13 +36,13 @@ class Change:
 
     @property
     def action(self) -> Literal["create", "change", "remove"]:
-        """What has to be done."""
+        """The action that makes it equal."""
         if self.before is None:
             return "create"
         return "change" if self.after is not None else "remove"
 
     def fields(self) -> list[str]:
-        """The fields that differ, each as `path: before → after`; none that is secret is told."""
+        """Return the fields that differ, as `path: before → after`; secrets are not shown."""
         if self.before is None or self.after is None:
             return []
         before, after = dict(_leaves(self.before)), dict(_leaves(self.after))
@@ -55,15 +54,12 @@ class Change:
 
 
 def diff(kind: str, desired: Values, actual: Values) -> list[Change]:
-    """What has to be done so that things are as they should be.
+    """Return the changes that make resources equal to their declarations, removals last.
 
     Args:
-        kind: What sort of things.
-        desired: What should be, by name.
-        actual: What is, by name; what is here and not desired is to be removed.
-
-    Returns:
-        The changes, removals last.
+        kind: Kind of the resources.
+        desired: Declared resources, by name.
+        actual: Existing resources, by name; undeclared ones are to be removed.
     """
     made = [
         Change(kind, name, actual.get(name), value)
@@ -80,13 +76,13 @@ _ABSENT = object()
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values that hold no others, by their path; what is empty counts as one."""
+    """Yield the values without children, with their paths; an empty container is one."""
     if isinstance(value, Mapping) and value:
-        for key, each in value.items():
-            yield from _leaves(each, f"{path}.{key}" if path else str(key))
+        for key, child in value.items():
+            yield from _leaves(child, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and value:
-        for index, each in enumerate(value):
-            yield from _leaves(each, f"{path}[{index}]")
+        for index, child in enumerate(value):
+            yield from _leaves(child, f"{path}[{index}]")
     else:
         yield path, value
 

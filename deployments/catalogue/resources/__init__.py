@@ -1,1 +1,1 @@
-"""The kinds of things that `apply` makes equal, one file each, behind `kind.py`."""
+"""The kinds of resources that `apply` makes equal, one file each, behind `kind.py`."""

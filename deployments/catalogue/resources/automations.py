@@ -1,4 +1,4 @@
-"""Automations: what the server does by itself when something happens to a run."""
+"""Automations: actions of the server when something happens to a run."""
 
 from __future__ import annotations
 
@@ -12,69 +12,65 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.events.schemas.automations import Automation, AutomationCore
 
-# Names of ours begin so; what does and is not declared is ours to remove.
+# Our names begin with it; such an automation is removed once it is no longer declared.
 PREFIX = "slipway: "
 _PAGE = 200
 
 
 class Automations:
-    """The automations of which the name says that they are ours.
+    """The automations whose names begin with our prefix.
 
-    A server lets two have one name. Of those the one with the lowest id stays: whoever made another
-    meanwhile sees both as well, and comes to the same choice.
-
-    Args:
-        client: The server.
-        declared: What should be there.
+    A server accepts two of one name. The one with the lowest id stays: another `apply` that has
+    created the second one sees both, and chooses the same.
     """
 
     kind = "automation"
 
     def __init__(self, client: PrefectClient, declared: Sequence[AutomationCore]) -> None:
         self._client = client
-        self._declared = {each.name: each for each in declared}
-        self._found: dict[str, Automation] = {}
+        self._declared = {automation.name: automation for automation in declared}
+        self._existing: dict[str, Automation] = {}
 
     async def desired(self) -> Values:
-        """What is declared."""
-        return {name: _plain(each) for name, each in self._declared.items()}
+        """Return the declared automations."""
+        return {name: _plain(automation) for name, automation in self._declared.items()}
 
     async def actual(self) -> Values:
-        """What is there; a second one of a name is called after its id as well."""
+        """Return those on the server; a second one of a name has its id added to the name."""
         by_name = defaultdict(list)
-        for each in await self._read():
-            if each.name.startswith(PREFIX):
-                by_name[each.name].append(each)
-        self._found = {}
-        for name, those in by_name.items():
-            first, *others = sorted(those, key=lambda each: each.id)
-            self._found[name] = first
-            self._found |= {f"{name} ({each.id})": each for each in others}
-        return {name: _plain(each) for name, each in self._found.items()}
+        for automation in await self._read():
+            if automation.name.startswith(PREFIX):
+                by_name[automation.name].append(automation)
+        self._existing = {}
+        for name, namesakes in by_name.items():
+            first, *others = sorted(namesakes, key=lambda automation: automation.id)
+            self._existing[name] = first
+            self._existing |= {f"{name} ({other.id})": other for other in others}
+        return {name: _plain(automation) for name, automation in self._existing.items()}
 
     async def put(self, name: str) -> None:
-        """Create one or replace it."""
-        if found := self._found.get(name):
-            await self._client.update_automation(found.id, self._declared[name])
+        """Create or replace an automation."""
+        if existing := self._existing.get(name):
+            await self._client.update_automation(existing.id, self._declared[name])
         else:
             await self._client.create_automation(self._declared[name])
 
     async def remove(self, name: str) -> None:
-        """Remove one."""
-        await self._client.delete_automation(self._found[name].id)
+        """Remove an automation."""
+        await self._client.delete_automation(self._existing[name].id)
 
     async def _read(self) -> list[Automation]:
         from prefect.client.schemas.sorting import AutomationSort
 
-        found: list[Automation] = []
-        while len(found) % _PAGE == 0:
+        automations: list[Automation] = []
+        while len(automations) % _PAGE == 0:
             page = await self._client.read_automations(
-                sort=AutomationSort.NAME_ASC, limit=_PAGE, offset=len(found)
+                sort=AutomationSort.NAME_ASC, limit=_PAGE, offset=len(automations)
             )
             if not page:
                 break
-            found += page
-        return found
+            automations += page
+        return automations
 
 
 def _plain(automation: AutomationCore) -> Value:

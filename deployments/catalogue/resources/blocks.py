@@ -1,4 +1,4 @@
-"""The blocks that hold what is secret, made from environment variables."""
+"""The blocks that hold secrets, created from environment variables."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import BlockDocument
 
-_NOT_YET = UUID(int=0)
+_PENDING = UUID(int=0)
 _SLACK = "https://hooks.slack.com/"
 
 
 class Blocks:
-    """The blocks whose variables are set; those that people have made otherwise are left alone.
+    """The blocks whose variables are set; blocks that people have created are left alone.
 
     Args:
-        client: The server.
+        client: A client of the server.
         environment: The variables.
     """
 
@@ -47,10 +47,11 @@ class Blocks:
         self._declared = _declared(environment)
 
     async def desired(self) -> Values:
-        """What the blocks should hold.
+        """Return the declared content of the blocks.
 
         Raises:
-            ConfigurationError: A block that every flow needs is not there, nor the variables.
+            ConfigurationError: A block that every flow needs does not exist, and its variables are
+                not set.
         """
         if not ObjectStorage.is_in(self._environment):
             present = [await self.has(f"s3-bucket/{name}") for name in NAMES]
@@ -59,41 +60,41 @@ class Blocks:
         return {name: _plain(block) for name, block in self._declared.items()}
 
     async def actual(self) -> Values:
-        """What they hold; nothing of one that cannot be read."""
+        """Return their content; an empty one for a block that cannot be read."""
         from pydantic import ValidationError
 
-        found: dict[str, dict[str, Any]] = {}
+        contents: dict[str, dict[str, Any]] = {}
         for name, block in self._declared.items():
-            if await self._is_there(name):
+            if await self._exists(name):
                 try:
                     loaded = await type(block).aload(name.partition("/")[2], client=self._client)
-                    found[name] = _plain(loaded)
+                    contents[name] = _plain(loaded)
                 except (ValueError, ValidationError):
-                    found[name] = {}
-        return found
+                    contents[name] = {}
+        return contents
 
     async def put(self, name: str) -> None:
-        """Save one, over what there is; first the credentials that it names, not a copy of them."""
+        """Save a block; first the credentials that it names, to store a reference and no copy."""
         block = self._declared[name]
-        for other, each in self._declared.items():
-            if each is getattr(block, "credentials", None):
-                await self.put(other)
+        for other_name, other in self._declared.items():
+            if other is getattr(block, "credentials", None):
+                await self.put(other_name)
         await block.asave(name.partition("/")[2], overwrite=True, client=self._client)
 
     async def remove(self, name: str) -> None:
-        """Nothing of this kind is ever removed: a block that is not declared may be somebody's."""
+        """Remove nothing: an undeclared block may be somebody else's."""
 
     async def has(self, name: str) -> bool:
-        """Whether one is declared, or on the server."""
-        return name in self._declared or await self._is_there(name)
+        """Return whether a block is declared, or exists on the server."""
+        return name in self._declared or await self._exists(name)
 
     async def notify(self) -> UUID | None:
-        """Id of the block by which automations notify, if there is one or will be."""
+        """Return the id of the block by which automations notify; None if there will be none."""
         if document := await notification_block(self._client):
             return document.id
-        return _NOT_YET if self._environment.get(NOTIFY_VARIABLE) else None
+        return _PENDING if self._environment.get(NOTIFY_VARIABLE) else None
 
-    async def _is_there(self, name: str) -> bool:
+    async def _exists(self, name: str) -> bool:
         from prefect.exceptions import ObjectNotFound
 
         slug, _, own = name.partition("/")
@@ -105,24 +106,17 @@ class Blocks:
 
 
 async def notification_block(client: PrefectClient) -> BlockDocument | None:
-    """The block by which automations notify, of whatever type: the one saved last.
-
-    Args:
-        client: The server.
-
-    Returns:
-        The block, if there is one.
-    """
+    """Return the block by which automations notify, of any type: the one saved last, or None."""
     from prefect.client.schemas.objects import BlockDocument
 
     query = {"block_documents": {"name": {"any_": [NOTIFY]}}, "include_secrets": True}
     response = await client.request("POST", "/block_documents/filter", json=query)
-    found = BlockDocument.model_validate_list(response.json())
-    return max(found, key=lambda each: str(each.updated), default=None)
+    documents = BlockDocument.model_validate_list(response.json())
+    return max(documents, key=lambda document: str(document.updated), default=None)
 
 
 def _declared(environment: Mapping[str, str]) -> dict[str, Block]:
-    """The blocks to the variables that are set, by `type/name`; those that others use first."""
+    """Return the blocks of the variables that are set, by `type/name`; referenced ones first."""
     from prefect.blocks.system import Secret as SecretBlock
 
     blocks: dict[str, Block] = {}
@@ -183,7 +177,7 @@ def _notification(url: str) -> Block:
 
 
 def _plain(block: Block) -> dict[str, Any]:
-    """What a block holds, without what Prefect keeps beside it."""
+    """Return the content of a block, without Prefect's own fields."""
     plain: dict[str, Any] = _without_marks(block.model_dump())
     return plain
 

@@ -1,4 +1,4 @@
-"""The deployments that `prefect.yaml` declares, with their schedules and concurrency limits."""
+"""The declared deployments, with their schedules and concurrency limits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 _PAGE = 200
-# What prefect.yaml says of a schedule beside when it is due.
-_OF_A_SCHEDULE = frozenset({"active", "parameters", "slug", "replaces"})
+# Keys of a schedule that do not say when it is due.
+_SCHEDULE_OPTIONS = frozenset({"active", "parameters", "slug", "replaces"})
 
 
 class Deployments:
-    """All deployments that are declared, or carry our tag.
+    """The deployments that are declared, or have our tag.
 
     Args:
-        client: The server.
-        manifest: What `prefect.yaml` says.
-        checkout: The folder that it and the flows are in.
-        pull: The steps by which workers get the code.
-        outputs: What templates are filled in with: outputs of the build steps, by their ids.
+        client: A client of the server.
+        manifest: The declarations.
+        checkout: The repository.
+        pull: Steps by which workers get the code.
+        outputs: Outputs of the build steps, by their ids; they fill in templates.
         schedules: Whether declared schedules are active.
     """
 
@@ -58,35 +58,35 @@ class Deployments:
 
     @property
     def ids(self) -> Mapping[str, UUID]:
-        """The ids of those that were there at the last look, by name."""
+        """The ids of existing deployments, by name."""
         return self._ids
 
     async def desired(self) -> Values:
-        """What `prefect.yaml` and the flows say."""
+        """Return what `prefect.yaml` and the flows declare."""
         if not self._declared:
             self._declared = dict(map(self._describe, self._manifest.deployments))
         return self._declared
 
     async def actual(self) -> Values:
-        """What the server has, in the same words."""
+        """Return the deployments of the server, in the same form."""
         declared = await self.desired()
-        found: dict[str, Value] = {}
+        existing: dict[str, Value] = {}
         self._ids = {}
-        for name, each in await self._read(declared):
-            if name in declared or TAG in each.tags:
-                self._ids[name] = each.id
-                found[name] = _as_declared(each)
-        return found
+        for name, response in await self._read(declared):
+            if name in declared or TAG in response.tags:
+                self._ids[name] = response.id
+                existing[name] = _as_declared(response)
+        return existing
 
     async def put(self, name: str) -> None:
-        """Create one or replace it; its schedules become those that are declared."""
+        """Create or replace a deployment and its schedules."""
         from prefect.client.schemas.actions import DeploymentScheduleCreate
         from prefect.client.schemas.objects import ConcurrencyOptions
 
         value = dict((await self.desired())[name])
         schedules = [
-            DeploymentScheduleCreate(slug=slug, **each)
-            for slug, each in value.pop("schedules").items()
+            DeploymentScheduleCreate(slug=slug, **schedule)
+            for slug, schedule in value.pop("schedules").items()
         ]
         options = value.pop("concurrency_options")
         await self._client.create_deployment(
@@ -98,46 +98,47 @@ class Deployments:
         )
 
     async def remove(self, name: str) -> None:
-        """Remove one that carries our tag, with its schedules and the runs that they planned."""
+        """Remove a deployment, with its schedules and their planned runs."""
         await self._client.delete_deployment(self._ids[name])
 
-    def _describe(self, each: dict[str, Any]) -> tuple[str, Value]:
+    def _describe(self, entry: dict[str, Any]) -> tuple[str, Value]:
         from prefect.exceptions import PrefectException
         from prefect.flows import load_flow_from_entrypoint
         from prefect.utilities.callables import parameter_schema
         from prefect.utilities.templating import apply_values
 
-        each = apply_values(each, self._outputs)
-        entrypoint = str(self._checkout / each["entrypoint"])
+        entry = apply_values(entry, self._outputs)
+        entrypoint = str(self._checkout / entry["entrypoint"])
         try:
             flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
         except (PrefectException, OSError, SyntaxError) as error:
             raise ConfigurationError(
-                f"the entrypoint {each['entrypoint']} in prefect.yaml is no flow: {error}",
-                state="deployments are as they were",
-                next_step="mend prefect.yaml or the flow",
+                f"the entrypoint {entry['entrypoint']} in prefect.yaml is no flow: {error}",
+                state="deployments are unchanged",
+                next_step="correct deployments/prefect.yaml or the flow, then: slipway apply",
             ) from error
-        limit = each.get("concurrency_limit") or {}
-        return f"{flow.name}/{each['name']}", {
+        limit = entry.get("concurrency_limit") or {}
+        return f"{flow.name}/{entry['name']}", {
             "concurrency_limit": limit.get("limit"),
             "concurrency_options": {k: v for k, v in limit.items() if k != "limit"} or None,
-            # What parameters mean is told beside each of them.
+            # Each parameter has its own description.
             "description": (flow.description or "").partition("\nArgs:")[0].strip(),
-            "enforce_parameter_schema": each.get("enforce_parameter_schema", True),
-            "entrypoint": each["entrypoint"],
-            "job_variables": each["work_pool"].get("job_variables", {}),
+            "enforce_parameter_schema": entry.get("enforce_parameter_schema", True),
+            "entrypoint": entry["entrypoint"],
+            "job_variables": entry["work_pool"].get("job_variables", {}),
             "parameter_openapi_schema": parameter_schema(flow).model_dump(
                 mode="json", exclude_unset=True
             ),
-            "parameters": each.get("parameters", {}),
+            "parameters": entry.get("parameters", {}),
             "paused": False,
             "pull_steps": apply_values(self._pull, self._outputs, remove_notset=False),
             "schedules": {
-                declared["slug"]: self._schedule(declared) for declared in each.get("schedules", [])
+                declared["slug"]: self._schedule(declared)
+                for declared in entry.get("schedules", [])
             },
-            "tags": sorted(each.get("tags", [])),
-            "version": each.get("version"),
-            "work_pool_name": each["work_pool"]["name"],
+            "tags": sorted(entry.get("tags", [])),
+            "version": entry.get("version"),
+            "work_pool_name": entry["work_pool"]["name"],
         }
 
     def _schedule(self, declared: dict[str, Any]) -> dict[str, Any]:
@@ -146,12 +147,12 @@ class Deployments:
 
         if "interval" in declared and "anchor_date" not in declared:
             raise ConfigurationError(
-                f"schedule {declared['slug']} in prefect.yaml has an interval from no date on",
+                f"schedule {declared['slug']} in prefect.yaml has an interval without anchor_date",
                 state="nothing was changed",
-                next_step="give it an anchor_date, or a cron",
+                next_step="add anchor_date to it, or use cron",
             )
-        when = {key: value for key, value in declared.items() if key not in _OF_A_SCHEDULE}
-        schedule = TypeAdapter(SCHEDULE_TYPES).validate_python(when)
+        timing = {key: value for key, value in declared.items() if key not in _SCHEDULE_OPTIONS}
+        schedule = TypeAdapter(SCHEDULE_TYPES).validate_python(timing)
         return {
             "schedule": schedule.model_dump(mode="json"),
             "active": self._schedules and declared.get("active", True),
@@ -162,48 +163,48 @@ class Deployments:
         from prefect.client.schemas.filters import DeploymentFilter
 
         own_names = sorted({name.partition("/")[2] for name in declared})
-        wanted = DeploymentFilter.model_validate(
+        selection = DeploymentFilter.model_validate(
             {"operator": "or_", "name": {"any_": own_names}, "tags": {"all_": [TAG]}}
         )
-        found: list[DeploymentResponse] = []
-        while len(found) % _PAGE == 0:
+        responses: list[DeploymentResponse] = []
+        while len(responses) % _PAGE == 0:
             page = await self._client.read_deployments(
-                deployment_filter=wanted, limit=_PAGE, offset=len(found)
+                deployment_filter=selection, limit=_PAGE, offset=len(responses)
             )
             if not page:
                 break
-            found += page
-        flows = await self._flow_names({each.flow_id for each in found})
-        return [(f"{flows[each.flow_id]}/{each.name}", each) for each in found]
+            responses += page
+        flows = await self._flow_names({response.flow_id for response in responses})
+        return [(f"{flows[response.flow_id]}/{response.name}", response) for response in responses]
 
     async def _flow_names(self, ids: set[UUID]) -> dict[UUID, str]:
-        return {each: (await self._client.read_flow(each)).name for each in ids}
+        return {flow_id: (await self._client.read_flow(flow_id)).name for flow_id in ids}
 
 
-def _as_declared(found: DeploymentResponse) -> Value:
-    limit, options = found.global_concurrency_limit, found.concurrency_options
+def _as_declared(response: DeploymentResponse) -> Value:
+    limit, options = response.global_concurrency_limit, response.concurrency_options
     return {
         "concurrency_limit": limit.limit if limit else None,
         "concurrency_options": options.model_dump(mode="json", exclude_none=True)
         if options
         else None,
-        "description": found.description or "",
-        "enforce_parameter_schema": found.enforce_parameter_schema,
-        "entrypoint": found.entrypoint,
-        "job_variables": found.job_variables,
-        "parameter_openapi_schema": found.parameter_openapi_schema,
-        "parameters": found.parameters,
-        "paused": found.paused,
-        "pull_steps": found.pull_steps,
+        "description": response.description or "",
+        "enforce_parameter_schema": response.enforce_parameter_schema,
+        "entrypoint": response.entrypoint,
+        "job_variables": response.job_variables,
+        "parameter_openapi_schema": response.parameter_openapi_schema,
+        "parameters": response.parameters,
+        "paused": response.paused,
+        "pull_steps": response.pull_steps,
         "schedules": {
-            each.slug or str(each.id): {
-                "schedule": each.schedule.model_dump(mode="json"),
-                "active": each.active,
-                "parameters": each.parameters,
+            schedule.slug or str(schedule.id): {
+                "schedule": schedule.schedule.model_dump(mode="json"),
+                "active": schedule.active,
+                "parameters": schedule.parameters,
             }
-            for each in found.schedules
+            for schedule in response.schedules
         },
-        "tags": sorted(found.tags),
-        "version": found.version,
-        "work_pool_name": found.work_pool_name,
+        "tags": sorted(response.tags),
+        "version": response.version,
+        "work_pool_name": response.work_pool_name,
     }

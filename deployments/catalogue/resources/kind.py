@@ -1,4 +1,4 @@
-"""What a Prefect server has of us: one module per kind of thing, all of one shape."""
+"""The shape of all kinds of resources: what is declared, what exists, how to change it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from deployments.catalogue.difference import Values
 
 
 class Resources(Protocol):
-    """All things of one kind: what they should be, what they are, and how that is changed.
+    """All resources of one kind on a Prefect server.
 
-    Several may be at it at once: what was made or removed meanwhile is no error, for whoever
-    changes something looks again afterwards.
+    Several `apply` may run at once: a resource that another one has created or removed meanwhile is
+    no error, since each reads the server again after a change.
     """
 
     kind: str
 
     async def desired(self) -> Values:
-        """What should be on the server, by name."""
+        """Return the declared resources, by name."""
 
     async def actual(self) -> Values:
-        """What is there, by name; of what is not desired, only that which is ours to remove."""
+        """Return the resources on the server, by name; undeclared ones only if they are ours."""
 
     async def put(self, name: str) -> None:
-        """Make one as it should be, whether or not it is there."""
+        """Create a resource, or replace it by its declaration."""
 
     async def remove(self, name: str) -> None:
-        """Remove one."""
+        """Remove a resource."""

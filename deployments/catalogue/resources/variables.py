@@ -1,4 +1,4 @@
-"""Prefect variables: what a server tells of itself."""
+"""Prefect variables: facts about the server's own state."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tasks.core.settings import TAG
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-_MOST = 200  # of them a server gives at once
+_PAGE = 200  # the most that a server returns at once
 
 
 class Variables:
-    """The declared variables, and those with our tag; others are not ours.
+    """The declared variables, and those with our tag.
 
     Args:
-        client: The server.
-        declared: Their values, by name.
+        client: A client of the server.
+        declared: Values by name.
     """
 
     kind = "variable"
@@ -29,19 +29,19 @@ class Variables:
         self._declared = declared
 
     async def desired(self) -> Values:
-        """The declared values."""
-        return {name: {"value": each, "tags": [TAG]} for name, each in self._declared.items()}
+        """Return the declared variables."""
+        return {name: {"value": value, "tags": [TAG]} for name, value in self._declared.items()}
 
     async def actual(self) -> Values:
-        """Those that are there and ours."""
+        """Return those on the server that are declared or have our tag."""
         return {
-            each.name: {"value": each.value, "tags": each.tags}
-            for each in await self._client.read_variables(limit=_MOST)
-            if each.name in self._declared or TAG in each.tags
+            variable.name: {"value": variable.value, "tags": variable.tags}
+            for variable in await self._client.read_variables(limit=_PAGE)
+            if variable.name in self._declared or TAG in variable.tags
         }
 
     async def put(self, name: str) -> None:
-        """Set one."""
+        """Create a variable, or set its value."""
         from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
         value = self._declared[name]
@@ -52,5 +52,5 @@ class Variables:
             await self._client.create_variable(VariableCreate(name=name, value=value, tags=[TAG]))
 
     async def remove(self, name: str) -> None:
-        """Remove one."""
+        """Remove a variable."""
         await self._client.delete_variable_by_name(name)

@@ -1,4 +1,4 @@
-"""The work pool that deployments name and workers take their runs from."""
+"""The work pool of all deployments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class WorkPools:
-    """The one work pool; of one that is there already, type and template are left alone.
+    """The one work pool; an existing pool keeps its type and template.
 
     Args:
-        client: The server.
+        client: A client of the server.
         name: Name of the pool.
         declared: Its `type` and `concurrency_limit`.
     """
@@ -28,12 +28,12 @@ class WorkPools:
         self._declared = declared
 
     async def desired(self) -> Values:
-        """The pool, taking work."""
+        """Return the pool, not paused."""
         limit = self._declared.get("concurrency_limit")
         return {self._name: {"concurrency_limit": limit, "is_paused": False}}
 
     async def actual(self) -> Values:
-        """The pool, if it is there."""
+        """Return the pool if it exists."""
         from prefect.exceptions import ObjectNotFound
 
         try:
@@ -48,7 +48,7 @@ class WorkPools:
         }
 
     async def put(self, name: str) -> None:
-        """Create the pool, or set what is not as it should be."""
+        """Create the pool, or set its limit and resume it."""
         from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 
         values = (await self.desired())[name]
@@ -64,7 +64,7 @@ class WorkPools:
             await self._client.create_work_pool(pool)
 
     async def remove(self, name: str) -> None:
-        """Nothing of this kind is ever removed: other repositories may use a pool as well."""
+        """Remove nothing: other repositories may use the pool."""
 
     async def _template(self, kind: str) -> dict[str, Any]:
         from prefect.workers.utilities import (

@@ -9,7 +9,7 @@ import pytest
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.settings import get_current_settings
 
-from deployments.catalogue.automation_timeouts import HEARTBEAT_SECONDS, Patience
+from deployments.catalogue.automation_timeouts import HEARTBEAT_SECONDS, Timeouts
 from deployments.catalogue.automations import declare_automations
 from deployments.catalogue.prefect_yaml import Manifest
 from deployments.catalogue.resources.automations import PREFIX
@@ -79,4 +79,4 @@ def test_how_long_to_wait_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_LATE_HOURS", "1.5")
     late = by_name(declare_automations(None))["cancel runs that are too late"]
     assert late.within == timedelta(minutes=90)
-    assert Patience(late_hours=2).late_hours == 2
+    assert Timeouts(late_hours=2).late_hours == 2
