@@ -14,7 +14,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from deployments.github.job import Ended, GitHubJob
+from deployments.github.job import DeployResult, GitHubJob
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
 from deployments.prefect_api.release_note import read_release_note
@@ -125,7 +125,7 @@ def main() -> int:
 
 def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> int:
     run = request_deploy_patiently(api, arguments.environment, arguments.ref, again=arguments.again)
-    job.asked(api.ui_url(run))
+    job.link_run(api.ui_url(run))
     before = f", which was requested before and is {run.label}" if run.finished else ""
     _write(f"run {run.id}{before}: {api.ui_url(run)}")
     if not arguments.wait:
@@ -134,11 +134,11 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         show = show_lines(_write)
         runs = follow_to_end(api, run, show, start_within=arguments.start_within)
     except WaitsForApproval:
-        job.ended(Ended("waiting", run.seconds))
+        job.set_result(DeployResult("waiting", run.seconds))
         raise
     note = read_release_note(api, run.id)
-    end = Ended(note.data.outcome if note else runs[0].label.lower(), runs[0].seconds, note)
-    job.ended(end)
+    outcome = note.data.outcome if note else runs[0].label.lower()
+    job.set_result(DeployResult(outcome, runs[0].seconds, note))
     require_completed(
         api,
         runs,
@@ -147,7 +147,7 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         " with `again`, or this command with --again",
     )
     page = note.data.page if note else None
-    _write(f"{end.outcome}{f': {page}' if page else ''}")
+    _write(f"{outcome}{f': {page}' if page else ''}")
     job.finish()
     return 0
 

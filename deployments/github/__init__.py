@@ -1,1 +1,1 @@
-"""What jobs of GitHub Actions run: the report on a pull request, its comment, a job's summary."""
+"""Jobs of GitHub Actions: the report on a pull request, its comment, the summary of a job."""

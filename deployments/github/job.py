@@ -1,4 +1,4 @@
-"""What a job of GitHub Actions leaves behind: its outputs, its summary, an annotation."""
+"""The results of a job of GitHub Actions: its outputs, its summary, an annotation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from deployments.prefect_api.release_note import ReleaseNote
 
-# GitHub shows no pictures that the markdown carries itself.
-_CARRIED_PICTURE = re.compile(r"!\[[^]]*\]\(data:[^)]*\)")
+# GitHub does not show pictures whose data are in the markdown.
+_INLINE_PICTURE = re.compile(r"!\[[^]]*\]\(data:[^)]*\)")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How far the run of a deploy has come.
+class DeployResult:
+    """The result of a deploy run, or its state if it waits.
 
     Attributes:
-        outcome: Its outcome.
-        seconds: How long it ran.
-        note: What it said of itself, None if it had nothing to say.
+        outcome: The outcome of its release, or else the name of its state.
+        seconds: Run time.
+        note: Its release note, None if it ended before it had a candidate.
     """
 
     outcome: str
@@ -30,34 +30,31 @@ class Ended:
 
 
 def without_pictures(markdown: str) -> str:
-    """Markdown without the pictures that it carries itself, as data URIs."""
-    return _CARRIED_PICTURE.sub("", markdown)
+    """Return markdown without the pictures that are in it as data URIs."""
+    return _INLINE_PICTURE.sub("", markdown)
 
 
-def summary(title: str, run_url: str, ended: Ended | None, reason: str) -> str:
-    """The summary of a deploy, in markdown.
+def summary(title: str, run_url: str, result: DeployResult | None, reason: str) -> str:
+    """Return the summary of a deploy in markdown: heading, run time, reason, release note.
 
     Args:
-        title: Which commit, and where to.
-        run_url: The run in the Prefect UI, empty if there is none.
-        ended: How it ended, None if it has not.
-        reason: Why the job fails, empty if it does not.
-
-    Returns:
-        A heading, how long it took, the reason, the release note.
+        title: Commit and environment.
+        run_url: The run in the Prefect UI; empty if there is none.
+        result: Its result, None if it has none.
+        reason: Why the job fails; empty if it does not.
     """
-    parts = [f"## Deploy {title}: {ended.outcome if ended else 'failed'}"]
-    facts = [f"{ended.seconds:.1f} s"] if ended else []
+    parts = [f"## Deploy {title}: {result.outcome if result else 'failed'}"]
+    facts = [f"{result.seconds:.1f} s"] if result else []
     facts += [f"[run in the Prefect UI]({run_url})"] if run_url else []
     parts += [", ".join(facts)] if facts else []
     parts += [f"```\n{reason}\n```"] if reason else []
-    if ended and ended.note:
-        parts.append(re.sub(r"^#", "###", without_pictures(ended.note.markdown), flags=re.M))
+    if result and result.note:
+        parts.append(re.sub(r"^#", "###", without_pictures(result.note.markdown), flags=re.M))
     return "\n\n".join(parts) + "\n"
 
 
 def annotation(title: str, text: str) -> str:
-    """The command with which a job shows an error on the page of its run and of the commit."""
+    """Return the command that shows an error on the pages of the job's run and of the commit."""
     for character, code in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
         text = text.replace(character, code)
     return f"::error title={title}::{text}"
@@ -65,46 +62,47 @@ def annotation(title: str, text: str) -> str:
 
 @dataclass
 class GitHubJob:
-    """The job that we run in, or none.
+    """The job that runs this process; outside of a job, nothing is written.
 
     Attributes:
-        outputs: The file that outputs go to, None outside of a job.
-        report: The file that the summary goes to, None outside of a job.
-        title: What the job does, for headings.
-        run_url: The run that it has asked for.
-        end: How that run ended.
+        outputs: The file for outputs, None outside of a job.
+        report: The file for the summary, None outside of a job.
+        title: Commit and environment, for headings.
+        run_url: The deploy run in the Prefect UI.
+        result: Its result.
     """
 
     outputs: Path | None
     report: Path | None
     title: str = ""
     run_url: str = ""
-    end: Ended | None = None
+    result: DeployResult | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> GitHubJob:
-        """The job that the variables of GitHub's runner tell of."""
+        """Return the job that the variables of GitHub's runner describe."""
         outputs, report = (
             Path(environment[name]) if environment.get(name) else None
             for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
         )
         return cls(outputs, report)
 
-    def asked(self, run_url: str) -> None:
-        """There is a run; whatever happens, the job links to it."""
+    def link_run(self, run_url: str) -> None:
+        """Set the output `run_url`, and link the run in the summary however the job ends."""
         self.run_url = run_url
         self._output(run_url=run_url)
 
-    def ended(self, end: Ended) -> None:
-        """The run has ended, or waits."""
-        self.end = end
-        self._output(outcome=end.outcome, url=(end.note and end.note.data.page) or "")
+    def set_result(self, result: DeployResult) -> None:
+        """Set the outputs `outcome` and `url`."""
+        self.result = result
+        page = result.note.data.page if result.note else None
+        self._output(outcome=result.outcome, url=page or "")
 
     def finish(self, reason: str = "") -> None:
-        """Write the summary, and say why the job fails if it does."""
+        """Write the summary, and an annotation with the reason if the job fails."""
         if self.report:
             with self.report.open("a") as file:
-                file.write(summary(self.title, self.run_url, self.end, reason))
+                file.write(summary(self.title, self.run_url, self.result, reason))
             if reason:
                 print(annotation(f"deploy {self.title}", reason), flush=True)
 

@@ -1,9 +1,9 @@
-"""The report on a pull request: what it changes in the model.
+"""The report on a pull request: its changes to the model.
 
-`python -m deployments.github.pull_request --base origin/main --to report` holds the model in the
-checkout, as `dvc repro` has left it, against the one in a base commit. It writes `report.md` and
-the pictures that it shows into a folder, and, in a job of GitHub Actions, the same without pictures
-into the job's summary. `deployments.github.sticky_comment` makes a comment of it.
+`python -m deployments.github.pull_request --base origin/main --to report` compares the model in the
+checkout, as `dvc repro` left it, with that of a base commit. It writes `report.md` and its pictures
+into a folder, and in a job of GitHub Actions also the job's summary, without pictures.
+`deployments.github.sticky_comment` publishes the folder as a comment.
 """
 
 from __future__ import annotations
@@ -45,75 +45,68 @@ def markdown(
     pictures: Mapping[str, str],
     card: str,
 ) -> str:
-    """The report.
+    """Return the report in markdown, with links to pictures in the same folder.
 
     Args:
         model: Name of the model.
-        base: What it is held against.
-        verdict: What the gate says.
-        metrics: Table of the metrics that differ, empty if none does.
-        parameters: Table of the parameters that differ, empty if none does.
-        pictures: File names of pictures, by what they show.
+        base: Branch of the champion.
+        verdict: Verdict of the gate.
+        metrics: Table of the metrics that differ; empty if none does.
+        parameters: Table of the parameters that differ; empty if none does.
+        pictures: File names of pictures by their titles.
         card: The model card.
-
-    Returns:
-        Markdown; pictures are links to files beside it.
     """
     passed = "passes the gate" if verdict.passed else "does not pass the gate"
     parts = [
         f"## {'✅' if verdict.passed else '❌'} {model} {passed}",
         "\n".join(f"- {reason}" for reason in verdict.reasons),
-        f"The champion is what is in `{base}`.",
+        f"The champion is the model in `{base}`.",
         "### Metrics",
-        metrics.strip() or f"They are those of `{base}`.",
+        metrics.strip() or f"The same as in `{base}`.",
         "### Parameters",
-        parameters.strip() or f"They are those of `{base}`.",
+        parameters.strip() or f"The same as in `{base}`.",
         *(f"### {title}\n\n![{title}]({name})" for title, name in pictures.items()),
     ]
-    inside = without_pictures(card).strip()
-    if len(inside) > _LONGEST_CARD:
-        inside = "It is too long to be shown here."
-    parts.append(f"<details>\n<summary>Model card</summary>\n\n{inside}\n\n</details>")
+    details = without_pictures(card).strip()
+    if len(details) > _LONGEST_CARD:
+        details = "The model card is too long for a comment."
+    parts.append(f"<details>\n<summary>Model card</summary>\n\n{details}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
-def for_summary(report: str) -> str:
-    """The report for where its pictures cannot be shown: the artifact of the job has them."""
+def summary_of(report: str) -> str:
+    """Return the report for the job's summary, which cannot show pictures."""
     return _PICTURE.sub(r"The picture is in the artifact `report` of this run.", report)
 
 
-def specifications(plots: Mapping[str, Any], base: str) -> dict[str, dict[str, Any]]:
-    """The plots that can be drawn, out of what `dvc plots diff --json` prints.
+def plot_specifications(plots: Mapping[str, Any], base: str) -> dict[str, dict[str, Any]]:
+    """Return the Vega-Lite specifications in the output of `dvc plots diff --json`.
 
     Args:
-        plots: What it printed.
-        base: The revision it was asked to compare with.
+        plots: The output.
+        base: The base revision of the comparison.
 
     Returns:
-        Vega-Lite specifications by the path of the data; revisions are called what people call
-        them.
+        Specifications by the path of their data, with revisions named as people know them.
     """
-    called = {"workspace": _HERE, base: base.removeprefix("origin/")}
-    found = {}
-    for path, several in plots.get("data", {}).items():
-        for each in several:
-            if each["type"] == "vega":
-                rows = each["content"]["data"]["values"]
-                named = [{**row, "rev": called.get(row["rev"], row["rev"])} for row in rows]
-                found[path] = {**each["content"], "data": {"values": named}}
-    return found
+    names = {"workspace": _HERE, base: base.removeprefix("origin/")}
+    specifications = {}
+    for path, plots_of_path in plots.get("data", {}).items():
+        for plot in plots_of_path:
+            if plot["type"] == "vega":
+                rows = plot["content"]["data"]["values"]
+                renamed = [{**row, "rev": names.get(row["rev"], row["rev"])} for row in rows]
+                specifications[path] = {**plot["content"], "data": {"values": renamed}}
+    return specifications
 
 
 def write(folder: Path, base: str, checkout: Path) -> str:
-    """Write the report and its pictures.
+    """Write the report and its pictures, and return the report.
 
     Args:
-        folder: Where to.
-        base: The commit to hold the checkout against.
+        folder: The folder to write to.
+        base: The commit to compare with.
         checkout: The checkout, with the reports that `dvc repro` wrote.
-
-    Returns:
-        The report.
 
     Raises:
         TerminalError: The checkout has no model, or DVC fails.
@@ -125,7 +118,7 @@ def write(folder: Path, base: str, checkout: Path) -> str:
     champion = None if before.code else json.loads(before.stdout)
     pictures = {}
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
-    for path, specification in specifications(plots, base).items():
+    for path, specification in plot_specifications(plots, base).items():
         name = re.sub(r"\W+", "-", str(Path(path).with_suffix(""))) + ".png"
         (folder / name).write_bytes(draw(specification))
         pictures[Path(path).stem.capitalize()] = name
@@ -143,7 +136,7 @@ def write(folder: Path, base: str, checkout: Path) -> str:
 
 
 def _rows(table: str) -> str:
-    """A table of DVC's, or nothing if it has a head only."""
+    """Return a table of DVC's; empty if it has a head only."""
     return table if len(table.strip().splitlines()) > 2 else ""
 
 
@@ -152,7 +145,7 @@ def _run(argv: Sequence[str], checkout: Path) -> str:
     if done.returncode:
         raise TerminalError(
             f"{' '.join(argv)} failed: {done.stderr.strip()[-800:]}",
-            state="there is no report",
+            state="no report was written",
             next_step=f"run it yourself: {' '.join(argv)}",
         )
     return done.stdout
@@ -161,7 +154,7 @@ def _run(argv: Sequence[str], checkout: Path) -> str:
 def main() -> int:
     """Write the report from the command line."""
     parser = argparse.ArgumentParser(prog="deployments.github.pull_request", description=__doc__)
-    parser.add_argument("--base", required=True, help="commit to hold the checkout against")
+    parser.add_argument("--base", required=True, help="commit to compare the checkout with")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     try:
@@ -171,7 +164,7 @@ def main() -> int:
         return 1
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a") as file:
-            file.write(for_summary(report))
+            file.write(summary_of(report))
     print(report)
     return 0
 

@@ -1,4 +1,4 @@
-"""What people look at: markdown, pictures, model reports, release notes, the timeline of releases.
+"""Reports: markdown, pictures, model reports, release reports, the timeline of releases.
 
 It may import `platforms` and below.
 """

@@ -1,4 +1,4 @@
-"""What people look at: Prefect artifacts that tell what a flow run found and did."""
+"""Markdown of the Prefect artifacts: tables, links, the model card and the release note."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WEB = re.compile(
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A markdown table; cells are shown as `str` shows them, floats with four digits."""
+    """Return a markdown table, with floats cut to four digits."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
@@ -32,15 +32,7 @@ def _cell(value: object) -> str:
 def comparison(
     candidate: Mapping[str, Number], champion: Mapping[str, Number] | None
 ) -> list[dict[str, Any]]:
-    """Rows that set the candidate's metrics against the champion's.
-
-    Args:
-        candidate: Metrics by name.
-        champion: The same of the champion, None where there is none.
-
-    Returns:
-        One row per metric of the candidate.
-    """
+    """Return a row per metric of the candidate, beside that of the champion if there is one."""
     rows: list[dict[str, Any]] = []
     for name, value in candidate.items():
         row: dict[str, Any] = {"metric": name, "candidate": round(value, 6)}
@@ -53,36 +45,32 @@ def comparison(
 
 
 def comparison_table(candidate: Mapping[str, Number], champion: Mapping[str, Number] | None) -> str:
-    """`comparison`, as a markdown table."""
+    """Return `comparison` as a markdown table; empty if the candidate has no metrics."""
     rows = comparison(candidate, champion)
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
 
 
-def picture(what: str, draw: Callable[[], bytes]) -> str:
-    """A picture, carried whole by the markdown that shows it.
+def picture(title: str, draw: Callable[[], bytes]) -> str:
+    """Return a picture as a markdown image with its data inside; empty if drawing fails.
 
     Args:
-        what: What it shows.
-        draw: Draws it, as a PNG.
-
-    Returns:
-        A markdown image, or nothing where it cannot be drawn.
+        title: What the picture shows.
+        draw: Returns it as a PNG.
     """
-    with best_effort(what):
-        return f"![{what}]({as_data_uri(draw())})"
+    with best_effort(title):
+        return f"![{title}]({as_data_uri(draw())})"
     return ""
 
 
 def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
-    """A commit, as a link where origin is a place that shows commits.
+    """Return a commit as a link, or as code where origin is no URL of a Git host.
+
+    Credentials in the URL are left out.
 
     Args:
         origin: Git URL or path.
         commit: The commit.
         short: Show its first seven digits only.
-
-    Returns:
-        Markdown. Credentials in the URL are left out.
     """
     shown = commit[:7] if short else commit
     if place := _WEB.fullmatch(origin):
@@ -91,14 +79,11 @@ def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
 
 
 def data_summary(data: Mapping[str, Any], version: str) -> str:
-    """What the model was made from, in markdown.
+    """Return a summary of the training data in markdown: rows, target and columns.
 
     Args:
         data: Content of `reports/data.json`.
         version: md5 of the data.
-
-    Returns:
-        Rows, target and columns.
     """
     target, columns = data["target"], data["columns"]
     counts = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
@@ -108,9 +93,9 @@ def data_summary(data: Mapping[str, Any], version: str) -> str:
     ]
     if classes := target.get("classes"):
         parts.append(
-            markdown_table(["class", "rows"], [[each["label"], each["rows"]] for each in classes])
+            markdown_table(["class", "rows"], [[row["label"], row["rows"]] for row in classes])
         )
-    body = [[f"`{name}`", each["dtype"], each["missing"]] for name, each in columns.items()]
+    body = [[f"`{name}`", column["dtype"], column["missing"]] for name, column in columns.items()]
     parts.append(markdown_table(["column", "type", "missing"], body))
     return "\n\n".join(parts)
 
@@ -128,7 +113,7 @@ def model_card(
     data_version: str,
     runtime: Mapping[str, Any],
 ) -> str:
-    """The model card, in markdown.
+    """Return the model card, in markdown.
 
     Args:
         model: Name of the model.
@@ -137,13 +122,10 @@ def model_card(
         metrics: Content of `reports/metrics.json`.
         cross_validation: Content of `reports/cv.json`.
         evaluation: Content of `reports/evaluation.json`.
-        predictions: Their picture.
+        predictions: The picture of the predictions, as a markdown image.
         data: Content of `reports/data.json`.
-        data_version: md5 of the data the model was made from.
+        data_version: md5 of the training data.
         runtime: Content of `model/<name>.runtime.json`.
-
-    Returns:
-        The card.
     """
     parts = [
         f"# {model} at `{commit[:7]}`",
@@ -153,7 +135,7 @@ def model_card(
         predictions,
     ]
     if classes := evaluation.get("per_class"):
-        parts.append(markdown_table(list(classes[0]), [list(each.values()) for each in classes]))
+        parts.append(markdown_table(list(classes[0]), [list(row.values()) for row in classes]))
     if errors := evaluation.get("errors"):
         parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
     parts += [
@@ -170,7 +152,7 @@ def model_card(
 
 
 def nested_table(values: Mapping[str, Any]) -> str:
-    """A markdown table of nested values, one row per leaf, dots between levels."""
+    """Return a markdown table of nested values: one row per leaf, dots between levels."""
     return markdown_table(["", "value"], _flat(values))
 
 
@@ -192,17 +174,14 @@ def release_note(
     before: Mapping[str, Number] | None,
     reason: str = "",
 ) -> str:
-    """What a deploy did, in markdown.
+    """Return the note of a release, in markdown.
 
     Args:
         title: Model, version, environment and outcome.
-        facts: What there is to know of it, by name.
-        metrics: Its metrics on the test split.
-        before: The same of what was live before, None if nothing was.
-        reason: Why it ended so, where that needs saying.
-
-    Returns:
-        The note.
+        facts: Cells of the table, by name; the first is its head.
+        metrics: Metrics of the released model on the test split.
+        before: Metrics of what was live before, None if nothing was.
+        reason: Why the release ended so.
     """
     first, *others = facts.items()
     parts = [f"# {title}", reason, markdown_table(first, others)]

@@ -1,4 +1,4 @@
-"""What a commit says about its model, made into artifacts: data summary, model card, comparison."""
+"""Reports on a model, from the files of its commit: data summary, model card, comparison."""
 
 from __future__ import annotations
 
@@ -27,58 +27,52 @@ from tasks.runs.retrying import capability
 from tasks.training.gate import Metrics, Verdict, judge, read_rules
 
 
-def _read(workspace: Workspace, path: str) -> Any:
+def _read_json(workspace: Workspace, path: str) -> Any:
     return json.loads((workspace.path / path).read_text())
 
 
-async def _at(workspace: Workspace, commit: str, path: str) -> str:
-    """A text file at a commit, empty if it has none."""
+async def _read_at(workspace: Workspace, commit: str, path: str) -> str:
+    """Return the text of a file at a commit; empty if the commit does not have it."""
     shown = await workspace.git(git.show(commit, path), ok=(0, 128))
     return shown.stdout if shown.code == 0 else ""
 
 
 async def metrics_at(workspace: Workspace, commit: str) -> Metrics | None:
-    """The metrics that a commit has of its model, None if it has none.
+    """Return the metrics of the model at a commit, by name; None if it has none.
 
     Args:
-        workspace: Any workspace.
+        workspace: Any workspace of the model.
         commit: The commit.
-
-    Returns:
-        Metrics by name.
     """
-    text = await _at(workspace, commit, "reports/metrics.json")
+    text = await _read_at(workspace, commit, "reports/metrics.json")
     return dict(json.loads(text)) if text else None
 
 
 async def picture_of(workspace: Workspace, commit: str, champion: str | None = None) -> str:
-    """The picture of what the workspace's model predicts, as a markdown image.
+    """Draw the predictions of the workspace's model, as a markdown image; empty if there are none.
 
     Args:
         workspace: The workspace with the reports.
-        commit: The commit that is named in it.
-        champion: Commit of the model to show beside it.
-
-    Returns:
-        The image, or nothing where there is none to draw.
+        commit: The commit to show in the title.
+        champion: Commit of a model to show beside it.
     """
     points = {f"{workspace.model}@{commit[:7]}": read_points(workspace.path)}
     if champion and champion != commit:
-        old = await _at(workspace, champion, PREDICTIONS.as_posix())
+        old = await _read_at(workspace, champion, PREDICTIONS.as_posix())
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
-    shown = {label: several for label, several in points.items() if several}
+    shown = {label: rows for label, rows in points.items() if rows}
     if not shown:
         return ""
     template = template_of(workspace.path, workspace.parameters["data"]["task"])
-    what = f"predictions of {' and '.join(shown)}"
+    title = f"predictions of {' and '.join(shown)}"
     return await asyncio.to_thread(
-        markdown.picture, what, lambda: draw_predictions(shown, template)
+        markdown.picture, title, lambda: draw_predictions(shown, template)
     )
 
 
-async def _bars(workspace: Workspace, metrics: Mapping[str, Metrics | None]) -> str:
-    """The picture of some models' metrics, as a markdown image."""
-    shown = {label: each for label, each in metrics.items() if each}
+async def _metrics_picture(workspace: Workspace, metrics: Mapping[str, Metrics | None]) -> str:
+    """Draw the metrics of some models, as a markdown image."""
+    shown = {label: values for label, values in metrics.items() if values}
     template = template_of(workspace.path, "metrics")
     return await asyncio.to_thread(
         markdown.picture, f"metrics of {' and '.join(shown)}", lambda: draw_metrics(shown, template)
@@ -94,12 +88,13 @@ def _data_version(workspace: Workspace) -> str:
 @capability("report training", run_name="report training of {workspace.model}", timeout=60)
 async def report_training(workspace: Workspace, commit: str) -> None:
     """Publish the data summary and the cross-validation of a candidate."""
+    data = _read_json(workspace, "reports/data.json")
     text = "\n\n".join(
         [
             f"# {workspace.model}@{commit[:7]}: data and cross-validation",
-            markdown.data_summary(_read(workspace, "reports/data.json"), _data_version(workspace)),
+            markdown.data_summary(data, _data_version(workspace)),
             "## Cross-validation",
-            markdown.nested_table(_read(workspace, "reports/cv.json")),
+            markdown.nested_table(_read_json(workspace, "reports/cv.json")),
         ]
     )
     key = artifacts.artifact_key(workspace.model, "training")
@@ -107,26 +102,23 @@ async def report_training(workspace: Workspace, commit: str) -> None:
 
 
 async def model_card(workspace: Workspace, commit: str) -> str:
-    """The model card of what is in a workspace, in markdown.
+    """Return the model card of what is in a workspace, in markdown.
 
     Args:
         workspace: The workspace with the reports.
-        commit: The commit that is named in it.
-
-    Returns:
-        The card.
+        commit: The commit to show in the title.
     """
     return markdown.model_card(
         model=workspace.model,
         commit=commit,
         parameters=workspace.parameters,
         metrics=read_metrics(workspace),
-        cross_validation=_read(workspace, "reports/cv.json"),
-        data=_read(workspace, "reports/data.json"),
-        evaluation=_read(workspace, "reports/evaluation.json"),
+        cross_validation=_read_json(workspace, "reports/cv.json"),
+        data=_read_json(workspace, "reports/data.json"),
+        evaluation=_read_json(workspace, "reports/evaluation.json"),
         data_version=_data_version(workspace),
         predictions=await picture_of(workspace, commit),
-        runtime=_read(workspace, f"model/{workspace.model}.runtime.json"),
+        runtime=_read_json(workspace, f"model/{workspace.model}.runtime.json"),
     )
 
 
@@ -140,17 +132,14 @@ async def report_model(workspace: Workspace, commit: str) -> None:
 
 @capability("judge candidate", run_name="judge {workspace.label}", timeout=120)
 async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
-    """Hold a candidate against the gate's rules and the champion of an environment.
+    """Judge a candidate by the gate's rules and the champion of an environment, and report it.
 
     Args:
         workspace: The workspace at the candidate.
-        environment: Where the champion is live.
-
-    Returns:
-        The verdict.
+        environment: The environment of the champion.
 
     Raises:
-        ConfigurationError: The rules in `params.yaml` do not fit.
+        ConfigurationError: The rules in `params.yaml` do not fit the metrics.
     """
     candidate = read_metrics(workspace)
     champion = await champion_of(workspace, environment)
@@ -164,7 +153,7 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
         f"# {title}",
         *(f"- {reason}" for reason in verdict.reasons),
         markdown.comparison_table(candidate, old),
-        await _bars(
+        await _metrics_picture(
             workspace,
             {f"champion {champion.name if champion else ''}": old, workspace.label: candidate},
         ),

@@ -1,4 +1,4 @@
-"""Pictures of how a model predicts, drawn from its reports without a browser.
+"""Pictures of predictions and metrics, drawn from the reports of a model without a browser.
 
 The templates are those of `dvc plots show` (`.dvc/plots/`), filled by DVC's own renderer. Neither
 Prefect nor DVC itself is imported: a pull request's report draws the same pictures as a flow.
@@ -24,20 +24,20 @@ _SCALE = 1.5  # sharp on a dense screen, and still about 40 kB
 
 
 def read_points(root: Path) -> Points:
-    """What was predicted for each row of the test split.
+    """Read the predictions for the test split.
 
     Args:
         root: Folder of a checkout at the commit.
 
     Returns:
-        One `{"actual": …, "predicted": …}` per row; none where nothing was evaluated.
+        One `{"actual": …, "predicted": …}` per row; none if the model was not evaluated.
     """
     path = root / PREDICTIONS
     return parse_points(path.read_text()) if path.is_file() else []
 
 
 def parse_points(text: str) -> Points:
-    """The same, of the content of a `predictions.csv`."""
+    """Parse the content of a `predictions.csv`, as `read_points` returns it."""
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
@@ -45,18 +45,18 @@ def draw_predictions(points: Mapping[str, Points], template: Path, title: str = 
     """Draw predicted against actual: a confusion matrix, or a cloud of points.
 
     Args:
-        points: What `read_points` gave, by the name to show it under; several are drawn side by
-            side (a matrix each) or over each other (points, a colour each).
+        points: Rows as of `read_points`, by the name of the model; those of several models are
+            drawn side by side (matrices) or over each other (points, a colour each).
         template: The Vega-Lite template, see `template_of`.
-        title: Shown above.
+        title: Title of the picture.
 
     Returns:
         A PNG.
 
     Raises:
-        TerminalError: The template is not there, or is not one that can be drawn.
+        TerminalError: The template is missing or invalid.
     """
-    rows = [{**row, "rev": name} for name, several in points.items() for row in several]
+    rows = [{**row, "rev": name} for name, model in points.items() for row in model]
     return _fill_and_draw(rows, template, x="predicted", y="actual", title=title)
 
 
@@ -64,19 +64,19 @@ def draw_metrics(metrics: Mapping[str, Mapping[str, float]], template: Path) -> 
     """Draw metrics as bars, those of several models beneath each other.
 
     Args:
-        metrics: Metrics by the name to show them under.
+        metrics: Metrics by the name of the model.
         template: The Vega-Lite template, see `template_of`.
 
     Returns:
         A PNG.
 
     Raises:
-        TerminalError: The template is not there, or is not one that can be drawn.
+        TerminalError: The template is missing or invalid.
     """
     rows = [
         {"metric": metric, "value": value, "rev": name}
-        for name, several in metrics.items()
-        for metric, value in several.items()
+        for name, values in metrics.items()
+        for metric, value in values.items()
     ]
     return _fill_and_draw(rows, template, x="value", y="metric", title="")
 
@@ -100,9 +100,9 @@ def _fill_and_draw(
         return draw(filled)
     except (DvcRenderError, ValueError) as error:
         raise TerminalError(
-            f"{template.name} cannot be drawn: {error}",
+            f"cannot draw {template.name}: {error}",
             state="nothing else is affected: it is a picture",
-            next_step=f"see what `dvc plots show` says of .dvc/plots/{template.name}",
+            next_step=f"run `dvc plots show`, and correct .dvc/plots/{template.name}",
         ) from error
 
 
@@ -116,27 +116,24 @@ def draw(specification: str | dict[str, Any]) -> bytes:
         A PNG.
 
     Raises:
-        ValueError: It cannot be drawn.
+        ValueError: The specification is invalid.
     """
-    # Drawing takes 80 MB of program text, which whoever only imports a flow is to be spared.
+    # Imported here: it loads 80 MB, which a process that only imports a flow does not need.
     import vl_convert
 
     return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
 
 
 def template_of(root: Path, name: str) -> Path:
-    """A template.
+    """Return the path of a template.
 
     Args:
         root: Folder of a checkout.
         name: `metrics`, or the task of the model: `classification` or `regression`.
-
-    Returns:
-        Its path.
     """
     return root / _TEMPLATES / f"{name}.json"
 
 
 def as_data_uri(png: bytes) -> str:
-    """A picture as a URI that carries it whole, so that it shows without a server to fetch from."""
+    """Return a picture as a URI with its data inside, which shows without a server."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deployments import trigger
-from deployments.github.job import Ended, annotation, summary
+from deployments.github.job import DeployResult, annotation, summary
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.release_note import ReleaseNote, read_release_note
 from tasks.core.errors import ConfigurationError
@@ -345,7 +345,7 @@ def test_summary_has_the_release_note() -> None:
         before=None,
     )
     read = ReleaseNote(_release_data("live"), text)
-    text = summary("0123456 to local", "http://run", Ended("live", 35.0, read), "")
+    text = summary("0123456 to local", "http://run", DeployResult("live", 35.0, read), "")
     assert text.startswith("## Deploy 0123456 to local: live\n\n35.0 s, [run in the Prefect UI]")
     assert "### wine v0.0.2 to local" in text
     assert "| f1_macro | 0.97 |" in text

@@ -1,10 +1,10 @@
-"""What the report on a pull request says."""
+"""The report on a pull request."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from deployments.github.pull_request import for_summary, markdown, specifications
+from deployments.github.pull_request import markdown, plot_specifications, summary_of
 from tasks.training.gate import Verdict
 
 
@@ -21,36 +21,36 @@ def report(**changes: Any) -> str:
     return markdown(**{**facts, **changes})
 
 
-def test_the_verdict_comes_first_then_what_differs_then_the_card() -> None:
+def test_report_has_verdict_differences_and_card_in_this_order() -> None:
     text = report()
     assert text.startswith("## ✅ wine passes the gate\n\n- f1_macro 0.97 keeps the minimum 0.9\n")
     assert "### Metrics\n\n| Metric | Change |" in text
-    assert "### Parameters\n\nThey are those of `main`." in text
+    assert "### Parameters\n\nThe same as in `main`." in text
     assert "![Predictions](reports-predictions.png)" in text
     assert "<summary>Model card</summary>\n\n# wine" in text
     assert "data:image" not in text  # GitHub would not show it
 
 
-def test_a_model_that_is_not_good_enough_is_plain_to_see() -> None:
+def test_report_shows_a_model_that_does_not_pass() -> None:
     text = report(verdict=Verdict(False, ("worse than accepted",)))
     assert text.startswith("## ❌ wine does not pass the gate\n\n- worse than accepted\n")
 
 
-def test_a_card_too_long_for_a_comment_is_left_out() -> None:
+def test_card_too_long_for_a_comment_is_left_out() -> None:
     text = report(card="x" * 100_000)
     assert len(text) < 65_536
     assert "too long" in text
 
 
-def test_a_summary_says_where_the_pictures_are() -> None:
-    text = for_summary(report())
+def test_summary_names_the_artifact_with_the_pictures() -> None:
+    text = summary_of(report())
     assert "reports-predictions.png" not in text
     assert "artifact `report`" in text
 
 
-def test_revisions_are_called_what_people_call_them() -> None:
+def test_revisions_have_names_that_people_know() -> None:
     def plot(kind: str, *revisions: str) -> dict[str, Any]:
-        rows = [{"actual": "1", "rev": each} for each in revisions]
+        rows = [{"actual": "1", "rev": revision} for revision in revisions]
         return {"type": kind, "content": {"mark": "rect", "data": {"values": rows}}}
 
     plots = {
@@ -60,8 +60,8 @@ def test_revisions_are_called_what_people_call_them() -> None:
             "reports/none.csv": [],
         }
     }
-    (found,) = specifications(plots, "origin/main").items()
+    (found,) = plot_specifications(plots, "origin/main").items()
     assert found[0] == "reports/a.csv"
     assert found[1]["mark"] == "rect"
     assert [row["rev"] for row in found[1]["data"]["values"]] == ["this branch", "main"]
-    assert specifications({}, "origin/main") == {}
+    assert plot_specifications({}, "origin/main") == {}

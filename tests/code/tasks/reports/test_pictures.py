@@ -34,9 +34,7 @@ def _width(png: bytes) -> int:
 @pytest.mark.parametrize(
     ("task", "points"), [("classification", _CLASSES), ("regression", _NUMBERS)]
 )
-def test_each_task_has_its_picture_which_shows_the_points(
-    task: str, points: list[dict[str, str]]
-) -> None:
+def test_picture_of_each_task_shows_the_points(task: str, points: list[dict[str, str]]) -> None:
     template = template_of(CHECKOUT, task)
     drawn = draw_predictions({"wine@1234567": points}, template)
     assert _width(drawn) > 300
@@ -53,7 +51,7 @@ def test_two_models_are_drawn_side_by_side() -> None:
     assert _width(both) > 1.5 * _width(one)
 
 
-def test_metrics_of_any_magnitude_are_bars_beneath_each_other() -> None:
+def test_metrics_of_any_magnitude_are_drawn_as_bars() -> None:
     template = template_of(CHECKOUT, "metrics")
     old, new = {"mae": 41.3, "r2": -0.4}, {"mae": 40.3, "r2": 0.45}
     drawn = draw_metrics({"champion": old, "wine@1234567": new}, template)
@@ -62,7 +60,7 @@ def test_metrics_of_any_magnitude_are_bars_beneath_each_other() -> None:
     assert _width(draw_metrics({"wine@1234567": new}, template)) > 300
 
 
-def test_a_picture_of_very_many_rows_stays_small() -> None:
+def test_picture_of_very_many_rows_stays_small() -> None:
     rows = random.Random(1)
     points = [
         {"actual": str(value := rows.gauss(0, 1)), "predicted": str(value + rows.gauss(0, 0.3))}
@@ -72,22 +70,22 @@ def test_a_picture_of_very_many_rows_stays_small() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"data": {"values": "<DVC_METRIC_DATA>"}}', "{"])
-def test_a_template_that_cannot_be_drawn_is_named(tmp_path: Path, content: str | None) -> None:
+def test_invalid_template_is_named(tmp_path: Path, content: str | None) -> None:
     template = tmp_path / "classification.json"
     if content is not None:
         template.write_text(content)
-    with pytest.raises(TerminalError, match=r"classification\.json cannot be drawn"):
+    with pytest.raises(TerminalError, match=r"cannot draw classification\.json"):
         draw_predictions({"main": _CLASSES}, template)
 
 
-def test_points_are_those_of_the_checkout(tmp_path: Path) -> None:
+def test_points_are_read_from_the_checkout(tmp_path: Path) -> None:
     assert read_points(tmp_path) == []
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "predictions.csv").write_text('actual,predicted\n"a, b",c\n')
     assert read_points(tmp_path) == [{"actual": "a, b", "predicted": "c"}]
 
 
-def test_the_uri_carries_the_picture() -> None:
+def test_uri_contains_the_picture() -> None:
     head, _, body = as_data_uri(b"abc").partition(",")
     assert (head, base64.b64decode(body)) == ("data:image/png;base64", b"abc")
 
