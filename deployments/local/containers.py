@@ -1,5 +1,5 @@
-"""Containers on this host: what a deploy to them needs, asked for before anything is trained; and
-those behind the stack's proxy, which go down and up with it.
+"""Containers on this host: those behind the stack's proxy, which stop and start with it, and checks
+of what a deploy to them needs, made before anything is trained.
 """
 
 from __future__ import annotations
@@ -34,53 +34,47 @@ class ModelContainers:
         self._engine = Engine(environment.engine)
 
     def resume(self) -> None:
-        """Start the live one again, if it was stopped."""
+        """Start the container of the live model again, if it was stopped."""
         if release := self._gateway.wanted():
-            for container in self._found(release=release):
+            for container in self._list(release=release):
                 self._engine.resume(container)
 
     def stop(self) -> None:
-        """Stop all that run; they are kept."""
-        for container in self._found():
+        """Stop every container; none is removed."""
+        for container in self._list():
             if container.status == "running":
                 self._engine.stop(container)
 
     def last_lines(self, lines: int) -> str:
-        """Return the end of the log of the live one, empty if there is none."""
+        """Return the end of the log of the live model, empty if there is none."""
         if release := self._gateway.wanted():
-            for container in self._found(release=release):
+            for container in self._list(release=release):
                 return self._engine.last_lines(container, lines)
         return ""
 
     def remove(self) -> None:
-        """Remove all of them."""
-        for container in self._found():
+        """Remove every container."""
+        for container in self._list():
             self._engine.remove(container)
 
-    def _found(self, **labels: str) -> list[Container]:
-        ours = {"environment": self._environment.name, "proxy": self._gateway.identity}
-        return self._engine.containers({**ours, **labels})
+    def _list(self, **labels: str) -> list[Container]:
+        own = {"environment": self._environment.name, "proxy": self._gateway.identity}
+        return self._engine.containers({**own, **labels})
 
 
 def require_engine(environment: str) -> None:
-    """Make sure that a container engine is there.
-
-    Args:
-        environment: Name of an environment whose target is `docker`.
+    """Check that the container engine of a `docker` environment answers.
 
     Raises:
-        TransientError: None answers.
+        TransientError: It does not.
     """
     Engine(_settings(environment).engine).version()
 
 
 def require_base(environment: str) -> None:
-    """Make sure that the base image is there, for the Python that models are trained with.
+    """Check that a `docker` environment's base image exists, for the Python of the models.
 
-    One that asks for a login is left to the deploy, which reads it from its block.
-
-    Args:
-        environment: Name of an environment whose target is `docker`.
+    A registry that needs a login is left to the deploy, which reads it from its block.
 
     Raises:
         ConfigurationError: There is no such image, or it is for other platforms.
@@ -89,7 +83,7 @@ def require_base(environment: str) -> None:
     settings = _settings(environment)
     if settings.registry_block:
         return
-    base = parse_reference(settings.base.replace("{python}", _python_of_models()))
+    base = parse_reference(settings.base.replace("{python}", _model_python()))
     for platform in settings.platforms:
         read_base(Repository(base), base, platform)
 
@@ -100,10 +94,10 @@ def _settings(environment: str) -> DockerEnvironment:
     return settings
 
 
-def _python_of_models() -> str:
-    told = subprocess.run(
+def _model_python() -> str:
+    version = subprocess.run(
         [str(CHECKOUT / "model" / ".venv" / "bin" / "python"), "-c",
          "import sys; print('{}.{}'.format(*sys.version_info))"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return told.stdout.strip()
+    return version.stdout.strip()

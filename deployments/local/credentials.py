@@ -1,4 +1,4 @@
-"""The secrets of a local stack: made once, kept in files that only their owner can read."""
+"""The secrets of a local stack: made once, in files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Credentials:
         read: Identity that pulls them when deploying.
         supervisor: Password of the process runner.
         signing: Key with which the parts of the S3 server trust each other.
-        database: Password of PostgreSQL, where the Prefect server is on it.
+        database: Password of PostgreSQL.
         stack: Marks the processes of this stack; not a secret, but as unique.
     """
 
@@ -44,7 +44,7 @@ def load(folder: Path) -> Credentials:
     """Read a stack's secrets, or make them.
 
     Args:
-        folder: Where they are kept.
+        folder: Folder of their file.
 
     Returns:
         The same secrets for the same folder, always.
@@ -54,23 +54,18 @@ def load(folder: Path) -> Credentials:
         values = json.loads(path.read_text())
         values["read_write"] = S3Identity(**values["read_write"])
         values["read"] = S3Identity(**values["read"])
-        found = Credentials(**values)
-        if values.keys() == asdict(found).keys():
-            return found
-        made = found  # a secret is new since the folder was made
+        credentials = Credentials(**values)
+        if values.keys() == asdict(credentials).keys():
+            return credentials
+        # A version that needed fewer secrets made the file.
     else:
-        made = Credentials()
-    write_private(path, json.dumps(asdict(made), indent=2))
-    return made
+        credentials = Credentials()
+    write_private(path, json.dumps(asdict(credentials), indent=2))
+    return credentials
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all.
-
-    Args:
-        path: The file.
-        text: What goes into it.
-    """
+    """Write a file that only its owner can read, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)

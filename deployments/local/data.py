@@ -1,4 +1,4 @@
-"""Data that the checkout keeps with DVC, brought to where the flows of the local stack look."""
+"""The checkout's data in DVC, copied to the cache that the flows of the local stack use."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ from tasks.repository.git import Git
 _DVC_SECONDS = 60.0
 
 
-def named_at_head(checkout: Path) -> list[StoredObject]:
-    """What the tracked `.dvc` files of a checkout's HEAD name.
+def list_objects(checkout: Path) -> list[StoredObject]:
+    """Return the objects that the `.dvc` files in a checkout's HEAD name; of a folder its listing.
 
     Args:
         checkout: The checkout; only read.
-
-    Returns:
-        The objects; of a folder its listing alone.
     """
     git = Git(checkout)
     objects = []
@@ -33,7 +30,7 @@ def named_at_head(checkout: Path) -> list[StoredObject]:
         if not source.endswith(".dvc"):
             continue
         content = YAML(typ="safe").load(git("show", f"HEAD:{source}")) or {}
-        if any("repo" in each for each in content.get("deps", [])):
+        if any("repo" in dependency for dependency in content.get("deps", [])):
             continue  # `dvc import`: kept by the other repository
         objects += [
             StoredObject(out["md5"], None, str(PurePosixPath(source).parent / out["path"]), source)
@@ -43,53 +40,48 @@ def named_at_head(checkout: Path) -> list[StoredObject]:
     return objects
 
 
-def bring(checkout: Path, cache: Path) -> tuple[int, list[StoredObject]]:
-    """Bring what a checkout's HEAD names from the checkout's own DVC cache into another cache.
+def copy_objects(checkout: Path, cache: Path) -> tuple[int, list[StoredObject]]:
+    """Copy the objects that a checkout's HEAD names from its DVC cache to another cache.
 
     Args:
         checkout: The checkout; only read.
         cache: The cache that flows use.
 
     Returns:
-        How many objects were brought, and those that are in neither cache.
+        The number of copied objects, and the objects that are in neither cache.
 
     Raises:
         ConfigurationError: DVC cannot say where the checkout's cache is.
     """
-    wanted = [each for each in named_at_head(checkout) if not each.is_cached(cache)]
-    if not wanted:
+    uncached = [root for root in list_objects(checkout) if not root.is_cached(cache)]
+    if not uncached:
         return 0, []
     own = _cache_of(checkout)
-    brought, missing = 0, []
-    for each in wanted:
-        objects = [each]
-        if each.is_folder:
-            listings = [at / each.key for at in (cache, own) if (at / each.key).is_file()]
-            # The listing last: where it is, its members are too.
-            members = each.members(listings[0].read_bytes()) if listings else []
-            objects = [*members, each]
-        for one in objects:
-            if (cache / one.key).is_file():
+    copied, missing = 0, []
+    for root in uncached:
+        members: list[StoredObject] = []
+        if root.is_folder:
+            listings = [at / root.key for at in (cache, own) if (at / root.key).is_file()]
+            members = root.members(listings[0].read_bytes()) if listings else []
+        # The listing last: where it is, its members are too.
+        for item in (*members, root):
+            if (cache / item.key).is_file():
                 continue
-            if (own / one.key).is_file():
-                _place(own / one.key, cache / one.key)
-                brought += 1
+            if (own / item.key).is_file():
+                _copy(own / item.key, cache / item.key)
+                copied += 1
             else:
-                missing.append(one)
-    return brought, missing
+                missing.append(item)
+    return copied, missing
 
 
-def require(missing: Sequence[StoredObject], storage: ObjectStorage) -> None:
-    """Make sure that objects that are in no cache are in the bucket at least.
-
-    Args:
-        missing: The objects.
-        storage: The bucket.
+def require_in_bucket(objects: Sequence[StoredObject], storage: ObjectStorage) -> None:
+    """Check that objects which are in no cache are in the bucket at least.
 
     Raises:
         ConfigurationError: One is not there either, so no flow can use or push it.
     """
-    if not missing:
+    if not objects:
         return
     import boto3
     from botocore.config import Config
@@ -104,26 +96,27 @@ def require(missing: Sequence[StoredObject], storage: ObjectStorage) -> None:
         aws_secret_access_key=identity.secret,
         config=Config(proxies={}),  # those of the user's shell are not for this machine
     )
-    nowhere = []
-    for each in missing:
+    lost = []
+    for item in objects:
         try:
-            client.head_object(Bucket=storage.bucket, Key=f"{DVC_FOLDER}/{each.key}")
+            client.head_object(Bucket=storage.bucket, Key=f"{DVC_FOLDER}/{item.key}")
         except ClientError:
-            nowhere.append(each)
-    if nowhere:
-        first, more = nowhere[0], f" (and of {len(nowhere) - 1} more)" if nowhere[1:] else ""
+            lost.append(item)
+    if lost:
+        first, more = lost[0], f" (and of {len(lost) - 1} more)" if lost[1:] else ""
         file = first.target.removesuffix(".dvc")
         raise ConfigurationError(
             f"{first.target} is committed, but the bytes of {first.path}{more} are neither in the"
             " checkout's DVC cache nor in the stack's bucket",
             state="the stack is up; nothing was trained",
             next_step=f"put the data at {file}, run `.venv/bin/dvc add {file}`, commit (or, where"
-            f" your own bucket has them: `.venv/bin/dvc pull {first.target}`); then the same again",
+            f" your own bucket has them: `.venv/bin/dvc pull {first.target}`); then run the same"
+            " command again",
         )
 
 
 def _cache_of(checkout: Path) -> Path:
-    """Where DVC keeps the checkout's objects; DVC is asked, as there are four places to set it."""
+    """Return the folder of the checkout's DVC cache, from DVC: there are four places to set it."""
     result = run_blocking(
         ["dvc", "cache", "dir"],
         timeout=_DVC_SECONDS,
@@ -135,12 +128,12 @@ def _cache_of(checkout: Path) -> Path:
         raise ConfigurationError(
             f"DVC cannot say where the cache of {checkout} is: {result.stderr.strip()}",
             state="nothing was started",
-            next_step="mend .dvc/config or .dvc/config.local, and run the same command again",
+            next_step="correct .dvc/config or .dvc/config.local, then run the same command again",
         )
     return Path(checkout, result.stdout.strip())
 
 
-def _place(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     """Put a file where it was not, whole or not at all; a hard link where the disk allows it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")

@@ -1,5 +1,5 @@
-"""A container registry for the local stack, as data: the program, where it is installed, else the
-official image in the engine that is needed for the target `docker` anyway.
+"""A container registry for the local stack, as data: an installed `docker-registry`, else the
+official image in the engine that the target `docker` needs anyway.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _CONFIGURATION = "registry.json"
 _IMAGE = "registry:3"
 
 
-def find(path: str | None = None) -> Path:
-    """Find what a registry can be run with.
+def find_program(path: str | None = None) -> Path:
+    """Find the program that runs a registry.
 
     Args:
         path: Folders to look in, as in `PATH`, which it is by default.
@@ -38,7 +38,7 @@ def find(path: str | None = None) -> Path:
         if found := shutil.which(name, path=path):
             return Path(found)
     raise ConfigurationError(
-        "no container registry can be had: neither `docker-registry` nor `docker` is on PATH",
+        "no container registry is available: neither `docker-registry` nor `docker` is on PATH",
         state="nothing was started",
         next_step="install one of them (Debian: apt-get install docker-registry), or name a"
         " registry of yours: SLIPWAY_DOCKER_REPOSITORY=ghcr.io/you/wine make demo TARGET=docker",
@@ -49,12 +49,9 @@ def program(executable: Path, folder: Path, ports: Mapping[str, int]) -> Program
     """Describe the registry.
 
     Args:
-        executable: What `find` has found.
+        executable: The program from `find_program`.
         folder: Where its configuration and images are.
         ports: Its port, by name.
-
-    Returns:
-        The program.
     """
     port = ports[PORT]
     in_place = (str(executable), "serve", str(folder / _CONFIGURATION))
@@ -71,7 +68,7 @@ def prepare(folder: Path, ports: Mapping[str, int]) -> None:
     """Write the configuration of `docker-registry`.
 
     Args:
-        folder: Where to; its images are beside it.
+        folder: Folder of the configuration and of the images.
         ports: Its port, by name.
     """
     configuration: dict[str, Any] = {
@@ -88,20 +85,17 @@ def prepare(folder: Path, ports: Mapping[str, int]) -> None:
 
 
 def in_container(docker: Path, folder: Path, port: int) -> tuple[str, ...]:
-    """The command that runs the official image until it is told to stop.
+    """Return the command that runs the official image until it is stopped.
 
-    Its images go with the container: the next deploy makes them again, of the same bytes.
+    Its images are lost with the container: the next deploy builds them again, of the same bytes.
 
     Args:
         docker: Docker's command line.
-        folder: The registry's folder, by which the container is known.
+        folder: The registry's folder; the container is named after it.
         port: Its port on loopback.
-
-    Returns:
-        The command.
     """
     name = f"slipway-registry-{fingerprint(str(folder))}"
-    # First the one that has outlived a stack that was killed.
+    # The container of a stack that was killed may still run, and hold the port.
     script = f'"$0" rm --force --volumes {name} >/dev/null 2>&1; exec "$0" "$@"'
     return (
         "/bin/sh", "-c", script, str(docker), "run", "--rm", "--name", name,

@@ -87,14 +87,14 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
     """
     postgres.find_programs()
     if layout.has_image_registry:
-        image_registry.find()
+        image_registry.find_program()
     with _locked(layout.home):
         secrets = credentials.load(layout.home / "secrets")
         for note in origin.bring_up_to_date(layout.origin, options.source):
             log(note)
-        copied, missing = data.bring(options.source, layout.home / "dvc-cache")
+        copied, missing = data.copy_objects(options.source, layout.home / "dvc-cache")
         if copied:
-            log(f"objects of data brought from the checkout's DVC cache: {copied}")
+            log(f"{copied} objects of data copied from the checkout's DVC cache")
         layout = _start_programs(layout, secrets, options, log)
         supervisor = connect(layout, secrets)
         programs = stack_programs(layout, secrets)
@@ -108,7 +108,7 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
         _set_hook(layout, secrets, options)
         client_settings.write_settings(layout, log)
         write_dvc_config(layout.home, layout.storage(secrets))
-        data.require(missing, layout.storage(secrets))
+        data.require_in_bucket(missing, layout.storage(secrets))
 
 
 def take_down(layout: Layout, log: Log) -> None:

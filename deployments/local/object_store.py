@@ -1,4 +1,4 @@
-"""The S3 server of the local stack: seaweedfs with every door but S3 itself locked."""
+"""The S3 server of the local stack: seaweedfs, with credentials on every port."""
 
 from __future__ import annotations
 
@@ -44,12 +44,9 @@ def program(bin_folder: Path, folder: Path, ports: Mapping[str, int]) -> Program
     """Describe the S3 server.
 
     Args:
-        bin_folder: Where its executable is.
-        folder: What `prepare` wrote to; also its working directory.
+        bin_folder: Folder of its executable.
+        folder: The folder of `prepare`; also its working directory.
         ports: Its ports, by name.
-
-    Returns:
-        The program.
     """
     return Program(
         name=NAME,
@@ -93,11 +90,11 @@ def program(bin_folder: Path, folder: Path, ports: Mapping[str, int]) -> Program
 def prepare(folder: Path, credentials: Credentials) -> None:
     """Write what the S3 server reads at its start: identities, signing keys, certificates.
 
-    Without them its other ports would let anybody on this machine read and write every object:
+    Without them its other ports would let every user of this machine read and write every object:
     HTTP calls between its parts are signed, gRPC calls need a certificate of this stack.
 
     Args:
-        folder: Where to.
+        folder: Folder of the server.
         credentials: The secrets of the stack.
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,9 @@ _MAIN = "refs/heads/main"
 _INCOMING = "refs/slipway/checkout"
 _HOOK = """\
 #!/bin/sh
-# Written by `make up`. Plays GitHub: a push to main that .github/workflows/deploy.yaml is for asks
-# for a deploy. In the background and with nothing of the pusher's, so the push neither waits nor
-# fails; make down ends it.
+# Written by `make up`. Plays GitHub: a push to main that .github/workflows/deploy.yaml runs for
+# requests a deploy. In the background and without the pusher's variables, so that the push neither
+# waits nor fails; `make down` ends it.
 while read -r old new ref; do
   [ "$ref" = {main} ] || continue
   (cd {checkout} && exec env -i PATH="$PATH" HOME="$HOME" {marker} \\
@@ -36,18 +36,18 @@ done
 
 
 def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
-    """Create origin from the checkout's committed HEAD, or bring newer commits into its main.
+    """Create origin from the checkout's committed HEAD, or merge newer commits into its main.
 
     Args:
         origin: The bare repository.
         checkout: The user's checkout; only read.
 
     Returns:
-        What a person should know: commits that were brought in, changes that were not.
+        Lines for the user: the commits that were merged, and changes that were not committed.
 
     Raises:
         ConfigurationError: The checkout has no commit.
-        TerminalError: Origin has moved on and the commits of the checkout do not merge.
+        TerminalError: Origin's main has other commits, and those of the checkout do not merge.
     """
     notes = []
     checkout_git = Git(checkout)
@@ -65,32 +65,32 @@ def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
     fetched = f"+HEAD:{_INCOMING}"
     git("fetch", "--quiet", "--no-tags", "--update-shallow", str(checkout.resolve()), fetched)
     incoming = git("rev-parse", _INCOMING)
-    found = git.run("rev-parse", "--verify", "--quiet", _MAIN).stdout.strip()
-    if found and not git.run("merge-base", "--is-ancestor", incoming, found).code:
+    main = git.run("rev-parse", "--verify", "--quiet", _MAIN).stdout.strip()
+    if main and not git.run("merge-base", "--is-ancestor", incoming, main).code:
         return notes
-    if not found or not git.run("merge-base", "--is-ancestor", found, incoming).code:
-        git("update-ref", _MAIN, incoming, found)
+    if not main or not git.run("merge-base", "--is-ancestor", main, incoming).code:
+        git("update-ref", _MAIN, incoming, main)
         merged = incoming
     else:
-        merged = _merge(git, origin, found, incoming)
-    if found:
-        notes.append(f"origin's main now has the checkout's {incoming[:8]} (was {found[:8]})")
+        merged = _merge(git, origin, main, incoming)
+    if main:
+        notes.append(f"origin's main now has the checkout's {incoming[:8]} (was {main[:8]})")
         if merged != incoming:
             notes[-1] += f", merged as {merged[:8]}"
     return notes
 
 
 def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log: Path) -> None:
-    """Make every push to main that GitHub would deploy ask the local stack for a deploy.
+    """Make every push to main that GitHub would deploy request a deploy from the local stack.
 
     Args:
         origin: The bare repository.
         checkout: Where this package is.
         home: The folder of the stack.
         marker: `NAME=value` by which the stack knows its processes.
-        log: What becomes of it is written there.
+        log: File for a line on each push.
     """
-    words = {
+    values = {
         "main": _MAIN,
         "checkout": checkout,
         "marker": marker,
@@ -98,7 +98,7 @@ def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log
         "home": home,
         "log": log,
     }
-    text = _HOOK.format(**{name: shlex.quote(str(word)) for name, word in words.items()})
+    text = _HOOK.format(**{name: shlex.quote(str(value)) for name, value in values.items()})
     hook = _hook(origin)
     hook.parent.mkdir(exist_ok=True)
     draft = hook.with_suffix(".draft")
@@ -108,7 +108,7 @@ def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log
 
 
 def ignore_pushes(origin: Path) -> None:
-    """Let pushes be pushes and nothing else."""
+    """Make pushes deploy nothing."""
     _hook(origin).unlink(missing_ok=True)
 
 
@@ -126,7 +126,7 @@ def _create(origin: Path) -> None:
 
 
 def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
-    """Merge what origin and checkout both did; the checkout wins, except in what flows made."""
+    """Merge the checkout into main; the checkout wins, except in files that flows commit."""
     with tempfile.TemporaryDirectory(dir=origin.parent) as folder:
         clone = Path(folder) / "merge"
         git("clone", "--quiet", "--shared", "--branch=main", str(origin), str(clone))
@@ -134,10 +134,10 @@ def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
         merge("fetch", "--quiet", "origin", _INCOMING)
         message = "--message=Merge the checkout"
         result = merge.run("merge", "--quiet", "--no-commit", "--strategy-option=theirs", incoming)
-        made = merge("ls-files", "--with-tree=HEAD", "--", *_OUTPUTS).splitlines()
-        ours = made and merge("ls-tree", "-r", "--name-only", "HEAD", "--", *made).splitlines()
-        if ours:
-            merge("checkout", "--quiet", "HEAD", "--", *ours)
+        outputs = merge("ls-files", "--with-tree=HEAD", "--", *_OUTPUTS).splitlines()
+        in_main = outputs and merge("ls-tree", "-r", "--name-only", "HEAD", "--", *outputs)
+        if in_main:
+            merge("checkout", "--quiet", "HEAD", "--", *in_main.splitlines())
         unmerged = merge("diff", "--name-only", "--diff-filter=U").split()
         if unmerged or (result.code and not (clone / ".git" / "MERGE_HEAD").exists()):
             raise TerminalError(
@@ -147,6 +147,6 @@ def _merge(git: Git, origin: Path, main: str, incoming: str) -> str:
                 next_step=f"git clone {origin}, merge {incoming[:8]} there by hand, git push",
             )
         merge("commit", "--quiet", "--no-verify", message)
-        # Not a push: bringing origin up to date deploys nothing by itself, in no case.
+        # A fetch, not a push: the hook would deploy what a push brings.
         git("fetch", "--quiet", str(clone), f"HEAD:{_MAIN}")
         return merge("rev-parse", "HEAD")

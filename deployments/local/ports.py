@@ -12,14 +12,7 @@ _RANGE = range(20_000, 22_700)
 
 
 def is_free(port: int) -> bool:
-    """Whether a program could listen on a port of loopback now.
-
-    Args:
-        port: The TCP port.
-
-    Returns:
-        True if nothing listens there, neither on loopback nor on all addresses.
-    """
+    """Return whether a program could listen on a TCP port of loopback now."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         # macOS lets loopback be bound beside a listener on all addresses: ask for an answer first.
@@ -35,7 +28,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(
-    wanted: Mapping[str, Iterable[int]],
+    preferred: Mapping[str, Iterable[int]],
     *,
     keep: Mapping[str, int],
     companions: Mapping[str, int],
@@ -43,8 +36,8 @@ def choose(
     """Choose a free port for every name.
 
     Args:
-        wanted: Ports to try first, by name, the best one first.
-        keep: Ports that are ours and in use, by name: taken over unseen.
+        preferred: Ports to try first, by name, the best one first.
+        keep: Ports that own programs listen on, by name: chosen again without a check.
         companions: For a name, the distance of a second port that must be free as well.
 
     Returns:
@@ -55,13 +48,13 @@ def choose(
 
     def fits(name: str, port: int) -> bool:
         group = {port, port + companions.get(name, 0)}
-        return not (group & taken) and all(is_free(each) for each in group)
+        return not (group & taken) and all(is_free(member) for member in group)
 
-    for name, candidates in wanted.items():
+    for name, candidates in preferred.items():
         if name in keep:
             chosen[name] = keep[name]
             continue
-        port = next((each for each in candidates if fits(name, each)), None)
+        port = next((candidate for candidate in candidates if fits(name, candidate)), None)
         while port is None:
             drawn = random.choice(_RANGE)
             port = drawn if fits(name, drawn) else None

@@ -1,4 +1,4 @@
-"""The operating system's processes that belong to one stack, however they came to be orphans."""
+"""The processes of one stack, orphans included."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import psutil
 
 # Every process of a stack inherits this variable, so a child that has left its process group, or
-# whose parents were killed, is still known to be ours; nothing else on the machine has its value.
+# whose parents were killed, is still recognized; nothing else on the machine has its value.
 MARKER = "SLIPWAY_STACK"
 
 
@@ -20,15 +20,15 @@ def of_stack(token: str) -> list[psutil.Process]:
     Returns:
         The processes that carry it, and their descendants.
     """
-    found: dict[int, psutil.Process] = {}
+    members: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        # Processes of other users cannot be read, and are not ours.
+        # Processes of other users cannot be read; root, whose database is another's, reads all.
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARKER) == token and process.status() != psutil.STATUS_ZOMBIE:
-                found[process.pid] = process
+                members[process.pid] = process
                 for child in process.children(recursive=True):
-                    found.setdefault(child.pid, child)
-    return list(found.values())
+                    members.setdefault(child.pid, child)
+    return list(members.values())
 
 
 def end(token: str, *, grace_seconds: float) -> int:
@@ -45,7 +45,7 @@ def end(token: str, *, grace_seconds: float) -> int:
     # Again, because a dying process may start another one.
     while processes := of_stack(token):
         count += len(processes)
-        # psutil compares start times, so a number that was given to somebody else is never hit.
+        # psutil compares start times, so another process with a reused id is never ended.
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.terminate()

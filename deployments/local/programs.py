@@ -37,7 +37,7 @@ def stack_programs(layout: Layout, credentials: Credentials) -> tuple[Program, .
     """
     folder, checkout = program_folder(), layout.checkout
     registry = (
-        (image_registry.program(image_registry.find(), layout.images, layout.ports),)
+        (image_registry.program(image_registry.find_program(), layout.images, layout.ports),)
         if layout.has_image_registry
         else ()
     )

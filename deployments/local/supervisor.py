@@ -52,7 +52,7 @@ def start_daemon(configuration: Path, environment: Mapping[str, str]) -> None:
 def write_configuration(
     path: Path, *, port: int, password: str, logs: Path, programs: Sequence[Program]
 ) -> None:
-    """Write supervisord's configuration, for its owner's eyes only.
+    """Write supervisord's configuration, readable by its owner alone.
 
     supervisord itself gets a digest of its password. Its clients need the password: the worker's
     section has it in clear, with whatever else the worker's environment holds.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.post_receive import concerns, paths_of
+from deployments.local.post_receive import match_any, paths_of
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.code.acting import WORKFLOWS, Act, Job
@@ -146,7 +146,7 @@ def test_a_push_to_the_local_origin_deploys_what_is_served_and_nothing_else(
     lab: Lab, delivered: Delivery, pushes_deploy: Path
 ) -> None:
     words = lab.commit({"README.md": "Other words"}, "main", "main")
-    assert "nothing in it is served" in wait_for(pushes_deploy, words[:7])
+    assert "the push changed nothing that is deployed" in wait_for(pushes_deploy, words[:7])
     change = {"deployments/environments/local.toml": lambda old: f"{old}# pushed\n"}
     commit = lab.commit(change, "main", "main")
     said = wait_for(pushes_deploy, commit[:7])
@@ -171,9 +171,9 @@ def test_the_hook_knows_the_patterns_of_the_workflow() -> None:
         "deployments/environments/local.toml",
     )
     for path in served:
-        assert concerns([path], patterns), path
+        assert match_any([path], patterns), path
     others = (
         "README.md", "params.yaml", "dvc.lock", "model/train.py", "flows/deploy.py",
         "model/custom/x.mlem", "deployments/local/stack.py",
     )  # fmt: skip
-    assert not concerns(others, patterns)
+    assert not match_any(others, patterns)

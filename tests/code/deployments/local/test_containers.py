@@ -1,4 +1,4 @@
-"""What `make demo TARGET=docker` needs beside the usual: an engine, a registry, a base image."""
+"""The needs of `make demo TARGET=docker`: an engine, a registry, a base image."""
 
 from __future__ import annotations
 
@@ -53,24 +53,26 @@ def _install(folder: Path, *names: str) -> str:
     return str(folder)
 
 
-def test_a_registry_that_is_installed_comes_before_one_in_a_container(tmp_path: Path) -> None:
+def test_installed_registry_is_preferred_to_one_in_a_container(tmp_path: Path) -> None:
     both = _install(tmp_path / "both", "docker-registry", "docker")
     docker = _install(tmp_path / "docker", "docker")
-    assert image_registry.find(both).name == "docker-registry"
-    assert image_registry.find(docker).name == "docker"
+    assert image_registry.find_program(both).name == "docker-registry"
+    assert image_registry.find_program(docker).name == "docker"
 
 
-def test_without_any_registry_it_says_how_to_get_one() -> None:
-    with pytest.raises(ConfigurationError, match="no container registry can be had") as told:
-        image_registry.find("/nowhere")
-    assert "SLIPWAY_DOCKER_REPOSITORY=" in told.value.next_step
+def test_missing_registry_is_explained() -> None:
+    with pytest.raises(ConfigurationError, match="no container registry is available") as refusal:
+        image_registry.find_program("/nowhere")
+    assert "SLIPWAY_DOCKER_REPOSITORY=" in refusal.value.next_step
 
 
-def test_the_registry_that_is_installed_serves_on_loopback(tmp_path: Path) -> None:
+def test_installed_registry_serves_on_loopback(tmp_path: Path) -> None:
     needs("docker-registry")
     folder, port = tmp_path / "registry", free_port()
     image_registry.prepare(folder, {image_registry.PORT: port})
-    program = image_registry.program(image_registry.find(), folder, {image_registry.PORT: port})
+    program = image_registry.program(
+        image_registry.find_program(), folder, {image_registry.PORT: port}
+    )
     assert program.health
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(program.argv, stdout=log, stderr=log)
@@ -79,7 +81,7 @@ def test_the_registry_that_is_installed_serves_on_loopback(tmp_path: Path) -> No
         assert httpx.get(program.health, trust_env=False).is_success
 
 
-def test_the_one_in_a_container_listens_to_this_host_and_replaces_what_was_left(
+def test_registry_in_a_container_serves_on_loopback_and_replaces_an_earlier_one(
     tmp_path: Path,
 ) -> None:
     docker = tmp_path / "docker"
@@ -94,7 +96,7 @@ def test_the_one_in_a_container_listens_to_this_host_and_replaces_what_was_left(
     assert started.endswith(" registry:3")
 
 
-def test_the_stack_has_a_registry_where_mains_environment_needs_one(
+def test_stack_runs_a_registry_where_mains_environment_needs_one(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLIPWAY_DOCKER_REPOSITORY", raising=False)
@@ -111,28 +113,28 @@ def test_the_stack_has_a_registry_where_mains_environment_needs_one(
     assert "registry" not in stack.status()
 
 
-def test_where_main_is_deployed_to_is_remembered(home: Path) -> None:
+def test_main_environment_is_remembered(home: Path) -> None:
     described = json.loads((home / "stack.json").read_text())
     (home / "stack.json").write_text(json.dumps({**described, "main_environment": "docker"}))
     assert Stack(home).main_environment == "docker"
     assert Stack(home, main_environment="local").main_environment == "local"
 
 
-def test_containers_are_looked_for_where_a_deploy_has_begun_even_if_nothing_is_live(
+def test_containers_are_removed_after_a_deploy_that_was_killed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_DOCKER_ENGINE", f"tcp://127.0.0.1:{free_port()}")
-    stack, said = Stack(home), list[str]()
-    stack.clean(said.append)
-    assert said == []  # nobody needs an engine who has never deployed to one
+    stack, lines = Stack(home), list[str]()
+    stack.clean(lines.append)
+    assert lines == []  # nobody needs an engine who has never deployed to one
     monkeypatch.setenv("SLIPWAY_HOME", str(home))
     asyncio.run(HostLock("docker").take(Holder.this_run("wine@v0.0.1")))
-    stack.clean(said.append)
-    assert len(said) == 2  # to stop them, and to remove them
-    assert all("the Docker engine does not answer" in each for each in said)
+    stack.clean(lines.append)
+    assert len(lines) == 2  # to stop them, and to remove them
+    assert all("the Docker engine does not answer" in line for line in lines)
 
 
-def test_the_base_image_is_looked_for_before_anything_is_trained(
+def test_missing_base_image_is_found_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_registry(tmp_path) as host:
@@ -150,19 +152,19 @@ def test_the_base_image_is_looked_for_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("target", "says"),
+    ("target", "message"),
     [("docker", "the Docker engine does not answer"), ("mars", "'process', 'docker'")],
 )
-def test_what_cannot_be_demonstrated_is_refused_before_anything_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
+def test_demo_refuses_an_unusable_target_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, message: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
     monkeypatch.setenv("COLUMNS", "200")  # no line of the message is broken
     home = tmp_path / "home"
-    refused = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "deployments.cli", f"--home={home}", "demo", f"--target={target}"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert refused.returncode in {1, 2}
-    assert says in " ".join((refused.stdout + refused.stderr).split())
+    assert result.returncode in {1, 2}
+    assert message in " ".join((result.stdout + result.stderr).split())
     assert not home.exists()

@@ -1,4 +1,4 @@
-"""Data that were added to DVC in the checkout reach the cache that the flows use."""
+"""Data that were added to DVC in the checkout reach the cache that flows use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dvc(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with a file and a folder in DVC, committed."""
     folder = tmp_path_factory.mktemp("data") / "checkout"
     (folder / "parts").mkdir(parents=True)
@@ -42,9 +42,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkout(made: Path, tmp_path: Path) -> Iterator[Path]:
+def checkout(template: Path, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "checkout"
-    shutil.copytree(made, folder)
+    shutil.copytree(template, folder)
     yield folder
     # DVC protects its cache from being written to.
     for path in folder.rglob("*"):
@@ -56,15 +56,15 @@ def content(cache: Path) -> dict[str, bytes]:
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
 
 
-def test_files_and_folders_are_brought_once_and_whole(checkout: Path, tmp_path: Path) -> None:
+def test_files_and_folders_are_copied_once_and_whole(checkout: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    assert data.bring(checkout, cache) == (4, [])  # a.csv, the listing of parts, b and c
+    assert data.copy_objects(checkout, cache) == (4, [])  # a.csv, the listing of parts, b and c
     assert content(cache) == content(checkout / ".dvc" / "cache")
     shutil.rmtree(checkout / ".dvc" / "cache")
-    assert data.bring(checkout, cache) == (0, [])
+    assert data.copy_objects(checkout, cache) == (0, [])
 
 
-def test_a_cache_elsewhere_is_found_and_another_disk_is_copied_from(
+def test_cache_elsewhere_is_found_and_copied_from_another_disk(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.move(checkout / ".dvc" / "cache", tmp_path / "shared")
@@ -74,38 +74,38 @@ def test_a_cache_elsewhere_is_found_and_another_disk_is_copied_from(
         raise OSError("Invalid cross-device link")
 
     monkeypatch.setattr("os.link", refuse)
-    assert data.bring(checkout, tmp_path / "cache") == (4, [])
+    assert data.copy_objects(checkout, tmp_path / "cache") == (4, [])
     assert content(tmp_path / "cache") == content(tmp_path / "shared")
 
 
-def test_what_was_not_committed_is_not_brought(checkout: Path, tmp_path: Path) -> None:
+def test_uncommitted_data_are_not_copied(checkout: Path, tmp_path: Path) -> None:
     Git(checkout)("rm", "--quiet", "--cached", "parts.dvc")
     Git(checkout)("commit", "--quiet", "--message=No parts")
-    assert data.bring(checkout, tmp_path / "cache") == (1, [])
+    assert data.copy_objects(checkout, tmp_path / "cache") == (1, [])
 
 
-def test_a_member_that_is_missing_is_named_and_found_later(checkout: Path, tmp_path: Path) -> None:
+def test_missing_member_is_named_and_copied_later(checkout: Path, tmp_path: Path) -> None:
     own, cache = checkout / ".dvc" / "cache", tmp_path / "cache"
     name = next(name for name, text in content(own).items() if text == b"c")
-    kept = (own / name).rename(tmp_path / "kept")
-    brought, missing = data.bring(checkout, cache)
-    assert (brought, [each.path for each in missing]) == (3, ["parts/c"])
-    kept.rename(own / name)
-    assert data.bring(checkout, cache) == (1, [])
+    aside = (own / name).rename(tmp_path / "aside")
+    copied, missing = data.copy_objects(checkout, cache)
+    assert (copied, [each.path for each in missing]) == (3, ["parts/c"])
+    aside.rename(own / name)
+    assert data.copy_objects(checkout, cache) == (1, [])
 
 
-def test_what_is_nowhere_is_refused_with_what_to_type(stack: Stack) -> None:
+def test_lost_data_are_refused_with_the_next_command(stack: Stack) -> None:
     absent = StoredObject("0" * 32, None, "data/source/my.csv", "data/source/my.csv.dvc")
-    data.require([], replace(stack.storage, read_write=S3Identity("no", "body")))
-    with pytest.raises(ConfigurationError, match=r"data/source/my\.csv") as refused:
-        data.require([absent], stack.storage)
-    assert "dvc add data/source/my.csv`" in refused.value.next_step
+    data.require_in_bucket([], replace(stack.storage, read_write=S3Identity("no", "body")))
+    with pytest.raises(ConfigurationError, match=r"data/source/my\.csv") as refusal:
+        data.require_in_bucket([absent], stack.storage)
+    assert "dvc add data/source/my.csv`" in refusal.value.next_step
 
 
-def test_what_only_the_bucket_has_is_not_missing(stack: Stack) -> None:
+def test_data_in_the_bucket_alone_are_not_missing(stack: Stack) -> None:
     import boto3
 
-    there = StoredObject("1" * 32, None, "a", "a.dvc")
+    item = StoredObject("1" * 32, None, "a", "a.dvc")
     storage = stack.storage
     client = boto3.client(
         "s3",
@@ -114,27 +114,25 @@ def test_what_only_the_bucket_has_is_not_missing(stack: Stack) -> None:
         aws_access_key_id=storage.read_write.key_id,
         aws_secret_access_key=storage.read_write.secret,
     )
-    client.put_object(Bucket=storage.bucket, Key=f"dvc/{there.key}", Body=b"a")
-    data.require([there], storage)
-    client.delete_object(Bucket=storage.bucket, Key=f"dvc/{there.key}")
+    client.put_object(Bucket=storage.bucket, Key=f"dvc/{item.key}", Body=b"a")
+    data.require_in_bucket([item], storage)
+    client.delete_object(Bucket=storage.bucket, Key=f"dvc/{item.key}")
 
 
-def test_the_stack_brings_data_when_it_comes_up(
-    stack: Stack, checkout: Path, tmp_path: Path
-) -> None:
+def test_stack_copies_data_as_it_comes_up(stack: Stack, checkout: Path, tmp_path: Path) -> None:
     """With the checkout as its source, origin and cache are made before any program starts."""
-    said: list[str] = []
+    lines: list[str] = []
     other = Stack(tmp_path / "home", stack.checkout, source=checkout, usual_ports=False)
 
     class EnoughError(Exception):
         pass
 
-    def say(line: str) -> None:
-        said.append(line)
+    def log(line: str) -> None:
+        lines.append(line)
         if line == "starting":
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        other.up(say)
-    assert "objects of data brought from the checkout's DVC cache: 4" in said
+        other.up(log)
+    assert "4 objects of data copied from the checkout's DVC cache" in lines
     assert content(other.home / "dvc-cache") == content(checkout / ".dvc" / "cache")

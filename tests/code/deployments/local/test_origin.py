@@ -45,9 +45,7 @@ def main_of(origin: Path) -> str:
     return Git(origin)("rev-parse", "main")
 
 
-def test_origin_is_made_from_what_is_committed_whatever_the_branch(
-    checkout: Path, origin: Path
-) -> None:
+def test_origin_has_the_committed_state_of_any_branch(checkout: Path, origin: Path) -> None:
     made = commit(checkout, a="1")
     (checkout / "b").write_text("not committed")
     notes = bring_up_to_date(origin, checkout)
@@ -56,13 +54,13 @@ def test_origin_is_made_from_what_is_committed_whatever_the_branch(
     assert "uncommitted" in notes[0]
 
 
-def test_a_checkout_without_a_commit_is_refused(checkout: Path, origin: Path) -> None:
+def test_checkout_without_a_commit_is_refused(checkout: Path, origin: Path) -> None:
     with pytest.raises(ConfigurationError, match="no commit"):
         bring_up_to_date(origin, checkout)
     assert not origin.exists()
 
 
-def test_the_checkout_is_never_written_to(checkout: Path, origin: Path) -> None:
+def test_checkout_is_never_written_to(checkout: Path, origin: Path) -> None:
     commit(checkout, a="1")
     (checkout / "a").touch()  # `git status` would refresh the index for this
 
@@ -76,7 +74,7 @@ def test_the_checkout_is_never_written_to(checkout: Path, origin: Path) -> None:
     assert content() == before
 
 
-def test_newer_commits_are_taken_over_once(checkout: Path, origin: Path) -> None:
+def test_newer_commits_are_merged_once(checkout: Path, origin: Path) -> None:
     commit(checkout, a="1")
     bring_up_to_date(origin, checkout)
     newer = commit(checkout, a="2")
@@ -85,7 +83,7 @@ def test_newer_commits_are_taken_over_once(checkout: Path, origin: Path) -> None
     assert bring_up_to_date(origin, checkout) == []
 
 
-def test_what_flows_did_is_kept_beside_what_the_checkout_did(
+def test_commits_of_flows_and_of_the_checkout_are_merged(
     checkout: Path, origin: Path, tmp_path: Path
 ) -> None:
     commit(checkout, params="1", dvc__lock="of the start")
@@ -130,9 +128,7 @@ def test_files_of_one_training_come_from_one_side(
     assert {Git(origin)("show", f"main:{name}") for name in made} == {"a flow"}
 
 
-def test_commits_that_do_not_merge_leave_origin_as_it_was(
-    checkout: Path, origin: Path, tmp_path: Path
-) -> None:
+def test_failed_merge_leaves_origin_unchanged(checkout: Path, origin: Path, tmp_path: Path) -> None:
     commit(checkout, a="1", b="1")
     bring_up_to_date(origin, checkout)
     trained = flow_commits(origin, tmp_path, a="2")
@@ -144,7 +140,7 @@ def test_commits_that_do_not_merge_leave_origin_as_it_was(
     assert main_of(origin) == trained
 
 
-def test_a_shallow_checkout_will_do(checkout: Path, origin: Path, tmp_path: Path) -> None:
+def test_shallow_checkout_is_enough(checkout: Path, origin: Path, tmp_path: Path) -> None:
     commit(checkout, a="1")
     commit(checkout, a="2")
     shallow = tmp_path / "shallow"
@@ -153,7 +149,7 @@ def test_a_shallow_checkout_will_do(checkout: Path, origin: Path, tmp_path: Path
     assert main_of(origin) == Git(shallow)("rev-parse", "HEAD")
 
 
-def test_variables_of_a_git_hook_around_us_are_not_heard(
+def test_variables_of_a_calling_git_hook_are_ignored(
     checkout: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = commit(checkout, a="1")
@@ -163,19 +159,19 @@ def test_variables_of_a_git_hook_around_us_are_not_heard(
     assert main_of(origin) == made
 
 
-def test_bringing_commits_together_is_no_push(checkout: Path, origin: Path, tmp_path: Path) -> None:
+def test_merge_into_origin_triggers_no_deploy(checkout: Path, origin: Path, tmp_path: Path) -> None:
     commit(checkout, a="1", b="1")
     bring_up_to_date(origin, checkout)
-    told = tmp_path / "told"
-    deploy_on_push(origin, tmp_path, home=tmp_path, marker="A=b", log=told)
+    pushes = tmp_path / "pushes"
+    deploy_on_push(origin, tmp_path, home=tmp_path, marker="A=b", log=pushes)
     hook = origin / "hooks" / "post-receive"
     assert "deployments.local.post_receive" in hook.read_text()
-    hook.write_text(f"#!/bin/sh\ncat >> '{told}'\n")  # a push that is one is told
+    hook.write_text(f"#!/bin/sh\ncat >> '{pushes}'\n")  # a real push runs the hook
     flow_commits(origin, tmp_path, b="2")
-    assert len(told.read_text().splitlines()) == 1
+    assert len(pushes.read_text().splitlines()) == 1
     commit(checkout, a="2")
     assert "merged as" in bring_up_to_date(origin, checkout)[0]
-    assert len(told.read_text().splitlines()) == 1
+    assert len(pushes.read_text().splitlines()) == 1
     ignore_pushes(origin)
     ignore_pushes(origin)
     assert not hook.exists()

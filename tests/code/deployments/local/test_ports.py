@@ -10,7 +10,7 @@ from deployments.local import ports
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_in_use_is_not_free(address: str) -> None:
+def test_port_in_use_is_not_free(address: str) -> None:
     with socket.socket() as listener:
         listener.bind((address, 0))
         listener.listen()
@@ -29,7 +29,7 @@ def test_another_port_is_chosen_for_one_in_use() -> None:
     assert len(set(chosen.values())) == 2
 
 
-def test_the_first_free_candidate_is_chosen_and_our_own_is_kept_unseen() -> None:
+def test_first_free_candidate_is_chosen_and_own_port_stays() -> None:
     with socket.socket() as ours:
         ours.bind(("127.0.0.1", 0))
         ours.listen()
@@ -40,7 +40,7 @@ def test_the_first_free_candidate_is_chosen_and_our_own_is_kept_unseen() -> None
     assert chosen == {"running": running, "new": free}
 
 
-def test_a_companion_port_must_be_free_as_well() -> None:
+def test_companion_port_must_be_free_as_well() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

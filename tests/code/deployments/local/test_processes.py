@@ -27,7 +27,7 @@ print(process.pid)
 """
 
 
-def test_orphans_that_do_not_want_to_end_are_ended_and_others_left_alone() -> None:
+def test_orphans_that_ignore_signals_are_killed_and_other_processes_left_alone() -> None:
     token = uuid.uuid4().hex
     other = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"],

@@ -26,7 +26,7 @@ def url(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
+def test_special_characters_reach_the_program_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "a folder, ours"
     folder.mkdir()
     variables = {"A": "100 %, 'quoted'# all; this", "B": 'with "double", quotes', "C": ""}
@@ -55,7 +55,7 @@ def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "a ;comment", "a # comment", "both \" and '"])
-def test_what_supervisord_would_misread_is_refused(tmp_path: Path, value: str) -> None:
+def test_value_that_supervisord_cannot_read_is_refused(tmp_path: Path, value: str) -> None:
     program = Program("odd", ("true",), tmp_path, {"A": value})
     with pytest.raises(ConfigurationError):
         write_configuration(
@@ -67,7 +67,7 @@ def test_what_supervisord_would_misread_is_refused(tmp_path: Path, value: str) -
         )
 
 
-def test_an_error_does_not_tell_the_password() -> None:
+def test_error_does_not_contain_the_password() -> None:
     with pytest.raises(TransientError) as error:
         Supervisor(url(free_port()), USERNAME, PASSWORD).programs()
     assert PASSWORD not in repr(error.value) + repr(error.value.__cause__)
