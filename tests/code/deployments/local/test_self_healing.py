@@ -135,7 +135,7 @@ def trained(lab: Lab) -> FlowRun:
 @pytest.fixture(scope="module")
 def short_timeouts(lab: Lab, trained: FlowRun, letters: list[dict[str, str]]) -> Iterator[None]:
     """Make the automations wait less than they usually do, and notify a receiver."""
-    assert "nobody is notified" in (lab.stack.logs / "apply.log").read_text()
+    assert "failures notify nobody" in (lab.stack.logs / "apply.log").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLIPWAY_LOST_SECONDS", str(LOST_SECONDS))
         patch.setenv("SLIPWAY_LATE_HOURS", str(LATE_SECONDS / 3600))
@@ -375,6 +375,6 @@ def test_failed_deploy_sends_a_notification(
         lambda: next((each for each in letters[1:] if run.id in each["text"]), None),
         "it is notified",
     )
-    assert letter["subject"] == "Slipway: deploy no-such-ref to local did not succeed"
+    assert letter["subject"] == "Slipway: deploy no-such-ref to local failed"
     assert "ref 'no-such-ref' does not exist on origin" in letter["text"]
     assert f"{lab.stack.prefect_ui_url}/runs/flow-run/{run.id}" in letter["text"]
