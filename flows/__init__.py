@@ -1,1 +1,1 @@
-"""The flows: what happens, in order."""
+"""The flows: the order of the tasks."""

@@ -1,4 +1,4 @@
-"""Types of the flows' parameters: what the form in the Prefect UI offers, and the API refuses."""
+"""Types of the flows' parameters, which the form in the Prefect UI and the API check."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import Field
 
 from tasks.platforms.catalogue import environment_names
 
-# What Git takes for a name; nothing that it would take for an option.
+# Every name of Git's; nothing that Git would take for an option.
 _REF = r"[A-Za-z0-9][A-Za-z0-9._/@#+-]{0,199}"
 Ref = Annotated[str, Field(pattern=f"^{_REF}$")]
 BranchOrNone = Annotated[str, Field(pattern=f"^({_REF})?$")]  # a form knows no None, but emptiness
-# As the registry names them, `wine@v0.0.3`; the model may be left out.
+# `wine@v0.0.3`; the model is optional.
 VersionOrNone = Annotated[str, Field(pattern=r"^(([a-z0-9][a-z0-9-]{1,39}@)?v\d+\.\d+\.\d+)?$")]
-# Not a Literal: a flow that is called in Python hears from `load_environment` what to do about it.
+# Not a Literal: for a flow called in Python, `load_environment` raises an error with the next step.
 EnvironmentName = Annotated[str, Field(json_schema_extra={"enum": list(environment_names())})]
 EnvironmentOrAll = Annotated[str, Field(json_schema_extra={"enum": ["", *environment_names()]})]
 Overrides = Annotated[

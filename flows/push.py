@@ -1,4 +1,4 @@
-"""Push a candidate: bytes to S3, proven to be there, then refs to origin."""
+"""Push a candidate: objects to the bucket, verified, then refs to origin."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.training.publish import publish
 
 @flow(name="push", flow_run_name=run_name("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
 async def push(ref: Ref = "main", branch: BranchOrNone = "") -> str:
-    """Upload what a commit needs, verify every object, and only then push the Git refs.
+    """Upload the objects of a commit, verify all of them, and only then push the Git refs.
 
     Args:
         ref: The commit that the save flow returned, or any branch, tag or commit on origin.
-        branch: Branch that is to take the candidate in, such as main; empty for none.
+        branch: Branch to merge the candidate into, such as main; empty for none.
 
     Returns:
-        The commit that is now on origin: the candidate, or its merge into `branch`.
+        The commit on origin: the candidate, or its merge into `branch`.
     """
     async with open_workspace(ref) as workspace:
         uploaded = await upload(workspace)

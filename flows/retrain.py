@@ -1,4 +1,4 @@
-"""Retrain: from a schedule or an event to a better model on main."""
+"""Retrain: train, save and push a candidate, on a schedule or an event."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ async def retrain(
     branch: Ref = "main",
     force: bool = False,
 ) -> State[str]:
-    """Train, save and push a candidate; it reaches `branch` if the gate lets it pass.
+    """Train, save and push a candidate, and merge it into `branch` if it passes the gate.
 
     Args:
         ref: Branch, tag or commit on origin to train at.
         overrides: Values for keys of params.yaml, dots between levels, for this run alone:
             {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
-        environment: Environment whose champion the candidate is held against.
-        branch: Branch that takes in a candidate that passes.
+        environment: Environment whose live model the candidate is compared with.
+        branch: Branch to merge a passing candidate into.
         force: Run every stage, also those whose inputs have not changed.
 
     Returns:
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
-    load_environment(environment)  # refuses an unknown one before anything runs
-    with tags(TAG):  # subflow runs have no deployment to take it from
+    load_environment(environment)  # rejects an unknown one before anything runs
+    with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         candidate = await save(await train(ref, overrides, force))
         async with open_workspace(candidate) as workspace:
             if await is_ancestor(workspace, candidate, remote_head(branch)):
-                await push(candidate)  # proves that its bytes are there
+                await push(candidate)  # verifies its objects
                 return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
             verdict = await judge_candidate(workspace, environment)
         commit = await push(candidate, branch if verdict.passed else "")

@@ -21,14 +21,14 @@ from tasks.training.pipeline import run_pipeline
     **PERSISTED,
 )
 async def save(ref: Ref = "main") -> str:
-    """Save the estimator of a candidate with MLEM, and evaluate what was saved.
+    """Save the estimator of a candidate with MLEM, and evaluate the saved model.
 
     Args:
         ref: The candidate: a commit that the train flow returned, or any
             branch, tag or commit on origin.
 
     Returns:
-        The commit with the `.mlem`; the commit of `ref` where nothing has changed.
+        The commit with the `.mlem`; the commit of `ref` if nothing has changed.
     """
     async with open_workspace(ref) as workspace:
         await run_pipeline(workspace, until="evaluate")

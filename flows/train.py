@@ -23,7 +23,7 @@ from tasks.training.pipeline import run_pipeline, set_parameters
 async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: bool = False) -> str:
     """Reproduce the pipeline up to the estimator and its cross-validation metrics.
 
-    What has not changed is not run again: the same inputs give the same commit.
+    Only changed stages run: the same inputs give the same commit.
 
     Args:
         ref: Branch, tag or commit on origin to train at.
@@ -32,7 +32,7 @@ async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: b
         force: Run every stage, also those whose inputs have not changed.
 
     Returns:
-        The candidate's commit; the commit of `ref` where nothing has changed.
+        The candidate's commit; the commit of `ref` if nothing has changed.
     """
     async with open_workspace(ref) as workspace:
         await set_parameters(workspace, overrides)

@@ -14,7 +14,7 @@ from deployments.catalogue import block_variables
 from deployments.catalogue.resources.blocks import notification_block
 from deployments.diagnosis.finding import Finding, problem
 from deployments.diagnosis.origin import run_git
-from tasks.bucket.bucket import Remote, explain, open_bucket
+from tasks.bucket.bucket import Bucket, explain, open_bucket
 from tasks.core import secret_blocks
 from tasks.core.errors import SlipwayError, TransientError
 from tasks.core.settings import Settings
@@ -115,21 +115,21 @@ async def check_catalogue(options: frozenset[str]) -> Finding:
 async def check_buckets() -> AsyncIterator[Finding]:
     """Check that the credentials of each bucket block have the rights they need, and no more."""
     settings = Settings()
-    writer: Remote | None = None
+    writer: Bucket | None = None
     for block in dict.fromkeys((settings.read_write_block, block_variables.RESULTS)):
         thing = f"block s3-bucket/{block}"
         try:
-            remote = await open_bucket(block, "probe")
-            await asyncio.to_thread(_write_and_read, remote)
+            bucket = await open_bucket(block, "probe")
+            await asyncio.to_thread(_write_and_read, bucket)
         except SlipwayError as error:
             yield problem(thing, error)
         else:
-            writer = writer or remote
-            yield Finding(thing, f"{remote.url}: can put, head, get and delete")
+            writer = writer or bucket
+            yield Finding(thing, f"{bucket.url}: can put, head, get and delete")
     yield await check_reader(writer)
 
 
-async def check_reader(writer: Remote | None = None) -> Finding:
+async def check_reader(writer: Bucket | None = None) -> Finding:
     """Check that the credentials of deploys can read the bucket, and cannot write to it.
 
     Args:
@@ -138,8 +138,8 @@ async def check_reader(writer: Remote | None = None) -> Finding:
     block = Settings().read_block
     thing = f"block s3-bucket/{block}"
     try:
-        remote = await open_bucket(block, "probe")
-        return await asyncio.to_thread(_only_read, remote, writer, thing)
+        bucket = await open_bucket(block, "probe")
+        return await asyncio.to_thread(_only_read, bucket, writer, thing)
     except SlipwayError as error:
         return problem(thing, error)
 
@@ -196,7 +196,7 @@ async def check_notification(client: PrefectClient, *, send: bool) -> Finding:
     return Finding(thing, "sent a message")
 
 
-def _write_and_read(remote: Remote) -> None:
+def _write_and_read(bucket: Bucket) -> None:
     """Put, head, get and delete an object.
 
     Raises:
@@ -205,36 +205,34 @@ def _write_and_read(remote: Remote) -> None:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    probe = _probe(remote)
+    probe = _probe(bucket)
     try:
-        remote.client.put_object(**probe, Body=_CONTENT)
-        size = remote.client.head_object(**probe)["ContentLength"]
-        content = remote.client.get_object(**probe)["Body"].read()
-        remote.client.delete_object(**probe)
+        bucket.client.put_object(**probe, Body=_CONTENT)
+        size = bucket.client.head_object(**probe)["ContentLength"]
+        content = bucket.client.get_object(**probe)["Body"].read()
+        bucket.client.delete_object(**probe)
     except (ClientError, BotoCoreError) as error:
-        raise explain(remote, error) from None
+        raise explain(bucket, error) from None
     if (size, content) != (len(_CONTENT), _CONTENT):
         raise TransientError(
-            f"{remote.url} returned other bytes than were put",
+            f"{bucket.url} returned other bytes than were put",
             state="the probe object was deleted",
             next_step="check the proxy between this host and the bucket, and the bucket's name",
         )
 
 
-def _only_read(reader: Remote, writer: Remote | None, thing: str) -> Finding:
+def _only_read(reader: Bucket, writer: Bucket | None, thing: str) -> Finding:
     """List and get objects, and expect that a put is denied."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     probe = _probe(reader)
     try:
-        listing = reader.client.list_objects_v2(
-            Bucket=reader.bucket, Prefix=reader.prefix, MaxKeys=1
-        )
+        listing = reader.client.list_objects_v2(Bucket=reader.name, Prefix=reader.prefix, MaxKeys=1)
         if writer:
             writer.client.put_object(**probe, Body=_CONTENT)
             reader.client.get_object(**probe)["Body"].read()
         for entry in listing.get("Contents", []):
-            reader.client.get_object(Bucket=reader.bucket, Key=entry["Key"])["Body"].close()
+            reader.client.get_object(Bucket=reader.name, Key=entry["Key"])["Body"].close()
         try:
             reader.client.put_object(**probe, Body=_CONTENT)
         except ClientError as error:
@@ -253,8 +251,8 @@ def _only_read(reader: Remote, writer: Remote | None, thing: str) -> Finding:
             (writer or reader).client.delete_object(**probe)
 
 
-def _probe(remote: Remote) -> ObjectKey:
+def _probe(bucket: Bucket) -> ObjectKey:
     return {
-        "Bucket": remote.bucket,
-        "Key": f"{remote.prefix}/slipway-doctor/{uuid.uuid4()}".lstrip("/"),
+        "Bucket": bucket.name,
+        "Key": f"{bucket.prefix}/slipway-doctor/{uuid.uuid4()}".lstrip("/"),
     }

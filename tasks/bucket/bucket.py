@@ -1,4 +1,4 @@
-"""DVC remotes: where a bucket is, with what credentials, and what its errors mean."""
+"""The bucket: its address and credentials from a Prefect block, and errors from its answers."""
 
 from __future__ import annotations
 
@@ -24,64 +24,58 @@ _REGISTER = "`make up` (local stack) or `slipway apply`"
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A DVC remote with what an `S3Bucket` block knows of it.
+class Bucket:
+    """A folder of a bucket, as an `S3Bucket` block describes it.
 
     Attributes:
-        name: Name of the DVC remote.
+        remote: Name of the DVC remote for it.
         block: Name of the block.
-        bucket: Bucket name.
-        prefix: Folder in the bucket, without slashes around it.
-        environment: Variables by which DVC gets the credentials; never logged.
+        name: Name of the bucket itself.
+        prefix: The folder, without slashes around it.
+        environment: Variables with the credentials, for DVC; never logged.
         client: An S3 client with the same credentials.
     """
 
-    name: str
+    remote: str
     block: str
-    bucket: str
+    name: str
     prefix: str
     environment: Mapping[str, str]
     client: S3Client
 
     @property
     def url(self) -> str:
-        """The remote's URL, as DVC wants it."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        """URL of the DVC remote."""
+        return f"s3://{self.name}/{self.prefix}".rstrip("/")
 
     def __repr__(self) -> str:
-        return f"Remote({self.name!r}, {self.url!r})"  # no credentials
+        return f"Bucket({self.remote!r}, {self.url!r})"  # no credentials
 
 
-async def load_remote(name: Literal["read-write", "read"]) -> Remote:
-    """Read where a remote is, and with what credentials, from its Prefect block.
+async def load_bucket(access: Literal["read-write", "read"]) -> Bucket:
+    """Read address and credentials of the bucket from its Prefect block.
 
     Args:
-        name: `read-write` to push, `read` to pull.
-
-    Returns:
-        The remote.
+        access: `read-write` to push, `read` to pull.
 
     Raises:
-        TerminalError: The block does not exist or cannot be used.
+        TerminalError: The block does not exist or is invalid.
         TransientError: The Prefect server does not answer.
     """
     settings = Settings()
-    block = {"read-write": settings.read_write_block, "read": settings.read_block}[name]
-    return await open_bucket(block, name)
+    block = {"read-write": settings.read_write_block, "read": settings.read_block}[access]
+    return await open_bucket(block, access)
 
 
-async def open_bucket(block_name: str, name: str) -> Remote:
-    """Read where a bucket is, and with what credentials, from a Prefect block.
+async def open_bucket(block_name: str, remote: str) -> Bucket:
+    """Read address and credentials of a bucket from a Prefect block.
 
     Args:
         block_name: Name of the `S3Bucket` block.
-        name: What DVC is to call it.
-
-    Returns:
-        The bucket, as a remote.
+        remote: Name of the DVC remote to make for it.
 
     Raises:
-        TerminalError: The block does not exist or cannot be used.
+        TerminalError: The block does not exist or is invalid.
         TransientError: The Prefect server does not answer.
     """
     import httpx
@@ -105,7 +99,7 @@ async def open_bucket(block_name: str, name: str) -> Remote:
         ) from error
     except httpx.HTTPError as error:
         raise TransientError(
-            f"the Prefect server does not give block s3-bucket/{block_name}: {error!r}",
+            f"cannot read block s3-bucket/{block_name} from the Prefect server: {error!r}",
             state="nothing was started",
             next_step="check PREFECT_API_URL and the server, then run the flow again",
         ) from error
@@ -113,7 +107,7 @@ async def open_bucket(block_name: str, name: str) -> Remote:
     credentials = session.get_credentials()
     if credentials is None:
         raise TerminalError(
-            f"block s3-bucket/{block_name} has no credentials, and this host has none either",
+            f"block s3-bucket/{block_name} has no credentials, and neither has this host",
             state="nothing was started",
             next_step="set them in the AwsCredentials block, or give the host a role",
         )
@@ -135,100 +129,85 @@ async def open_bucket(block_name: str, name: str) -> Remote:
         max_pool_connections=CONNECTIONS,
     )
     client = session.client("s3", endpoint_url=endpoint, config=config)
-    return Remote(
-        name, block_name, block.bucket_name, block.bucket_folder.strip("/"), environment, client
+    return Bucket(
+        remote, block_name, block.bucket_name, block.bucket_folder.strip("/"), environment, client
     )
 
 
 def configure_dvc(
-    workspace: Workspace, remote: Remote, cache: Path, *, verify: bool = True
+    workspace: Workspace, bucket: Bucket, cache: Path, *, verify: bool = True
 ) -> None:
-    """Point the workspace's DVC at a cache and at the bucket of the block.
+    """Configure the workspace's DVC with a cache and the bucket.
 
     Args:
         workspace: The workspace.
-        remote: The remote.
+        bucket: The bucket.
         cache: Folder of the cache.
-        verify: Whether DVC drops what has another md5 than Git says. Stages unpickle what was
-            downloaded; only who verifies it by SHA-256, and says so better, does without.
+        verify: Whether DVC drops downloads whose md5 is not the one in Git. Stages unpickle them,
+            so only a caller that verifies them by SHA-256 itself does without.
     """
     (workspace.path / ".dvc" / "config.local").write_text(
-        "[core]\n    autostage = true\n"  # else DVC's advice fills the log
+        "[core]\n    autostage = true\n"  # else DVC's hints fill the log
         f'[cache]\n    dir = {cache}\n    type = "hardlink,copy"\n'
-        f"['remote \"{remote.name}\"']\n    url = {remote.url}\n"
+        f"['remote \"{bucket.remote}\"']\n    url = {bucket.url}\n"
         f"    verify = {str(verify).lower()}\n"
     )
 
 
-async def transfer_failed(remote: Remote, finished: commands.CommandResult) -> SlipwayError:
-    """Find out whether a failed DVC transfer is worth another try, by asking the bucket.
+async def transfer_failed(bucket: Bucket, result: commands.CommandResult) -> SlipwayError:
+    """Make the error of a failed DVC transfer, transient or terminal, by a request of its own.
 
-    DVC exits alike for a refused key and a dropped connection.
-
-    Args:
-        remote: The remote.
-        finished: The DVC command that failed.
-
-    Returns:
-        The error to raise.
+    DVC exits alike for a denied key and a dropped connection.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         await asyncio.to_thread(
-            remote.client.list_objects_v2, Bucket=remote.bucket, Prefix=remote.prefix, MaxKeys=1
+            bucket.client.list_objects_v2, Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1
         )
     except (ClientError, BotoCoreError) as error:
-        return explain(remote, error)
-    said = finished.tail()
-    if "missing" in said.lower() or "does not exist" in said.lower():
+        return explain(bucket, error)
+    output = result.tail()
+    if "missing" in output.lower() or "does not exist" in output.lower():
         return TerminalError(
-            f"objects are missing in {remote.url}, or are not what Git says: {said}",
+            f"objects in {bucket.url} are missing or corrupt: {output}",
             state="nothing was changed",
-            next_step="run the push flow at this ref on the host that made the model",
+            next_step="run the push flow at this ref on the host that trained the model",
         )
-    if "access denied" in said.lower() or "forbidden" in said.lower():
-        return _refused(remote, said)
+    if "access denied" in output.lower() or "forbidden" in output.lower():
+        return _denied(bucket, output)
     return TransientError(
-        f"`{' '.join(finished.argv[:3])}` failed: {said}",
-        state="what was transferred stays; nothing was published",
-        next_step="run the flow again; it transfers only what is missing",
+        f"`{' '.join(result.argv[:3])}` failed: {output}",
+        state="transferred objects stay; nothing was published",
+        next_step="run the flow again; it transfers only the missing objects",
     )
 
 
-def explain(remote: Remote, error: ClientError | BotoCoreError) -> SlipwayError:
-    """Say what an S3 error means and whether to try again.
-
-    Args:
-        remote: The remote.
-        error: What boto3 raised.
-
-    Returns:
-        The error to raise.
-    """
+def explain(bucket: Bucket, error: ClientError | BotoCoreError) -> SlipwayError:
+    """Make the error of a failed S3 request, transient or terminal."""
     from botocore.exceptions import ClientError
 
     code = ""
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
     if code in DENIED:
-        return _refused(remote, code)
+        return _denied(bucket, code)
     if code == "NoSuchBucket":
         return TerminalError(
-            f"bucket {remote.bucket!r} of block s3-bucket/{remote.block} does not exist",
+            f"bucket {bucket.name!r} of block s3-bucket/{bucket.block} does not exist",
             state="nothing was changed",
-            next_step="create the bucket, or name the right one in the block",
+            next_step="create the bucket, or correct its name in the block",
         )
     return TransientError(
-        f"{remote.url} is out of reach: {type(error).__name__}: {error}",
+        f"{bucket.url} is unreachable: {type(error).__name__}: {error}",
         state="nothing was published",
-        next_step="check that the S3 endpoint is up (`make status`), then run the flow again",
+        next_step="check that the S3 endpoint is up, then run the flow again",
     )
 
 
-def _refused(remote: Remote, why: str) -> TerminalError:
+def _denied(bucket: Bucket, why: str) -> TerminalError:
     return TerminalError(
-        f"{remote.url} refuses the credentials of block s3-bucket/{remote.block} ({why})",
+        f"{bucket.url} denied access to the credentials of block s3-bucket/{bucket.block} ({why})",
         state="nothing was changed",
         next_step=f"correct the credentials and register the blocks again: {_REGISTER}",
     )

@@ -1,4 +1,4 @@
-"""DVC commands, as argvs."""
+"""DVC commands as argvs."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Sequence
 
 from tasks.core.commands import Argv
 
-LOCK_WAIT = "--wait-for-lock"  # DVC gives up after 3 s by itself; our time-outs are the limit
+LOCK_WAIT = "--wait-for-lock"  # else DVC gives up after 3 s; the time-out of `run` is the limit
 
 
-def what_has_changed(until: str) -> Argv:
-    """Print which stages would run, up to one; outputs that are not here count as there."""
+def list_changes(until: str) -> Argv:
+    """Print the stages that would run, up to one, if this host had all outputs."""
     return ["dvc", LOCK_WAIT, "repro", "--dry", "--allow-missing", until]
 
 
 def repro(until: str, *, force: bool) -> Argv:
-    """Run the stages up to one that have changed or whose outputs are not here; or all."""
+    """Run the stages up to one that have changed or lack outputs, or all of them."""
     return ["dvc", LOCK_WAIT, "repro", *(["--force"] if force else []), until]
 
 
 def checkout(targets: Sequence[str]) -> Argv:
-    """Bring what the targets hold from the cache into the workspace."""
+    """Restore the outputs of targets in the workspace from the cache."""
     return ["dvc", LOCK_WAIT, "checkout", "--allow-missing", *targets]
 
 
-def pull_what_is_there(remote: str, targets: Sequence[str]) -> Argv:
-    """The same, downloading what the cache does not have, leaving out what is nowhere."""
+def pull_available(remote: str, targets: Sequence[str]) -> Argv:
+    """Restore the outputs of targets from the cache or the remote, except those that none has."""
     return ["dvc", LOCK_WAIT, "pull", "--allow-missing", "--remote", remote, *targets]
 
 
 def push(remote: str, targets: Sequence[str]) -> Argv:
-    """Upload what the targets (stages, files) hold."""
+    """Upload the outputs of targets (stages, files)."""
     return ["dvc", LOCK_WAIT, "push", "--remote", remote, *targets]
 
 
 def pull(remote: str, targets: Sequence[str]) -> Argv:
-    """Download what the targets hold, and nothing else."""
+    """Download the outputs of targets, and no others."""
     return ["dvc", LOCK_WAIT, "pull", "--force", "--remote", remote, *targets]
 
 
@@ -50,5 +50,5 @@ def parameters_diff(base: str) -> Argv:
 
 
 def plots_diff(base: str) -> Argv:
-    """Print, as JSON, the plots of the workspace and a commit, each in one filled template."""
+    """Print, as JSON, the plots of the workspace and a commit, one filled template per plot."""
     return ["dvc", LOCK_WAIT, "plots", "diff", "--json", base]

@@ -1,4 +1,4 @@
-"""The inventory of a commit: which objects DVC keeps for it, by hash."""
+"""The objects that DVC stores for a commit, by hash."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:  # it imports Prefect, which not everything that knows objects
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object that a commit needs to have in the bucket.
+    """An object that a commit needs in the bucket.
 
     Attributes:
         md5: Hash of its content as DVC writes it; ends in `.dir` for the listing of a folder.
-        size: Bytes, where Git knows it.
-        path: The file in the workspace that it is the content of.
-        target: The DVC target (a stage, or a `.dvc` file) that it belongs to.
+        size: Bytes; None if Git does not record it.
+        path: The file in the workspace with this content.
+        target: The DVC target of the file: a stage, or a `.dvc` file.
     """
 
     md5: str
@@ -44,21 +44,18 @@ class StoredObject:
         return self.md5.endswith(".dir")
 
     def members(self, listing: bytes) -> list[StoredObject]:
-        """The files of a folder.
+        """List the files of a folder.
 
         Args:
             listing: Content of this object.
-
-        Returns:
-            One object per file.
         """
         return [
-            StoredObject(each["md5"], None, f"{self.path}/{each['relpath']}", self.target)
-            for each in json.loads(listing)
+            StoredObject(entry["md5"], None, f"{self.path}/{entry['relpath']}", self.target)
+            for entry in json.loads(listing)
         ]
 
     def is_cached(self, cache: Path) -> bool:
-        """Whether a cache has it, and the members of a folder too."""
+        """Check that a cache has it, with all members of a folder."""
         file = cache / self.key
         if not file.is_file():
             return False
@@ -68,7 +65,7 @@ class StoredObject:
 
 
 async def outputs_of(workspace: Workspace) -> list[StoredObject]:
-    """What DVC keeps for the commit: outputs in `dvc.lock` and in every `.dvc` file.
+    """List the outputs that DVC stores for the commit, from `dvc.lock` and every `.dvc` file.
 
     Args:
         workspace: The workspace at the commit.
@@ -81,23 +78,23 @@ async def outputs_of(workspace: Workspace) -> list[StoredObject]:
     """
     tracked = set((await workspace.git(git.tracked_files())).stdout.split("\0"))
     folders = {str(parent) for path in tracked for parent in Path(path).parents}
-    found: list[StoredObject] = []
+    objects: list[StoredObject] = []
     if "dvc.lock" in tracked:
         for stage, entry in _read(workspace, "dvc.lock").get("stages", {}).items():
-            found += [
+            objects += [
                 _stored(out, out["path"], stage, "dvc.lock")
                 for out in entry.get("outs", [])
-                if out["path"] not in tracked | folders  # Git keeps those with `cache: false`
+                if out["path"] not in tracked | folders  # Git has those with `cache: false`
             ]
     for file in sorted(path for path in tracked if path.endswith(".dvc")):
         content = _read(workspace, file)
-        if any("repo" in each for each in content.get("deps", [])):
-            continue  # `dvc import`: kept by the other repository
-        found += [
+        if any("repo" in dependency for dependency in content.get("deps", [])):
+            continue  # `dvc import`: the other repository stores it
+        objects += [
             _stored(out, str(Path(file).parent / out["path"]), file, file)
             for out in content.get("outs", [])
         ]
-    return found
+    return objects
 
 
 def _read(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -113,9 +110,9 @@ def _read(workspace: Workspace, name: str) -> dict[str, Any]:
 def _stored(out: Mapping[str, Any], path: str, target: str, name: str) -> StoredObject:
     if "md5" not in out:
         raise TerminalError(
-            f"{name}: {path} has no md5, so DVC does not keep it in the bucket",
+            f"{name}: {path} has no md5, so DVC does not store it in the bucket",
             state="nothing was changed",
-            next_step=f"download it into DVC's care (`dvc update {target}` or `dvc add`), commit",
+            next_step=f"run `dvc update {target}` (or `dvc add` it), and commit",
         )
     folder = out["md5"].endswith(".dir")  # its `size` is the sum of its members
     return StoredObject(out["md5"], None if folder else out.get("size"), path, target)

@@ -15,11 +15,9 @@ class Bundle:
     """A folder that `python -m serving` runs.
 
     Attributes:
-        package: The package in it.
         identifier: Name of the release, unique on the host and sorted by time.
-        path: The folder.
-        python: Python of the runtime.
-        environment: Where it is to be released.
+        python: Path of the runtime's Python.
+        environment: Name of the environment to which it is released.
     """
 
     package: Package
@@ -29,11 +27,7 @@ class Bundle:
     environment: str
 
     def describe(self, version: str | None) -> None:
-        """Write `release.json`, which `/version` answers.
-
-        Args:
-            version: Name of the model version, None as long as it has none.
-        """
+        """Write `release.json`, the content of `/version`; no version before it is registered."""
         release = {
             "name": self.package.model,
             "version": version,
@@ -49,18 +43,15 @@ class Bundle:
 def make_bundle(
     package: Package, file: Path, python: Path, folder: Path, *, environment: str, identifier: str
 ) -> Bundle:
-    """Put model, metadata and serving code of the commit into one folder.
+    """Copy model, metadata and serving code of the commit into a new folder.
 
     Args:
         package: The package.
         file: Its verified model file.
-        python: Python of its runtime.
-        folder: Where to.
-        environment: Where it is to be released.
+        python: Path of its runtime's Python.
+        folder: Folder of all bundles.
+        environment: Name of the environment to which it is released.
         identifier: Name of the release.
-
-    Returns:
-        The bundle.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / identifier, folder / f"{identifier}.partial"

@@ -1,6 +1,6 @@
 """Packages: a saved model as the commit describes it, verified before anything unpickles it.
 
-What MLEM wrote is read here as YAML; no MLEM, and no model, is loaded in the orchestrator.
+MLEM's metadata is read as YAML: the orchestrator loads neither MLEM nor a model.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Package:
         sha256: SHA-256 of the model file, as recorded beside the `.mlem`.
         size: Bytes of the model file.
         python: Python version the model was trained with.
-        packages: Exact versions of what the model needs to run, by distribution.
+        packages: Exact versions of the distributions that the model imports.
         golden: Golden predictions: `inputs` and `outputs` by method.
-        serving: Fingerprint of all else that is served: serving code and lock, interface,
+        serving: Fingerprint of everything else in the release: serving code and lock, interface,
             golden predictions, packages.
     """
 
@@ -57,7 +57,7 @@ class Package:
 
     @property
     def minor_python(self) -> str:
-        """The Python to run it on: 3.11.7 runs what 3.11.9 saved."""
+        """The Python to run it on: 3.11.7 runs a model that 3.11.9 saved."""
         return ".".join(self.python.split(".")[:2])
 
     @property
@@ -81,16 +81,13 @@ def _metadata_files(workspace: Workspace) -> tuple[Path, Path, Path]:
 
 
 def read_package(workspace: Workspace) -> Package:
-    """Read what the commit says about its saved model.
+    """Read the metadata of the commit's saved model, without the model file.
 
     Args:
         workspace: The workspace at the commit.
 
-    Returns:
-        The package; the model's bytes are not needed yet.
-
     Raises:
-        TerminalError: There is no saved model at the commit, or its metadata disagree.
+        TerminalError: The commit has no saved model, or its metadata disagree.
     """
     model = workspace.model
     mlem_path, golden_path, runtime_path = files = _metadata_files(workspace)
@@ -149,11 +146,11 @@ def read_package(workspace: Workspace) -> Package:
 
 @capability("verify artifact", run_name="verify bytes of {package.label}", timeout=600)
 async def verify_artifact(package: Package, file: Path) -> None:
-    """Hold the model file against the size and SHA-256 in Git, before anything unpickles it.
+    """Compare the model file with the size and SHA-256 in Git, before anything unpickles it.
 
     Args:
-        package: What the commit says.
-        file: The file that came out of the bucket.
+        package: The package of the commit.
+        file: The file, downloaded from the bucket.
 
     Raises:
         CandidateRejected: It is not the file that was saved.
@@ -166,23 +163,20 @@ async def verify_artifact(package: Package, file: Path) -> None:
         f"{package.artifact} in the bucket is not the model that was saved:"
         f" {size} bytes with SHA-256 {sha256[:12]},"
         f" should be {package.size} bytes with {package.sha256[:12]}",
-        state="it was not loaded; the live model is untouched",
+        state="it was not loaded; the live model is unchanged",
         next_step=f"run the push flow at {package.commit[:7]}, which replaces wrong objects, and"
         " find out who wrote to the bucket",
     )
 
 
 def read_metrics(workspace: Workspace) -> dict[str, float]:
-    """Metrics of the commit's model on the test split.
+    """Read the metrics of the commit's model on the test split, by name.
 
     Args:
         workspace: The workspace at the commit.
 
-    Returns:
-        The numbers of `reports/metrics.json`, by name.
-
     Raises:
-        ConfigurationError: There are none.
+        ConfigurationError: The commit has no valid `reports/metrics.json`.
     """
     path = workspace.path / "reports" / "metrics.json"
     try:

@@ -1,4 +1,4 @@
-"""From data to a candidate on origin: the DVC pipeline, the gate, the refs that are published.
+"""From data to a candidate on origin: the DVC pipeline, the gate, the push of refs.
 
 It may import `package`, `bucket`, `repository`, `runs` and `core`.
 """

@@ -1,4 +1,4 @@
-"""Candidates: commits with a trained model, kept on origin for the next flow."""
+"""Candidates: commits with a trained model, pushed to origin for the next flow."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ TRAILER = "Slipway-Run"
 
 @capability("commit candidate", run_name="commit candidate of {workspace.label}")
 async def commit_candidate(workspace: Workspace, subject: str) -> str:
-    """Commit what the pipeline changed, and keep the commit on origin for the next flow.
+    """Commit the changes of the pipeline, and push the commit to origin for the next flow.
 
-    It is kept under `refs/slipway/runs/`, not as a branch: branches of origin only ever name
-    commits whose bytes are in S3.
+    Its ref is below `refs/slipway/runs/`, not a branch: branches of origin only name commits whose
+    objects are in the bucket.
 
     Args:
         workspace: The workspace in which the pipeline ran.
         subject: First line of the commit message.
 
     Returns:
-        The new commit, or the workspace's commit where nothing has changed.
+        The new commit, or the workspace's commit if nothing has changed.
     """
     name = await candidate_name(workspace) or _new_candidate_name(workspace)
     await workspace.git(git.reread())
     await workspace.git(git.add_all())
     if (await workspace.git(git.staged(), ok=(0, 1))).code:
         await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
-    # Not what is staged but HEAD decides: an earlier try may have committed and not pushed.
+    # HEAD decides, not the index: an earlier try may have committed and not pushed.
     commit = await workspace.head()
     if commit == workspace.commit:
         commands.run_logger().info("nothing has changed since %s", workspace.label)
@@ -48,12 +48,12 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
 
 
 async def candidate_name(workspace: Workspace) -> str | None:
-    """Name of the candidate under way at the workspace's commit, None if there is none."""
+    """Return the name of the candidate at the workspace's commit, None if there is none."""
     refs = (await workspace.git(git.refs_at(workspace.commit, git.RUN_REFS))).stdout.split()
     return refs[0].removeprefix(f"{git.RUN_REFS}/") if refs else None
 
 
 def _new_candidate_name(workspace: Workspace) -> str:
-    # The same for every retry of one flow run.
+    # Every retry of a flow run gives the same name.
     started = flow_run.get_scheduled_start_time()
     return f"{workspace.model}-{started:%Y-%m-%d}-{str(flow_run.get_id() or 'by-hand')[:8]}"

@@ -104,7 +104,7 @@ def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict
     ):
         if bound is not None:
             passed &= good
-            verb = "keeps" if good else "misses"
+            verb = "meets" if good else "misses"
             reasons.append(f"{metric} {value:.4f} {verb} the {name} {bound:g}")
     if champion is None or metric not in champion:
         reasons.append("there is no champion to compare with")

@@ -23,23 +23,23 @@ from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 
 _INSTALL_SECONDS = 900.0
-_LOOK_SECONDS = 600.0
+_CHECK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
-# The code of a model has no business in the bucket, the Prefect server or the process runner.
-_NOT_FOR_MODELS = ("AWS_", "PREFECT_API_", "SLIPWAY_SUPERVISOR_", "SLIPWAY_S3_")
-# How the scripts in model/ begin the message with which they refuse parameters or data.
-_REFUSED = "params.yaml: "
+# Variables of the bucket, the Prefect server and supervisord, which code of a model must not have.
+_HIDDEN = ("AWS_", "PREFECT_API_", "SLIPWAY_SUPERVISOR_", "SLIPWAY_S3_")
+# How the scripts in model/ begin a message that rejects parameters or data.
+_REJECTED = "params.yaml: "
 
 
 async def set_parameters(workspace: Workspace, overrides: Mapping[str, Any]) -> None:
-    """Write overrides into the workspace's `params.yaml`, its comments kept.
+    """Write overrides into the workspace's `params.yaml`, without losing its comments.
 
     Args:
         workspace: The workspace.
         overrides: New values by dotted key, for instance `{"train.cv": 3}`.
 
     Raises:
-        ConfigurationError: A key that `params.yaml` does not have; nothing is written.
+        ConfigurationError: `params.yaml` lacks a key; nothing is written.
     """
     if not overrides:
         return
@@ -54,7 +54,7 @@ async def set_parameters(workspace: Workspace, overrides: Mapping[str, Any]) -> 
             raise ConfigurationError(
                 f"override {key!r} is not a key of params.yaml{hint}; known: {', '.join(known)}",
                 state="nothing was started",
-                next_step="name one of the known keys, dots between levels",
+                next_step="name one of the known keys, with dots between levels",
             )
         *parents, last = key.split(".")
         node = values
@@ -78,10 +78,7 @@ def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     "make model environment", run_name="model environment of {workspace.label}", timeout=1800
 )
 async def make_model_environment(workspace: Workspace) -> Path:
-    """Install the model environment that the commit locks; the next commit reuses it.
-
-    Args:
-        workspace: The workspace.
+    """Install the model environment that the commit locks; later commits with this lock reuse it.
 
     Returns:
         The environment's folder.
@@ -95,15 +92,15 @@ async def make_model_environment(workspace: Workspace) -> Path:
     path = settings.environments / f"model-{key}"
     settings.environments.mkdir(parents=True, exist_ok=True)
     async with AsyncFileLock(f"{path}.lock"):
-        # `uv sync` mends what a killed run left, and takes no time where all is there.
-        installed = await commands.run(
+        # `uv sync` completes what a killed run left, and returns at once if nothing is missing.
+        result = await commands.run(
             uv.sync(project),
             timeout=_INSTALL_SECONDS,
             env={"UV_PROJECT_ENVIRONMENT": str(path)},
         )
-    if installed.code:
+    if result.code:
         raise uv.install_failed(
-            installed,
+            result,
             state="nothing was trained",
             next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
         )
@@ -111,14 +108,14 @@ async def make_model_environment(workspace: Workspace) -> Path:
 
 
 async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False) -> None:
-    """Bring the pipeline up to date, up to a stage, doing no more than is needed.
+    """Bring the pipeline up to date, up to a stage; run only changed stages.
 
     Args:
         workspace: The workspace.
         until: The last stage.
         force: Run every stage, changed or not.
     """
-    await restore(workspace, sources=True)  # a stage looks changed where its data are not here
+    await restore(workspace, sources=True)  # without its data, a stage looks changed
     if not force and not await has_changed(workspace, until):
         commands.run_logger().info("nothing has changed up to %s", until)
         return
@@ -138,13 +135,13 @@ async def reproduce(
     """Run the stages of `dvc.yaml` whose inputs have changed, in the model environment.
 
     Args:
-        workspace: The workspace; what the stages need was restored.
+        workspace: The workspace, with the outputs that the stages read.
         environment: The model environment.
         until: The last stage to run.
         force: Run every stage, changed or not.
 
     Raises:
-        ConfigurationError: `params.yaml` or the data were refused.
+        ConfigurationError: A stage rejected `params.yaml` or the data.
         TerminalError: A stage failed.
     """
     stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
@@ -158,7 +155,7 @@ async def reproduce(
 
         limit = Settings().training_seconds
         try:
-            finished = await commands.run(
+            result = await commands.run(
                 dvc.repro(until, force=force),
                 timeout=limit,
                 cwd=workspace.path,
@@ -167,53 +164,49 @@ async def reproduce(
                     "UV_NO_SYNC": "1",
                     "VIRTUAL_ENV": "",
                 },
-                hide=_NOT_FOR_MODELS,
+                hide=_HIDDEN,
                 watch=follow,
             )
-        except commands.CommandTimeout as error:  # it would take as long again
+        except commands.CommandTimeout as error:  # another try would take as long
             raise TerminalError(
                 f"the pipeline took longer than {limit:.0f} s",
-                state="it was stopped; stages that had ended are kept in the cache",
+                state="it was stopped; finished stages are in the cache",
                 next_step="set SLIPWAY_TRAINING_SECONDS for the worker, or a smaller grid",
             ) from error
-    if finished.code:
-        raise _pipeline_failed(finished, until)
+    if result.code:
+        raise _pipeline_failed(result, until)
 
 
-def _pipeline_failed(finished: commands.CommandResult, until: str) -> TerminalError:
-    for line in (finished.stderr + finished.stdout).splitlines():
-        if line.startswith(_REFUSED):
+def _pipeline_failed(result: commands.CommandResult, until: str) -> TerminalError:
+    for line in (result.stderr + result.stdout).splitlines():
+        if line.startswith(_REJECTED):
             return ConfigurationError(
                 line,
-                state="nothing was trained; origin is as it was",
-                next_step="mend params.yaml (or the override), and run again",
+                state="nothing was trained; origin is unchanged",
+                next_step="correct params.yaml (or the override), and run again",
             )
-    if "missing data 'source'" in finished.stderr:
+    if "missing data 'source'" in result.stderr:
         return TerminalError(
-            f"data of the commit are nowhere to be found: {finished.tail()}",
-            state="nothing was trained; origin is as it was",
-            next_step="where they were added: `make up` (local stack) or `dvc push`; run again",
+            f"neither this host nor the bucket has the data of the commit: {result.tail()}",
+            state="nothing was trained; origin is unchanged",
+            next_step="run `slipway up` (local stack) or `dvc push` on the host that added them",
         )
     return TerminalError(
-        f"the pipeline failed: {finished.tail()}",
-        state="stages before the failed one are kept in the cache; origin is as it was",
-        next_step=f"mend the stage, try it with `dvc repro {until}`, commit, and run again",
+        f"the pipeline failed: {result.tail()}",
+        state="stages before the failed one are in the cache; origin is unchanged",
+        next_step=f"correct the stage, test it with `dvc repro {until}`, commit, and run again",
     )
 
 
-@capability("look for changes", run_name="look for changes up to {until}", timeout=_LOOK_SECONDS)
+@capability("check for changes", run_name="check for changes up to {until}", timeout=_CHECK_SECONDS)
 async def has_changed(workspace: Workspace, until: str) -> bool:
-    """Whether any stage up to one would run, had this host all data.
-
-    Args:
-        workspace: The workspace.
-        until: The last stage.
+    """Check for a stage, up to one, that would run if this host had all data.
 
     Returns:
-        False if the commit has everything that its code, data and parameters lead to.
+        False if the commit's outputs are those of its code, data and parameters.
     """
-    looked = await commands.run(
-        dvc.what_has_changed(until), timeout=_LOOK_SECONDS, cwd=workspace.path, log=False
+    result = await commands.run(
+        dvc.list_changes(until), timeout=_CHECK_SECONDS, cwd=workspace.path, log=False
     )
-    # It also fails where data of a changed stage are not here.
-    return looked.code != 0 or "Running stage" in looked.stdout
+    # It also fails if this host lacks the data of a changed stage.
+    return result.code != 0 or "Running stage" in result.stdout

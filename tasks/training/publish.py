@@ -1,4 +1,4 @@
-"""Publishing a candidate: its branch on origin, and its way into main."""
+"""The push of a candidate: its own branch on origin, and its merge into main."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tasks.repository.workspace import Workspace, is_ancestor, push
 from tasks.runs.retrying import capability
 from tasks.training.candidate import TRAILER, candidate_name
 
-# What a candidate was made from and what it made; everything else belongs to main.
+# Inputs and outputs of a candidate's pipeline; every other path is main's.
 PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
 _PUSH_TRIES = 5
 
 
 @capability("publish", run_name="publish {workspace.label}", timeout=300)
 async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: str | None) -> str:
-    """Push the candidate's branch, and bring the candidate into a branch if asked to.
+    """Push the candidate's own branch, and merge the candidate into another branch if one is named.
 
-    All refs move together or none does. Of two candidates made from the same branch, the newer
-    ends up on it; commits of people to the pipeline win over any candidate made without them.
+    All refs move together or none does. Of two candidates from the same branch, the newer is
+    merged; commits of people to the pipeline win over any candidate made without them.
 
     Args:
         workspace: The workspace at the candidate.
-        uploaded: Its objects, proof that they are in the bucket.
-        branch: Branch to bring it into, None for none.
+        uploaded: Its objects, which are in the bucket.
+        branch: Branch to merge it into, None for none.
 
     Returns:
-        The commit that `branch` (or the candidate's own branch) ends at.
+        The new commit of `branch`, or of the candidate's own branch.
 
     Raises:
         TerminalError: The pipeline in `branch` has changed since the candidate was made.
@@ -47,7 +47,7 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         ]
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
-        tip = await _merged(workspace, branch) if branch else workspace.commit
+        tip = await _merge(workspace, branch) if branch else workspace.commit
         moves = [f"{tip}:refs/heads/{branch}"] if branch else []
         if not refspecs and not moves:
             return tip
@@ -57,47 +57,47 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         logger.info("somebody else has pushed to origin; trying again")
     raise TransientError(
         "others kept pushing to origin at the same time",
-        state="the objects are in the bucket; origin is as the others left it",
+        state="the objects are in the bucket; origin has the others' commits",
         next_step="run the push flow again",
     )
 
 
-async def _merged(workspace: Workspace, branch: str) -> str:
-    """The commit that the branch should move to: the candidate, or a merge with it."""
+async def _merge(workspace: Workspace, branch: str) -> str:
+    """Return the commit to which the branch moves: the candidate, or a merge with it."""
     candidate, head = workspace.commit, git.remote_head(branch)
-    found = await workspace.git(git.resolve(head), ok=(0, 1, 128))
-    if found.code:
+    result = await workspace.git(git.resolve(head), ok=(0, 1, 128))
+    if result.code:
         return candidate  # the branch is new
-    tip = found.stdout.strip()
+    tip = result.stdout.strip()
     if await is_ancestor(workspace, candidate, tip):
         return tip
-    foreign = [m for _, m in await _commits(workspace, tip, candidate) if not _is_ours(m)]
-    if foreign:
+    manual = [m for _, m in await _commits(workspace, tip, candidate) if not _is_automatic(m)]
+    if manual:
         raise TerminalError(
             f"{workspace.label} contains commits of people that are not in {branch}; the latest:"
-            f" {foreign[0].splitlines()[0]!r}",
-            state=f"the candidate's objects are in the bucket; {branch} is as it was",
+            f" {manual[0].splitlines()[0]!r}",
+            state=f"the candidate's objects are in the bucket; {branch} is unchanged",
             next_step=f"merge your branch into {branch}, then run retrain at {branch}",
         )
     if await is_ancestor(workspace, tip, candidate):
         return candidate
     base = (await workspace.git(git.merge_base(candidate, tip))).stdout.strip()
-    meanwhile = await _commits(workspace, base, tip, PIPELINE)
-    if not all(_is_ours(message) for _, message in meanwhile):
+    newer = await _commits(workspace, base, tip, PIPELINE)
+    if not all(_is_automatic(message) for _, message in newer):
         raise TerminalError(
             f"the pipeline in {branch} has changed since {workspace.label} was made",
-            state=f"the candidate's objects are in the bucket; {branch} is as it was",
-            next_step=f"run retrain at {branch}: it reuses what has not changed",
+            state=f"the candidate's objects are in the bucket; {branch} is unchanged",
+            next_step=f"run retrain at {branch}: it runs only the changed stages",
         )
-    made = int((await workspace.git(git.commit_time(candidate))).stdout)
-    if any(time > made for time, _ in meanwhile):
+    own_time = int((await workspace.git(git.commit_time(candidate))).stdout)
+    if any(time > own_time for time, _ in newer):
         commands.run_logger().warning(
-            "%s already holds a newer candidate; %s stays on its own branch", branch, candidate[:7]
+            "%s already has a newer candidate; %s stays on its own branch", branch, candidate[:7]
         )
         return tip
     await workspace.git(git.checkout(tip))
     await workspace.git(git.merge_ours(candidate))
-    await workspace.git(git.take(candidate, await _existing(workspace, candidate)))
+    await workspace.git(git.take(candidate, await _list_existing(workspace, candidate)))
     subject = f"Merge candidate {workspace.label} into {branch}"
     await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge"))
     merge = await workspace.head()
@@ -105,19 +105,19 @@ async def _merged(workspace: Workspace, branch: str) -> str:
     return merge
 
 
-async def _existing(workspace: Workspace, commit: str) -> list[str]:
-    listed = await workspace.git(git.top_level(commit))
-    return [path for path in PIPELINE if path in listed.stdout.split("\0")]
+async def _list_existing(workspace: Workspace, commit: str) -> list[str]:
+    result = await workspace.git(git.top_level(commit))
+    return [path for path in PIPELINE if path in result.stdout.split("\0")]
 
 
 async def _commits(
     workspace: Workspace, base: str, tip: str, paths: Sequence[str] = ()
 ) -> list[tuple[int, str]]:
-    """Time and message of the commits in `base..tip` that touch the paths."""
+    """List time and message of the commits in `base..tip` that touch the paths."""
     log = (await workspace.git(git.log_since(base, tip, paths))).stdout
     entries = [entry.split("\n", 1) for entry in log.split("\0") if entry.strip()]
     return [(int(time), message) for time, message in entries]
 
 
-def _is_ours(message: str) -> bool:
+def _is_automatic(message: str) -> bool:
     return f"\n{TRAILER}: " in message

@@ -104,7 +104,7 @@ async def test_credentials_that_may_too_little_or_too_much_are_found(
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-reads")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-writes")
     found = await listed(checks.check_buckets())
-    assert "refuses the credentials" in found["block s3-bucket/doctor-reads"].text
+    assert "denied access to the credentials" in found["block s3-bucket/doctor-reads"].text
     assert "can put" in found["block s3-bucket/doctor-writes"].text
     assert "SLIPWAY_S3_READ_KEY_ID" in found["block s3-bucket/doctor-writes"].fix
     assert found[f"block s3-bucket/{block_variables.RESULTS}"].ok
@@ -114,7 +114,7 @@ async def test_credentials_that_may_too_little_or_too_much_are_found(
     found = await listed(checks.check_buckets())
     absent, wrong = (found[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
     assert "does not exist" in absent.text
-    assert "refuses the credentials" in wrong.text
+    assert "denied access to the credentials" in wrong.text
     for each in (absent, wrong):
         assert "slipway apply" in each.fix
 

@@ -1,4 +1,4 @@
-"""What would be run, without running it."""
+"""The argvs of commands, without running them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def test_dvc_waits_for_locks_and_names_remote_and_targets() -> None:
     assert dvc.pull("read", ["model/wine"])[-3:] == ["--remote", "read", "model/wine"]
 
 
-def test_dvc_reproduces_what_has_changed_or_everything() -> None:
+def test_dvc_reproduces_changed_stages_or_all() -> None:
     assert dvc.repro("train", force=False)[2:] == ["repro", "train"]
     assert dvc.repro("train", force=True)[2:] == ["repro", "--force", "train"]
-    assert "--dry" in dvc.what_has_changed("train")
+    assert "--dry" in dvc.list_changes("train")
 
 
-def test_git_moves_all_refs_or_none() -> None:
+def test_git_pushes_all_refs_or_none() -> None:
     argv = git.push(["a:b", ":c"])
     assert argv[:2] == ["git", "push"]
     assert "--atomic" in argv
     assert argv[-3:] == ["origin", "a:b", ":c"]
 
 
-def test_refused_refs_are_read_from_what_git_prints_for_programs() -> None:
+def test_refused_refs_are_read_from_porcelain_output() -> None:
     output = (
         "To /tmp/origin.git\n"
         "!\tHEAD:refs/heads/main\t[rejected] (fetch first)\n"
@@ -41,7 +41,7 @@ def test_refused_refs_are_read_from_what_git_prints_for_programs() -> None:
     assert git.refused_refs(output) == {"refs/heads/main": False, "refs/slipway/runs/a": True}
 
 
-def test_a_ref_that_looks_like_an_option_stays_a_ref() -> None:
+def test_ref_that_looks_like_an_option_stays_a_ref() -> None:
     assert git.resolve("--help")[-2:] == ["--end-of-options", "--help^{commit}"]
 
 
@@ -60,7 +60,7 @@ def test_packages_for_another_machine_are_wheels() -> None:
     assert argv[argv.index("--only-binary") + 1] == ":all:"
 
 
-def test_byte_code_is_compared_with_nothing_and_knows_where_it_will_lie() -> None:
+def test_byte_code_is_unchecked_and_has_its_path_in_the_image() -> None:
     argv = uv.compile_for(Path("/t"), "/app", "3.12", instead=True)
     assert argv[argv.index("--invalidation-mode") + 1] == "unchecked-hash"
     assert argv[-5:] == ["-s", "/t", "-p", "/app", "/t"]

@@ -12,7 +12,7 @@ def report(**changes: Any) -> str:
     facts: dict[str, Any] = {
         "model": "wine",
         "base": "main",
-        "verdict": Verdict(True, ("f1_macro 0.97 keeps the minimum 0.9",)),
+        "verdict": Verdict(True, ("f1_macro 0.97 meets the minimum 0.9",)),
         "metrics": "| Metric | Change |\n|---|---|\n| f1_macro | 0.03 |\n",
         "parameters": "",
         "pictures": {"Predictions": "reports-predictions.png"},
@@ -23,7 +23,7 @@ def report(**changes: Any) -> str:
 
 def test_report_has_verdict_differences_and_card_in_this_order() -> None:
     text = report()
-    assert text.startswith("## ✅ wine passes the gate\n\n- f1_macro 0.97 keeps the minimum 0.9\n")
+    assert text.startswith("## ✅ wine passes the gate\n\n- f1_macro 0.97 meets the minimum 0.9\n")
     assert "### Metrics\n\n| Metric | Change |" in text
     assert "### Parameters\n\nThe same as in `main`." in text
     assert "![Predictions](reports-predictions.png)" in text
