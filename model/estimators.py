@@ -170,12 +170,12 @@ def _find(path: str, key: str) -> Any:
             raise ConfigError(key, problem) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        known = {
+        paths = {
             ".".join(part for part in cls.__module__.split(".") if part[0] != "_") + f".{title}"
             for title, cls in all_estimators()
         }
-    namesakes = sorted(each for each in known if each.rpartition(".")[2].lower() == name.lower())
-    hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, known) or "."
+    namesakes = sorted(one for one in paths if one.rpartition(".")[2].lower() == name.lower())
+    hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, paths) or "."
     raise ConfigError(
         key,
         f"unknown class '{path}'{hint} Allowed: the import path of a scikit-learn class, "

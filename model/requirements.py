@@ -47,7 +47,7 @@ def trace(pickled: bytes) -> Code:
     recorder.load()
     files: dict[str, bytes] = {}
     installed: set[str] = set()
-    todo, seen = sorted(recorder.modules), set(recorder.modules)
+    todo, visited = sorted(recorder.modules), set(recorder.modules)
     while todo:
         name = todo.pop()
         path = _find_own_file(name)
@@ -56,8 +56,8 @@ def trace(pickled: bytes) -> Code:
             continue
         files[path.relative_to(Path.cwd()).as_posix()] = path.read_bytes()
         parent = name.rpartition(".")[0]
-        new = {*_find_imports(name, path), *([parent] if parent else [])} - seen
-        seen |= new
+        new = {*_find_imports(name, path), *([parent] if parent else [])} - visited
+        visited |= new
         todo += sorted(new)
     distributions = metadata.packages_distributions()
     return Code(files, {name for name in installed if name in distributions})

@@ -63,7 +63,7 @@ def main(params: Params) -> None:
             "python": platform.python_version(),
             "artifacts": {path.as_posix(): _hash_file(path)},
             "packages": requirements.find_versions(
-                each.module for each in meta.requirements.installable
+                requirement.module for requirement in meta.requirements.installable
             ),
         },
     )

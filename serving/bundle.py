@@ -69,20 +69,20 @@ def read_bundle(folder: Path, environment: Mapping[str, str] = os.environ) -> Bu
     Raises:
         BundleError: a file is missing, is not what it should be, or names another model.
     """
-    found = sorted(folder.glob("*.mlem"))
-    if len(found) != 1:
-        raise BundleError(f"{folder}: expected one *.mlem file, found {len(found)}")
-    name = found[0].name.removesuffix(".mlem")
+    paths = sorted(folder.glob("*.mlem"))
+    if len(paths) != 1:
+        raise BundleError(f"{folder}: expected one *.mlem file, found {len(paths)}")
+    name = paths[0].name.removesuffix(".mlem")
     try:
-        mlem = yaml.safe_load(found[0].read_bytes())
+        mlem = yaml.safe_load(paths[0].read_bytes())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BundleError(f"{found[0].name}: not readable as YAML: {error}") from error
+        raise BundleError(f"{paths[0].name}: not readable as YAML: {error}") from error
     if not isinstance(mlem, dict) or mlem.get("object_type") != "model":
-        raise BundleError(f"{found[0].name}: not the metadata of an MLEM model")
+        raise BundleError(f"{paths[0].name}: not the metadata of an MLEM model")
     kind = _read_model_type(mlem)
     if kind not in PLAIN_PICKLE:
         raise BundleError(
-            f"{found[0].name}: models of type {kind!r} cannot be served; "
+            f"{paths[0].name}: models of type {kind!r} cannot be served; "
             f"known are {', '.join(sorted(PLAIN_PICKLE))}"
         )
     bundle = Bundle(
@@ -158,11 +158,11 @@ def _verify(bundle: Bundle, actual: Digest) -> None:
         ("MD5", mlem.get("hash"), actual.md5, f"{bundle.name}.mlem"),
         ("MD5", bundle.release.get("md5"), actual.md5, "release.json"),
     )
-    for what, expected, found, where in checks:
-        if expected is not None and expected != found:
+    for what, expected, value, source in checks:
+        if expected is not None and expected != value:
             raise BundleError(
                 f"{bundle.name}: the model file is not the one recorded: "
-                f"{what} {found}, but {where} says {expected}; it was not loaded"
+                f"{what} {value}, but {source} says {expected}; it was not loaded"
             )
 
 

@@ -239,13 +239,13 @@ def _find_kind(where: str, label: int | str, dtype: str, values: Sequence[Any]) 
             return kind
     if not re.fullmatch(ANYTHING, dtype):
         raise BundleError(f"{where}: column {label!r} has dtype {dtype!r}, which JSON cannot carry")
-    seen = frozenset(type(value) for value in values if value is not None)
+    types = frozenset(type(value) for value in values if value is not None)
     return {
         frozenset({bool}): Kind.BOOLEAN,
         frozenset({int}): Kind.INTEGER,
         frozenset({float}): Kind.NUMBER,
         frozenset({int, float}): Kind.NUMBER,
-    }.get(seen, Kind.TEXT)
+    }.get(types, Kind.TEXT)
 
 
 def _make_annotation(column: Column) -> Any:

@@ -41,12 +41,12 @@ class Limits:
         Raises:
             SettingError: a value is not a positive number, or a name is unknown.
         """
-        known = {PREFIX + field.name.upper(): field for field in fields(cls)}
-        unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
+        allowed = {PREFIX + field.name.upper(): field for field in fields(cls)}
+        unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in allowed)
         if unknown:
-            raise SettingError(f"unknown setting {unknown[0]}; known are {', '.join(known)}")
+            raise SettingError(f"unknown setting {unknown[0]}; known are {', '.join(allowed)}")
         values: dict[str, float] = {}
-        for name, field in known.items():
+        for name, field in allowed.items():
             text = environment.get(name, "").strip()
             if not text:
                 continue

@@ -241,7 +241,7 @@ FAULTS = (
     ),
     Fault(
         "serving/bundle", "serving/bundle.py",
-        "if expected is not None and expected != found:", "if expected is None:",
+        "if expected is not None and expected != value:", "if expected is None:",
         f"{_SERVING}/test_bundle.py",
     ),
     Fault(

@@ -23,8 +23,8 @@ def test_served_model_replays_its_golden_predictions(trained: Trained, served: S
 
 
 def test_golden_predictions_are_enough(trained: Trained) -> None:
-    wanted = (trained.params.get("save") or {}).get("golden", 32)
-    assert len(trained.golden["inputs"]) >= min(wanted, trained.data["rows"]["test"])
+    expected = (trained.params.get("save") or {}).get("golden", 32)
+    assert len(trained.golden["inputs"]) >= min(expected, trained.data["rows"]["test"])
     if trained.is_classification:
         in_test = {row[trained.target] for row in trained.rows("test")}
         golden = {str(label) for label in trained.golden["outputs"]["predict"]}
