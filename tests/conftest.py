@@ -18,7 +18,7 @@ from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
-from tests.shared_stack import reaped, shared_stack
+from tests.shared_stack import stop_at_end, use_shared_stack
 from tests.trained import served, trained  # noqa: F401 (fixtures)
 
 
@@ -78,7 +78,7 @@ def make_home(
 @pytest.fixture(scope="session")
 def stack(run_folder: Path, environments: Path) -> Iterator[Stack]:
     """The real stack, up, with ports and a folder of its own; shared by all workers of a run."""
-    with shared_stack(run_folder / "stack", environments) as stack:
+    with use_shared_stack(run_folder / "stack", environments) as stack:
         yield stack
 
 
@@ -106,6 +106,6 @@ def make_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Calla
                 usual_ports=False,
                 deploy_on_push=False,
             )
-            return opened.enter_context(reaped(stack))
+            return opened.enter_context(stop_at_end(stack))
 
         yield make

@@ -32,22 +32,22 @@ _KEEPER = Path(__file__).with_name("engine_keeper.py")
 
 
 def needs(*programs: str) -> None:
-    """Skip where a program is not installed."""
+    """Skip the test where a program is not installed."""
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nothing listens on."""
+    """Return a TCP port of loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens, a program does not outlive a block of code."""
+def end_with(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a program with a block of code, whatever happens in it."""
     try:
         yield
     finally:
@@ -60,8 +60,8 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running_registry(folder: Path, **http: Any) -> Iterator[str]:
-    """Debian's docker-registry on loopback: gives `host:port`."""
+def run_registry(folder: Path, **http: Any) -> Iterator[str]:
+    """Run Debian's docker-registry on loopback; yield `host:port`."""
     needs("docker-registry")
     port = free_port()
     configuration: dict[str, Any] = {
@@ -81,7 +81,7 @@ def running_registry(folder: Path, **http: Any) -> Iterator[str]:
             ["docker-registry", "serve", str(folder / "registry.yml")],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
-    with ended(process):
+    with end_with(process):
         wait_for_port(port, process, folder / "log")
         yield f"127.0.0.1:{port}"
 
@@ -119,7 +119,7 @@ class BaseImage:
     def of(
         cls, archive: Path, platform: str = "linux/amd64", environment: Mapping[str, str] = {}
     ) -> BaseImage:
-        """The image that an archive of a file system makes."""
+        """Make an image of an archive of a file system."""
         content, packed = archive.read_bytes(), archive.with_suffix(".tar.gz")
         if not packed.exists():  # several workers may want it, of the same archive
             partial = packed.with_name(f"{os.getpid()}-{packed.name}")
@@ -130,7 +130,7 @@ class BaseImage:
         return cls(layer, platform, environment)
 
     def push(self, where: str, repository: Repository | None = None) -> Reference:
-        """Put it into a registry, as the OCI image that official ones are."""
+        """Put it into a registry as an OCI image, which official images are."""
         reference = parse_reference(where)
         repository = repository or Repository(reference)
         system, architecture = self.platform.split("/")
@@ -166,8 +166,8 @@ class BaseImage:
 
 
 @contextlib.contextmanager
-def running_engine(shared: Path) -> Iterator[str]:
-    """A Docker engine: the one that is there, else one of our own. Gives its URL.
+def run_engine(shared: Path) -> Iterator[str]:
+    """Use the Docker engine of this host, or run one; yield its URL.
 
     Two engines of our own on one host would give their containers the same addresses. So all
     workers of a run share one, and another run waits until it ends.
@@ -228,7 +228,7 @@ _SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 
 
 def debian_with_python(path: Path, python: str) -> Path:
-    """The file system of a small Debian with Python, as an archive."""
+    """Make an archive of the file system of a small Debian with Python."""
     needs("mmdebstrap")
     if os.geteuid():
         pytest.skip("only root can make a Debian base image")

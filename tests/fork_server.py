@@ -29,10 +29,10 @@ _HEADER_BYTES = 10  # in which the length of a request is written
 class ForkedProcess:
     """A forked program, with those methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, pid: int, ended: int, output: int) -> None:
+    def __init__(self, pid: int, exit_code: int, output: int) -> None:
         self.pid = pid
         self.stdout = os.fdopen(output, "r")
-        self._ended = os.fdopen(ended, "r")
+        self._exit_code = os.fdopen(exit_code, "r")
         self._lock = threading.Lock()
         self._code: int | None = None
 
@@ -46,10 +46,10 @@ class ForkedProcess:
         """Wait for the end of the program, and return its exit code."""
         with self._lock:
             if self._code is None:
-                if not select.select([self._ended], [], [], timeout)[0]:
+                if not select.select([self._exit_code], [], [], timeout)[0]:
                     raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-                self._code = int(self._ended.readline())
-                self._ended.close()
+                self._code = int(self._exit_code.readline())
+                self._exit_code.close()
             return self._code
 
     def kill(self) -> None:
@@ -79,20 +79,20 @@ class ForkServer:
     ) -> ForkedProcess:
         """Start Python code as a program; its output, errors included, is read from `stdout`."""
         output, output_end = os.pipe()
-        ended, ended_end = os.pipe()
+        exit_code, exit_code_end = os.pipe()
         request = {"code": code, "arguments": list(arguments), "environment": dict(environment)}
         message = json.dumps(request).encode()
         try:
             with self._lock:
                 connection = self._connect()
                 header = f"{len(message):{_HEADER_BYTES}}".encode()
-                socket.send_fds(connection, [header], [output_end, ended_end])
+                socket.send_fds(connection, [header], [output_end, exit_code_end])
                 connection.sendall(message)
                 pid = int(connection.recv(64))
         finally:
             os.close(output_end)
-            os.close(ended_end)
-        return ForkedProcess(pid, ended, output)
+            os.close(exit_code_end)
+        return ForkedProcess(pid, exit_code, output)
 
     def close(self) -> None:
         """End the server; programs that it has forked go on."""
@@ -124,16 +124,16 @@ def _serve() -> None:
             break
         for file in files:
             os.close(file)
-    # This is the keeper: it tells the program's id, waits, and tells the exit code.
+    # The keeper sends the program's id, waits for its end, and writes its exit code.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output, ended = files
+    output, exit_code = files
     if pid := os.fork():
         requests.send(str(pid).encode())
         os.close(output)
         _, status = os.waitpid(pid, 0)
-        os.write(ended, str(os.waitstatus_to_exitcode(status)).encode())
+        os.write(exit_code, str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
-    os.close(ended)
+    os.close(exit_code)
     for standard in (1, 2):
         os.dup2(output, standard)
     os.close(output)

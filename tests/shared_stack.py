@@ -25,7 +25,7 @@ _REAPER = Path(__file__).with_name("reaper.py")
 
 
 @contextmanager
-def shared_stack(folder: Path, environments: Path) -> Iterator[Stack]:
+def use_shared_stack(folder: Path, environments: Path) -> Iterator[Stack]:
     """Use the stack of a run: its first user starts it, its last user stops it.
 
     Args:
@@ -63,7 +63,7 @@ def shared_stack(folder: Path, environments: Path) -> Iterator[Stack]:
 
 
 @contextmanager
-def reaped(stack: Stack) -> Iterator[Stack]:
+def stop_at_end(stack: Stack) -> Iterator[Stack]:
     """Bring a stack of one worker down at the end, even if the worker is killed."""
     users = stack.home.with_suffix(".users")
     with _lock_shared(users):

@@ -14,7 +14,7 @@ import httpx
 from deployments.local import gateway
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
-from tests.containers import SECONDS, ended, free_port, wait_for_port
+from tests.containers import SECONDS, end_with, free_port, wait_for_port
 
 _NAME = "edge"
 
@@ -55,7 +55,7 @@ class Front:
 
 
 @contextlib.contextmanager
-def running_front(folder: Path) -> Iterator[Front]:
+def run_front(folder: Path) -> Iterator[Front]:
     """The edge, which leads nowhere yet."""
     routes = folder / "routes"
     routes.mkdir(parents=True)
@@ -64,7 +64,7 @@ def running_front(folder: Path) -> Iterator[Front]:
     log = folder / "edge.log"
     with log.open("wb") as file:
         process = subprocess.Popen(proxy.argv, stdout=file, stderr=file)
-    with ended(process):
+    with end_with(process):
         wait_for_port(ports[gateway.API_PORT], process, log)
         yield Front(routes, ports[_NAME], f"http://127.0.0.1:{ports[gateway.API_PORT]}")
 

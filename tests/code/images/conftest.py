@@ -19,7 +19,7 @@ from tasks.images.build import ImageSpec
 from tasks.package.package import Package, read_package
 from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
-from tests.containers import BaseImage, running_registry
+from tests.containers import BaseImage, run_registry
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 MakePackage = Callable[..., Package]
@@ -28,7 +28,7 @@ MakePackage = Callable[..., Package]
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry, `host:port`."""
-    with running_registry(tmp_path_factory.mktemp("registry")) as host:
+    with run_registry(tmp_path_factory.mktemp("registry")) as host:
         yield host
 
 

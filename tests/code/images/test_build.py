@@ -20,7 +20,7 @@ from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import retire, tag_of
 from tests.certificates import self_signed
 from tests.code.images.conftest import PYTHON, MakePackage
-from tests.containers import BaseImage, free_port, running_registry
+from tests.containers import BaseImage, free_port, run_registry
 
 NUMBER = PYTHON.replace(".", "")
 # `htpasswd -nbB tester secret`
@@ -256,14 +256,14 @@ async def test_a_password_is_sent_over_tls_only_and_never_told(
     (tmp_path / "passwords").write_text(_PASSWORDS)
     auth = {"htpasswd": {"realm": "wine", "path": str(tmp_path / "passwords")}}
     package, login = make_package(b"one model"), Login("tester", SecretStr("secret"))
-    with running_registry(tmp_path, auth=auth) as plain:
+    with run_registry(tmp_path, auth=auth) as plain:
         wanted = replace(spec, repository=f"{plain}/wine")
         with pytest.raises(ConfigurationError, match="requires a password over plain HTTP"):
             await _build(package, wanted, login)
 
     made = self_signed(tmp_path)
     tls = {"certificate": made["certificate"], "key": made["key"]}
-    with running_registry(tmp_path, auth=auth, tls=tls) as host:
+    with run_registry(tmp_path, auth=auth, tls=tls) as host:
         # Only registries on this host are spoken to in clear, so this one needs another name.
         monkeypatch.setattr("tasks.images.reference.Reference.on_loopback", False)
         reference = parse_reference(f"{host}/wine")

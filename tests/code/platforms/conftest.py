@@ -39,10 +39,10 @@ from tests.commits import commit_all
 from tests.containers import (
     BaseImage,
     debian_with_python,
-    ended,
+    end_with,
     free_port,
-    running_engine,
-    running_registry,
+    run_engine,
+    run_registry,
     wait_for_answer,
     wait_for_port,
 )
@@ -115,7 +115,7 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
         opened.callback(supervisor.shutdown)
         with (home / "proxy.log").open("wb") as log:
             process = subprocess.Popen(proxy.argv, stdout=log, stderr=log)
-        opened.enter_context(ended(process))
+        opened.enter_context(end_with(process))
         wait_for_port(ports[gateway.API_PORT], process, home / "proxy.log")
         # It listens a moment before it serves its API, and says 404 until then.
         wait_for_answer(f"{variables['SLIPWAY_GATEWAY_API']}/api/entrypoints/process", process)
@@ -225,7 +225,7 @@ def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
 @pytest.fixture(scope="session")
 def engine(shared: Path) -> Iterator[str]:
     """URL of a Docker engine."""
-    with running_engine(shared) as url:
+    with run_engine(shared) as url:
         yield url
 
 
@@ -243,7 +243,7 @@ def registry(
 ) -> Iterator[str]:
     """A registry with a base image for the models: `host:port`."""
     python = models[0].minor_python
-    with running_registry(registry_folder) as host:
+    with run_registry(registry_folder) as host:
         with FileLock(shared / "debian.lock"):
             archive = debian_with_python(shared / "debian.tar", python)
         base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})

@@ -16,10 +16,10 @@ from tasks.images.registry import Login, Repository
 from tasks.platforms.flyio.settings import FlyioEnvironment
 from tests.certificates import self_signed
 from tests.code.platforms.places import RemotePlace
-from tests.containers import running_registry
+from tests.containers import run_registry
 from tests.stand_ins.faults import Faults, RestFaults
 from tests.stand_ins.flyio import Fly, FlyMachine
-from tests.stand_ins.front import Front, running_front
+from tests.stand_ins.front import Front, run_front
 from tests.stand_ins.machines import Machines
 from tests.stand_ins.serve import serving
 
@@ -87,7 +87,7 @@ def running_fly(
         host = opened.enter_context(_guarded_registry(folder, registry_folder, patch))
         machines = Machines(engine, f"flyio-{registry}")
         opened.callback(machines.close)
-        front: Front = opened.enter_context(running_front(folder))
+        front: Front = opened.enter_context(run_front(folder))
         fly = Fly(machines, front, TOKEN, lambda image: image.replace(host, registry))
         opened.callback(fly.close)
         faults = RestFaults(fly.asgi)
@@ -126,7 +126,7 @@ def _guarded_registry(
     (folder / "passwords").write_text(_PASSWORDS)
     auth = {"htpasswd": {"realm": "fly", "path": str(folder / "passwords")}}
     tls = self_signed(folder)
-    with running_registry(folder, auth=auth, tls=tls) as host:
+    with run_registry(folder, auth=auth, tls=tls) as host:
         # Registries on this host are spoken to in clear, but for this one.
         usual = Reference.on_loopback.fget
         assert usual

@@ -16,7 +16,7 @@ from tasks.images.retention import tags_by_image
 from tasks.platforms.heroku.settings import HerokuEnvironment
 from tests.code.platforms.places import RemotePlace
 from tests.stand_ins.faults import Faults, RestFaults
-from tests.stand_ins.front import running_front
+from tests.stand_ins.front import run_front
 from tests.stand_ins.heroku import Heroku, error_body
 from tests.stand_ins.machines import Machines
 from tests.stand_ins.serve import serving
@@ -78,7 +78,7 @@ def running_heroku(folder: Path, engine: str, registry: str) -> Iterator[HerokuP
     with contextlib.ExitStack() as opened:
         machines = Machines(engine, f"heroku-{registry}")
         opened.callback(machines.close)
-        front = opened.enter_context(running_front(folder))
+        front = opened.enter_context(run_front(folder))
         heroku = Heroku(machines, front, registry, _TOKENS["slipway-heroku-token"])
         opened.callback(heroku.close)
         faults = RestFaults(heroku.app, error=error_body)

@@ -31,7 +31,7 @@ from tests.code.platforms.places import RemotePlace
 from tests.containers import SECONDS
 from tests.stand_ins.faults import Faults
 from tests.stand_ins.faults import Kind as Fault
-from tests.stand_ins.front import running_front
+from tests.stand_ins.front import run_front
 from tests.stand_ins.kubernetes.cluster import (
     NAMESPACE,
     TOKEN,
@@ -138,7 +138,7 @@ class _Faults(Faults):
 def running_kubernetes(folder: Path, engine: str, registry: str) -> Iterator[KubernetesPlace]:
     """The stand-in of a cluster."""
     with contextlib.ExitStack() as opened:
-        front = opened.enter_context(running_front(folder))
+        front = opened.enter_context(run_front(folder))
         machines = Machines(engine, f"kubernetes-{os.getpid()}")
         opened.callback(machines.close)
         stub = opened.enter_context(running_cluster(machines, front))

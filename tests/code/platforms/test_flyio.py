@@ -19,7 +19,7 @@ from tasks.repository.workspace import Workspace
 from tests.code.platforms.fly_place import APP, FlyioPlace
 from tests.stand_ins.faults import RestFaults
 from tests.stand_ins.flyio import NEWER, App, Fly, FlyMachine
-from tests.stand_ins.front import running_front
+from tests.stand_ins.front import run_front
 from tests.stand_ins.openapi import published
 from tests.stand_ins.serve import serving
 
@@ -42,7 +42,7 @@ _STAGED = StagedImage(_PACKAGE, "20260101T000000-abcdef1-12ab", _IMAGE)
 
 @pytest.fixture
 def fly(tmp_path: Path) -> Iterator[Fly]:
-    with running_front(tmp_path) as front:
+    with run_front(tmp_path) as front:
         no_machines: Any = None  # no release gets so far
         yield Fly(no_machines, front, "fm2_no-secret", str)
 

@@ -24,10 +24,10 @@ from tasks.platforms.heroku.settings import HerokuEnvironment
 from tasks.platforms.heroku.target import HerokuRelease, HerokuTarget
 from tests.code.platforms.bad_models import when_released
 from tests.code.platforms.heroku_place import APP, HerokuPlace, known_token
-from tests.containers import running_registry
+from tests.containers import run_registry
 from tests.stand_ins.descriptions import absent
 from tests.stand_ins.faults import RestFaults
-from tests.stand_ins.front import running_front
+from tests.stand_ins.front import run_front
 from tests.stand_ins.heroku import Heroku, error_body
 from tests.stand_ins.heroku_schema import NAME
 from tests.stand_ins.serve import serving
@@ -98,7 +98,7 @@ async def heroku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     """Heroku with an app that has no dynos: nothing runs, all else is as ever."""
     monkeypatch.setattr("tasks.platforms.heroku.app.load_token", known_token)
     monkeypatch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
-    with running_registry(tmp_path) as host, running_front(tmp_path) as front:
+    with run_registry(tmp_path) as host, run_front(tmp_path) as front:
         stand_in = Heroku(cast("Any", None), front, host, "HRKU-the-right-one")
         faults = RestFaults(stand_in.app, error=error_body)
         with serving(faults) as api:

@@ -20,10 +20,10 @@ from tasks.release.locks.holder import Holder
 from tasks.release.locks.host import HostLock
 from tests.containers import (
     BaseImage,
-    ended,
+    end_with,
     free_port,
     needs,
-    running_registry,
+    run_registry,
     wait_for_port,
 )
 
@@ -76,7 +76,7 @@ def test_installed_registry_serves_on_loopback(tmp_path: Path) -> None:
     assert program.health
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(program.argv, stdout=log, stderr=log)
-    with ended(process):
+    with end_with(process):
         wait_for_port(port, process, tmp_path / "log")
         assert httpx.get(program.health, trust_env=False).is_success
 
@@ -137,7 +137,7 @@ def test_containers_are_removed_after_a_deploy_that_was_killed(
 def test_missing_base_image_is_found_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_registry(tmp_path) as host:
+    with run_registry(tmp_path) as host:
         monkeypatch.setenv("SLIPWAY_DOCKER_BASE", f"{host}/python:{{python}}-slim")
         with pytest.raises(ConfigurationError, match=r"base image .*/python:3\.\d+-slim does not"):
             containers.require_base("docker")

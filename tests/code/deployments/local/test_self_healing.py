@@ -33,7 +33,7 @@ from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
 from tests.code.flows.harness import Lab, alive, flow_fork_server
-from tests.shared_stack import reaped
+from tests.shared_stack import stop_at_end
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
 SECONDS = 240.0
@@ -83,7 +83,7 @@ def own_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]
             usual_ports=False,
             deploy_on_push=False,
         )
-        with reaped(stack):
+        with stop_at_end(stack):
             stack.up(print)
             yield stack
 
