@@ -21,6 +21,7 @@ from deployments.local import (
     image_registry,
     object_store,
     origin,
+    ports,
     postgres,
     prefect_programs,
     processes,
@@ -99,6 +100,7 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
         supervisor = connect(layout, secrets)
         programs = stack_programs(layout, secrets)
         readiness.wait_until_ready(programs, supervisor, layout.logs)
+        ports.release(str(layout.home))
         log("database, S3 server, Prefect server and proxy are ready")
         _change_containers(layout, "resume", log)
         with PrefectAPI(layout.prefect_api_url) as api:

@@ -116,4 +116,6 @@ def choose_ports(layout: Layout, *, in_use: Collection[str], usual: bool) -> dic
         for name in names
     }
     keep = {name: port for name, port in layout.ports.items() if name in names and name in in_use}
-    return ports.choose(preferred, keep=keep, companions=object_store.COMPANIONS)
+    return ports.choose(
+        preferred, keep=keep, companions=object_store.COMPANIONS, owner=str(layout.home)
+    )

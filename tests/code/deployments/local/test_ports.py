@@ -1,4 +1,4 @@
-"""Ports that somebody listens on are never taken."""
+"""Ports that somebody listens on, or has reserved, are never taken."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_another_port_is_chosen_for_one_in_use() -> None:
 
 
 def test_first_free_candidate_is_chosen_and_own_port_stays() -> None:
-    with socket.socket() as ours:
-        ours.bind(("127.0.0.1", 0))
-        ours.listen()
-        running = ours.getsockname()[1]
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        own.listen()
+        running = own.getsockname()[1]
         free = ports.choose({"x": []}, keep={}, companions={})["x"]
-        wanted = {"running": [running], "new": [running, free]}
-        chosen = ports.choose(wanted, keep={"running": running}, companions={})
+        preferred = {"running": [running], "new": [running, free]}
+        chosen = ports.choose(preferred, keep={"running": running}, companions={})
     assert chosen == {"running": running, "new": free}
 
 
@@ -47,3 +47,14 @@ def test_companion_port_must_be_free_as_well() -> None:
         above = listener.getsockname()[1]
         chosen = ports.choose({"x": [above - 100]}, keep={}, companions={"x": 100})
     assert chosen["x"] != above - 100
+
+
+def test_port_is_reserved_for_its_owner_until_it_is_released() -> None:
+    [port] = ports.choose({"x": []}, keep={}, companions={}, owner="one").values()
+    again = ports.choose({"x": [port]}, keep={}, companions={}, owner="one")
+    other = ports.choose({"x": [port]}, keep={}, companions={}, owner="other")
+    assert again == {"x": port} != other
+    ports.release("one")
+    ports.release("other")
+    assert ports.choose({"x": [port]}, keep={}, companions={}, owner="other") == {"x": port}
+    ports.release("other")
