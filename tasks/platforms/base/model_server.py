@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import httpx
 
-from tasks.core.errors import TransientError
 from tasks.core.tls import ssl_context
+from tasks.platforms.base.no_answer import no_answer
 
 _REQUEST_SECONDS = 30.0
 
@@ -78,7 +78,5 @@ class HttpServer:
             ) as client:
                 answer = await client.post(url, json=body)
         except httpx.HTTPError as error:
-            raise TransientError(
-                f"{url} does not answer: {type(error).__name__}: {error}"
-            ) from error
+            raise no_answer(self._url, f"POST /{method}", error, state="", next_step="") from error
         return Answer(answer.status_code, answer.text)

@@ -12,11 +12,10 @@ from pydantic import SecretStr
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.secret_blocks import renewal
 from tasks.core.tls import ssl_context
+from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 from tasks.runs.secrets import read_secret
 
 _SECONDS = 30.0
-# True of every step, also of those after the switch.
-_STATE = "what is live goes on serving"
 # Of errors, those that say nothing against what was asked: too late, too early, too often.
 _PASSING = {408, 425, 429}
 
@@ -120,11 +119,13 @@ class RestAPI:
                     },
                 )
         except httpx.HTTPError as error:
-            raise TransientError(
-                f"{what} got no answer: {type(error).__name__}",
-                state=_STATE,
+            # Without the error itself, whose request carries the token.
+            raise no_answer(
+                self.platform,
+                f"{method} {path}",
+                type(error).__name__,
                 next_step="see the platform's status page, then run the flow again",
-            ) from None  # the request carries the token
+            ) from None
         if missing_ok and answer.status_code == 404:
             return None
         if not answer.is_success:
@@ -134,7 +135,7 @@ class RestAPI:
         except ValueError as error:
             raise TransientError(
                 f"{what} gives no JSON: {answer.text[:200]}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="check the API's URL, then run the flow again",
             ) from error
 
@@ -145,16 +146,16 @@ class RestAPI:
             said = f"{said} (request {identifier})"
         if code in _PASSING or code >= 500:
             return TransientError(
-                said, state=_STATE, next_step="wait a minute, then run the flow again"
+                said, state=UNCHANGED, next_step="wait a minute, then run the flow again"
             )
         if code in {401, 403}:
             return TerminalError(
                 f"{what} refuses the token in block secret/{self.block}: {code}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step=f"make a new one; {renewal(self.block)}",
             )
         refused = RefusedError(
-            said, state=_STATE, next_step="see what it says, correct it, run again"
+            said, state=UNCHANGED, next_step="see what it says, correct it, run again"
         )
         refused.code = code
         return refused

@@ -16,6 +16,7 @@ from docker.utils import kwargs_from_env
 from tasks.core.errors import TerminalError, TransientError
 from tasks.images.image import LABEL
 from tasks.images.registry import Login
+from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 
 _SECONDS = 60
 # More than the 30 s that a server gives the requests under way.
@@ -34,7 +35,7 @@ class Engine:
 
     def version(self) -> str:
         """Which version of Docker it is."""
-        with _told("tell its version"):
+        with _explaining_errors("tell its version"):
             return str(self._client.version()["Version"])
 
     def pull(self, image: str, login: Login | None) -> None:
@@ -47,7 +48,7 @@ class Engine:
         who: dict[str, str] | None = None
         if login:
             who = {"username": login.username, "password": login.password.get_secret_value()}
-        with _told(f"pull {image}"):
+        with _explaining_errors(f"pull {image}"):
             self._client.images.pull(image, auth_config=who)
 
     def start(self, name: str, image: str, options: Mapping[str, Any], login: Login | None) -> None:
@@ -59,7 +60,7 @@ class Engine:
             options: What the Docker SDK takes beside.
             login: Who we are to its registry.
         """
-        with _told(f"start {name}"):
+        with _explaining_errors(f"start {name}"):
             try:
                 container = self._client.containers.get(name)
             except NotFound:
@@ -80,28 +81,28 @@ class Engine:
         wanted: dict[str, str | list[str] | bool] = {
             "label": [f"{LABEL}.{name}={value}" for name, value in labels.items()]
         }
-        with _told("list its containers"):
+        with _explaining_errors("list its containers"):
             found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
             return list(found)
 
     def resume(self, container: Container) -> None:
         """Start a container again that was stopped."""
-        with _told(f"start {container.name}"):
+        with _explaining_errors(f"start {container.name}"):
             container.start()
 
     def stop(self, container: Container) -> None:
         """Let a container finish its work and stop it; it stays stopped over a reboot."""
-        with _told(f"stop {container.name}"), suppress(NotFound):
+        with _explaining_errors(f"stop {container.name}"), suppress(NotFound):
             container.stop(timeout=_STOP_SECONDS)
 
     def remove(self, container: Container) -> None:
         """Remove a container, stopped or not."""
-        with _told(f"remove {container.name}"), suppress(NotFound):
+        with _explaining_errors(f"remove {container.name}"), suppress(NotFound):
             container.remove(force=True, v=True)
 
     def remove_images(self, repository: str) -> None:
         """Remove the images of a repository that no container was made from."""
-        with _told(f"remove images of {repository}"):
+        with _explaining_errors(f"remove images of {repository}"):
             # The engine itself would let go of a name in use, if the image has another one.
             there = self._client.containers.list(all=True, ignore_removed=True)
             used = {each.attrs["Config"]["Image"] for each in there}
@@ -121,7 +122,7 @@ class Engine:
 
     def ended(self, container: Container) -> bool:
         """Whether a container has ended, or has been started again because it had."""
-        with _told(f"look at {container.name}"):
+        with _explaining_errors(f"look at {container.name}"):
             try:
                 container.reload()
             except NotFound:
@@ -130,7 +131,7 @@ class Engine:
 
     def last_lines(self, container: Container, lines: int = 12) -> str:
         """The last of what a container said."""
-        with _told(f"read the log of {container.name}"):
+        with _explaining_errors(f"read the log of {container.name}"):
             try:
                 said: bytes = container.logs(tail=lines)
             except NotFound:
@@ -144,24 +145,25 @@ class Engine:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _explaining_errors(request: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        said = error.explanation or str(error)
+        reason = error.explanation or str(error)
         # An image that is gone was tidied away as soon as it was pulled: the next try pulls again.
         gone = isinstance(error, ImageNotFound)
         passing = gone or error.status_code is None or error.status_code >= 500
         kind = TransientError if passing else TerminalError
         raise kind(
-            f"the Docker engine does not {what}: {said}",
-            state="what is live goes on serving",
+            f"Docker could not {request}: {reason}",
+            state=UNCHANGED,
             next_step="check `docker info` on the worker's host, then run the flow again",
         ) from error
     except (DockerException, requests.RequestException) as error:
-        raise TransientError(
-            f"the Docker engine does not answer when asked to {what}: {error}",
-            state="what is live goes on serving",
+        raise no_answer(
+            "the Docker engine",
+            request,
+            error,
             next_step="start it on the worker's host, let the worker's user into the group"
             " `docker`, then run the flow again",
         ) from error

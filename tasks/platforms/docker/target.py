@@ -19,7 +19,6 @@ from tasks.platforms.base.image_target import ImageTarget, StagedImage
 from tasks.platforms.base.proof import Candidate, prove
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
-from tasks.platforms.host.gateway import Route
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 
 _PREFLIGHT = "preflight"
@@ -147,17 +146,13 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
     def _last_lines(self, release: str) -> str:
         return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
 
-    async def _discard(self, release: str) -> None:
-        await self._remove(await in_thread(self._containers, release))
+    async def _releases(self) -> Collection[str]:
+        return {_release(each) for each in await in_thread(self._containers)}
 
-    async def _prune(self, live: Route | None, keep: int) -> None:
-        found = sorted(await in_thread(self._containers), key=_release)
-        old = [each for each in found if live is None or _release(each) != live.release]
-        await self._remove(old[: max(0, len(old) - max(0, keep - 1))])
-
-    async def _remove(self, doomed: Sequence[Container]) -> None:
-        """Remove containers, and on the host and in the registry the images that no other needs."""
-        await in_thread(self._remove_all, doomed)
+    async def _drop(self, releases: Collection[str]) -> None:
+        """Remove their containers, and on the host and in the registry images without any."""
+        there = await in_thread(self._containers)
+        await in_thread(self._remove_all, [each for each in there if _release(each) in releases])
         await self._retire()
 
     def _remove_all(self, doomed: Sequence[Container]) -> None:

@@ -21,6 +21,7 @@ import httpx
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.tls import ssl_context
+from tasks.platforms.base.no_answer import no_answer
 from tasks.platforms.host.counters import Counters, read_counters
 
 _SWITCH_SECONDS = 15.0
@@ -224,8 +225,10 @@ class Gateway:
             ) as client:
                 yield client
         except httpx.HTTPError as error:
-            raise TransientError(
-                f"the proxy at {self._api} does not answer: {error}",
+            raise no_answer(
+                f"the proxy at {self._api}",
+                "its API",
+                error,
                 state="traffic goes where it went",
                 next_step="run `make up`, then the flow again",
             ) from error

@@ -5,7 +5,7 @@ that moves the traffic from one to the other.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,7 +111,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
                 try:
-                    await self._discard(release)
+                    await self._drop([release])
                 except SlipwayError as error:  # must not hide why it came to this
                     commands.run_logger().warning(
                         "what was made for %s stays until the next deploy: %s",
@@ -152,7 +152,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             # is stopped earlier drops what still waits for it.
             await version(self._begun.route.url)
             await in_thread(self._stop, staged.release)
-        await self._discard(staged.release)
+        await self._drop([staged.release])
 
     async def tidy(self) -> None:
         """Stop servers that no route leads to, drop releases beyond those kept."""
@@ -183,6 +183,11 @@ class HostTarget(Target[S, HostRelease[S]]):
             return None
         answer = await version(live.url)
         return live if answer and answer.get("release") == live.release else None
+
+    async def _prune(self, live: Route | None, keep: int) -> None:
+        """Drop the oldest releases beside the live one until, with it, no more than these stay."""
+        others = sorted({*await self._releases()} - {live.release if live else ""})
+        await self._drop(others[: max(0, len(others) - max(0, keep - 1))])
 
     def _sweep(self, live: Route | None) -> None:
         if self._gateway.shares():  # a killed run left its canary
@@ -228,9 +233,9 @@ class HostTarget(Target[S, HostRelease[S]]):
         """The last of what a server said."""
 
     @abstractmethod
-    async def _discard(self, release: str) -> None:
-        """Remove what was made for a release."""
+    async def _releases(self) -> Collection[str]:
+        """Return the releases of this environment that are on this host, running or not."""
 
     @abstractmethod
-    async def _prune(self, live: Route | None, keep: int) -> None:
-        """Remove what stopped servers have left, but for the newest ones."""
+    async def _drop(self, releases: Collection[str]) -> None:
+        """Remove releases from this host."""

@@ -15,13 +15,12 @@ import urllib3
 from kubernetes.client import ApiClient, ApiException
 
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
+from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 from tasks.platforms.kubernetes.access import Access, make_client
 from tasks.platforms.kubernetes.manifests import Manifest
 
 MANAGER = "slipway"
 _SECONDS = 30.0
-# True of every step, also of those after the switch.
-_STATE = "what is live goes on serving"
 
 
 class Kind(Enum):
@@ -89,7 +88,7 @@ class Cluster:
         """What to say where our namespace is not there."""
         return _NotFound(
             f"the cluster has no namespace {self._namespace}",
-            state=_STATE,
+            state=UNCHANGED,
             next_step=f"`kubectl create namespace {self._namespace}`, or set"
             " `create_namespace = true` in the environment's file",
         )
@@ -190,9 +189,10 @@ class Cluster:
             said = answer.read()
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             reason = error.reason if isinstance(error, ApiException) else type(error).__name__
-            raise TransientError(
-                f"the cluster does not answer {method} {path}: {reason}",
-                state=_STATE,
+            raise no_answer(
+                "the cluster",
+                f"{method} {path}",
+                reason,
                 next_step="check `kubectl get nodes` with the same kubeconfig, then run the flow"
                 " again",
             ) from None  # the request carries the token
@@ -211,7 +211,7 @@ class Cluster:
         if code == 401:
             return TerminalError(
                 f"the cluster refuses the credentials in {self._access.told}: 401",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step=f"get a valid kubeconfig; {self._access.renewal}",
             )
         if code == 404 and kind == "namespaces":
@@ -219,21 +219,21 @@ class Cluster:
         if code == 404:
             return _NotFound(
                 f"the cluster does not know {what}: {told}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="`kubectl version` with the same kubeconfig: it has to be Kubernetes 1.20"
                 " or newer",
             )
         if code == 403:
             return TerminalError(
                 f"the cluster forbids {what}: {told}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="give the role in docs/targets/kubernetes.md to who the kubeconfig names",
             )
         passing = code in {408, 409, 429} or code >= 500
         kind_of_error = TransientError if passing else TerminalError
         return kind_of_error(
             f"the cluster does not take {what}: {code} {told}",
-            state=_STATE,
+            state=UNCHANGED,
             next_step="see what it says and the cluster's events, then run the flow again",
         )
 

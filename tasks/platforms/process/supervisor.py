@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import ConfigurationError, TransientError
+from tasks.platforms.base.no_answer import no_answer
 
 _RPC_SECONDS = 20.0
 _STOP_SECONDS = 40.0
@@ -178,8 +179,10 @@ class Supervisor:
                 next_step="run the same again; if it stays so, `make down` first",
             ) from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise TransientError(
-                f"supervisord at {self.url} does not answer: {error!r}",
+            raise no_answer(
+                f"supervisord at {self.url}",
+                method,
+                error,
                 state="its programs may run without it",
                 next_step="run `make up`, then the same again",
             ) from error

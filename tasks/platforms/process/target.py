@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from tasks.package.bundle import Bundle
 from tasks.package.package import Package
 from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot, serve, stage
-from tasks.platforms.host.gateway import Route
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Program, Supervisor, check_variables
@@ -123,19 +122,14 @@ class ProcessTarget(HostTarget[StagedBundle]):
     def _last_lines(self, release: str) -> str:
         return commands.tail(self._log(release))
 
-    async def _discard(self, release: str) -> None:
-        self._drop(self._bundles / release)
+    async def _releases(self) -> Collection[str]:
+        return [path.name for path in self._bundles.glob("*") if path.is_dir()]
 
-    async def _prune(self, live: Route | None, keep: int) -> None:
-        releases = sorted(path for path in self._bundles.glob("*") if path.is_dir())
-        old = [path for path in releases if live is None or path.name != live.release]
-        for path in old[: max(0, len(old) - max(0, keep - 1))]:
-            self._drop(path)
-
-    def _drop(self, bundle: Path) -> None:
-        shutil.rmtree(bundle, ignore_errors=True)
-        for log in self._logs.glob(f"{self._log(bundle.name).name}*"):  # supervisord rotates it
-            log.unlink(missing_ok=True)
+    async def _drop(self, releases: Collection[str]) -> None:
+        for release in releases:
+            shutil.rmtree(self._bundles / release, ignore_errors=True)
+            for log in self._logs.glob(f"{self._log(release).name}*"):  # supervisord rotates it
+                log.unlink(missing_ok=True)
 
     def _program(self, release: str) -> str:
         return f"model-{self._environment.name}-{release}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.core.aws_errors import DENIED
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.threads import in_thread
+from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 # How long a call may take; a model has a minute to answer.
 USUAL_SECONDS = 30.0
 SECONDS = {"sagemaker-runtime": 70.0}
-# True of every step, also of those after the switch.
-_STATE = "what is live goes on serving"
 _THROTTLED = {
     "Throttling",
     "ThrottlingException",
@@ -139,16 +138,22 @@ class Aws:
         if isinstance(error, NoCredentialsError):
             return TerminalError(
                 f"{self._who} has no AWS credentials",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="set them in the AwsCredentials block, or give the host a role",
             )
         if not isinstance(error, ClientError):
             passing = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
-            kind = TransientError if isinstance(error, passing) else TerminalError
-            return kind(
-                f"AWS: {what} got no answer: {type(error).__name__}: {error}",
-                state=_STATE,
-                next_step="check the region and AWS's health dashboard, then run the flow again",
+            if isinstance(error, passing):
+                return no_answer(
+                    "AWS",
+                    what,
+                    error,
+                    next_step="check `region` and AWS's health dashboard, then run the flow again",
+                )
+            return TerminalError(
+                f"AWS: {what} was not sent: {type(error).__name__}: {error}",
+                state=UNCHANGED,
+                next_step="check `region` and the settings of AWS on the worker's host",
             )
         said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code, status = said.get("Code", ""), about.get("HTTPStatusCode", 0)
@@ -156,19 +161,19 @@ class Aws:
         if code in DENIED:
             return TerminalError(
                 f"AWS: {what} refuses the credentials of {self._who}: {told}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="correct them in the Prefect UI, or give them the right;"
                 " docs/targets/sagemaker.md has the policy",
             )
         if code in _THROTTLED or status == 429 or status >= 500:
             return TransientError(
                 f"AWS: {what} answers {told}",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step="wait a minute, then run the flow again",
             )
         return TerminalError(
             f"AWS: {what} answers {told}",
-            state=_STATE,
+            state=UNCHANGED,
             next_step="see what it says, correct it, run again",
         )
 

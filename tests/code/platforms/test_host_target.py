@@ -61,5 +61,5 @@ def test_ports_that_are_all_taken_are_told_of(monkeypatch: pytest.MonkeyPatch) -
         only = [taken.getsockname()[1]]
         monkeypatch.setattr("tasks.core.free_port.random.sample", lambda *_: only)
         with pytest.raises(TransientError, match="no TCP port is free") as told:
-            unused_port.free_port()
+            unused_port.find_free_port()
     assert "listens on ports 23000 to 29999" in told.value.next_step
