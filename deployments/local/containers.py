@@ -35,7 +35,7 @@ class ModelContainers:
 
     def resume(self) -> None:
         """Start the container of the live model again, if it was stopped."""
-        if release := self._gateway.wanted():
+        if release := self._gateway.next_release():
             for container in self._list(release=release):
                 self._engine.resume(container)
 
@@ -47,7 +47,7 @@ class ModelContainers:
 
     def last_lines(self, lines: int) -> str:
         """Return the end of the log of the live model, empty if there is none."""
-        if release := self._gateway.wanted():
+        if release := self._gateway.next_release():
             for container in self._list(release=release):
                 return self._engine.last_lines(container, lines)
         return ""

@@ -35,7 +35,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
     def __init__(self, environment: E) -> None:
         self._environment = environment
         self._variables = environment.variable_reader()
-        self._tried: Staged | None = None
+        self._trial: Staged | None = None
 
     @property
     def page(self) -> str | None:
@@ -44,14 +44,14 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
 
     async def preflight(self, package: Package, file: Path) -> StagedImage:
         """Prove the package on the worker, push its image, rehearse it where that is possible."""
-        if self._tried is None:  # else the trial has passed, and what came after it is repeated
+        if self._trial is None:  # else the trial has passed, and what came after it is repeated
             tried = Staged(package, name_of_release(package))
-            await self._try(tried, file)
-            self._tried = tried
+            await self._run_trial(tried, file)
+            self._trial = tried
         try:
             await self._prepare()
             image = await self._build(package, file)
-            staged = StagedImage(package, self._tried.release, image)
+            staged = StagedImage(package, self._trial.release, image)
             await self._rehearse(staged)
             return staged
         except BaseException:
@@ -59,7 +59,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
                 await self._retire()
             raise
 
-    async def _try(self, staged: Staged, file: Path) -> None:
+    async def _run_trial(self, staged: Staged, file: Path) -> None:
         """Boot the package as a process of the worker, and prove it."""
         folder = staged.package.workspace.path / "trial"  # goes with the workspace
         bundle = await stage(

@@ -44,15 +44,15 @@ class ImageTarget(ABC, Generic[E]):
         return await build_image(package, file, spec, await self._log_in())
 
     async def _log_in(self) -> Login | None:
-        """Who we are to the registry."""
+        """Return the login for the registry, None where it asks for none."""
         return await load_login(self._environment.registry_block)
 
     def _pushes_to(self, registry: str) -> bool:
-        """Whether our images are in a registry, by its host."""
+        """Return whether the images go to a registry, given by its host."""
         return parse_reference(self._environment.repository).host == registry
 
     async def _repository(self) -> Repository:
-        """Where our images are."""
+        """Return the repository of the environment's images."""
         return Repository(parse_reference(self._environment.repository), await self._log_in())
 
     async def _try_registry(self) -> str:
@@ -63,10 +63,10 @@ class ImageTarget(ABC, Generic[E]):
 
     @abstractmethod
     async def _images_in_use(self) -> Collection[str]:
-        """Digests of the images of what is live and of what is kept for rollback."""
+        """Return the digests of the images of the live release and of those kept for rollback."""
 
     async def _retire(self) -> None:
         """Drop this environment's images that nothing on the platform needs."""
         with warn_on_failure():
-            repository, kept = await self._repository(), await self._images_in_use()
-            await asyncio.to_thread(retire, repository, self._environment.name, kept)
+            repository, keep = await self._repository(), await self._images_in_use()
+            await asyncio.to_thread(retire, repository, self._environment.name, keep)

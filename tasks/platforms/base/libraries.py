@@ -21,8 +21,8 @@ _MESSAGES = (
 
 def missing_library(log: str) -> str | None:
     """Return the shared library that a server lacked, None if it lacked none."""
-    found = (pattern.search(log) for pattern in _MESSAGES)
-    return next((match["library"] for match in found if match), None)
+    matches = (pattern.search(log) for pattern in _MESSAGES)
+    return next((match["library"] for match in matches if match), None)
 
 
 def library_error(log: str, base: str) -> TerminalError | None:

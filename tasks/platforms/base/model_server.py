@@ -31,7 +31,7 @@ class Server(Protocol):
     """A model server, wherever it is and however it is reached."""
 
     async def version(self) -> dict[str, str] | None:
-        """What it says it is, None if it does not answer."""
+        """Return what the server reports of its release, None if it does not answer."""
 
     async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
         """Have a method of the model predict.
@@ -59,7 +59,7 @@ class HttpServer:
         self._url = url
 
     async def version(self) -> dict[str, str] | None:
-        """What `/version` says."""
+        """Read `/version`; None if there is no valid answer."""
         try:
             async with httpx.AsyncClient(
                 timeout=10, trust_env=False, verify=ssl_context()

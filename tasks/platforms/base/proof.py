@@ -47,7 +47,7 @@ class Candidate:
     base: str = ""
 
     @property
-    def asked(self) -> Server:
+    def connection(self) -> Server:
         """The server to ask."""
         return self.server or HttpServer(self.url)
 
@@ -65,22 +65,22 @@ async def prove(candidate: Candidate, within: float) -> None:
     why = "nothing yet"
     try:
         async with asyncio.timeout(within):
-            while why := await _unready(candidate.url):
+            while why := await _reason_unready(candidate.url):
                 if await in_thread(candidate.crashed):
-                    said = await in_thread(candidate.last_lines)
-                    raise library_error(said, candidate.base) or _unfit(
-                        f"the model server ended at start:\n{said}"
+                    log = await in_thread(candidate.last_lines)
+                    raise library_error(log, candidate.base) or _proof_error(
+                        f"the model server ended at start:\n{log}"
                     )
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        said = await in_thread(candidate.last_lines)
-        raise _unfit(
+        log = await in_thread(candidate.last_lines)
+        raise _proof_error(
             f"the model server did not get ready within {within:g} s: {candidate.url}/readyz"
-            f" says {why}\n{said}",
+            f" says {why}\n{log}",
             next_step="see that this URL leads to the server, and that its certificate is trusted"
             " (`SSL_CERT_FILE`); else mend the model or the serving code, commit, and deploy that",
         ) from None
-    await _hold(candidate)
+    await _compare(candidate)
 
 
 async def soak(candidate: Candidate, seconds: float) -> None:
@@ -96,38 +96,38 @@ async def soak(candidate: Candidate, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
-        await _hold(candidate)
+        await _compare(candidate)
         # Of several servers, one may have ended while another answers.
         if await in_thread(candidate.crashed):
-            said = await in_thread(candidate.last_lines)
-            raise _unfit(f"the model server ended after it was proven:\n{said}")
+            log = await in_thread(candidate.last_lines)
+            raise _proof_error(f"the model server ended after it was proven:\n{log}")
         if loop.time() >= end:
             return
         await asyncio.sleep(_POLL_SECONDS)
 
 
 async def version(url: str) -> dict[str, str] | None:
-    """What a server says it is, None if it does not answer."""
+    """Return what a server reports of its release, None if it does not answer."""
     return await HttpServer(url).version()
 
 
-async def _hold(candidate: Candidate) -> None:
+async def _compare(candidate: Candidate) -> None:
     """Hold a server against what it should be."""
-    answer = await candidate.asked.version()
+    answer = await candidate.connection.version()
     expected = (candidate.release, candidate.package.md5)
-    got = (answer.get("release"), answer.get("md5")) if answer else None
-    if got != expected:
-        raise _unfit(f"the version at {candidate.url} is {got}, should be {expected}")
+    actual = (answer.get("release"), answer.get("md5")) if answer else None
+    if actual != expected:
+        raise _proof_error(f"the version at {candidate.url} is {actual}, should be {expected}")
     try:
-        await golden.replay(candidate.asked, candidate.package.golden)
+        await golden.replay(candidate.connection, candidate.package.golden)
     except SlipwayError as error:
         # A server that is up and does not answer is no better than one that answers wrongly.
-        said = await in_thread(candidate.last_lines)
-        raise _unfit(f"{error.what}\n{said}".rstrip()) from error
+        log = await in_thread(candidate.last_lines)
+        raise _proof_error(f"{error.what}\n{log}".rstrip()) from error
 
 
-async def _unready(url: str) -> str:
-    """What a server says or does instead of being ready; empty if it is."""
+async def _reason_unready(url: str) -> str:
+    """Return why a server is not ready; empty if it is."""
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False, verify=ssl_context()) as client:
             answer = await client.get(f"{url}/readyz")
@@ -136,7 +136,7 @@ async def _unready(url: str) -> str:
     return "" if answer.status_code == 200 else f"{answer.status_code}: {answer.text[:_SHOWN]}"
 
 
-def _unfit(
+def _proof_error(
     what: str,
     next_step: str = "mend the model or the serving code, commit, and deploy that commit",
 ) -> CandidateRejected:

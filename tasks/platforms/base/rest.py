@@ -43,14 +43,14 @@ async def load_token(block: str) -> SecretStr:
         ConfigurationError: There is no such block, or it holds no text.
         TransientError: The Prefect server does not answer.
     """
-    found = await read_secret(block)
-    if not isinstance(found, str) or not found:
+    content = await read_secret(block)
+    if not isinstance(content, str) or not content:
         raise ConfigurationError(
             f"block secret/{block} does not hold a token",
             state="nothing was changed",
             next_step=renewal(block),
         )
-    return SecretStr(found)
+    return SecretStr(content)
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ class RestAPI:
 
     def _explain(self, what: str, answer: httpx.Response) -> TransientError | TerminalError:
         code = answer.status_code
-        said = f"{what} answers {code}: {_complaint(answer)}"
+        message = f"{what} answers {code}: {_complaint(answer)}"
         if identifier := answer.headers.get("Request-Id") or answer.headers.get("fly-request-id"):
-            said = f"{said} (request {identifier})"
+            message = f"{message} (request {identifier})"
         if code in _PASSING or code >= 500:
             return TransientError(
-                said, state=UNCHANGED, next_step="wait a minute, then run the flow again"
+                message, state=UNCHANGED, next_step="wait a minute, then run the flow again"
             )
         if code in {401, 403}:
             return TerminalError(
@@ -155,7 +155,7 @@ class RestAPI:
                 next_step=f"make a new one; {renewal(self.block)}",
             )
         refused = RefusedError(
-            said, state=UNCHANGED, next_step="see what it says, correct it, run again"
+            message, state=UNCHANGED, next_step="see what it says, correct it, run again"
         )
         refused.code = code
         return refused
@@ -163,9 +163,9 @@ class RestAPI:
 
 def _complaint(answer: httpx.Response) -> str:
     try:
-        told = answer.json()
+        content = answer.json()
     except ValueError:
-        told = answer.text
-    if isinstance(told, Mapping):
-        told = told.get("message") or told.get("error") or told
-    return str(told)[:400]
+        content = answer.text
+    if isinstance(content, Mapping):
+        content = content.get("message") or content.get("error") or content
+    return str(content)[:400]

@@ -16,12 +16,12 @@ Percent = Annotated[int, Field(ge=1, le=99)]
 Platform = Literal["linux/amd64", "linux/arm64"]
 
 
-def _listed(value: object) -> object:
-    """A list as a variable holds it, `10,50`."""
-    return [each for each in value.split(",") if each] if isinstance(value, str) else value
+def _split(value: object) -> object:
+    """Split a list that a variable holds, `10,50`."""
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
 
-LISTED = BeforeValidator(_listed)
+LISTED = BeforeValidator(_split)
 
 
 class Environment(BaseModel):

@@ -55,7 +55,7 @@ class Live:
         return f"{self.model}@{self.commit[:7]}"
 
     def runs(self, package: Package) -> bool:
-        """Whether this is the same model version with the same serving code."""
+        """Return whether this is the same model version with the same serving code."""
         return (self.md5, self.serving) == (package.md5, package.serving)
 
 

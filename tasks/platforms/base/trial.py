@@ -20,7 +20,7 @@ from tasks.platforms.base.proof import Candidate, prove
 
 
 def serve(python: Path, bundle: Path, port: int) -> Argv:
-    """The command that serves a bundle on loopback."""
+    """Make the command that serves a bundle on loopback."""
     return [str(python), "-m", "serving", "--bundle", str(bundle), "--host", "127.0.0.1",
             "--port", str(port)]  # fmt: skip
 
@@ -82,8 +82,8 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
 
 def _bare_environment(home: Path, bundle: Path, variables: Mapping[str, str]) -> dict[str, str]:
     # With the two marks by which a process that outlives its run is found.
-    kept = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+    passed_on = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
             "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
     ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
-    inherited = {key: value for key, value in os.environ.items() if key in kept}
+    inherited = {key: value for key, value in os.environ.items() if key in passed_on}
     return inherited | dict(variables) | ours

@@ -34,7 +34,7 @@ class Engine:
         self._url = url
 
     def version(self) -> str:
-        """Which version of Docker it is."""
+        """Return the version of Docker."""
         with _explaining_errors("tell its version"):
             return str(self._client.version()["Version"])
 
@@ -77,13 +77,15 @@ class Engine:
             return self._client.containers.create(image, name=name, **options)
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
-        """Containers with these labels of ours, running or not."""
-        wanted: dict[str, str | list[str] | bool] = {
+        """List the containers with these labels of ours, running or not."""
+        filters: dict[str, str | list[str] | bool] = {
             "label": [f"{LABEL}.{name}={value}" for name, value in labels.items()]
         }
         with _explaining_errors("list its containers"):
-            found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
-            return list(found)
+            containers = self._client.containers.list(
+                all=True, filters=filters, ignore_removed=True
+            )
+            return list(containers)
 
     def resume(self, container: Container) -> None:
         """Start a container again that was stopped."""
@@ -105,7 +107,7 @@ class Engine:
         with _explaining_errors(f"remove images of {repository}"):
             # The engine itself would let go of a name in use, if the image has another one.
             there = self._client.containers.list(all=True, ignore_removed=True)
-            used = {each.attrs["Config"]["Image"] for each in there}
+            used = {container.attrs["Config"]["Image"] for container in there}
             for image in self._client.images.list():
                 for name in image.attrs.get("RepoDigests") or []:
                     if name.startswith(f"{repository}@") and name not in used:
@@ -120,8 +122,8 @@ class Engine:
             if error.status_code != 409:  # a container needs it
                 raise
 
-    def ended(self, container: Container) -> bool:
-        """Whether a container has ended, or has been started again because it had."""
+    def has_ended(self, container: Container) -> bool:
+        """Return whether a container has ended, or was started again because it had."""
         with _explaining_errors(f"look at {container.name}"):
             try:
                 container.reload()
@@ -130,13 +132,13 @@ class Engine:
         return container.status != "running" or container.attrs["RestartCount"] > 0
 
     def last_lines(self, container: Container, lines: int = 12) -> str:
-        """The last of what a container said."""
+        """Return the last lines of a container's log."""
         with _explaining_errors(f"read the log of {container.name}"):
             try:
-                said: bytes = container.logs(tail=lines)
+                log: bytes = container.logs(tail=lines)
             except NotFound:
                 return ""
-        return said.decode(errors="replace").strip()
+        return log.decode(errors="replace").strip()
 
     @cached_property
     def _client(self) -> DockerClient:

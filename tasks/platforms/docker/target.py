@@ -31,7 +31,7 @@ def container_options(
     proxy: str,
     variables: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a container may do: answer on one port of loopback, and little else.
+    """Make the options of a container: it may answer on one port of loopback, and little else.
 
     Args:
         environment: Its limits.
@@ -72,15 +72,15 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         self._environment = environment
         self._engine = Engine(environment.engine)
 
-    async def _checked(self) -> Sequence[str]:
+    async def _check_runner(self) -> Sequence[str]:
         engine = await in_thread(self._engine.version)
         return [f"Docker {engine} answers", await self._try_registry()]
 
-    def _described(self, release: str) -> Mapping[str, Any] | None:
+    def _describe(self, release: str) -> Mapping[str, Any] | None:
         for container in self._containers(release):
-            said = {name: container.labels.get(f"{LABEL}.{name}") for name in
+            labels = {name: container.labels.get(f"{LABEL}.{name}") for name in
                     ("commit", "md5", "serving", "version")}  # fmt: skip
-            return {"name": container.labels[f"{LABEL}.model"], **said}
+            return {"name": container.labels[f"{LABEL}.model"], **labels}
         return None
 
     async def _make(self, package: Package, file: Path, release: str) -> StagedImage:
@@ -100,7 +100,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             f"http://127.0.0.1:{port}",
             staged.package,
             staged.release,
-            crashed=lambda: self._engine.ended(container),
+            crashed=lambda: self._engine.has_ended(container),
             last_lines=lambda: self._engine.last_lines(container),
             base=self._environment.base,
         )
@@ -135,24 +135,28 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
     def _running(self) -> list[str]:
         # One that a killed preflight has left counts even if it has ended: it is to go.
         return [
-            _release(each)
-            for each in self._containers()
-            if each.status != "exited" or _is_of_preflight(each)
+            _release(container)
+            for container in self._containers()
+            if container.status != "exited" or _is_of_preflight(container)
         ]
 
-    def _crashed(self, release: str) -> bool:
-        return all(self._engine.ended(container) for container in self._containers(release))
+    def _has_crashed(self, release: str) -> bool:
+        return all(self._engine.has_ended(container) for container in self._containers(release))
 
     def _last_lines(self, release: str) -> str:
-        return "\n".join(self._engine.last_lines(each) for each in self._containers(release))
+        return "\n".join(
+            self._engine.last_lines(container) for container in self._containers(release)
+        )
 
     async def _releases(self) -> Collection[str]:
-        return {_release(each) for each in await in_thread(self._containers)}
+        return {_release(container) for container in await in_thread(self._containers)}
 
     async def _drop(self, releases: Collection[str]) -> None:
         """Remove their containers, and on the host and in the registry images without any."""
         there = await in_thread(self._containers)
-        await in_thread(self._remove_all, [each for each in there if _release(each) in releases])
+        await in_thread(
+            self._remove_all, [container for container in there if _release(container) in releases]
+        )
         await self._retire()
 
     def _remove_all(self, doomed: Sequence[Container]) -> None:
@@ -162,7 +166,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
 
     async def _images_in_use(self) -> Collection[str]:
         there = await in_thread(self._containers)
-        return {parse_reference(_image(each)).version for each in there}
+        return {parse_reference(_image(container)).version for container in there}
 
     def _containers(self, release: str = "") -> list[Container]:
         labels = {"environment": self._environment.name, "proxy": self._gateway.identity}

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
-from tasks.platforms.flyio.leases import Leases, busy
+from tasks.platforms.flyio.leases import Leases, lease_error
 from tasks.platforms.flyio.machine import Machine
 from tasks.platforms.flyio.settings import FlyioEnvironment
 
@@ -35,33 +35,33 @@ class FlyApp:
         self._api: RestAPI | None = None
 
     async def exists(self) -> bool:
-        """Whether there is such an app."""
+        """Return whether the app exists."""
         return await self._call("GET", self._path, missing_ok=True) is not None
 
     async def create(self) -> None:
         """Create it."""
-        wanted = {
+        body = {
             "app_name": self._environment.app,
             "org_slug": self._environment.organization,
         }
-        await self._call("POST", "/apps", json=wanted)
+        await self._call("POST", "/apps", json=body)
 
     async def siblings(self) -> int:
-        """How many apps its organization has, which only who is known to it may ask."""
-        wanted = {"org_slug": self._environment.organization}
-        found = await self._call("GET", "/apps", params=wanted)
-        return len(found.get("apps") or [])
+        """Count the apps of its organization, which only members may list."""
+        query = {"org_slug": self._environment.organization}
+        answer = await self._call("GET", "/apps", params=query)
+        return len(answer.get("apps") or [])
 
     async def delete(self) -> None:
         """Delete the app with everything in it."""
         await self._call("DELETE", self._path, missing_ok=True)
 
     async def addresses(self) -> list[str]:
-        """Its IP addresses."""
-        found = await self._call("GET", f"{self._path}/ip_assignments")
-        return [each["ip"] for each in found.get("ips") or []]
+        """Return its IP addresses."""
+        answer = await self._call("GET", f"{self._path}/ip_assignments")
+        return [assignment["ip"] for assignment in answer.get("ips") or []]
 
-    async def be_public(self) -> None:
+    async def ensure_public_ips(self) -> None:
         """Give it a shared IPv4 and an IPv6 address, unless it has some, or is private."""
         there = await self.addresses()
         if any(address.startswith("fdaa:") for address in there):  # reached over Flycast alone
@@ -72,15 +72,15 @@ class FlyApp:
             await self._assign("v6")
 
     async def machines(self) -> list[Machine]:
-        """Its machines, none if there is no such app."""
-        found = await self._call("GET", f"{self._path}/machines", missing_ok=True)
-        machines = map(Machine.of, found or [])
-        return [each for each in machines if not each.is_gone]
+        """Return its machines, none if there is no such app."""
+        answer = await self._call("GET", f"{self._path}/machines", missing_ok=True)
+        machines = map(Machine.of, answer or [])
+        return [machine for machine in machines if not machine.is_gone]
 
     async def machine(self, machine: Machine) -> Machine | None:
-        """One of them as it is now, None if it is gone."""
-        found = await self._call("GET", self._of(machine), missing_ok=True)
-        now = Machine.of(found) if found else None
+        """Return a machine as it is now, None if it is gone."""
+        answer = await self._call("GET", self._of(machine), missing_ok=True)
+        now = Machine.of(answer) if answer else None
         return now if now and not now.is_gone else None
 
     async def launch(self, name: str, config: Mapping[str, Any]) -> None:
@@ -90,14 +90,14 @@ class FlyApp:
             name: Its name.
             config: What it runs, and how.
         """
-        wanted = {
+        body = {
             "name": name,
             "region": self._environment.region,
             "config": config,
             "skip_service_registration": True,
         }
         try:
-            await self._call("POST", f"{self._path}/machines", json=wanted)
+            await self._call("POST", f"{self._path}/machines", json=body)
         except RefusedError as error:
             if error.code != 409 or name not in error.what:
                 raise
@@ -109,7 +109,7 @@ class FlyApp:
             machines: The machines.
             away: Which of the two.
         """
-        async with self._leases.held(map(self._of, machines)):
+        async with self._leases.hold(map(self._of, machines)):
             for machine in machines:
                 await self._change("POST", machine, "/cordon" if away else "/uncordon")
 
@@ -145,13 +145,15 @@ class FlyApp:
                     now = await self.machine(machine)
                     if now and now.healthy:
                         return
-                    if now is None or now.ended:
-                        why = now.ended if now else "it was removed"
-                        raise unfit(f"machine {machine.identifier} ended at start: {why}")
+                    if now is None or now.end:
+                        why = now.end if now else "it was removed"
+                        raise release_error(f"machine {machine.identifier} ended at start: {why}")
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            said = now.told if now else ""
-            raise unfit(f"the machine did not get ready within {within:g} s:\n{said}") from None
+            summary = now.summary if now else ""
+            raise release_error(
+                f"the machine did not get ready within {within:g} s:\n{summary}"
+            ) from None
 
     async def _change(self, method: str, machine: Machine, what: str = "", **options: Any) -> None:
         """Change a machine, if it is still there."""
@@ -161,7 +163,7 @@ class FlyApp:
             await self._call(method, f"{path}{what}", headers=headers, missing_ok=True, **options)
         except RefusedError as error:
             if error.code == 409:
-                raise busy(error) from error
+                raise lease_error(error) from error
             raise
 
     async def _assign(self, kind: str) -> None:
@@ -178,8 +180,8 @@ class FlyApp:
         return await self._api.call(method, path, **options)
 
 
-def unfit(what: str) -> TerminalError:
-    """That a release is not what it should be."""
+def release_error(what: str) -> TerminalError:
+    """Make the error of a release that cannot serve."""
     return TerminalError(
         what,
         state="what was live before goes on serving",
@@ -189,7 +191,7 @@ def unfit(what: str) -> TerminalError:
 
 
 def registry_password(token: SecretStr) -> SecretStr:
-    """What Fly's registry takes for a password.
+    """Return the password for Fly's registry.
 
     Args:
         token: A token as `fly tokens create` prints it.
@@ -201,7 +203,7 @@ def registry_password(token: SecretStr) -> SecretStr:
 
 
 def _parts(token: SecretStr) -> tuple[str, SecretStr]:
-    """How a token is introduced, and itself."""
+    """Split a token into the scheme that introduces it and the token itself."""
     text = token.get_secret_value().strip()
     bare = text.rpartition(" ")[2]
     return ("FlyV1" if bare.startswith("fm") else "Bearer"), SecretStr(bare)

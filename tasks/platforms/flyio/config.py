@@ -77,7 +77,7 @@ def machine_metadata(
     images: Sequence[str],
     created: bool,
 ) -> dict[str, str]:
-    """What a machine says of itself: there is no other memory of what was released.
+    """Label a machine with its release; Fly keeps no other record of releases.
 
     Args:
         environment: Where it is.
@@ -90,7 +90,7 @@ def machine_metadata(
     Returns:
         The `metadata` of its configuration.
     """
-    kept = list(dict.fromkeys(images))[: environment.keep]
+    digests = list(dict.fromkeys(images))[: environment.keep]
     return {
         "fly_process_group": "app",
         "slipway_environment": environment.name,
@@ -100,7 +100,7 @@ def machine_metadata(
         "slipway_commit": package.commit,
         "slipway_md5": package.md5,
         "slipway_serving": package.serving,
-        "slipway_images": ",".join(kept),
+        "slipway_images": ",".join(digests),
         "slipway_app": CREATED if created else "found",
     }
 

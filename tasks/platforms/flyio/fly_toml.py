@@ -44,11 +44,9 @@ def settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
         Keys of `FlyioEnvironment` with their values.
     """
     service = document.get("http_service", {})
-    machine: Mapping[str, Any] = next(
-        (each for each in document.get("vm", []) if _is_for_app(each)), {}
-    )
+    machine: Mapping[str, Any] = next((vm for vm in document.get("vm", []) if _is_for_app(vm)), {})
     auto_stop = service.get("auto_stop_machines")
-    found = {
+    settings = {
         "app": document.get("app"),
         "region": document.get("primary_region"),
         "internal_port": service.get("internal_port"),
@@ -57,7 +55,7 @@ def settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "size": _size(machine),
         "memory": _memory(machine),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _is_for_app(machine: Mapping[str, Any]) -> bool:
@@ -72,5 +70,5 @@ def _size(machine: Mapping[str, Any]) -> str | None:
 
 
 def _memory(machine: Mapping[str, Any]) -> str | None:
-    said = machine.get("memory", machine.get("memory_mb"))
-    return f"{said}mb" if str(said).isdecimal() else said
+    amount = machine.get("memory", machine.get("memory_mb"))
+    return f"{amount}mb" if str(amount).isdecimal() else amount

@@ -28,7 +28,7 @@ class Leases:
         self._nonces: dict[str, str] = {}
 
     def headers(self, machine: str) -> dict[str, str]:
-        """What a request that changes a machine carries.
+        """Return the headers of a request that changes a machine.
 
         Args:
             machine: Path of the machine.
@@ -39,7 +39,7 @@ class Leases:
         return {_NONCE: self._nonces[machine]} if machine in self._nonces else {}
 
     @asynccontextmanager
-    async def held(self, machines: Iterable[str]) -> AsyncIterator[None]:
+    async def hold(self, machines: Iterable[str]) -> AsyncIterator[None]:
         """Hold leases for the time of a block of code.
 
         Args:
@@ -69,12 +69,12 @@ class Leases:
                 raise
             lease = await self._call("GET", path, missing_ok=True) or {"data": {}}
             if lease["data"].get("description") != self._holder:
-                raise busy(error) from error
+                raise lease_error(error) from error
         return str(lease["data"]["nonce"])
 
 
-def busy(error: RefusedError) -> TransientError:
-    """What it means that somebody else holds a lease."""
+def lease_error(error: RefusedError) -> TransientError:
+    """Make the error of a machine whose lease somebody else holds."""
     return TransientError(
         f"somebody else is changing a machine: {error.what}",
         state="what is live goes on serving",

@@ -20,8 +20,8 @@ class Machine:
         cordoned: Whether Fly's proxies keep requests away from it.
         metadata: What it was labelled with.
         healthy: Whether it runs and passes all its checks.
-        ended: How it ended by itself, empty if it has not.
-        told: State and checks, for people.
+        end: How it ended on its own, empty if it has not.
+        summary: State and checks, for people.
     """
 
     identifier: str
@@ -30,8 +30,8 @@ class Machine:
     cordoned: bool
     metadata: Mapping[str, str]
     healthy: bool
-    ended: str
-    told: str
+    end: str
+    summary: str
 
     @property
     def release(self) -> str:
@@ -45,12 +45,12 @@ class Machine:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
-        """The machine that an answer of the API describes."""
+        """Read a machine from an answer of the API."""
         checks = answer.get("checks") or []
         # Of one whose host is out of reach, Fly knows only a part.
         config = answer.get("config") or answer.get("incomplete_config") or {}
         passing = [check.get("status") == "passing" for check in checks]
-        told = [f"{check.get('name')}: {check.get('output', '')}".strip() for check in checks]
+        lines = [f"{check.get('name')}: {check.get('output', '')}".strip() for check in checks]
         return cls(
             identifier=answer["id"],
             name=answer["name"],
@@ -58,33 +58,33 @@ class Machine:
             cordoned=bool(answer.get("cordoned")),
             metadata=config.get("metadata") or {},
             healthy=answer["state"] == "started" and bool(passing) and all(passing),
-            ended=_end_of(answer),
-            told="\n".join([f"machine {answer['id']} is {answer['state']}", *told]),
+            end=_end_of(answer),
+            summary="\n".join([f"machine {answer['id']} is {answer['state']}", *lines]),
         )
 
 
 def of_release(machines: Iterable[Machine], release: str | None) -> list[Machine]:
-    """Those of a release."""
-    return [each for each in machines if each.release == release]
+    """Select the machines of a release."""
+    return [machine for machine in machines if machine.release == release]
 
 
-def served(machines: Iterable[Machine]) -> set[str]:
-    """The releases that requests come to."""
-    return {each.release for each in machines if not each.cordoned}
+def routed_releases(machines: Iterable[Machine]) -> set[str]:
+    """Return the releases that get requests."""
+    return {machine.release for machine in machines if not machine.cordoned}
 
 
 def live(machines: Iterable[Machine]) -> str | None:
-    """The release that is live: the oldest that requests come to, None if they come to none."""
-    return min(served(machines), default=None)  # names begin with the time
+    """Return the live release: the oldest that gets requests, None if none does."""
+    return min(routed_releases(machines), default=None)  # names begin with the time
 
 
-def images_kept(machines: Iterable[Machine]) -> list[str]:
-    """Digests of the images that a release keeps, newest first."""
-    return next((each.metadata["slipway_images"].split(",") for each in machines), [])
+def kept_images(machines: Iterable[Machine]) -> list[str]:
+    """Return the digests of the images that a release keeps, newest first."""
+    return next((machine.metadata["slipway_images"].split(",") for machine in machines), [])
 
 
 def _end_of(answer: Mapping[str, Any]) -> str:
-    """How a machine ended without having been asked to."""
+    """Describe how a machine ended on its own; empty if it did not."""
     for event in answer.get("events") or []:
         request = event.get("request") or {}
         end = (request.get("MonitorEvent") or request).get("exit_event")

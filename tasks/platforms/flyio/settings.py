@@ -53,7 +53,7 @@ class FlyioEnvironment(CloudEnvironment):
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
         path = CHECKOUT / values.get("fly_toml", "fly.toml")
-        said = read_fly_toml(path, named="fly_toml" in values)
-        app = values.get("app") or said.get("app")
+        from_file = read_fly_toml(path, named="fly_toml" in values)
+        app = values.get("app") or from_file.get("app")
         usual = {"url": f"https://{app}.fly.dev", "repository": f"{REGISTRY}/{app}"}
-        return {**usual, **said, **values}
+        return {**usual, **from_file, **values}

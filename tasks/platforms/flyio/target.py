@@ -19,9 +19,9 @@ from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.rest import load_token
 from tasks.platforms.base.target import Live, Released
-from tasks.platforms.flyio.app import FlyApp, registry_password, unfit
+from tasks.platforms.flyio.app import FlyApp, registry_password, release_error
 from tasks.platforms.flyio.config import CREATED, machine_config, machine_metadata
-from tasks.platforms.flyio.machine import Machine, images_kept, live, of_release, served
+from tasks.platforms.flyio.machine import Machine, kept_images, live, of_release, routed_releases
 from tasks.platforms.flyio.settings import REGISTRY, FlyioEnvironment
 
 _LOOK_SECONDS = 2.0  # Fly counts requests
@@ -51,21 +51,21 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         return self._environment.url
 
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
+        """Return the release that is live, None if there is none."""
         machines = await self._machines()
         release = live(machines)
         if release is None:
             return None
-        said = of_release(machines, release)[0].metadata
+        labels = of_release(machines, release)[0].metadata
         answer = await version(self.url) or {}
         return Live(
             release=release,
-            model=said["slipway_model"],
-            commit=said["slipway_commit"],
-            md5=said["slipway_md5"],
-            serving=said["slipway_serving"],
-            version=said["slipway_version"],
-            healthy=served(machines) == {release} and answer.get("release") == release,
+            model=labels["slipway_model"],
+            commit=labels["slipway_commit"],
+            md5=labels["slipway_md5"],
+            serving=labels["slipway_serving"],
+            version=labels["slipway_version"],
+            healthy=routed_releases(machines) == {release} and answer.get("release") == release,
         )
 
     async def preflight(self, package: Package, file: Path) -> StagedImage:
@@ -99,9 +99,9 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
 
     async def verify(self, released: Released[StagedImage]) -> None:
         """Wait until each new machine passes its check, which is the server's own proof."""
-        for machine in self._complete(await self._machines(), released.staged.release):
+        for machine in self._require_machines(await self._machines(), released.staged.release):
             if not machine.cordoned:  # what is live would be read wrongly from now on
-                raise unfit(
+                raise release_error(
                     f"Fly.io does not say that new machine {machine.identifier} is cordoned"
                 )
             await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
@@ -109,23 +109,23 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
     async def settle(self, released: Released[StagedImage]) -> None:
         """Let Fly's proxies send requests to the new machines alone, and prove the public URL."""
         machines, release = await self._machines(), released.staged.release
-        ours = self._complete(machines, release)
-        others = [each for each in machines if each not in ours]
+        ours = self._require_machines(machines, release)
+        others = [machine for machine in machines if machine not in ours]
         await self._route(ours, away=False)
         await self._route(others, away=True)
-        said = f"`fly logs --app {self._environment.app}` shows what it said"
+        hint = f"`fly logs --app {self._environment.app}` shows what it said"
         candidate = Candidate(
             self.url,
             released.staged.package,
             release,
-            crashed=lambda: self._crashed(release),
-            last_lines=lambda: said,
+            crashed=lambda: self._has_crashed(release),
+            last_lines=lambda: hint,
         )
         await prove(candidate, self._environment.ready_seconds)
         await soak(candidate, self._environment.soak_seconds)
 
-    def _crashed(self, release: str) -> bool:
-        """Whether a new machine has ended by itself; Fly is asked every now and then."""
+    def _has_crashed(self, release: str) -> bool:
+        """Return whether a new machine has ended on its own; Fly is asked every few seconds."""
         if time.monotonic() < self._look_again:
             return False
         self._look_again = time.monotonic() + _LOOK_SECONDS
@@ -136,7 +136,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             machines = await self._machines()
         except TransientError:  # Fly does not say
             return False
-        return any(machine.ended for machine in of_release(machines, release))
+        return any(machine.end for machine in of_release(machines, release))
 
     async def rollback(self, staged: StagedImage) -> None:
         """Let requests go to the old machines again, and leave nothing of the new ones."""
@@ -154,13 +154,13 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         """
         machines = await self._machines()
         release = live(machines)
-        await self._end([each for each in machines if each.release != release])
+        await self._end([machine for machine in machines if machine.release != release])
         await self._retire()
 
     async def remove(self) -> None:
         """Take the environment down; an app that was created for it goes too, once it is empty."""
         machines = await self._machines()
-        self._created |= _was_created(machines)
+        self._created |= _is_created_here(machines)
         await self._end(machines)
         await self._retire()
         await self._leave_no_app()
@@ -185,7 +185,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             except TerminalError:  # whoever has one of this name, it is not ours
                 self._created = False
                 raise
-        await self._app.be_public()
+        await self._app.ensure_public_ips()
 
     async def _leave_no_app(self) -> None:
         """Delete the app if it was created for the environment, and nobody has a machine in it."""
@@ -200,12 +200,14 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
 
     async def _images_in_use(self) -> Collection[str]:
         machines = await self._machines()
-        return images_kept(of_release(machines, live(machines)))
+        return kept_images(of_release(machines, live(machines)))
 
     async def _machines(self) -> list[Machine]:
-        found = await self._app.machines()
+        machines = await self._app.machines()
         ours = self._environment.name
-        return [each for each in found if each.metadata.get("slipway_environment") == ours]
+        return [
+            machine for machine in machines if machine.metadata.get("slipway_environment") == ours
+        ]
 
     def _names(self, release: str) -> list[str]:
         stem = f"{self._environment.name}-{release}".lower().replace("_", "-")
@@ -220,8 +222,8 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             staged.package,
             release=staged.release,
             version=released.version,
-            images=[image.digest or "", *images_kept(old)],
-            created=self._created or _was_created(old),
+            images=[image.digest or "", *kept_images(old)],
+            created=self._created or _is_created_here(old),
         )
         # Not Fly's app secrets: those belong to the app, so that a machine of an earlier release
         # would start with the values of a later one.
@@ -229,15 +231,17 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         variables |= self._release_variables(staged, released.version)
         return machine_config(self._environment, str(image), variables, metadata)
 
-    def _complete(self, machines: Iterable[Machine], release: str) -> list[Machine]:
+    def _require_machines(self, machines: Iterable[Machine], release: str) -> list[Machine]:
         ours = of_release(machines, release)
         if len(ours) < self._environment.machines:
-            raise unfit(f"of {self._environment.machines} new machines {len(ours)} are there")
+            raise release_error(
+                f"of {self._environment.machines} new machines {len(ours)} are there"
+            )
         return ours
 
     async def _route(self, machines: Iterable[Machine], *, away: bool) -> None:
         """Keep requests away from machines, or let them come, until Fly's proxies know."""
-        if changed := [each for each in machines if each.cordoned is not away]:
+        if changed := [machine for machine in machines if machine.cordoned is not away]:
             self._proxies_know = False
             await self._app.route(changed, away=away)
         if not self._proxies_know:
@@ -252,5 +256,5 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             await self._app.destroy(machine)
 
 
-def _was_created(machines: Iterable[Machine]) -> bool:
-    return any(each.metadata["slipway_app"] == CREATED for each in machines)
+def _is_created_here(machines: Iterable[Machine]) -> bool:
+    return any(machine.metadata["slipway_app"] == CREATED for machine in machines)

@@ -14,7 +14,7 @@ from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, T
 from tasks.core.tls import ssl_context
 from tasks.platforms.base.libraries import library_error
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
-from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
+from tasks.platforms.heroku.releases import AppState, Release, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
 
 POLL_SECONDS = 2.0  # 4,500 requests an hour are allowed
@@ -42,7 +42,7 @@ class App:
         self.url = f"https://{environment.app}.herokuapp.com"
 
     async def token(self) -> SecretStr:
-        """Who we are, to the API and to the registry."""
+        """Return the token for the API and the registry."""
         self._token = self._token or await load_token(self._environment.token_block)
         return self._token
 
@@ -70,12 +70,12 @@ class App:
             raise
 
     async def exists(self) -> bool:
-        """Whether there is such an app; from then on its URL is known."""
-        found = await self.call("GET", self._path, missing_ok=True)
-        if found is None:
+        """Return whether the app exists; from then on its URL is known."""
+        app = await self.call("GET", self._path, missing_ok=True)
+        if app is None:
             return False
-        self.url = (found["web_url"] or self.url).rstrip("/")
-        if (stack := found["stack"]["name"]) != "container":
+        self.url = (app["web_url"] or self.url).rstrip("/")
+        if (stack := app["stack"]["name"]) != "container":
             raise ConfigurationError(
                 f"app {self._name} has the stack {stack}, and runs no images",
                 state=_STATE,
@@ -87,45 +87,45 @@ class App:
         """Create the app, unless it is there."""
         if await self.exists():
             return
-        wanted = {"name": self._name, "region": self._environment.region, "stack": "container"}
+        body = {"name": self._name, "region": self._environment.region, "stack": "container"}
         if team := self._environment.team:
-            await self.call("POST", "/teams/apps", json={**wanted, "team": team})
+            await self.call("POST", "/teams/apps", json={**body, "team": team})
         else:
-            await self.call("POST", "/apps", json=wanted)
+            await self.call("POST", "/apps", json=body)
         await self.exists()
 
-    async def standing(self) -> Standing | None:
-        """How it stands; None if it runs no image, or does not exist."""
+    async def state(self) -> AppState | None:
+        """Return the state of the app; None if it runs no image, or does not exist."""
         formation = await self.call(
             "GET", f"{self._path}/formation", headers=_IMAGES, missing_ok=True
         )
-        web = next((each for each in formation or () if each["type"] == "web"), None)
+        web = next((process for process in formation or () if process["type"] == "web"), None)
         if web is None or not web.get("docker_image"):
             return None
         releases = await self._releases()
-        return Standing(
-            next(each for each in releases if each.status not in {"failed", "pending"}),
+        return AppState(
+            next(process for process in releases if process.status not in {"failed", "pending"}),
             lineage(releases),
             web["quantity"],
             (web.get("dyno_size") or {}).get("name") or web.get("size", ""),
             None if self._environment.preboot is None else await self._preboot(),
         )
 
-    async def stood(self, standing: Standing, image: str) -> Standing | None:
-        """How it stood with an earlier image.
+    async def state_before(self, state: AppState, image: str) -> AppState | None:
+        """Return the state of the app with an earlier image.
 
         Args:
-            standing: How it stands; so many dynos of that size are taken to have been before.
+            state: How it stands; so many dynos of that size are taken to have been before.
             image: First digits of the earlier image.
 
         Returns:
             None if it has not run that image, or has gone back from it.
         """
-        if image not in standing.images:
+        if image not in state.images:
             return None
         release = newest_of(image, await self._releases())
-        images = standing.images[standing.images.index(image) :]
-        return replace(standing, release=release, images=images) if release else None
+        images = state.images[state.images.index(image) :]
+        return replace(state, release=release, images=images) if release else None
 
     async def set_variables(self, variables: Mapping[str, str]) -> None:
         """Set config vars, which starts the dynos again, unless they have these values."""
@@ -137,9 +137,9 @@ class App:
         if changed:
             self._has_set_variables = True
             await self.call("PATCH", path, json=changed)
-            await self.finished()
+            await self.wait_for_releases()
 
-    async def run(self, image: str, before: Standing | None) -> None:
+    async def run(self, image: str, before: AppState | None) -> None:
         """Release an image, and wait for the release phase; one that it runs already stays.
 
         Args:
@@ -155,13 +155,13 @@ class App:
             await self._set_preboot(preboot)
         quantity = self._environment.quantity or (None if before else 1)
         await self._update({"docker_image": image}, quantity, size)
-        for each in await self.finished():
-            if each.image == short(image):
-                if each.status == "failed":
+        for release in await self.wait_for_releases():
+            if release.image == short(image):
+                if release.status == "failed":
                     raise TerminalError(
-                        f"the release phase of v{each.version} of app {self._name} failed",
+                        f"the release phase of v{release.version} of app {self._name} failed",
                         state=_STATE,
-                        next_step=f"`heroku releases:output v{each.version} --app {self._name}`",
+                        next_step=f"`heroku releases:output v{release.version} --app {self._name}`",
                     )
                 await self._set_preboot(preboot)  # which dynos of another size may not have had
                 return
@@ -171,8 +171,8 @@ class App:
             next_step=f"look at `heroku releases --app {self._name}`, then run the flow again",
         )
 
-    async def go_back(self, before: Standing) -> bool:
-        """Stand as before, and wait for the release phase; what stands so already stays.
+    async def go_back(self, before: AppState) -> bool:
+        """Restore an earlier state unless it is the present one; wait for the release phase.
 
         Args:
             before: How it stood.
@@ -180,15 +180,15 @@ class App:
         Returns:
             Whether there has been anything to go back from.
         """
-        await self.finished()  # what is not live yet may become so
-        now = await self.standing()
+        await self.wait_for_releases()  # what is not live yet may become so
+        now = await self.state()
         if (now and now.size == before.size) or not before.preboot:
             await self._set_preboot(before.preboot)
         if now is None or now.image != before.image or self._has_set_variables:
             await self.call(
                 "POST", f"{self._path}/releases", json={"release": before.release.identifier}
             )
-            await self.finished()
+            await self.wait_for_releases()
         if now and (now.quantity, now.size) != (before.quantity, before.size):
             await self._update({}, before.quantity, before.size)
         await self._set_preboot(before.preboot)  # which dynos of another size may not have had
@@ -205,21 +205,21 @@ class App:
             headers=_IMAGES,
             missing_ok=True,
         )
-        await self.finished()
+        await self.wait_for_releases()
 
-    async def finished(self) -> list[Release]:
-        """Its releases, newest first, once none of them waits for its release phase."""
+    async def wait_for_releases(self) -> list[Release]:
+        """Return its releases, newest first, once none of them waits for its release phase."""
         while True:
             releases = await self._releases()
             if releases[0].status != "pending":
                 return releases
             await asyncio.sleep(POLL_SECONDS)
 
-    async def is_up(self, standing: Standing) -> bool:
-        """Whether all its web dynos run a release.
+    async def is_up(self, state: AppState) -> bool:
+        """Return whether all its web dynos run a release.
 
         Args:
-            standing: How the app stands with that release.
+            state: How the app stands with that release.
 
         Returns:
             Whether as many run it, or a later one, as there should be.
@@ -228,9 +228,9 @@ class App:
             TerminalError: One has crashed.
         """
         states = [
-            each["state"]
-            for each in await self.call("GET", f"{self._path}/dynos")
-            if each["type"] == "web" and each["release"]["version"] >= standing.release.version
+            dyno["state"]
+            for dyno in await self.call("GET", f"{self._path}/dynos")
+            if dyno["type"] == "web" and dyno["release"]["version"] >= state.release.version
         ]
         if "crashed" in states:
             log = await self.last_lines()
@@ -240,13 +240,13 @@ class App:
                 next_step="mend the model or the serving code, commit, and deploy that commit",
             )
         # Eco dynos sleep; a request wakes them.
-        return len(states) >= standing.quantity and set(states) <= {"up", "idle"}
+        return len(states) >= state.quantity and set(states) <= {"up", "idle"}
 
     async def last_lines(self) -> str:
-        """The last of what its web dynos said, empty if nobody tells."""
-        wanted = {"source": "app", "lines": 30, "tail": False}
+        """Return the last lines of its web dynos' log, empty if Heroku gives none."""
+        body = {"source": "app", "lines": 30, "tail": False}
         try:
-            session = await self.call("POST", f"{self._path}/log-sessions", json=wanted)
+            session = await self.call("POST", f"{self._path}/log-sessions", json=body)
             async with httpx.AsyncClient(
                 timeout=_LOG_SECONDS, trust_env=False, verify=ssl_context()
             ) as client:
@@ -257,20 +257,22 @@ class App:
 
     async def _releases(self) -> list[Release]:
         newest = {"Range": "version ..; order=desc, max=200"}
-        found: list[Mapping[str, Any]] = await self.call(
+        answer: list[Mapping[str, Any]] = await self.call(
             "GET", f"{self._path}/releases", headers=newest
         )
         return [
-            Release(each["id"], each["version"], each["status"], each["description"] or "")
-            for each in found
+            Release(
+                release["id"], release["version"], release["status"], release["description"] or ""
+            )
+            for release in answer
         ]
 
     async def _preboot(self) -> bool:
         return bool((await self.call("GET", f"{self._path}/features/preboot"))["enabled"])
 
-    async def _set_preboot(self, wanted: bool | None) -> None:
-        if wanted is not None and await self._preboot() != wanted:
-            await self.call("PATCH", f"{self._path}/features/preboot", json={"enabled": wanted})
+    async def _set_preboot(self, enabled: bool | None) -> None:
+        if enabled is not None and await self._preboot() != enabled:
+            await self.call("PATCH", f"{self._path}/features/preboot", json={"enabled": enabled})
 
     async def _update(self, web: Mapping[str, Any], quantity: int | None, size: str) -> None:
         update = {"type": "web", **web}

@@ -29,37 +29,41 @@ class Images:
         self._proven = proven_tag(environment)
 
     def has(self, image: str) -> bool:
-        """Whether an image is there, and so is ours."""
+        """Return whether an image is in the registry, and is ours."""
         return self._find(image) is not None
 
-    def said(self, image: str) -> Mapping[str, str] | None:
-        """What an image says of itself and its release; None if it is not there, or not ours."""
-        if (found := self._find(image)) is None:
+    def labels(self, image: str) -> Mapping[str, str] | None:
+        """Return the labels of an image and its release; None if it is missing, or not ours."""
+        if (manifest := self._find(image)) is None:
             return None
-        config = json.loads(self._repository.read(image_id(found)))
-        labels = config["config"].get("Labels") or {}
-        told = variables_of(config).get("SLIPWAY_RELEASE")
-        said = {name.removeprefix(f"{LABEL}."): text for name, text in labels.items()}
-        return said | json.loads(told) if told else None
+        config = json.loads(self._repository.read(image_id(manifest)))
+        texts = config["config"].get("Labels") or {}
+        release = variables_of(config).get("SLIPWAY_RELEASE")
+        labels = {name.removeprefix(f"{LABEL}."): text for name, text in texts.items()}
+        return labels | json.loads(release) if release else None
 
     def mark(self, image: str) -> None:
         """Tag an image as the one that was proven last, if it is there."""
-        if found := self._find(image):
-            self._repository.put(found, self._proven)
+        if manifest := self._find(image):
+            self._repository.put(manifest, self._proven)
 
     def proven(self) -> str:
-        """The image that was proven last, empty if none was."""
-        found = self._repository.manifest(self._proven)
-        return short(image_id(found)) if found else ""
+        """Return the image that was proven last, empty if none was."""
+        manifest = self._repository.manifest(self._proven)
+        return short(image_id(manifest)) if manifest else ""
 
     def digests(self, images: Collection[str]) -> set[str]:
-        """Digests of some images, and of the one that was proven last."""
+        """Return the digests of some images, and of the one that was proven last."""
         return {
-            each.digest
-            for each, tags in tags_by_image(self._repository).items()
-            if short(image_id(each)) in images or self._proven in tags
+            image.digest
+            for image, tags in tags_by_image(self._repository).items()
+            if short(image_id(image)) in images or self._proven in tags
         }
 
     def _find(self, image: str) -> Manifest | None:
-        found = (each for each in tags_by_image(self._repository) if short(image_id(each)) == image)
-        return next(found, None)
+        matches = (
+            manifest
+            for manifest in tags_by_image(self._repository)
+            if short(image_id(manifest)) == image
+        )
+        return next(matches, None)

@@ -32,12 +32,12 @@ class Release:
     @property
     def image(self) -> str:
         """The first digits of the image that it has brought, empty if it brought none."""
-        found = _DEPLOYED.search(self.description)
-        return found[1] if found else ""
+        match = _DEPLOYED.search(self.description)
+        return match[1] if match else ""
 
 
 @dataclass(frozen=True)
-class Standing:
+class AppState:
     """How an app that runs an image stands.
 
     Attributes:
@@ -62,7 +62,7 @@ class Standing:
 
 
 def lineage(releases: Iterable[Release]) -> tuple[str, ...]:
-    """The images that an app has run and has not gone back from.
+    """List the images that an app has run and has not gone back from.
 
     Args:
         releases: Its releases, newest first.
@@ -72,18 +72,20 @@ def lineage(releases: Iterable[Release]) -> tuple[str, ...]:
     """
     images: dict[str, None] = {}
     newest: int | None = None
-    for each in releases:
-        if each.status in {"failed", "pending"} or (newest is not None and each.version > newest):
+    for release in releases:
+        if release.status in {"failed", "pending"} or (
+            newest is not None and release.version > newest
+        ):
             continue
-        if back := _WENT_BACK.match(each.description):
+        if back := _WENT_BACK.match(release.description):
             newest = int(back[1])
-        elif each.image:
-            images.setdefault(each.image)
+        elif release.image:
+            images.setdefault(release.image)
     return tuple(images)
 
 
 def newest_of(image: str, releases: Sequence[Release]) -> Release | None:
-    """The newest release with which an app ran an image, and to which it may go back.
+    """Find the newest release with which an app ran an image, and to which it can go back.
 
     Args:
         image: First digits of the image.
@@ -92,12 +94,12 @@ def newest_of(image: str, releases: Sequence[Release]) -> Release | None:
     Returns:
         The release, None if there is none.
     """
-    for number, each in enumerate(releases):
-        if each.status == "succeeded" and lineage(releases[number:])[:1] == (image,):
-            return each
+    for number, release in enumerate(releases):
+        if release.status == "succeeded" and lineage(releases[number:])[:1] == (image,):
+            return release
     return None
 
 
 def short(image: str) -> str:
-    """The digits of an image's id by which Heroku names it."""
+    """Shorten an image's id to the digits by which Heroku names it."""
     return image.removeprefix("sha256:")[:12]

@@ -23,7 +23,7 @@ from tasks.platforms.base.target import Live, Released
 from tasks.platforms.heroku import app as heroku_app
 from tasks.platforms.heroku.app import App
 from tasks.platforms.heroku.images import Images
-from tasks.platforms.heroku.releases import Standing
+from tasks.platforms.heroku.releases import AppState
 from tasks.platforms.heroku.settings import REGISTRY, HerokuEnvironment
 
 # With preboot, traffic moves about three minutes after the dynos are up.
@@ -55,7 +55,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
     def __init__(self, environment: HerokuEnvironment) -> None:
         super().__init__(environment)
         self._app = App(environment)
-        self._before: Standing | None = None
+        self._before: AppState | None = None
         self._settling = False
 
     @property
@@ -64,22 +64,22 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         return self._environment.url or self._app.url
 
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
-        standing = await self._app.standing() if await self._app.exists() else None
-        if standing is None:
+        """Return the release that is live, None if there is none."""
+        state = await self._app.state() if await self._app.exists() else None
+        if state is None:
             return None
-        said = await in_thread((await self._images()).said, standing.image)
-        if said is None:  # it is not ours
+        labels = await in_thread((await self._images()).labels, state.image)
+        if labels is None:  # it is not ours
             return None
         answer = await version(self.url)
         return Live(
-            release=said["release"],
-            model=said["model"],
-            commit=said["commit"],
-            md5=(answer or said).get("md5") or "",
-            serving=said["serving"],
-            version=said["version"],
-            healthy=answer is not None and answer.get("release") == said["release"],
+            release=labels["release"],
+            model=labels["model"],
+            commit=labels["commit"],
+            md5=(answer or labels).get("md5") or "",
+            serving=labels["serving"],
+            version=labels["version"],
+            healthy=answer is not None and answer.get("release") == labels["release"],
         )
 
     async def release(self, staged: StagedImage, version: str) -> HerokuRelease:
@@ -103,13 +103,15 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         """Release the image to the app, and prove it at the public URL."""
         release = released.staged.release
         if not self._settling:  # else it is tried again
-            self._before = await self._proven()
+            self._before = await self._proven_state()
             self._settling = True
         # Not in the image, which is in a registry. They make a release of the app, so that going
         # back to an earlier one brings its values back.
         await self._app.set_variables((await self._variables.read()).reveal_secret())
         await self._app.run(image_id(released.variant), self._before)
-        await self._await(lambda said: said.get("release") == release and said["ready"])
+        await self._wait_for_url(
+            lambda answer: answer.get("release") == release and answer["ready"]
+        )
         candidate = Candidate(
             self.url,
             released.staged.package,
@@ -127,7 +129,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         elif self._settling and self._before:
             changed = await self._app.go_back(self._before)
             if changed and self._before.quantity:
-                await self._await(lambda said: said.get("release") != staged.release)
+                await self._wait_for_url(lambda answer: answer.get("release") != staged.release)
         await self._retire()
 
     async def tidy(self) -> None:
@@ -151,20 +153,22 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         """
         account = await self._app.call("GET", "/account")
         left = await self._app.call("GET", "/account/rate-limits")
-        found = [f"Heroku knows the token as {account['email']}, {left['remaining']} calls left"]
+        findings = [f"Heroku knows the token as {account['email']}, {left['remaining']} calls left"]
         region, team = self._environment.region, self._environment.team
         if await self._app.exists():
-            standing = await self._app.standing()
-            runs = f"v{standing.release.version}" if standing else "nothing yet"
-            found.append(f"app {self._environment.app} runs {runs} at {self.url}")
-            found.append(await self._try_registry())
+            state = await self._app.state()
+            runs = f"v{state.release.version}" if state else "nothing yet"
+            findings.append(f"app {self._environment.app} runs {runs} at {self.url}")
+            findings.append(await self._try_registry())
         else:
             await self._app.call("GET", f"/regions/{region}")
             if team:
                 await self._app.call("GET", f"/teams/{team}")
             owner = f"team {team}" if team else "the account"
-            found.append(f"the first deploy creates app {self._environment.app}: {region}, {owner}")
-        return found
+            findings.append(
+                f"the first deploy creates app {self._environment.app}: {region}, {owner}"
+            )
+        return findings
 
     async def _prepare(self) -> None:
         await self._app.create()
@@ -184,32 +188,32 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         return Images(await self._repository(), self._environment.name)
 
     async def _images_in_use(self) -> Collection[str]:
-        standing = await self._app.standing()
-        if standing is None:
+        state = await self._app.state()
+        if state is None:
             return set()
-        kept = standing.images[: self._environment.keep]
-        return await in_thread((await self._images()).digests, kept)
+        images = state.images[: self._environment.keep]
+        return await in_thread((await self._images()).digests, images)
 
     async def _mark(self) -> None:
         """Have the image that runs known as proven: to no other does a rollback return."""
-        if standing := await self._app.standing():
-            await in_thread((await self._images()).mark, standing.image)
+        if state := await self._app.state():
+            await in_thread((await self._images()).mark, state.image)
 
-    async def _proven(self) -> Standing | None:
-        """How the app stands; how it stood, if it runs what a killed deploy has never proven."""
-        standing, images = await self._app.standing(), await self._images()
-        if standing is None or not await in_thread(images.has, standing.image):
-            return standing  # nothing runs, or nothing of ours
+    async def _proven_state(self) -> AppState | None:
+        """Return the app's state, or the last proven one if a killed deploy left another."""
+        state, images = await self._app.state(), await self._images()
+        if state is None or not await in_thread(images.has, state.image):
+            return state  # nothing runs, or nothing of ours
         proven = await in_thread(images.proven)
-        if proven in {"", standing.image}:
-            return standing
-        return await self._app.stood(standing, proven) or standing
+        if proven in {"", state.image}:
+            return state
+        return await self._app.state_before(state, proven) or state
 
-    async def _await(self, rightly: Callable[[Mapping[str, str]], object]) -> None:
+    async def _wait_for_url(self, rightly: Callable[[Mapping[str, str]], object]) -> None:
         """Wait until all dynos run the current release, and the public URL says the right thing."""
-        standing = await self._app.standing()
-        assert standing, "an image was released"
-        if not standing.quantity:
+        state = await self._app.state()
+        assert state, "an image was released"
+        if not state.quantity:
             raise TerminalError(
                 f"app {self._environment.app} has 0 web dynos: nothing can be proven",
                 state="nothing serves, as before",
@@ -219,16 +223,16 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    if await self._app.is_up(standing) and await self._says(rightly):
+                    if await self._app.is_up(state) and await self._url_reports(rightly):
                         return
                     await asyncio.sleep(heroku_app.POLL_SECONDS)
         except TimeoutError:
             raise TerminalError(
-                f"{self.url} does not lead to v{standing.release.version} after {seconds:g} s",
+                f"{self.url} does not lead to v{state.release.version} after {seconds:g} s",
                 state="Heroku has the release, and it may get traffic yet",
                 next_step=f"look at `heroku ps --app {self._environment.app}`",
             ) from None
 
-    async def _says(self, rightly: Callable[[Mapping[str, str]], object]) -> bool:
-        said = await version(self.url)
-        return said is not None and bool(rightly(said))
+    async def _url_reports(self, rightly: Callable[[Mapping[str, str]], object]) -> bool:
+        answer = await version(self.url)
+        return answer is not None and bool(rightly(answer))

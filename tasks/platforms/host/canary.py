@@ -15,7 +15,7 @@ from tasks.platforms.base.proof import Candidate, soak
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway, Route
-from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Given, Limits, describe, judge
+from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Exposure, Limits, describe, judge
 
 _LOOK_SECONDS = 1.0
 
@@ -49,23 +49,25 @@ class Canary:
             TerminalError: The new version is worse, or predicts otherwise than it was saved.
             TransientError: The proxy does not answer.
         """
-        await self._counted(live)  # a proxy that does not count is told of before it shares out
+        await self._read_counters(
+            live
+        )  # a proxy that does not count is told of before it shares out
         for percent in self._environment.canary:
             await in_thread(self._gateway.share, live, new, percent)
             await self._step(live, new, candidate, percent)
 
     async def _step(self, live: Route, new: Route, candidate: Candidate, percent: int) -> None:
         loop = asyncio.get_running_loop()
-        before = await self._counted(live, new)
+        before = await self._read_counters(live, new)
         start = loop.time()
         end = start + self._environment.canary_seconds
         while True:
             await soak(candidate, 0)  # once
             over = loop.time() >= end
-            after = await self._counted(live, new)
+            after = await self._read_counters(live, new)
             of_live, of_new = (now.since(then) for now, then in zip(after, before, strict=True))
-            given = Given(percent, loop.time() - start)
-            worse = judge(of_live, of_new, given, self._limits, CERTAIN if over else OBVIOUS)
+            exposure = Exposure(percent, loop.time() - start)
+            worse = judge(of_live, of_new, exposure, self._limits, CERTAIN if over else OBVIOUS)
             if worse:
                 raise TerminalError(
                     f"the new version is worse, at {percent} % of the predictions: {worse}",
@@ -85,5 +87,5 @@ class Canary:
             "too few to compare" if few else "no worse",
         )
 
-    async def _counted(self, *routes: Route) -> list[Counters]:
+    async def _read_counters(self, *routes: Route) -> list[Counters]:
         return await in_thread(self._gateway.counters, *routes)

@@ -39,7 +39,7 @@ class Counters:
         return self.seconds / self.requests if self.requests else 0.0
 
     def since(self, before: Counters) -> Counters:
-        """What was counted after an earlier look."""
+        """Subtract an earlier reading."""
         if self.requests < before.requests:  # the proxy was started again
             return self
         return Counters(
@@ -50,11 +50,11 @@ class Counters:
         )
 
     def slower_than(self, bound: float) -> int:
-        """How many requests took longer than one of the histogram's bounds."""
+        """Count the requests that took longer than one of the histogram's bounds."""
         return self.requests - self.within.get(bound, self.requests)
 
     def quantile(self, share: float) -> float:
-        """How long a share of the requests took at most, in seconds.
+        """Estimate the seconds within which a share of the requests was answered.
 
         Within a bucket, durations are taken to be spread evenly, as Prometheus'
         `histogram_quantile` does.
@@ -65,12 +65,12 @@ class Counters:
         Returns:
             The seconds; infinite beyond the last bound, 0 without requests.
         """
-        wanted, below, lower = share * self.requests, 0, 0.0
+        rank, below, lower = share * self.requests, 0, 0.0
         for bound, count in sorted(self.within.items()):
-            if count >= wanted and count > below:
+            if count >= rank and count > below:
                 if math.isinf(bound):
                     return bound
-                return lower + (bound - lower) * (wanted - below) / (count - below)
+                return lower + (bound - lower) * (rank - below) / (count - below)
             below, lower = count, bound
         return 0.0
 

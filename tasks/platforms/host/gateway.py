@@ -65,13 +65,13 @@ class Gateway:
         return fingerprint(str(self._file.resolve()))
 
     def address(self) -> str:
-        """Where Traefik listens for this environment.
+        """Return the address on which Traefik listens for this environment.
 
         Raises:
             ConfigurationError: It was started without a port for it.
             TransientError: It does not answer.
         """
-        with self._asked() as api:
+        with self._client() as api:
             answer = api.get(f"/api/entrypoints/{self._environment}")
             if answer.status_code == 404:
                 raise ConfigurationError(
@@ -82,12 +82,12 @@ class Gateway:
             return str(answer.raise_for_status().json()["address"])
 
     def route(self) -> Route | None:
-        """Where the traffic goes now, as Traefik says; None if nowhere.
+        """Return the route of the traffic, as Traefik reports it; None if there is none.
 
         Raises:
             TransientError: Traefik does not answer, or has not read its routes yet.
         """
-        with self._asked() as api:
+        with self._client() as api:
             router = api.get(f"/api/http/routers/{self._environment}@file")
             if router.status_code == 404 and not self._file.exists():
                 return None
@@ -96,26 +96,26 @@ class Gateway:
         server = httpx.URL(service["loadBalancer"]["servers"][0]["url"])
         return Route(name, server.port or 80)
 
-    def wanted(self) -> str | None:
-        """The release that the traffic goes to as soon as Traefik has read its routes."""
+    def next_release(self) -> str | None:
+        """Return the release that gets the traffic once Traefik has read its routes."""
         if not self._file.exists():
             return None
         routers = json.loads(self._file.read_text())["http"]["routers"]
         return str(routers[self._environment]["service"])
 
     def shares(self) -> dict[str, int]:
-        """What share of the predictions each release gets, in percent; empty if all go one way.
+        """Return each release's share of the predictions, in percent; empty without a canary.
 
         Raises:
             TransientError: Traefik does not answer.
         """
-        with self._asked() as api:
+        with self._client() as api:
             router = api.get(f"/api/http/routers/{self._canary}@file")
             if router.status_code == 404:
                 return {}
             name = router.raise_for_status().json()["service"]
             service = api.get(f"/api/http/services/{name}@file").raise_for_status().json()
-        return {each["name"]: each["weight"] for each in service["weighted"]["services"]}
+        return {part["name"]: part["weight"] for part in service["weighted"]["services"]}
 
     def switch(self, route: Route | None) -> None:
         """Send all traffic somewhere else, and wait until Traefik does.
@@ -160,13 +160,13 @@ class Gateway:
         self._wait(live, shares)
 
     def counters(self, *routes: Route) -> list[Counters]:
-        """What Traefik has counted of some releases.
+        """Read Traefik's counters of some releases.
 
         Raises:
             ConfigurationError: Traefik does not count.
             TransientError: Traefik does not answer.
         """
-        with self._asked() as api:
+        with self._client() as api:
             answer = api.get("/metrics")
             if answer.status_code == 404:
                 raise ConfigurationError(
@@ -218,7 +218,7 @@ class Gateway:
         return {route.release: {"loadBalancer": {"servers": [{"url": route.url}]}}}
 
     @contextmanager
-    def _asked(self) -> Iterator[httpx.Client]:
+    def _client(self) -> Iterator[httpx.Client]:
         try:
             with httpx.Client(
                 base_url=self._api, timeout=5, trust_env=False, verify=ssl_context()

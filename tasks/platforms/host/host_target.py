@@ -67,7 +67,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         self._host = environment
         self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
         self._variables = environment.variable_reader()
-        self._begun: HostRelease[S] | None = None
+        self._started: HostRelease[S] | None = None
         self._switched = False
 
     @property
@@ -83,22 +83,22 @@ class HostTarget(Target[S, HostRelease[S]]):
     async def check(self) -> Sequence[str]:
         """Prove that the proxy and what runs the servers are there."""
         address = await in_thread(self._gateway.address)
-        return [f"the proxy has an entry point at {address}", *await self._checked()]
+        return [f"the proxy has an entry point at {address}", *await self._check_runner()]
 
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
+        """Return the release that is live, None if there is none."""
         route = await in_thread(self._gateway.route)
-        said = await in_thread(self._described, route.release) if route else None
-        if route is None or said is None:  # or routed to what is not there any more
+        description = await in_thread(self._describe, route.release) if route else None
+        if route is None or description is None:  # or routed to what is not there any more
             return None
         answer = await version(self.url)
         return Live(
             release=route.release,
-            model=said["name"],
-            commit=said["commit"],
-            md5=(answer or said).get("md5", ""),
-            serving=said["serving"],
-            version=said.get("version"),
+            model=description["name"],
+            commit=description["commit"],
+            md5=(answer or description).get("md5", ""),
+            serving=description["serving"],
+            version=description.get("version"),
             healthy=answer is not None and answer.get("release") == route.release,
         )
 
@@ -122,12 +122,14 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     async def release(self, staged: S, version: str) -> HostRelease[S]:
         """Start the new version beside the live one."""
-        if self._begun is None:  # else this is a repetition
+        if self._started is None:  # else this is a repetition
             old = await in_thread(self._gateway.route)
             await in_thread(self._sweep, old)
-            self._begun = HostRelease(staged, version, Route(staged.release, find_free_port()), old)
-        await self._start(self._begun)
-        return self._begun
+            self._started = HostRelease(
+                staged, version, Route(staged.release, find_free_port()), old
+            )
+        await self._start(self._started)
+        return self._started
 
     async def verify(self, released: HostRelease[S]) -> None:
         """Prove the new server at its private URL."""
@@ -137,7 +139,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Move the traffic, in steps where asked to, and prove the public URL for the soak time."""
         route = released.route
         self._switched = True
-        if self._host.canary and (old := await self._serving_beside(route)):
+        if self._host.canary and (old := await self._live_beside(route)):
             canary = Canary(self._gateway, self._host)
             await canary.walk(old, route, self._candidate(released, route.url))
         await in_thread(self._gateway.switch, route)
@@ -145,12 +147,12 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     async def rollback(self, staged: S) -> None:
         """Route to the old server again, and leave nothing of the new one."""
-        if self._begun:
+        if self._started:
             if self._switched:  # or tried to: the proxy may take the route later
-                await in_thread(self._gateway.switch, self._begun.old)
+                await in_thread(self._gateway.switch, self._started.old)
             # Once it answers, or never will, it has taken on what was sent to it before: one that
             # is stopped earlier drops what still waits for it.
-            await version(self._begun.route.url)
+            await version(self._started.route.url)
             await in_thread(self._stop, staged.release)
         await self._drop([staged.release])
 
@@ -172,12 +174,12 @@ class HostTarget(Target[S, HostRelease[S]]):
             url,
             released.staged.package,
             release,
-            crashed=lambda: self._crashed(release),
+            crashed=lambda: self._has_crashed(release),
             last_lines=lambda: self._last_lines(release),
         )
 
-    async def _serving_beside(self, route: Route) -> Route | None:
-        """What is live and can be compared with; None if nothing is, or if it does not answer."""
+    async def _live_beside(self, route: Route) -> Route | None:
+        """Return the live route to compare with; None if there is none, or it does not answer."""
         live = await in_thread(self._gateway.route)
         if live is None or live == route:  # or settled already, and tried again
             return None
@@ -197,12 +199,12 @@ class HostTarget(Target[S, HostRelease[S]]):
                 self._stop(release)
 
     @abstractmethod
-    async def _checked(self) -> Sequence[str]:
+    async def _check_runner(self) -> Sequence[str]:
         """Prove that servers can be started; what was found, each in one sentence."""
 
     @abstractmethod
-    def _described(self, release: str) -> Mapping[str, Any] | None:
-        """What was released under a name: name, commit, md5, serving, version; None if nothing."""
+    def _describe(self, release: str) -> Mapping[str, Any] | None:
+        """Describe a release: name, commit, md5, serving, version; None if it is not there."""
 
     @abstractmethod
     async def _make(self, package: Package, file: Path, release: str) -> S:
@@ -222,15 +224,15 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     def _running(self) -> list[str]:
-        """The releases of this environment that run."""
+        """List the releases of this environment that run."""
 
     @abstractmethod
-    def _crashed(self, release: str) -> bool:
-        """Whether a server that was started has ended."""
+    def _has_crashed(self, release: str) -> bool:
+        """Return whether a server that was started has ended."""
 
     @abstractmethod
     def _last_lines(self, release: str) -> str:
-        """The last of what a server said."""
+        """Return the last lines of a server's log."""
 
     @abstractmethod
     async def _releases(self) -> Collection[str]:

@@ -54,8 +54,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a new version was given to do.
+class Exposure:
+    """The share of the predictions that a new version got, and for how long.
 
     Attributes:
         percent: Its share of the requests.
@@ -83,21 +83,21 @@ class Share:
 
 
 def judge(
-    live: Counters, new: Counters, given: Given, limits: Limits, certainty: float = CERTAIN
+    live: Counters, new: Counters, exposure: Exposure, limits: Limits, certainty: float = CERTAIN
 ) -> str | None:
     """Say in what a new version is worse.
 
     Args:
         live: What was counted of the live version.
         new: What was counted of the new version in the same time.
-        given: What the new version was given to do.
+        exposure: The share that the new version got, and for how long.
         limits: What it may do worse.
         certainty: How certain that has to be, between 0 and 1.
 
     Returns:
         What is worse, with numbers; None if nothing is, or if there were too few requests.
     """
-    sent = live.requests * given.percent / (100 - given.percent)
+    sent = live.requests * exposure.percent / (100 - exposure.percent)
     if min(live.requests, max(new.requests, sent)) < limits.requests:
         return None
     failed = Share(new.errors, new.requests)
@@ -106,7 +106,7 @@ def judge(
         return f"{failed} failed, of the live version's {failed_live}"
     bound = slow_from(live, limits.slower)
     # What was sent less than `bound` ago is not slow yet.
-    due = round(sent * max(0.0, 1 - bound / given.seconds))
+    due = round(sent * max(0.0, 1 - bound / exposure.seconds))
     unanswered = max(0, due - new.requests)
     slow = Share(new.slower_than(bound) + unanswered, new.requests + unanswered)
     slow_live = Share(live.slower_than(bound), live.requests)
@@ -116,13 +116,13 @@ def judge(
 
 
 def slow_from(live: Counters, slower: float) -> float:
-    """From how many seconds on a request is slow: a bound of the histogram, or infinite."""
-    wanted = max(_LEAST_SECONDS, slower * live.quantile(_USUAL))
-    return min((bound for bound in live.within if bound >= wanted), default=math.inf)
+    """Choose the seconds from which a request is slow: a bound of the histogram, or infinite."""
+    seconds = max(_LEAST_SECONDS, slower * live.quantile(_USUAL))
+    return min((bound for bound in live.within if bound >= seconds), default=math.inf)
 
 
 def exceeds(new: Share, live: Share, margin: float, certainty: float) -> bool:
-    """Whether one share is above another by more than a margin, and not by chance.
+    """Test whether one share is above another by more than a margin, and not by chance.
 
     Args:
         new: The one.
@@ -142,7 +142,7 @@ def exceeds(new: Share, live: Share, margin: float, certainty: float) -> bool:
 
 
 def wilson(share: Share, certainty: float) -> tuple[float, float]:
-    """Between what a share lies: Wilson's score interval, one-sided at each end.
+    """Bound a share by Wilson's score interval, one-sided at each end.
 
     Args:
         share: The share, of at least one.
@@ -159,7 +159,7 @@ def wilson(share: Share, certainty: float) -> tuple[float, float]:
 
 
 def describe(counters: Counters) -> str:
-    """The numbers of one version, for people."""
+    """Describe the numbers of one version, for people."""
     return (
         f"{counters.requests} requests, {counters.errors} failed, {counters.mean * 1000:.1f} ms on"
         f" average, {_USUAL:.0%} within {counters.quantile(_USUAL) * 1000:.1f} ms"

@@ -27,7 +27,7 @@ class Access:
     context: str
 
     @property
-    def told(self) -> str:
+    def source(self) -> str:
         """Where the credentials are from, for people."""
         return f"block secret/{self.block}" if self.block else "the worker's kubeconfig"
 
@@ -37,11 +37,11 @@ class Access:
         return renewal(self.block) if self.block else "put it where the worker's is"
 
     async def read(self) -> str | None:
-        """The kubeconfig; None for the usual one."""
+        """Read the kubeconfig from its block; None for the usual one."""
         if not self.block:
             return None
-        found = await read_secret(self.block)
-        return found if isinstance(found, str) else json.dumps(found)
+        content = await read_secret(self.block)
+        return content if isinstance(content, str) else json.dumps(content)
 
 
 def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
@@ -63,11 +63,11 @@ def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
     context = access.context or None
     try:
         if kubeconfig is not None:
-            described = yaml.safe_load(kubeconfig)
-            if not isinstance(described, dict):
+            document = yaml.safe_load(kubeconfig)
+            if not isinstance(document, dict):
                 raise config.ConfigException("it is no kubeconfig")
             config.load_kube_config_from_dict(
-                described, context=context, client_configuration=settings, persist_config=False
+                document, context=context, client_configuration=settings, persist_config=False
             )
         else:
             _load_usual(context, settings)
@@ -75,7 +75,7 @@ def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
         # What YAML cannot read it quotes, and what it quotes may be secret.
         why = type(error).__name__ if isinstance(error, yaml.YAMLError) else str(error)
         raise ConfigurationError(
-            f"no cluster can be reached with {access.told}: {why}",
+            f"no cluster can be reached with {access.source}: {why}",
             state="nothing was changed",
             next_step="set `kubeconfig_block` and `context` in the environment's file, or"
             " KUBECONFIG for the worker",

@@ -69,23 +69,23 @@ class Cluster:
         self._namespace = namespace
 
     def version(self) -> str:
-        """What version the server has."""
+        """Return the version of the server."""
         return str(json.loads(self._call("GET", "/version"))["gitVersion"])
 
     def policy(self) -> str:
-        """Which version of disruption budgets the server knows: 1.21 brought `policy/v1`."""
+        """Return the server's version of disruption budgets; `policy/v1` came with 1.21."""
         known = self._find("/apis/policy")
-        versions = {each["groupVersion"] for each in (known or {}).get("versions", [])}
+        versions = {version["groupVersion"] for version in (known or {}).get("versions", [])}
         return "policy/v1" if "policy/v1" in versions else "policy/v1beta1"
 
-    def has_home(self) -> bool:
-        """Whether our namespace is there; that is taken for granted where we may not ask."""
+    def namespace_exists(self) -> bool:
+        """Return whether the namespace exists; assumed where the user may not ask."""
         return not self.may("get", Kind.NAMESPACE) or bool(
             self.find(Kind.NAMESPACE, self._namespace)
         )
 
-    def homeless(self) -> TerminalError:
-        """What to say where our namespace is not there."""
+    def namespace_missing(self) -> TerminalError:
+        """Make the error of a namespace that does not exist."""
         return _NotFound(
             f"the cluster has no namespace {self._namespace}",
             state=UNCHANGED,
@@ -94,9 +94,9 @@ class Cluster:
         )
 
     def may(self, verb: str, kind: Kind) -> bool:
-        """Whether we are allowed to do something."""
+        """Return whether the kubeconfig's user may do something."""
         group = _VERSIONS.get(kind, "policy/v1").rpartition("/")[0]
-        asked = {
+        attributes = {
             "namespace": self._namespace,
             "verb": verb,
             "group": group,
@@ -105,7 +105,7 @@ class Cluster:
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": asked},
+            "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         return bool(json.loads(self._call("POST", path, body=review))["status"]["allowed"])
@@ -123,18 +123,18 @@ class Cluster:
         """
         path = self._path(kind, manifest["metadata"]["name"], manifest["apiVersion"])
         query = [("fieldManager", manager), ("force", "true")]
-        found = self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
-        return dict(json.loads(found))
+        answer = self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        return dict(json.loads(answer))
 
     def find(self, kind: Kind, name: str) -> Manifest | None:
-        """An object, None if there is none."""
+        """Return an object, None if there is none."""
         return self._find(self._path(kind, name))
 
     def list(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
-        """The objects of a kind that have these labels."""
+        """List the objects of a kind with these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        found = self._call("GET", self._path(kind), [("labelSelector", selector)])
-        return list(json.loads(found)["items"])
+        answer = self._call("GET", self._path(kind), [("labelSelector", selector)])
+        return list(json.loads(answer)["items"])
 
     def delete(self, kind: Kind, name: str) -> None:
         """Ask for an object to go, and what belongs to it as well; it may be gone already."""
@@ -144,16 +144,16 @@ class Cluster:
             return
 
     def last_lines(self, pod: str, lines: int = 12) -> str:
-        """The last of what a pod said, also if it has been restarted since; empty if unknown."""
+        """Return the last lines of a pod's log, also after a restart; empty if unknown."""
         path = f"{self._path(Kind.POD, pod)}/log"
         for previous in ("false", "true"):
             query = [("tailLines", str(lines)), ("previous", previous)]
             try:
-                said = self._call("GET", path, query)
+                log = self._call("GET", path, query)
             except SlipwayError:  # not every cluster lets us read logs, and it is for people only
                 continue
-            if said.strip():
-                return said.decode(errors="replace").strip()
+            if log.strip():
+                return log.decode(errors="replace").strip()
         return ""
 
     def _find(self, path: str) -> Manifest | None:
@@ -186,7 +186,7 @@ class Cluster:
         )  # fmt: skip
         try:
             answer = self._api.call_api(*request, _request_timeout=_SECONDS)
-            said = answer.read()
+            answer_body = answer.read()
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             reason = error.reason if isinstance(error, ApiException) else type(error).__name__
             raise no_answer(
@@ -197,42 +197,42 @@ class Cluster:
                 " again",
             ) from None  # the request carries the token
         if not 200 <= answer.status <= 299:
-            raise self._explain(f"{method} {path}", answer.status, said)
-        return bytes(said)
+            raise self._explain(f"{method} {path}", answer.status, answer_body)
+        return bytes(answer_body)
 
-    def _explain(self, what: str, code: int, said: bytes) -> SlipwayError:
+    def _explain(self, what: str, code: int, body: bytes) -> SlipwayError:
         try:
-            status = json.loads(said)
-            told = str(status.get("message"))
+            status = json.loads(body)
+            message = str(status.get("message"))
             kind = (status.get("details") or {}).get("kind")
         except (ValueError, AttributeError):
-            told, kind = said.decode(errors="replace"), None
-        told = told[:600]
+            message, kind = body.decode(errors="replace"), None
+        message = message[:600]
         if code == 401:
             return TerminalError(
-                f"the cluster refuses the credentials in {self._access.told}: 401",
+                f"the cluster refuses the credentials in {self._access.source}: 401",
                 state=UNCHANGED,
                 next_step=f"get a valid kubeconfig; {self._access.renewal}",
             )
         if code == 404 and kind == "namespaces":
-            return self.homeless()
+            return self.namespace_missing()
         if code == 404:
             return _NotFound(
-                f"the cluster does not know {what}: {told}",
+                f"the cluster does not know {what}: {message}",
                 state=UNCHANGED,
                 next_step="`kubectl version` with the same kubeconfig: it has to be Kubernetes 1.20"
                 " or newer",
             )
         if code == 403:
             return TerminalError(
-                f"the cluster forbids {what}: {told}",
+                f"the cluster forbids {what}: {message}",
                 state=UNCHANGED,
                 next_step="give the role in docs/targets/kubernetes.md to who the kubeconfig names",
             )
         passing = code in {408, 409, 429} or code >= 500
         kind_of_error = TransientError if passing else TerminalError
         return kind_of_error(
-            f"the cluster does not take {what}: {code} {told}",
+            f"the cluster does not take {what}: {code} {message}",
             state=UNCHANGED,
             next_step="see what it says and the cluster's events, then run the flow again",
         )

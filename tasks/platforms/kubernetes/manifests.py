@@ -50,7 +50,7 @@ class Released:
     @property
     def notes(self) -> dict[str, str]:
         """What the platform is to say of it, as annotations."""
-        said = {
+        facts = {
             "release": self.release,
             "version": self.version,
             "model": self.package.model,
@@ -58,16 +58,16 @@ class Released:
             "md5": self.package.md5,
             "serving": self.package.serving,
         }
-        return {f"{LABEL}/{name}": value for name, value in said.items()}
+        return {f"{LABEL}/{name}": value for name, value in facts.items()}
 
 
 def object_name(environment: KubernetesEnvironment) -> str:
-    """What the objects of an environment are called."""
+    """Name the objects of an environment."""
     return f"slipway-{environment.name}"
 
 
 def labels(environment: KubernetesEnvironment) -> dict[str, str]:
-    """What all objects of an environment have in common."""
+    """Return the labels of all objects of an environment."""
     return {
         "app.kubernetes.io/managed-by": "slipway",
         "app.kubernetes.io/instance": environment.name,
@@ -100,7 +100,7 @@ def secret(environment: KubernetesEnvironment, released: Released) -> Manifest |
 
 
 def deployment(environment: KubernetesEnvironment, released: Released) -> Manifest:
-    """The pods that serve, replaced one by one, each old one only after a new one is ready."""
+    """Make the Deployment: each old pod is replaced only after a new one is ready."""
     ours = {**labels(environment), COMPONENT: SERVER}
     pod = _pod(environment, released)
     pod["terminationGracePeriodSeconds"] = grace(environment)
@@ -131,7 +131,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
 
 
 def preflight_pod(environment: KubernetesEnvironment, released: Released) -> Manifest:
-    """One pod as it would serve, beside the service, that ends by itself if it is forgotten."""
+    """Make a pod as it would serve, outside the service; it ends by itself if it is forgotten."""
     pod = _pod(environment, released)
     pod["restartPolicy"] = "Never"
     pod["terminationGracePeriodSeconds"] = 1
@@ -143,7 +143,7 @@ def preflight_pod(environment: KubernetesEnvironment, released: Released) -> Man
 
 
 def service(environment: KubernetesEnvironment) -> Manifest:
-    """One address for the pods that are ready."""
+    """Make the Service, one address for the pods that are ready."""
     port: Manifest = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}
     if environment.node_port:
         port["nodePort"] = environment.node_port
@@ -156,7 +156,7 @@ def service(environment: KubernetesEnvironment) -> Manifest:
 
 
 def disruption_budget(environment: KubernetesEnvironment, version: str) -> Manifest:
-    """Nodes that are emptied take one pod at a time: any other bound would block a lone one."""
+    """Make the disruption budget: drained nodes evict one pod at a time, even a lone one."""
     spec = {
         "maxUnavailable": 1,
         "selector": {"matchLabels": {**labels(environment), COMPONENT: SERVER}},
@@ -165,7 +165,7 @@ def disruption_budget(environment: KubernetesEnvironment, version: str) -> Manif
 
 
 def ingress(environment: KubernetesEnvironment) -> Manifest | None:
-    """The way in from outside, if there is a host name for it."""
+    """Make the Ingress; None without a host name."""
     if not environment.ingress_host:
         return None
     backend = {"service": {"name": object_name(environment), "port": {"name": "http"}}}
@@ -180,7 +180,7 @@ def ingress(environment: KubernetesEnvironment) -> Manifest | None:
 
 
 def autoscaler(environment: KubernetesEnvironment) -> Manifest | None:
-    """Who chooses the number of replicas, if the environment leaves that to the cluster."""
+    """Make the autoscaler; None if the environment sets the number of replicas."""
     if not environment.autoscale:
         return None
     spec = {
@@ -197,12 +197,12 @@ def autoscaler(environment: KubernetesEnvironment) -> Manifest | None:
 
 
 def namespace(environment: KubernetesEnvironment) -> Manifest:
-    """The namespace, for environments that may create theirs."""
+    """Make the namespace, for environments that may create theirs."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": environment.namespace}}
 
 
-def noted(manifest: Manifest) -> Manifest:
-    """A manifest that carries itself along, so that it can be applied again as it is.
+def record_manifest(manifest: Manifest) -> Manifest:
+    """Add the manifest itself as an annotation, so that it can be applied again.
 
     A Deployment hands this on to its ReplicaSets: each has the manifest that it was made from.
     """
@@ -227,7 +227,7 @@ def _variables(environment: KubernetesEnvironment, released: Released) -> list[M
 
 
 def patience(environment: KubernetesEnvironment) -> int:
-    """How long a rollout may stand still."""
+    """Return the seconds that a rollout may go without progress."""
     return (
         environment.schedule_seconds
         + math.ceil(environment.ready_seconds)
@@ -236,7 +236,7 @@ def patience(environment: KubernetesEnvironment) -> int:
 
 
 def grace(environment: KubernetesEnvironment) -> int:
-    """How long a pod may take to end."""
+    """Return the seconds that a pod may take to end."""
     return environment.drain_seconds + _SHUTDOWN_SECONDS
 
 

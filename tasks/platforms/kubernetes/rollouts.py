@@ -21,36 +21,36 @@ _HOPELESS = {
 
 
 def release_of(workload: Manifest) -> str:
-    """The release that a Deployment or ReplicaSet makes pods of."""
+    """Return the release of a Deployment's or ReplicaSet's pods."""
     metadata = workload["spec"]["template"]["metadata"]
     return str(metadata.get("labels", {}).get(RELEASE, ""))
 
 
 def same(one: Manifest, other: Manifest) -> bool:
-    """Whether Deployments or ReplicaSets make pods of the same release."""
+    """Return whether Deployments or ReplicaSets have pods of the same release."""
     return release_of(one) == release_of(other)
 
 
 def is_of(pod: Manifest, release: str) -> bool:
-    """Whether a pod is of a release."""
+    """Return whether a pod is of a release."""
     return bool(pod["metadata"].get("labels", {}).get(RELEASE) == release)
 
 
 def is_complete(deployment: Manifest) -> bool:
-    """Whether all pods are of the newest template and available, and no others are left."""
+    """Return whether all pods are of the newest template and available, and no others exist."""
     status = deployment.get("status", {})
-    wanted = deployment["spec"].get("replicas", 1)
+    replicas = deployment["spec"].get("replicas", 1)
     updated = status.get("updatedReplicas", 0)
     return bool(
         status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-        and updated >= wanted
+        and updated >= replicas
         and status.get("replicas", 0) <= updated
         and status.get("availableReplicas", 0) >= updated
     )
 
 
 def counts(deployment: Manifest) -> tuple[int, ...]:
-    """What changes as long as a rollout gets on."""
+    """Return the numbers that change while a rollout makes progress."""
     status = deployment.get("status", {})
     kinds = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
              "availableReplicas")  # fmt: skip
@@ -58,30 +58,30 @@ def counts(deployment: Manifest) -> tuple[int, ...]:
 
 
 def owns_replicas(deployment: Manifest, manager: str) -> bool:
-    """Whether the number of replicas was applied in somebody's name."""
+    """Return whether a manager has applied the number of replicas."""
     return any(
-        "f:replicas" in each.get("fieldsV1", {}).get("f:spec", {})
-        for each in deployment["metadata"].get("managedFields", [])
-        if (each["manager"], each["operation"]) == (manager, "Apply")
+        "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in deployment["metadata"].get("managedFields", [])
+        if (entry["manager"], entry["operation"]) == (manager, "Apply")
     )
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Whether a pod would get traffic."""
+    """Return whether a pod would get traffic."""
     return _condition(pod, "Ready").get("status") == "True"
 
 
 def by_age(replica_sets: Sequence[Manifest]) -> list[Manifest]:
-    """ReplicaSets by revision, the newest first."""
+    """Sort ReplicaSets by revision, the newest first."""
 
-    def revision(each: Manifest) -> int:
-        return int(each["metadata"].get("annotations", {}).get(_REVISION, 0))
+    def revision(replica_set: Manifest) -> int:
+        return int(replica_set["metadata"].get("annotations", {}).get(_REVISION, 0))
 
     return sorted(replica_sets, key=revision, reverse=True)
 
 
 def serving(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
-    """The ReplicaSet that serves: the newest, or while it has not taken over, the one before it.
+    """Find the ReplicaSet that serves: the newest, or until it has taken over, the one before.
 
     Args:
         deployment: The Deployment.
@@ -91,16 +91,22 @@ def serving(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest 
         One of them; None if there is none.
     """
     ordered = by_age(replica_sets)
-    newest = [each for each in ordered if release_of(each) == release_of(deployment)]
+    newest = [
+        replica_set for replica_set in ordered if release_of(replica_set) == release_of(deployment)
+    ]
     if not is_complete(deployment):
-        others = [each for each in ordered if each not in newest]
-        ready = [each for each in others if each.get("status", {}).get("readyReplicas", 0)]
+        others = [replica_set for replica_set in ordered if replica_set not in newest]
+        ready = [
+            replica_set
+            for replica_set in others
+            if replica_set.get("status", {}).get("readyReplicas", 0)
+        ]
         newest = ready or newest or others
     return next(iter(newest), None)
 
 
 def trouble(deployment: Manifest, pods: Sequence[Manifest]) -> tuple[str, str] | None:
-    """Why a rollout will not complete, found before its deadline.
+    """Explain why a rollout will not complete, before its deadline; None if it may.
 
     Args:
         deployment: The Deployment.
@@ -120,7 +126,7 @@ def trouble(deployment: Manifest, pods: Sequence[Manifest]) -> tuple[str, str] |
 
 
 def is_overdue(deployment: Manifest) -> bool:
-    """Whether the cluster has given up waiting for a new ReplicaSet.
+    """Return whether the cluster has given up on a new ReplicaSet.
 
     It forgets that only when something moves: of one that is used again it may be old news.
     """
@@ -133,7 +139,7 @@ def is_overdue(deployment: Manifest) -> bool:
 
 
 def delay(pods: Sequence[Manifest]) -> tuple[str, str]:
-    """What the first pod that is not ready waits for, and its name."""
+    """Explain what the first pod that is not ready waits for, with its name."""
     for pod in pods:
         if why := waits_for(pod):
             return why, pod["metadata"]["name"]
@@ -141,43 +147,43 @@ def delay(pods: Sequence[Manifest]) -> tuple[str, str]:
 
 
 def trouble_of(pod: Manifest) -> str | None:
-    """Why a pod will not get ready; None if it still may."""
+    """Explain why a pod will not get ready; None if it still may."""
     if pod["metadata"].get("deletionTimestamp"):
         return None
     for container in pod.get("status", {}).get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting", {})
         # One that has been started again had ended: it is no better the second time.
         for when in ("state", "lastState"):
-            if ended := container.get(when, {}).get("terminated"):
-                return f"it ended: {_said(ended)}, exit code {ended.get('exitCode')}"
+            if termination := container.get(when, {}).get("terminated"):
+                return f"it ended: {_reason(termination)}, exit code {termination.get('exitCode')}"
         if waiting.get("reason") in _HOPELESS:
-            return _said(waiting)
+            return _reason(waiting)
     return None
 
 
 def refusal(pod: Manifest) -> str | None:
-    """Why a node does not run a pod, or does so no longer."""
+    """Explain why a node does not run a pod, or no longer does; None if it does."""
     status = pod.get("status", {})
-    return _said(status) or "it failed" if status.get("phase") == "Failed" else None
+    return _reason(status) or "it failed" if status.get("phase") == "Failed" else None
 
 
 def waits_for(pod: Manifest) -> str | None:
-    """What a pod is waiting for; None if it is ready."""
+    """Explain what a pod waits for; None if it is ready."""
     placed = _condition(pod, "PodScheduled")
     if placed.get("status") == "False":
-        return _said(placed)
+        return _reason(placed)
     for container in pod.get("status", {}).get("containerStatuses", []):
         if waiting := container.get("state", {}).get("waiting"):
-            return _said(waiting)
+            return _reason(waiting)
     return None if is_ready(pod) else "it runs, and does not get ready"
 
 
 def _condition(thing: Manifest, kind: str) -> dict[str, Any]:
-    for each in thing.get("status", {}).get("conditions", []):
-        if each["type"] == kind:
-            return dict(each)
+    for condition in thing.get("status", {}).get("conditions", []):
+        if condition["type"] == kind:
+            return dict(condition)
     return {}
 
 
-def _said(state: Manifest) -> str:
+def _reason(state: Manifest) -> str:
     return ": ".join(filter(None, (state.get("reason"), state.get("message"))))

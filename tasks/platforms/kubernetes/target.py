@@ -42,23 +42,23 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         return self._environment.url
 
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
+        """Return the release that is live, None if there is none."""
         workload = await self._workload()
         serving = await workload.serving()
         if serving is None:
             return None
         notes = serving["spec"]["template"]["metadata"]["annotations"]
-        said = {key.removeprefix(f"{LABEL}/"): value for key, value in notes.items()}
+        labels = {key.removeprefix(f"{LABEL}/"): value for key, value in notes.items()}
         answer = await version(self.url) or {}
-        answers = all(answer.get(key) == said[key] for key in ("release", "md5"))
+        answers = all(answer.get(key) == labels[key] for key in ("release", "md5"))
         return Live(
-            release=said["release"],
-            model=said["model"],
-            commit=said["commit"],
-            md5=said["md5"],
-            serving=said["serving"],
-            version=said["version"] or None,
-            healthy=answers and await workload.is_all_of(said["release"]),
+            release=labels["release"],
+            model=labels["model"],
+            commit=labels["commit"],
+            md5=labels["md5"],
+            serving=labels["serving"],
+            version=labels["version"] or None,
+            healthy=answers and await workload.is_all_of(labels["release"]),
         )
 
     async def check(self) -> list[str]:
@@ -81,8 +81,8 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
                         next_step="give the role in docs/targets/kubernetes.md to who the"
                         " kubeconfig names",
                     )
-        if not (self._environment.create_namespace or await in_thread(cluster.has_home)):
-            raise cluster.homeless()
+        if not (self._environment.create_namespace or await in_thread(cluster.namespace_exists)):
+            raise cluster.namespace_missing()
         return [
             f"the cluster is Kubernetes {name}",
             f"we may do what we need in namespace {where}",
@@ -96,13 +96,13 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             await workload.recover()
             self._before = await workload.remember()
         ours, policy = self._environment, await in_thread((await self._cluster()).policy)
-        described = await self._described(staged, version)
-        await workload.make_secret(manifests.secret(ours, described))
+        description = await self._describe(staged, version)
+        await workload.make_secret(manifests.secret(ours, description))
         await workload.make(
             {
                 Kind.SERVICE: manifests.service(ours),
                 Kind.DISRUPTION_BUDGET: manifests.disruption_budget(ours, policy),
-                Kind.DEPLOYMENT: manifests.deployment(ours, described),
+                Kind.DEPLOYMENT: manifests.deployment(ours, description),
                 Kind.AUTOSCALER: manifests.autoscaler(ours),
                 Kind.INGRESS: manifests.ingress(ours),
             }
@@ -111,7 +111,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
 
     async def verify(self, released: Released[StagedImage]) -> None:
         """Wait until all pods are new ones: each gets traffic after it has proven itself."""
-        await (await self._workload()).rolled_out(released.staged.release, anew=True)
+        await (await self._workload()).wait_for_rollout(released.staged.release, anew=True)
 
     async def settle(self, released: Released[StagedImage]) -> None:
         """Prove the new version at the public URL for the soak time."""
@@ -132,7 +132,11 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         await workload.end_rehearsals()
         await workload.recover()
         serving, sets = await workload.serving(), await workload.replica_sets()
-        others = [each for each in sets if serving is None or not rollouts.same(each, serving)]
+        others = [
+            replica_set
+            for replica_set in sets
+            if serving is None or not rollouts.same(replica_set, serving)
+        ]
         await workload.drop(others[self._environment.keep - 1 :])
         await self._drop_secrets(workload)
         await self._retire()
@@ -144,10 +148,10 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         if self._before is not None:
             await workload.restore(self._before)
             if before := self._before.manifests[Kind.DEPLOYMENT]:
-                await workload.rolled_out(rollouts.release_of(before), anew=False)
+                await workload.wait_for_rollout(rollouts.release_of(before), anew=False)
             sets = await workload.replica_sets()
             await workload.drop(s for s in sets if rollouts.release_of(s) == staged.release)
-            await workload.gone(staged.release)
+            await workload.wait_until_gone(staged.release)
         await self._drop_secrets(workload)
         await self._retire()
 
@@ -157,7 +161,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         await workload.make(dict.fromkeys(KINDS))
         await workload.end_rehearsals()
         await workload.drop(await workload.replica_sets())
-        await workload.gone()
+        await workload.wait_until_gone()
         await workload.drop_secrets(())
         await self._retire()
 
@@ -165,10 +169,10 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         workload = await self._workload()
         if self._environment.create_namespace:
             await workload.make_namespace()
-        described = await self._described(staged, "")
-        await workload.make_secret(manifests.secret(self._environment, described))
+        description = await self._describe(staged, "")
+        await workload.make_secret(manifests.secret(self._environment, description))
         try:
-            await workload.rehearse(manifests.preflight_pod(self._environment, described))
+            await workload.rehearse(manifests.preflight_pod(self._environment, description))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._drop_secrets(workload)
@@ -176,15 +180,18 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
 
     async def _images_in_use(self) -> Collection[str]:
         sets = await (await self._workload()).replica_sets()
-        images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets]
+        images = [
+            replica_set["spec"]["template"]["spec"]["containers"][0]["image"]
+            for replica_set in sets
+        ]
         return {parse_reference(image).version for image in images}
 
     async def _drop_secrets(self, workload: Workload) -> None:
         """Delete the Secrets of releases that no ReplicaSet is kept of."""
         sets = await workload.replica_sets()
-        await workload.drop_secrets({rollouts.release_of(each) for each in sets})
+        await workload.drop_secrets({rollouts.release_of(replica_set) for replica_set in sets})
 
-    async def _described(self, staged: StagedImage, version: str) -> manifests.Released:
+    async def _describe(self, staged: StagedImage, version: str) -> manifests.Released:
         variables = await self._variables.read()
         return manifests.Released(
             staged.release,

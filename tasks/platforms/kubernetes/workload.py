@@ -59,17 +59,17 @@ class Workload:
         self._ours = manifests.labels(environment)
 
     async def replica_sets(self) -> list[Manifest]:
-        """Its ReplicaSets, the newest first: one for each release that is kept."""
-        found = await in_thread(self._cluster.list, Kind.REPLICA_SET, self._ours)
-        return rollouts.by_age(found)
+        """List its ReplicaSets, the newest first: one for each release that is kept."""
+        replica_sets = await in_thread(self._cluster.list, Kind.REPLICA_SET, self._ours)
+        return rollouts.by_age(replica_sets)
 
     async def serving(self) -> Manifest | None:
-        """The ReplicaSet that serves; None if there is none."""
+        """Return the ReplicaSet that serves; None if there is none."""
         deployment = await self._deployment()
         return rollouts.serving(deployment, await self.replica_sets()) if deployment else None
 
     async def is_all_of(self, release: str) -> bool:
-        """Whether a release is all that is wanted and all that runs: no rollout is under way."""
+        """Return whether all pods are of a release and no rollout is running."""
         deployment = await self._deployment()
         return (
             deployment is not None
@@ -78,16 +78,16 @@ class Workload:
         )
 
     async def remember(self) -> Before:
-        """What was applied before, to apply it again.
+        """Read what was applied before, to apply it again in a rollback.
 
         Raises:
             ConfigurationError: There are objects of these names that are not ours.
         """
-        found: dict[Kind, Manifest | None] = {}
+        applied: dict[Kind, Manifest | None] = {}
         for kind in KINDS:
             there = await in_thread(self._cluster.find, kind, self._name)
-            found[kind] = there and _applied(there)
-            if there and not found[kind]:
+            applied[kind] = there and _applied(there)
+            if there and not applied[kind]:
                 raise ConfigurationError(
                     f"{kind.value} {self._name} in namespace {self._environment.namespace} are"
                     " not ours",
@@ -96,12 +96,12 @@ class Workload:
                 )
         deployment = await self._deployment()
         replicas = deployment["spec"]["replicas"] if deployment else None
-        if manifest := found[Kind.DEPLOYMENT]:
-            found[Kind.DEPLOYMENT] = _with_its_replicas(manifest, replicas)
-        return Before(found, replicas)
+        if manifest := applied[Kind.DEPLOYMENT]:
+            applied[Kind.DEPLOYMENT] = _with_its_replicas(manifest, replicas)
+        return Before(applied, replicas)
 
     async def make(
-        self, wanted: Mapping[Kind, Manifest | None], replicas: int | None = None
+        self, objects: Mapping[Kind, Manifest | None], replicas: int | None = None
     ) -> None:
         """Make these objects what they should be, in the order of `KINDS`.
 
@@ -110,14 +110,14 @@ class Workload:
             replicas: How many pods there are to be if the Deployment leaves that to others and has
                 not done so until now; None for as many as there are.
         """
-        deployment = wanted.get(Kind.DEPLOYMENT)
+        deployment = objects.get(Kind.DEPLOYMENT)
         if deployment and "replicas" not in deployment["spec"]:
             await self._hand_over(replicas)
         for kind in KINDS:
-            if kind not in wanted:
+            if kind not in objects:
                 continue
-            if manifest := wanted[kind]:
-                await in_thread(self._cluster.apply, kind, manifests.noted(manifest))
+            if manifest := objects[kind]:
+                await in_thread(self._cluster.apply, kind, manifests.record_manifest(manifest))
             elif await in_thread(self._cluster.find, kind, self._name):
                 await in_thread(self._cluster.delete, kind, self._name)
 
@@ -171,9 +171,9 @@ class Workload:
         """Take away the pods of rehearsals, also those that a killed run has left."""
         for pod in await self._pods(PREFLIGHT):
             await in_thread(self._cluster.delete, Kind.POD, pod["metadata"]["name"])
-        await self._ended(PREFLIGHT)
+        await self._wait_until_ended(PREFLIGHT)
 
-    async def rolled_out(self, release: str, *, anew: bool) -> None:
+    async def wait_for_rollout(self, release: str, *, anew: bool) -> None:
         """Wait until all pods are of a release, are ready, and no others are left.
 
         Args:
@@ -188,19 +188,19 @@ class Workload:
         while True:
             deployment, pods = await self._deployment(), await self._pods(SERVER)
             if deployment is None or rollouts.release_of(deployment) != release:
-                raise _unfit(f"somebody else has changed {self._name} meanwhile")
+                raise _rollout_error(f"somebody else has changed {self._name} meanwhile")
             ours = [pod for pod in pods if rollouts.is_of(pod, release)]
             if rollouts.is_complete(deployment):
-                await self._ended(SERVER, lambda pod: not rollouts.is_of(pod, release))
+                await self._wait_until_ended(SERVER, lambda pod: not rollouts.is_of(pod, release))
                 return
             if anew and (trouble := rollouts.trouble(deployment, ours)):
-                raise await self._told(*trouble)
+                raise await self._not_ready(*trouble)
             now = rollouts.counts(deployment)
             if now != counts:
                 counts, since = now, loop.time()
             late = loop.time() - since > manifests.patience(self._environment)
             if late or (anew and rollouts.is_overdue(deployment)):
-                raise await self._told(*rollouts.delay(ours))
+                raise await self._not_ready(*rollouts.delay(ours))
             await asyncio.sleep(_POLL_SECONDS)
 
     async def recover(self) -> None:
@@ -209,30 +209,34 @@ class Workload:
         serving = rollouts.serving(deployment, sets) if deployment else None
         if deployment is None or serving is None or rollouts.same(deployment, serving):
             return
-        if wanted := _applied(serving):
-            manifest = _with_its_replicas(wanted, deployment["spec"]["replicas"])
+        if applied := _applied(serving):
+            manifest = _with_its_replicas(applied, deployment["spec"]["replicas"])
             await self.make({Kind.DEPLOYMENT: manifest})
-            await self.rolled_out(rollouts.release_of(serving), anew=False)
+            await self.wait_for_rollout(rollouts.release_of(serving), anew=False)
             # Looked for again: the cluster may have made it only after the first look.
             left = await self.replica_sets()
-            await self.drop(each for each in left if rollouts.same(each, deployment))
+            await self.drop(
+                replica_set for replica_set in left if rollouts.same(replica_set, deployment)
+            )
 
-    async def gone(self, release: str = "") -> None:
+    async def wait_until_gone(self, release: str = "") -> None:
         """Wait until no pod is left, or none of a release."""
-        await self._ended(SERVER, lambda pod: not release or rollouts.is_of(pod, release))
+        await self._wait_until_ended(
+            SERVER, lambda pod: not release or rollouts.is_of(pod, release)
+        )
 
     async def drop(self, replica_sets: Iterable[Manifest]) -> None:
         """Remove ReplicaSets that serve no more."""
-        for each in replica_sets:
-            name = each["metadata"]["name"]
+        for replica_set in replica_sets:
+            name = replica_set["metadata"]["name"]
             await in_thread(self._cluster.delete, Kind.REPLICA_SET, name)
 
     def crashed(self, release: str) -> bool:
-        """Whether a pod of a release has ended."""
+        """Return whether a pod of a release has ended."""
         return any(map(rollouts.trouble_of, self._list(SERVER, release)))
 
     def last_lines(self, release: str) -> str:
-        """The last of what the pods of a release said."""
+        """Return the last lines of the logs of a release's pods."""
         names = [pod["metadata"]["name"] for pod in self._list(SERVER, release)]
         return "\n".join(filter(None, map(self._cluster.last_lines, names)))
 
@@ -243,8 +247,8 @@ class Workload:
         return await in_thread(self._list, component)
 
     def _list(self, component: str, release: str = "") -> list[Manifest]:
-        found = self._cluster.list(Kind.POD, {**self._ours, COMPONENT: component})
-        return [pod for pod in found if not release or rollouts.is_of(pod, release)]
+        pods = self._cluster.list(Kind.POD, {**self._ours, COMPONENT: component})
+        return [pod for pod in pods if not release or rollouts.is_of(pod, release)]
 
     async def _ready(self, name: str) -> None:
         why: str | None = "it was not looked at"
@@ -253,21 +257,21 @@ class Workload:
                 while why:
                     pod = await in_thread(self._cluster.find, Kind.POD, name)
                     if pod is None:
-                        raise _unfit("somebody has removed the pod of the preflight")
+                        raise _rollout_error("somebody has removed the pod of the preflight")
                     if trouble := rollouts.trouble_of(pod) or rollouts.refusal(pod):
-                        raise await self._told(trouble, name)
+                        raise await self._not_ready(trouble, name)
                     if why := rollouts.waits_for(pod):
                         await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise await self._told(str(why), name) from None
+            raise await self._not_ready(str(why), name) from None
 
-    async def _told(self, why: str, pod: str) -> TerminalError:
-        said = await in_thread(self._cluster.last_lines, pod) if pod else ""
-        return library_error(said, self._environment.base) or _unfit(
-            f"{pod or self._name} does not get ready in the cluster: {why}\n{said}"
+    async def _not_ready(self, why: str, pod: str) -> TerminalError:
+        log = await in_thread(self._cluster.last_lines, pod) if pod else ""
+        return library_error(log, self._environment.base) or _rollout_error(
+            f"{pod or self._name} does not get ready in the cluster: {why}\n{log}"
         )
 
-    async def _ended(
+    async def _wait_until_ended(
         self, component: str, doomed: Callable[[Manifest], bool] = lambda _: True
     ) -> None:
         """Wait for pods to end, but not for ever: those of a node that died never do."""
@@ -296,19 +300,19 @@ class Workload:
 
 
 def _with_its_replicas(manifest: Manifest, replicas: int | None) -> Manifest:
-    """A manifest with the number of replicas that there are, unless it leaves that to others."""
+    """Put the present number of replicas into a manifest, unless it leaves that to others."""
     if replicas is None or "replicas" not in manifest["spec"]:
         return manifest
     return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
 
 
 def _applied(thing: Manifest) -> Manifest | None:
-    """The manifest that an object was made from, None if it was not made by us."""
-    noted = thing["metadata"].get("annotations", {}).get(APPLIED)
-    return json.loads(noted) if noted else None
+    """Return the manifest that an object was made from, None if it is not ours."""
+    record = thing["metadata"].get("annotations", {}).get(APPLIED)
+    return json.loads(record) if record else None
 
 
-def _unfit(what: str) -> TerminalError:
+def _rollout_error(what: str) -> TerminalError:
     return TerminalError(
         what,
         state="what was live before goes on serving",

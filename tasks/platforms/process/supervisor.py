@@ -71,24 +71,26 @@ class Supervisor:
         self._login = base64.b64encode(f"{username}:{password}".encode()).decode()
 
     def alive(self) -> bool:
-        """Whether it answers to our password."""
+        """Return whether supervisord answers to our password."""
         try:
             return bool(self._call("getState"))
         except TransientError:
             return False
 
     def programs(self, prefix: str = "") -> dict[str, dict[str, Any]]:
-        """The programs whose name begins so: supervisord's own description of each."""
-        found = self._call("getAllProcessInfo")
-        return {each["name"]: each for each in found if each["name"].startswith(prefix)}
+        """Return supervisord's description of the programs whose name begins with a prefix."""
+        programs = self._call("getAllProcessInfo")
+        return {
+            program["name"]: program for program in programs if program["name"].startswith(prefix)
+        }
 
     def start(self, name: str) -> None:
         """Start a program unless it runs; does not wait until it is ready."""
-        self._call("startProcess", name, False, but=("ALREADY_STARTED",))
+        self._call("startProcess", name, False, ignore=("ALREADY_STARTED",))
 
     def stop(self, name: str) -> None:
         """Stop a program and wait until it has ended."""
-        self._call("stopProcess", name, False, but=("NOT_RUNNING",))
+        self._call("stopProcess", name, False, ignore=("NOT_RUNNING",))
         while self.programs(name)[name]["statename"] in {"STOPPING", "RUNNING"}:
             time.sleep(0.05)
 
@@ -119,7 +121,7 @@ class Supervisor:
         partial.write_text(section(program, logs))
         partial.replace(file)
         self._call("reloadConfig")
-        self._call("addProcessGroup", program.name, but=("ALREADY_ADDED",))
+        self._call("addProcessGroup", program.name, ignore=("ALREADY_ADDED",))
 
     def remove(self, name: str, folder: Path) -> None:
         """Stop a program that was added, waiting until it has ended, and forget it.
@@ -135,8 +137,8 @@ class Supervisor:
         deadline = time.monotonic() + _STOP_SECONDS
         while name in self.programs(name):
             # Again and again: one that has just died is started again unless it is told to stop.
-            self._call("stopProcess", name, False, but=("NOT_RUNNING", "BAD_NAME"))
-            self._call("removeProcessGroup", name, but=("STILL_RUNNING", "BAD_NAME"))
+            self._call("stopProcess", name, False, ignore=("NOT_RUNNING", "BAD_NAME"))
+            self._call("removeProcessGroup", name, ignore=("STILL_RUNNING", "BAD_NAME"))
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"{name} does not end",
@@ -165,13 +167,13 @@ class Supervisor:
             self._call("addProcessGroup", name)
         return fresh
 
-    def _call(self, method: str, *arguments: Any, but: Sequence[str] = ()) -> Any:
-        """Call a method of supervisord; faults named in `but` are none."""
+    def _call(self, method: str, *arguments: Any, ignore: Sequence[str] = ()) -> Any:
+        """Call a method of supervisord, ignoring some faults by their names."""
         try:
             with xmlrpc.client.ServerProxy(f"{self.url}/RPC2", _Transport(self._login)) as rpc:
                 return getattr(rpc.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
-            if any(name in fault.faultString for name in but):
+            if any(name in fault.faultString for name in ignore):
                 return None
             raise TransientError(
                 f"supervisord at {self.url} refuses {method}{arguments}: {fault.faultString}",
@@ -189,7 +191,7 @@ class Supervisor:
 
 
 def section(program: Program, logs: Path) -> str:
-    """A program's section of supervisord's configuration.
+    """Make a program's section of supervisord's configuration.
 
     Args:
         program: The program.

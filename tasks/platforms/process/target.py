@@ -68,11 +68,11 @@ class ProcessTarget(HostTarget[StagedBundle]):
         self._logs = Settings().home / "log"
         self._bundles = Settings().bundles / environment.name
 
-    async def _checked(self) -> Sequence[str]:
+    async def _check_runner(self) -> Sequence[str]:
         running = await in_thread(self._supervisor.programs)
         return [f"supervisord keeps {len(running)} programs alive"]
 
-    def _described(self, release: str) -> Mapping[str, Any] | None:
+    def _describe(self, release: str) -> Mapping[str, Any] | None:
         try:
             return dict(json.loads((self._bundles / release / "release.json").read_text()))
         except (OSError, ValueError):
@@ -111,10 +111,10 @@ class ProcessTarget(HostTarget[StagedBundle]):
     def _running(self) -> list[str]:
         # By the whole name: `local` must not stop what belongs to `local-eu`.
         ours = re.compile(rf"{re.escape(self._program(''))}(\d{{8}}T\d{{6}}-\w+-\w+)")
-        found = map(ours.fullmatch, self._supervisor.programs("model-"))
-        return [name[1] for name in found if name]
+        matches = map(ours.fullmatch, self._supervisor.programs("model-"))
+        return [name[1] for name in matches if name]
 
-    def _crashed(self, release: str) -> bool:
+    def _has_crashed(self, release: str) -> bool:
         program = self._program(release)
         states = self._supervisor.programs(program)
         return states.get(program, {}).get("statename") not in {"STARTING", "RUNNING"}

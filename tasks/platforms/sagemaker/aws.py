@@ -47,28 +47,28 @@ class Aws:
         self._clients: dict[str, Any] = {}
 
     async def call(
-        self, service: str, operation: str, *, but: Sequence[str] = (), **parameters: Any
+        self, service: str, operation: str, *, ignore: Sequence[str] = (), **parameters: Any
     ) -> dict[str, Any] | None:
         """Call an operation.
 
         Args:
             service: Name of the service, as boto3 has it.
             operation: Name of the operation.
-            but: Errors that are none, by words of their code or message.
+            ignore: Errors to ignore, by words of their code or message.
             parameters: Of the operation.
 
         Returns:
-            What it answers; None after an error that is none.
+            What it answers; None after an ignored error.
 
         Raises:
             TransientError: Too many requests, an error of AWS's own, or no answer; it may have
                 acted all the same.
             TerminalError: It refuses the credentials, or what was asked for.
         """
-        return await in_thread(self.call_now, service, operation, but=but, **parameters)
+        return await in_thread(self.call_now, service, operation, ignore=ignore, **parameters)
 
     def call_now(
-        self, service: str, operation: str, *, but: Sequence[str] = (), **parameters: Any
+        self, service: str, operation: str, *, ignore: Sequence[str] = (), **parameters: Any
     ) -> dict[str, Any] | None:
         """Call an operation from a thread; the same as `call`."""
         from botocore.exceptions import BotoCoreError, ClientError
@@ -79,7 +79,7 @@ class Aws:
             if body := answer.get("Body"):  # of an invocation; reading it may fail as well
                 answer["Body"] = body.read()
         except (BotoCoreError, ClientError, ResponseParserError) as error:
-            if isinstance(error, ClientError) and any(words in str(error) for words in but):
+            if isinstance(error, ClientError) and any(words in str(error) for words in ignore):
                 return None
             raise self._explain(f"{service} {operation}", error) from error
         return answer
@@ -98,12 +98,12 @@ class Aws:
         Returns:
             The things.
         """
-        found: list[dict[str, Any]] = []
+        things: list[dict[str, Any]] = []
         while True:
             page = await self.call(service, operation, **parameters) or {}
-            found += page.get(key, [])
+            things += page.get(key, [])
             if not page.get("NextToken"):
-                return found
+                return things
             parameters["NextToken"] = page["NextToken"]
 
     def _client(self, service: str) -> Any:
@@ -155,24 +155,26 @@ class Aws:
                 state=UNCHANGED,
                 next_step="check `region` and the settings of AWS on the worker's host",
             )
-        said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        code, status = said.get("Code", ""), about.get("HTTPStatusCode", 0)
-        told = f"{code}: {said.get('Message', '')} (request {about.get('RequestId', 'unknown')})"
+        details, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        code, status = details.get("Code", ""), about.get("HTTPStatusCode", 0)
+        message = (
+            f"{code}: {details.get('Message', '')} (request {about.get('RequestId', 'unknown')})"
+        )
         if code in DENIED:
             return TerminalError(
-                f"AWS: {what} refuses the credentials of {self._who}: {told}",
+                f"AWS: {what} refuses the credentials of {self._who}: {message}",
                 state=UNCHANGED,
                 next_step="correct them in the Prefect UI, or give them the right;"
                 " docs/targets/sagemaker.md has the policy",
             )
         if code in _THROTTLED or status == 429 or status >= 500:
             return TransientError(
-                f"AWS: {what} answers {told}",
+                f"AWS: {what} answers {message}",
                 state=UNCHANGED,
                 next_step="wait a minute, then run the flow again",
             )
         return TerminalError(
-            f"AWS: {what} answers {told}",
+            f"AWS: {what} answers {message}",
             state=UNCHANGED,
             next_step="see what it says, correct it, run again",
         )

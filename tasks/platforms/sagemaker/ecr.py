@@ -18,7 +18,7 @@ _THERE = "RepositoryAlreadyExistsException"
 
 
 def is_ecr(where: Reference) -> bool:
-    """Whether a repository is in Amazon's registry."""
+    """Return whether a repository is in Amazon's registry."""
     return bool(_HOST.fullmatch(where.host))
 
 
@@ -36,14 +36,14 @@ async def make_repository(aws: Aws, where: Reference) -> None:
         await aws.call(
             "ecr",
             "create_repository",
-            but=[_THERE],
+            ignore=[_THERE],
             registryId=_account(where),
             repositoryName=where.repository,
         )
 
 
 async def has_repository(aws: Aws, where: Reference) -> bool:
-    """Whether a repository is there.
+    """Return whether a repository exists.
 
     Args:
         aws: AWS.
@@ -55,25 +55,25 @@ async def has_repository(aws: Aws, where: Reference) -> bool:
     Raises:
         ConfigurationError: It is in another region, from which endpoints take no images.
     """
-    found = _HOST.fullmatch(where.host)
-    if found and found["region"] != aws.region:
+    match = _HOST.fullmatch(where.host)
+    if match and match["region"] != aws.region:
         raise ConfigurationError(
-            f"repository {where.name} is in {found['region']}, the endpoint in {aws.region}",
+            f"repository {where.name} is in {match['region']}, the endpoint in {aws.region}",
             state="nothing was started",
             next_step="set `repository` or `region` in the environment's file: they go together",
         )
-    described = await aws.call(
+    answer = await aws.call(
         "ecr",
         "describe_repositories",
-        but=[_ABSENT],
+        ignore=[_ABSENT],
         registryId=_account(where),
         repositoryNames=[where.repository],
     )
-    return described is not None
+    return answer is not None
 
 
 async def log_in(aws: Aws) -> Login:
-    """A login to the registry, for twelve hours.
+    """Get a login to the registry, for twelve hours.
 
     Args:
         aws: AWS.
@@ -118,7 +118,7 @@ class EcrRepository(Repository):
             imageIds=[{"imageDigest": digest}],
         )
         failures = (answer or {}).get("failures", [])
-        return all(each.get("failureCode") == "ImageNotFound" for each in failures)
+        return all(failure.get("failureCode") == "ImageNotFound" for failure in failures)
 
 
 def _account(where: Reference) -> str:

@@ -53,22 +53,22 @@ class Endpoint:
         self.logs = f"/aws/sagemaker/Endpoints/{name}"
 
     async def state(self) -> State | None:
-        """How it is, None if it is not there."""
-        found = await self._aws.call(
-            "sagemaker", "describe_endpoint", but=[_ABSENT], EndpointName=self._name
+        """Return the state of the endpoint, None if it does not exist."""
+        answer = await self._aws.call(
+            "sagemaker", "describe_endpoint", ignore=[_ABSENT], EndpointName=self._name
         )
-        if found is None:
+        if answer is None:
             return None
-        pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName", "")
+        pending = answer.get("PendingDeploymentSummary", {}).get("EndpointConfigName", "")
         return State(
-            status=found["EndpointStatus"],
-            configuration=found.get("EndpointConfigName", pending),
+            status=answer["EndpointStatus"],
+            configuration=answer.get("EndpointConfigName", pending),
             pending=pending,
-            reason=found.get("FailureReason", "SageMaker gives no reason"),
+            reason=answer.get("FailureReason", "SageMaker gives no reason"),
         )
 
-    async def at_rest(self) -> State | None:
-        """How it is once nothing is under way any more: meanwhile SageMaker takes no orders.
+    async def wait_until_idle(self) -> State | None:
+        """Wait until no change is running, during which SageMaker refuses others; return the state.
 
         Raises:
             TransientError: SageMaker does not say how it is, several times in a row.
@@ -104,13 +104,13 @@ class Endpoint:
         to = {"EndpointName": self._name, "EndpointConfigName": configuration}
         if self._ordered != configuration:
             self._ordered, self._taken = configuration, False
-        state = await self.at_rest()
+        state = await self.wait_until_idle()
         if state is None:
-            await self._aws.call("sagemaker", "create_endpoint", but=["already existing"], **to)
+            await self._aws.call("sagemaker", "create_endpoint", ignore=["already existing"], **to)
         elif state.configuration != configuration and not self._taken:
             await self._aws.call("sagemaker", "update_endpoint", **to, **how)
             self._taken = True
-        state = await self.at_rest()
+        state = await self.wait_until_idle()
         self._ordered = ""  # it is done, or a new order is to be a new one
         if state and (state.status, state.configuration) == (IN_SERVICE, configuration):
             return
@@ -124,14 +124,14 @@ class Endpoint:
 
     async def delete(self) -> None:
         """Delete it, and wait until it is gone."""
-        if await self.at_rest():
+        if await self.wait_until_idle():
             await self._aws.call(
-                "sagemaker", "delete_endpoint", but=[_ABSENT], EndpointName=self._name
+                "sagemaker", "delete_endpoint", ignore=[_ABSENT], EndpointName=self._name
             )
-        await self.at_rest()
+        await self.wait_until_idle()
 
     async def version(self) -> dict[str, str] | None:
-        """What the model behind it says it is, None if that is nothing."""
+        """Return what the model server reports of its release, None if it does not answer."""
         answer = await self.ask("version", {})
         try:
             return dict(json.loads(answer.text)) if answer.status == 200 else None
@@ -141,7 +141,7 @@ class Endpoint:
     async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
         """Invoke it: the one address that there is takes the method as an attribute."""
         try:
-            found = await self._aws.call(
+            answer = await self._aws.call(
                 "sagemaker-runtime",
                 "invoke_endpoint",
                 EndpointName=self._name,
@@ -150,8 +150,8 @@ class Endpoint:
                 Body=json.dumps(body).encode(),
             )
         except TerminalError as error:
-            told = getattr(error.__cause__, "response", {})
-            if told.get("Error", {}).get("Code") != "ModelError":
+            response = getattr(error.__cause__, "response", {})
+            if response.get("Error", {}).get("Code") != "ModelError":
                 raise
-            return Answer(told["OriginalStatusCode"], told["OriginalMessage"])
-        return Answer(200, (found or {})["Body"].decode())
+            return Answer(response["OriginalStatusCode"], response["OriginalMessage"])
+        return Answer(200, (answer or {})["Body"].decode())

@@ -28,7 +28,7 @@ class Releases:
         self._environment = environment
 
     async def create(
-        self, name: str, image: str, variables: Mapping[str, str], said: Mapping[str, str]
+        self, name: str, image: str, variables: Mapping[str, str], labels: Mapping[str, str]
     ) -> None:
         """Describe a release, unless that has been done already; nothing is started.
 
@@ -38,52 +38,55 @@ class Releases:
             variables: Environment variables of its servers.
             said: What is to be known of it.
         """
-        tags = requests.tags(said)
+        tags = requests.tags(labels)
         model = requests.model(self._environment, name, image, variables)
         configuration = requests.configuration(self._environment, name)
         await self._sagemaker("create_model", _THERE, **model, Tags=tags)
         await self._sagemaker("create_endpoint_config", _THERE, **configuration, Tags=tags)
 
     async def image(self, name: str) -> str:
-        """The image of a release."""
-        found = await self._sagemaker("describe_model", ModelName=name)
-        return str(found["PrimaryContainer"]["Image"])
+        """Return the image of a release."""
+        answer = await self._sagemaker("describe_model", ModelName=name)
+        return str(answer["PrimaryContainer"]["Image"])
 
-    async def said(self, name: str) -> dict[str, str]:
-        """What is known of a release.
+    async def labels(self, name: str) -> dict[str, str]:
+        """Return the labels of a release.
 
         Raises:
             TerminalError: It is none of ours.
         """
-        found = await self._sagemaker("describe_endpoint_config", EndpointConfigName=name)
-        said = await self._labels(found["EndpointConfigArn"])
-        if said.get("environment") != self._environment.name:
+        answer = await self._sagemaker("describe_endpoint_config", EndpointConfigName=name)
+        labels = await self._labels(answer["EndpointConfigArn"])
+        if labels.get("environment") != self._environment.name:
             raise foreign(self._environment, name)
-        return said
+        return labels
 
     async def names(self) -> dict[str, str]:
-        """The releases, oldest first, with the ARN of each configuration."""
-        found = await self._aws.pages(
+        """List the releases, oldest first, with the ARN of each configuration."""
+        configurations = await self._aws.pages(
             "sagemaker",
             "list_endpoint_configs",
             "EndpointConfigs",
             NameContains=self._environment.endpoint_name,
         )
-        arns = {each["EndpointConfigName"]: each["EndpointConfigArn"] for each in found}
+        arns = {
+            configuration["EndpointConfigName"]: configuration["EndpointConfigArn"]
+            for configuration in configurations
+        }
         return {name: arns[name] for name in sorted(arns) if self._is_ours(name)}
 
     async def models(self) -> set[str]:
-        """The models, of which a killed run may have left one without a configuration."""
-        found = await self._aws.pages(
+        """List the models; a killed run may have left one without a configuration."""
+        models = await self._aws.pages(
             "sagemaker", "list_models", "Models", NameContains=self._environment.endpoint_name
         )
-        return {each["ModelName"] for each in found if self._is_ours(each["ModelName"])}
+        return {model["ModelName"] for model in models if self._is_ours(model["ModelName"])}
 
     async def digests(self) -> set[str]:
-        """The images of all releases."""
+        """Return the digests of the images of all releases."""
         arns = (await self.names()).values()
-        said = await asyncio.gather(*map(self._labels, arns))
-        return {each["image"] for each in said if "image" in each}
+        labels = await asyncio.gather(*map(self._labels, arns))
+        return {release["image"] for release in labels if "image" in release}
 
     async def discard(self, name: str) -> None:
         """Forget a release that no endpoint serves from."""
@@ -91,7 +94,7 @@ class Releases:
         await self._sagemaker("delete_model", _ABSENT, ModelName=name)
 
     async def lacks_alarm(self) -> bool:
-        """Whether the environment wants our own alarm, and it is not there yet."""
+        """Return whether the environment needs our own alarm, and it does not exist yet."""
         name = requests.alarm_name(self._environment)
         return self._wants_alarm and not await self.alarms([name])
 
@@ -102,7 +105,7 @@ class Releases:
             await self._aws.call("cloudwatch", "put_metric_alarm", **alarm)
 
     async def check_alarms(self) -> list[str]:
-        """In which state the environment's alarms are, each in one sentence.
+        """Describe the states of the environment's alarms, each in one sentence.
 
         Raises:
             TerminalError: One does not exist.
@@ -120,16 +123,16 @@ class Releases:
     async def drop_alarm(self) -> None:
         """Remove our own alarm."""
         ours = requests.alarm_name(self._environment)
-        await self._aws.call("cloudwatch", "delete_alarms", but=["NotFound"], AlarmNames=[ours])
+        await self._aws.call("cloudwatch", "delete_alarms", ignore=["NotFound"], AlarmNames=[ours])
 
     async def alarms(self, names: list[str]) -> dict[str, str]:
-        """The state of those alarms that exist."""
+        """Return the states of those alarms that exist."""
         kinds = ["MetricAlarm", "CompositeAlarm"]
-        found = await self._aws.call(
+        answer = await self._aws.call(
             "cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds
         )
-        both = [each for kind in kinds for each in (found or {}).get(f"{kind}s", [])]
-        return {each["AlarmName"]: each["StateValue"] for each in both}
+        both = [alarm for kind in kinds for alarm in (answer or {}).get(f"{kind}s", [])]
+        return {alarm["AlarmName"]: alarm["StateValue"] for alarm in both}
 
     @property
     def _wants_alarm(self) -> bool:
@@ -142,12 +145,14 @@ class Releases:
     def _is_ours(self, name: str) -> bool:
         return requests.is_ours(self._environment, name)
 
-    async def _sagemaker(self, operation: str, *but: str, **parameters: object) -> dict[str, Any]:
-        return await self._aws.call("sagemaker", operation, but=but, **parameters) or {}
+    async def _sagemaker(
+        self, operation: str, *ignore: str, **parameters: object
+    ) -> dict[str, Any]:
+        return await self._aws.call("sagemaker", operation, ignore=ignore, **parameters) or {}
 
 
 def foreign(environment: SageMakerEnvironment, name: str) -> TerminalError:
-    """The endpoint is somebody else's."""
+    """Make the error of an endpoint that is somebody else's."""
     return TerminalError(
         f"endpoint {environment.endpoint_name} serves from {name}, which is no release of"
         f" environment {environment.name}",

@@ -22,7 +22,7 @@ def name_of(environment: SageMakerEnvironment, release: str) -> str:
 
 
 def is_ours(environment: SageMakerEnvironment, name: str) -> bool:
-    """Whether a model or configuration is a release of this environment."""
+    """Return whether a model or configuration is a release of this environment."""
     # By the whole name: `wine` must not touch what belongs to `wine-eu`.
     return bool(re.fullmatch(name_of(environment, _RELEASE), name))
 
@@ -32,10 +32,10 @@ def alarm_name(environment: SageMakerEnvironment) -> str:
     return f"{environment.endpoint_name}-5xx"
 
 
-def said(
+def release_labels(
     environment: SageMakerEnvironment, release: str, version: str, package: Package, digest: str
 ) -> dict[str, str]:
-    """What is to be known of a release, by label.
+    """Label a release.
 
     Args:
         environment: Where it is.
@@ -60,22 +60,22 @@ def said(
 
 
 def tags(labelled: Mapping[str, str]) -> list[dict[str, str]]:
-    """Labels as AWS has them."""
+    """Turn labels into tags of AWS."""
     return [{"Key": f"{LABEL}.{name}", "Value": value} for name, value in labelled.items()]
 
 
-def labels(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Our labels among the tags of AWS."""
+def labels(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Read our labels from tags of AWS."""
     ours = f"{LABEL}."
     return {
-        tag["Key"].removeprefix(ours): tag["Value"] for tag in found if tag["Key"].startswith(ours)
+        tag["Key"].removeprefix(ours): tag["Value"] for tag in tags if tag["Key"].startswith(ours)
     }
 
 
 def model(
     environment: SageMakerEnvironment, name: str, image: str, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A model: an image, and what it is told.
+    """Make the request for a model: an image and its variables.
 
     Args:
         environment: Where to.
@@ -94,7 +94,7 @@ def model(
 
 
 def configuration(environment: SageMakerEnvironment, name: str) -> dict[str, Any]:
-    """An endpoint configuration: on what a model runs.
+    """Make the request for an endpoint configuration: what a model runs on.
 
     Args:
         environment: Where to.
@@ -119,7 +119,7 @@ def configuration(environment: SageMakerEnvironment, name: str) -> dict[str, Any
 
 
 def update(environment: SageMakerEnvironment) -> dict[str, Any]:
-    """How an update moves the traffic, and what rolls it back.
+    """Make the part of an update that moves the traffic, and rolls it back.
 
     Args:
         environment: Its settings.
@@ -153,7 +153,7 @@ def update(environment: SageMakerEnvironment) -> dict[str, Any]:
 
 
 def alarm(environment: SageMakerEnvironment) -> dict[str, Any]:
-    """Our own alarm: the endpoint answers more than a few requests with 5xx.
+    """Make the request for our own alarm: the endpoint answers too many requests with 5xx.
 
     Args:
         environment: Its settings.

@@ -54,42 +54,42 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         """Prove, changing nothing, that a release could be made."""
         aws, environment = await self._aws(), self._environment
         caller = await aws.call("sts", "get_caller_identity") or {}
-        found = [f"AWS knows us as {caller.get('Arn')}, in {environment.region}"]
+        findings = [f"AWS knows us as {caller.get('Arn')}, in {environment.region}"]
         state = await self._state()
         status = f"is {state.status}" if state else "is not there yet: a deploy creates it"
-        found.append(f"endpoint {environment.endpoint_name} {status}")
+        findings.append(f"endpoint {environment.endpoint_name} {status}")
         role = environment.role.rpartition("/")[2]
-        if await aws.call("iam", "get_role", but=["AccessDenied"], RoleName=role):
-            found.append(f"role {role} exists")
+        if await aws.call("iam", "get_role", ignore=["AccessDenied"], RoleName=role):
+            findings.append(f"role {role} exists")
         if ecr.is_ecr(self._where) and not await ecr.has_repository(aws, self._where):
             await ecr.log_in(aws)
-            found.append(f"repository {self._where.name} is not there yet: a deploy creates it")
+            findings.append(f"repository {self._where.name} is not there yet: a deploy creates it")
         else:
-            found.append(await self._try_registry())
-        return [*found, *await (await self._releases()).check_alarms()]
+            findings.append(await self._try_registry())
+        return [*findings, *await (await self._releases()).check_alarms()]
 
     async def status(self) -> Live | None:
-        """What is live, None if nothing is."""
+        """Return the release that is live, None if there is none."""
         state = await self._state()
         if state is None or state.status in {FAILED, "Creating"}:
             return None
-        said = await (await self._releases()).said(state.configuration)
+        labels = await (await self._releases()).labels(state.configuration)
         endpoint = await self._endpoint()
         answer = await endpoint.version() if state.status == IN_SERVICE else None
         return Live(
-            release=said["release"],
-            model=said["model"],
-            commit=said["commit"],
-            md5=(answer or said).get("md5", ""),
-            serving=said["serving"],
-            version=said.get("version"),
-            healthy=answer is not None and answer.get("release") == said["release"],
+            release=labels["release"],
+            model=labels["model"],
+            commit=labels["commit"],
+            md5=(answer or labels).get("md5", ""),
+            serving=labels["serving"],
+            version=labels.get("version"),
+            healthy=answer is not None and answer.get("release") == labels["release"],
         )
 
     async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
         """Describe the new servers to SageMaker, which does not start them yet."""
         endpoint, releases = await self._endpoint(), await self._releases()
-        await endpoint.at_rest()  # from what a killed run had begun
+        await endpoint.wait_until_idle()  # from what a killed run had begun
         state = await self._state()
         if state and state.status == FAILED:
             await endpoint.delete()
@@ -97,21 +97,21 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         self._previous = state.configuration if state else ""
         image, variables = staged.image.reference, (await self._variables.read()).reveal()
         variables |= self._release_variables(staged, version)
-        said = requests.said(
+        labels = requests.release_labels(
             self._environment, staged.release, version, staged.package, image.version
         )
-        await releases.create(self._name(staged), str(image), variables, said)
+        await releases.create(self._name(staged), str(image), variables, labels)
         self._made_alarm = self._made_alarm or await releases.lacks_alarm()
         await releases.set_alarm()
         return Released(staged, version)
 
     async def verify(self, released: Released[StagedImage]) -> None:
         """Make sure that what SageMaker is about to start is what was proven and pushed."""
-        name, wanted = self._name(released.staged), released.staged.image.reference
-        found = await (await self._releases()).image(name)
-        if found != str(wanted):
+        name, expected = self._name(released.staged), released.staged.image.reference
+        actual = await (await self._releases()).image(name)
+        if actual != str(expected):
             raise TerminalError(
-                f"SageMaker's model {name} has image {found}, should have {wanted}",
+                f"SageMaker's model {name} has image {actual}, should have {expected}",
                 state="what was live before goes on serving",
                 next_step="find out who else makes models of that name, then run the flow again",
             )
@@ -134,7 +134,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
     async def rollback(self, staged: StagedImage) -> None:
         """Have the endpoint serve from what it served from before, and leave nothing of this."""
         endpoint, releases = await self._endpoint(), await self._releases()
-        state = await endpoint.at_rest() if self._moved else None
+        state = await endpoint.wait_until_idle() if self._moved else None
         if state and state.configuration == self._name(staged):
             if self._previous:
                 await endpoint.move(self._previous, {})  # at once, whatever alarms say
@@ -149,11 +149,11 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         """Drop releases beyond those kept, and models that belong to none."""
         releases, state = await self._releases(), await self._state()
         live = {state.configuration, state.pending} if state else set()
-        found = await releases.names()
-        spare = [name for name in found if name not in live]
+        names = await releases.names()
+        spare = [name for name in names if name not in live]
         for name in spare[: max(0, len(spare) - self._environment.keep + 1)]:
             await releases.discard(name)
-        for name in await releases.models() - set(found):
+        for name in await releases.models() - set(names):
             await releases.discard(name)
         await self._retire()
 

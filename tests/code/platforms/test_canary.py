@@ -87,7 +87,10 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
 @pytest.mark.parametrize(
     ("deed", "says"),
     [
-        ("raise Refused(500, 'asked for one row', kind='test')", r"at 30 % .*\(100.0%\) failed"),
+        (
+            "raise RequestError(500, 'asked for one row', kind='test')",
+            r"at 30 % .*\(100.0%\) failed",
+        ),
         ("time.sleep(1)", r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+"),
     ],
     ids=["fails", "is slow"],
@@ -109,7 +112,7 @@ async def test_what_is_worse_gives_all_traffic_back(
     assert traffic.answered
     # The live version has failed nobody, and neither has the way there and back.
     assert [each for each in traffic.failures if "asked for one row" not in each] == []
-    assert bool(traffic.failures) is ("Refused" in deed)
+    assert bool(traffic.failures) is ("RequestError" in deed)
     assert gateway.shares() == {}
     assert await process_place.seen() == before
     await process_place.assert_live(live)

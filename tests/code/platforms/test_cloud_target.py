@@ -62,7 +62,7 @@ class _Refusing(CloudTarget[CloudEnvironment, Released[StagedImage]]):
             raise TransientError("the platform is down")
         await self._retire()
 
-    async def _try(self, staged: Staged, file: Path) -> None: ...
+    async def _run_trial(self, staged: Staged, file: Path) -> None: ...
 
     async def _prepare(self) -> None:
         raise TerminalError("the token is read-only")

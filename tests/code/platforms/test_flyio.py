@@ -65,7 +65,7 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
 
     monkeypatch.setattr("tasks.platforms.base.rest.read_secret", read_secret)
     monkeypatch.setattr("tasks.images.login.read_secret", read_secret)
-    monkeypatch.setattr(FlyioTarget, "_try", tried)
+    monkeypatch.setattr(FlyioTarget, "_run_trial", tried)
     with serving(faults) as api:
         yield FlyioTarget(
             FlyioEnvironment(

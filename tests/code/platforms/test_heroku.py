@@ -19,7 +19,7 @@ from tasks.images.variant import image_id, push_variant
 from tasks.package.package import Package
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.heroku.app import App
-from tasks.platforms.heroku.releases import Release, Standing, lineage, newest_of, short
+from tasks.platforms.heroku.releases import AppState, Release, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
 from tasks.platforms.heroku.target import HerokuRelease, HerokuTarget
 from tests.code.platforms.bad_models import when_released
@@ -34,7 +34,7 @@ from tests.stand_ins.serve import serving
 
 _IMAGES = {name: digit * 12 for name, digit in zip("abc", "123", strict=True)}
 
-_WITHOUT_DYNOS = Standing(Release("", 0, "succeeded", ""), (), 0, "", None)
+_WITHOUT_DYNOS = AppState(Release("", 0, "succeeded", ""), (), 0, "", None)
 
 
 def _history(text: str, **status: str) -> list[Release]:
@@ -161,7 +161,7 @@ async def test_a_rollback_restores_size_and_preboot(
     app = App(environment)
     await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
     heroku.app.size, heroku.app.preboot = was
-    before = await app.standing()
+    before = await app.state()
     assert before
     await app.run(image_id(_push(heroku, "new")), before)
     assert (heroku.app.size, heroku.app.preboot) == becomes
@@ -172,7 +172,7 @@ async def test_a_rollback_restores_size_and_preboot(
 async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
     app = App(heroku.environment)
     await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
-    before = await app.standing()
+    before = await app.state()
     assert before
     heroku.heroku.settled()  # else it would start the dynos, of which there are none here
     heroku.app.quantity = 2  # as `quantity = 2` of the new release sets it

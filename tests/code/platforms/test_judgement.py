@@ -9,7 +9,7 @@ import pytest
 from tasks.platforms.host.counters import Counters, read_counters
 from tasks.platforms.host.judgement import (
     OBVIOUS,
-    Given,
+    Exposure,
     Limits,
     Share,
     describe,
@@ -19,7 +19,7 @@ from tasks.platforms.host.judgement import (
 )
 
 _LIMITS = Limits(requests=50, errors=0.01, slower=2.0)
-_GIVEN = Given(percent=10, seconds=20)
+_EXPOSURE = Exposure(percent=10, seconds=20)
 _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, math.inf)
 
 
@@ -48,7 +48,7 @@ def _counted(*took: int, errors: int = 0) -> Counters:
     ],
 )
 def test_no_worse(live: Counters, new: Counters) -> None:
-    assert judge(live, new, _GIVEN, _LIMITS) is None
+    assert judge(live, new, _EXPOSURE, _LIMITS) is None
 
 
 @pytest.mark.parametrize(
@@ -76,22 +76,22 @@ def test_no_worse(live: Counters, new: Counters) -> None:
     ],
 )
 def test_worse(live: Counters, new: Counters, says: str) -> None:
-    found = judge(live, new, _GIVEN, _LIMITS)
+    found = judge(live, new, _EXPOSURE, _LIMITS)
     assert found
     assert found.startswith(says)
 
 
 def test_what_was_sent_a_moment_ago_is_not_slow_yet() -> None:
     live, new = _counted(0, 0, 0, 900), _counted(0, 0, 0, 60)
-    assert judge(live, new, Given(percent=10, seconds=10), _LIMITS)
-    assert judge(live, new, Given(percent=10, seconds=0.2), _LIMITS) is None
+    assert judge(live, new, Exposure(percent=10, seconds=10), _LIMITS)
+    assert judge(live, new, Exposure(percent=10, seconds=0.2), _LIMITS) is None
 
 
 def test_before_the_end_of_a_step_it_has_to_be_obvious() -> None:
     live, new = _counted(900), _counted(100, errors=4)
-    assert judge(live, new, _GIVEN, _LIMITS)
-    assert judge(live, new, _GIVEN, _LIMITS, OBVIOUS) is None
-    assert judge(live, _counted(100, errors=40), _GIVEN, _LIMITS, OBVIOUS)
+    assert judge(live, new, _EXPOSURE, _LIMITS)
+    assert judge(live, new, _EXPOSURE, _LIMITS, OBVIOUS) is None
+    assert judge(live, _counted(100, errors=40), _EXPOSURE, _LIMITS, OBVIOUS)
 
 
 def test_wilsons_interval_is_the_published_one() -> None:

@@ -106,7 +106,7 @@ def test_manifests_keep_to_the_published_schemas(
     environment: KubernetesEnvironment, version: str
 ) -> None:
     for manifest in _manifests(environment):
-        kubernetes_validate.validate(manifests.noted(manifest), version, strict=True)
+        kubernetes_validate.validate(manifests.record_manifest(manifest), version, strict=True)
 
 
 def test_the_schemas_are_strict() -> None:
@@ -204,7 +204,7 @@ def new(stub: StubCluster, tmp_path: Path) -> Any:
 async def live(new: Any, node: PaperNode) -> str:
     """A release that is live, and the name of its ReplicaSet."""
     await new().make(_wanted(_PLAIN, 1))
-    await new().rolled_out(_released(1).release, anew=True)
+    await new().wait_for_rollout(_released(1).release, anew=True)
     (replica_set,) = await new().replica_sets()
     return str(replica_set["metadata"]["name"])
 
@@ -237,13 +237,13 @@ async def test_a_rollout_that_fails_is_told_and_undone(
     node.fates[_released(2).release] = fate
     await new().make(_wanted(hurried, 2))
     with pytest.raises(TerminalError, match=says):
-        await new(hurried).rolled_out(_released(2).release, anew=True)
+        await new(hurried).wait_for_rollout(_released(2).release, anew=True)
     assert _pods(stub).count(live.rpartition("-")[2]) == 2, "the old ones serve on"
     serving = await new().serving()
     assert rollouts.release_of(serving) == _released(1).release
 
     await new().restore(before)
-    await new().rolled_out(_released(1).release, anew=False)
+    await new().wait_for_rollout(_released(1).release, anew=False)
     assert {live.rpartition("-")[2]} == set(_pods(stub))
     assert len(_pods(stub)) == 2
 
@@ -286,7 +286,7 @@ async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
         assert found
         found["status"]["conditions"][0]["reason"] = "ProgressDeadlineExceeded"
     assert rollouts.is_overdue(_deployment(stub))
-    back = asyncio.create_task(new().rolled_out(_released(1).release, anew=False))
+    back = asyncio.create_task(new().wait_for_rollout(_released(1).release, anew=False))
     await asyncio.sleep(0.5)
     assert rollouts.is_overdue(_deployment(stub))
     assert not back.done()
@@ -338,7 +338,7 @@ async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
     before = await new().remember()
     await new().make(_wanted(_PLAIN, 2))
     await new().restore(before)
-    await new().rolled_out(_released(1).release, anew=False)
+    await new().wait_for_rollout(_released(1).release, anew=False)
     assert _deployment(stub)["spec"]["replicas"] == 4
     assert len(_pods(stub)) == 4
 
@@ -348,14 +348,14 @@ async def test_an_autoscaler_takes_over_what_there_is(
 ) -> None:
     many = _PLAIN.model_copy(update={"replicas": 5})
     await new().make(_wanted(many, 2))
-    await new().rolled_out(_released(2).release, anew=True)
+    await new().wait_for_rollout(_released(2).release, anew=True)
     before = await new().remember()
     await new().make(_wanted(_ALL, 3))
-    await new().rolled_out(_released(3).release, anew=True)
+    await new().wait_for_rollout(_released(3).release, anew=True)
     assert _deployment(stub)["spec"]["replicas"] == 5
     assert not rollouts.owns_replicas(_deployment(stub), "slipway")
     await new().restore(before)
-    await new().rolled_out(_released(2).release, anew=False)
+    await new().wait_for_rollout(_released(2).release, anew=False)
     assert not stub.store.list("horizontalpodautoscalers", NAMESPACE)
     assert not stub.store.list("ingresses", NAMESPACE)
     assert _deployment(stub)["spec"]["replicas"] == 5
@@ -365,13 +365,13 @@ async def test_an_autoscaler_takes_over_what_there_is(
 async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> None:
     """A release with an autoscaler, which has chosen 5 pods."""
     await new().make(_wanted(_ALL, 2))
-    await new().rolled_out(_released(2).release, anew=True)
+    await new().wait_for_rollout(_released(2).release, anew=True)
     with stub.store.lock:
         found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
         assert found
         found["spec"]["replicas"] = 5
         found["metadata"]["generation"] += 1
-    await new().rolled_out(_released(2).release, anew=False)
+    await new().wait_for_rollout(_released(2).release, anew=False)
 
 
 @pytest.mark.usefixtures("scaled")
@@ -391,7 +391,7 @@ async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
             await new().make(_wanted(_PLAIN, 3))
     for _ in range(2):
         await new().restore(before)
-    await new().rolled_out(_released(2).release, anew=False)
+    await new().wait_for_rollout(_released(2).release, anew=False)
     assert _deployment(stub)["spec"]["replicas"] == 5
     assert not rollouts.owns_replicas(_deployment(stub), "slipway")
     assert stub.store.list("horizontalpodautoscalers", NAMESPACE)
@@ -451,9 +451,9 @@ async def test_every_call_may_go_wrong_once(
         workload.recover,
         remember,
         lambda: workload.make(_wanted(_ALL, 2)),
-        lambda: workload.rolled_out(_released(2).release, anew=True),
+        lambda: workload.wait_for_rollout(_released(2).release, anew=True),
         lambda: workload.restore(before[0]),
-        lambda: workload.rolled_out(_released(1).release, anew=False),
+        lambda: workload.wait_for_rollout(_released(1).release, anew=False),
     ]
     for step in steps:
         await again(step)
@@ -473,7 +473,7 @@ async def test_what_is_refused_for_good_leaves_all_as_it_was(
     with pytest.raises(TransientError, match="etcdserver: request timed out"):
         await new().make(_wanted(_ALL, 2))
     await new().restore(before)
-    await new().rolled_out(_released(1).release, anew=False)
+    await new().wait_for_rollout(_released(1).release, anew=False)
     assert _deployment(stub)["spec"] == seen["spec"]
     (service,) = stub.store.list("services", NAMESPACE)
     assert service["spec"]["type"] == "ClusterIP"
@@ -567,7 +567,7 @@ async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> 
         kubeconfig = stub.kubeconfig()
         cluster = connect(Access("", ""), kubeconfig, NAMESPACE)
         assert cluster.policy() == "policy/v1beta1"
-        budget = manifests.noted(manifests.disruption_budget(_PLAIN, cluster.policy()))
+        budget = manifests.record_manifest(manifests.disruption_budget(_PLAIN, cluster.policy()))
         cluster.apply(Kind.DISRUPTION_BUDGET, budget)
         found = cluster.find(Kind.DISRUPTION_BUDGET, "slipway-paper")
         assert found
