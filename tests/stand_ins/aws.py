@@ -60,11 +60,11 @@ def error_response(service: str, refusal: Refusal) -> Response:
     """An error as a service words it."""
     headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": "a-request"}
     if service in _WORDED_IN_XML:
-        said = f"<Error><Code>{refusal.code}</Code><Message>{refusal}</Message></Error>"
-        body = f"<ErrorResponse>{said}<RequestId>a-request</RequestId></ErrorResponse>"
+        error = f"<Error><Code>{refusal.code}</Code><Message>{refusal}</Message></Error>"
+        body = f"<ErrorResponse>{error}<RequestId>a-request</RequestId></ErrorResponse>"
         return Response(body, refusal.status, headers, "text/xml")
-    said = {"__type": refusal.code, "message": str(refusal), "Message": str(refusal)}
-    body = json.dumps(said | refusal.more)
+    content = {"__type": refusal.code, "message": str(refusal), "Message": str(refusal)}
+    body = json.dumps(content | refusal.more)
     return Response(body, refusal.status, headers, "application/x-amz-json-1.1")
 
 
@@ -91,11 +91,11 @@ class Aws:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        found = _CREDENTIAL.search(request.headers.get("authorization", ""))
+        credential = _CREDENTIAL.search(request.headers.get("authorization", ""))
         try:
-            response = await self.answer(await self._admit(request, found))
+            response = await self.answer(await self._admit(request, credential))
         except Refusal as refusal:
-            response = error_response(found["service"] if found else "", refusal)
+            response = error_response(credential["service"] if credential else "", refusal)
         await response(scope, receive, send)
 
     async def answer(self, call: Call) -> Response:
@@ -110,32 +110,35 @@ class Aws:
         headers = {k: v for k, v in answer.headers.items() if k.lower() != "content-length"}
         return Response(answer.data, answer.status_code, headers)
 
-    async def _admit(self, request: Request, found: re.Match[str] | None) -> Call:
+    async def _admit(self, request: Request, credential: re.Match[str] | None) -> Call:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.body()
-        if found is None:
+        if credential is None:
             raise Refusal(
                 "MissingAuthenticationTokenException", "Missing Authentication Token", 403
             )
-        if found["key"] != self._credentials.access_key:
+        if credential["key"] != self._credentials.access_key:
             raise Refusal(
                 "UnrecognizedClientException",
                 "The security token included in the request is invalid.",
                 403,
             )
-        signed = {name: headers[name] for name in found["signed"].split(";")}
+        signed = {name: headers[name] for name in credential["signed"].split(";")}
         again = AWSRequest("POST", str(request.url), signed, body)
         again.context["timestamp"] = headers["x-amz-date"]
-        signer = SigV4Auth(self._credentials, found["service"], found["region"])
+        signer = SigV4Auth(self._credentials, credential["service"], credential["region"])
         canonical = signer.canonical_request(again)
-        if signer.signature(signer.string_to_sign(again, canonical), again) != found["signature"]:
+        if (
+            signer.signature(signer.string_to_sign(again, canonical), again)
+            != credential["signature"]
+        ):
             raise Refusal(
                 "InvalidSignatureException",
                 "The request signature we calculated does not match the signature you provided.",
                 403,
             )
         path = request.url.path
-        return Call(found["service"], operation_of(headers, path), body, headers, path)
+        return Call(credential["service"], operation_of(headers, path), body, headers, path)
 
 
 def violations(shape: Any, value: Any, where: str = "") -> Iterator[str]:
@@ -144,12 +147,12 @@ def violations(shape: Any, value: Any, where: str = "") -> Iterator[str]:
     boto3 checks names and types before it sends anything, but not lengths, patterns and words.
     """
     if shape.type_name == "structure":
-        for name, each in value.items():
-            yield from violations(shape.members[name], each, f"{where}.{name}")
+        for name, item in value.items():
+            yield from violations(shape.members[name], item, f"{where}.{name}")
     elif shape.type_name == "list":
         yield from _length(shape, len(value), where)
-        for each in value:
-            yield from violations(shape.member, each, f"{where}[]")
+        for item in value:
+            yield from violations(shape.member, item, f"{where}[]")
     elif shape.type_name == "string":
         yield from _length(shape, len(value), where)
         pattern = re.sub(r"\\p\{\w\}", r"\\w", shape.metadata.get("pattern", ".*"))

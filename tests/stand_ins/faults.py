@@ -38,15 +38,15 @@ class Faults:
         self._app = app
         self._hang_seconds = hang_seconds
         self._error = error
-        self._each: tuple[Kind, ...] = ()
+        self._first: tuple[Kind, ...] = ()
         self._always: dict[str, Kind] = {}
         self._met: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
 
-    def each(self, *kinds: Kind) -> None:
+    def fail_each_call(self, *kinds: Kind) -> None:
         """From now on, the first calls of each name go wrong, in these ways one after the other."""
         self.clear()
-        self._each = kinds
+        self._first = kinds
 
     def always(self, kind: Kind, call: str) -> None:
         """From now on, every call of this name goes wrong."""
@@ -54,7 +54,7 @@ class Faults:
 
     def clear(self) -> None:
         """From now on, all goes well."""
-        self._each, self._always = (), {}
+        self._first, self._always = (), {}
         self._met.clear()
         self.calls.clear()
 
@@ -70,8 +70,8 @@ class Faults:
         name = self.name(scope)
         self.calls[name] += 1
         kind = self._always.get(name)
-        if kind is None and self._met[name] < len(self._each):
-            kind = self._each[self._met[name]]
+        if kind is None and self._met[name] < len(self._first):
+            kind = self._first[self._met[name]]
             self._met[name] += 1
         if kind is None:
             await self._app(scope, receive, send)
@@ -108,8 +108,8 @@ class RestFaults(Faults):
 
     _usual = rest._SECONDS
 
-    def each(self, *kinds: Kind) -> None:
-        super().each(*kinds)
+    def fail_each_call(self, *kinds: Kind) -> None:
+        super().fail_each_call(*kinds)
         rest._SECONDS = 2.0 if "hang" in kinds else self._usual
 
     def clear(self) -> None:

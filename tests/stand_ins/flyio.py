@@ -173,11 +173,11 @@ class Fly:
     # Apps
 
     def _list_apps(self, request: Request, _: Any) -> Any:
-        ours = [each for each in self.apps.values()
-                if each.organization == request.query_params["org_slug"]]  # fmt: skip
-        told = [{"id": each.name, "name": each.name, "machine_count": len(each.machines)}
-                for each in ours]  # fmt: skip
-        return {"total_apps": len(told), "apps": told}
+        ours = [app for app in self.apps.values()
+                if app.organization == request.query_params["org_slug"]]  # fmt: skip
+        apps = [{"id": app.name, "name": app.name, "machine_count": len(app.machines)}
+                for app in ours]  # fmt: skip
+        return {"total_apps": len(apps), "apps": apps}
 
     def _create_app(self, _: Request, body: Mapping[str, Any]) -> Any:
         name = body["app_name"]
@@ -201,7 +201,9 @@ class Fly:
         return 202, None
 
     def _list_addresses(self, request: Request, _: Any) -> Any:
-        return {"ips": [self._describe_address(each) for each in self._app(request).addresses]}
+        return {
+            "ips": [self._describe_address(address) for address in self._app(request).addresses]
+        }
 
     def _assign_address(self, request: Request, body: Mapping[str, Any]) -> Any:
         app, number = self._app(request), next(self._numbers)
@@ -215,19 +217,19 @@ class Fly:
     # Machines
 
     def _list_machines(self, request: Request, _: Any) -> Any:
-        return [self._describe(each) for each in self._app(request).machines.values()]
+        return [self._describe(machine) for machine in self._app(request).machines.values()]
 
     def _show_machine(self, request: Request, _: Any) -> Any:
         return self._describe(self._machine(request))
 
     def _create_machine(self, request: Request, body: Mapping[str, Any]) -> Any:
         app = self._app(request)
-        for each in app.machines.values():
-            if each.name == body["name"]:
+        for machine in app.machines.values():
+            if machine.name == body["name"]:
                 raise Refusal(
                     409,
                     f"already_exists: unique machine name violation, machine ID"
-                    f' {each.identifier} already exists with name "{each.name}"',
+                    f' {machine.identifier} already exists with name "{machine.name}"',
                 )
         if "@sha256:" not in body["config"]["image"]:
             raise Refusal(400, "an image of ours is named by its digest")

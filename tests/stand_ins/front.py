@@ -35,12 +35,12 @@ class Front:
 
     def lead_to(self, urls: Sequence[str]) -> None:
         """Lead to these machines from now on, to none of them if there are none."""
-        wanted = sorted(urls)
+        expected = sorted(urls)
         partial = self._folder / "edge.partial"
-        partial.write_text(json.dumps(_routes(wanted) if wanted else {}))
+        partial.write_text(json.dumps(_routes(expected) if expected else {}))
         partial.replace(self._folder / "edge.yml")
         deadline = time.monotonic() + SECONDS
-        while self.leads_to() != wanted:
+        while self.leads_to() != expected:
             assert time.monotonic() < deadline, "the edge does not take its routes"
             time.sleep(0.02)
 
@@ -51,7 +51,7 @@ class Front:
         )
         if answer.status_code == 404:
             return []
-        return sorted(each["url"] for each in answer.json()["loadBalancer"]["servers"])
+        return sorted(server["url"] for server in answer.json()["loadBalancer"]["servers"])
 
 
 @contextlib.contextmanager

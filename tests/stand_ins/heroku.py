@@ -97,7 +97,7 @@ class App:
     @property
     def current(self) -> Release:
         """The release that is deployed."""
-        return next(each for each in reversed(self.releases) if each.status == "succeeded")
+        return next(release for release in reversed(self.releases) if release.status == "succeeded")
 
     def add(self, description: str, image: str | None) -> Release:
         """A further release, which is pending."""
@@ -157,14 +157,14 @@ class Heroku:
         """The public URL."""
         return self._front.url
 
-    def settled(self) -> None:
+    def wait_until_idle(self) -> None:
         """Wait until nothing is under way, and complain of what went wrong with it."""
         while self._under_way:
             self._under_way.pop(0).result()
 
     def close(self) -> None:
         """Stop working."""
-        self.settled()
+        self.wait_until_idle()
         self._work.shutdown()
 
     # What every request goes through
@@ -175,13 +175,13 @@ class Heroku:
             headers = {"Request-Id": str(uuid4()), "RateLimit-Remaining": "4499"}
             try:
                 self._admit(request, method, body)
-                told = answer(request, body)
+                content = answer(request, body)
             except Refused as refused:
                 return JSONResponse(
                     error_body(refused.status, refused.message), refused.status, headers
                 )
             status = 201 if method == "POST" else 206 if "Range" in request.headers else 200
-            return JSONResponse(told, status, headers)
+            return JSONResponse(content, status, headers)
 
         return Route(path, endpoint, methods=[method])
 
@@ -227,12 +227,12 @@ class Heroku:
         for description in ("Initial release", "Enable Logplex"):
             app.add(description, None).status = "succeeded"
         self.apps[app.name] = app
-        return self._told(app)
+        return self._describe_app(app)
 
     def _describe(self, request: Request, _: Any) -> Any:
-        return self._told(self._app_of(request))
+        return self._describe_app(self._app_of(request))
 
-    def _told(self, app: App) -> Any:
+    def _describe_app(self, app: App) -> Any:
         stack = {"name": app.stack}
         return {"name": app.name, "stack": stack, "web_url": f"{self._front.url}/"}
 
@@ -280,14 +280,16 @@ class Heroku:
                 raise Refused(422, "Images can be released to apps of the container stack only.")
             if image:
                 self._check_image(app, image)
-            wanted, app.quantity = app.quantity, update.get("quantity", app.quantity)
+            before, app.quantity = app.quantity, update.get("quantity", app.quantity)
             app.size = update.get("dyno_size", {}).get("name", app.size)
             # Of the image that runs already, Heroku warns, and makes no release.
-            newest = next(each for each in reversed(app.releases) if each.status != "failed")
+            newest = next(
+                release for release in reversed(app.releases) if release.status != "failed"
+            )
             if image and image != newest.image:
                 digits = image.removeprefix("sha256:")[:12]
                 self._begin(app, f"Deployed web ({digits})", image)
-            elif wanted != app.quantity:
+            elif before != app.quantity:
                 self._under_way.append(self._work.submit(self._scale, app))
         return self._formation(request, None)
 
@@ -302,18 +304,20 @@ class Heroku:
 
     def _releases(self, request: Request, _: Any) -> Any:
         app = self._app_of(request)
-        wanted = request.headers.get("Range", "")
-        found = sorted(app.releases, key=lambda each: each.version, reverse="order=desc" in wanted)
-        return [_release(app, each) for each in found]
+        order = request.headers.get("Range", "")
+        releases = sorted(
+            app.releases, key=lambda release: release.version, reverse="order=desc" in order
+        )
+        return [_release(app, release) for release in releases]
 
     def _roll_back(self, request: Request, body: Any) -> Any:
         app = self._app_of(request)
         with self._lock:
-            for each in app.releases:
-                if each.identifier == body["release"] and each.status == "succeeded":
+            for release in app.releases:
+                if release.identifier == body["release"] and release.status == "succeeded":
                     self._refuse_during_release(app)
-                    app.variables = dict(each.variables)
-                    back = self._begin(app, f"Rollback to v{each.version}", each.image)
+                    app.variables = dict(release.variables)
+                    back = self._begin(app, f"Rollback to v{release.version}", release.image)
                     return _release(app, back)
         raise Refused(404, "Couldn't find that release.")
 
@@ -324,10 +328,10 @@ class Heroku:
             raise Refused(422, "The image has no CMD.")
 
     def _pushed(self, app: App, image: str) -> str:
-        """Digest of an image that was pushed, by its id."""
-        for each in tags_by_image(self._repository(app)):
-            if image_id(each) == image:
-                return each.digest
+        """Return the digest of an image in the registry, by the image's id."""
+        for manifest in tags_by_image(self._repository(app)):
+            if image_id(manifest) == image:
+                return manifest.digest
         raise Refused(404, f"Couldn't find image {image}.")
 
     def _repository(self, app: App) -> Repository:
@@ -343,24 +347,24 @@ class Heroku:
                     dyno.state = "crashed"
         return [
             {
-                "name": each.name,
+                "name": dyno.name,
                 "type": "web",
-                "state": each.state,
-                "release": {"id": each.release.identifier, "version": each.release.version},
+                "state": dyno.state,
+                "release": {"id": dyno.release.identifier, "version": dyno.release.version},
             }
-            for each in app.dynos
+            for dyno in app.dynos
         ]
 
     def _log_session(self, request: Request, _: Any) -> Any:
         return {"logplex_url": f"{request.base_url}sessions/{self._app_of(request).name}"}
 
     def _log(self, request: Request) -> Response:
-        said = [
+        lines = [
             f"app[{dyno.name}]: {line}"
             for dyno in self._app_of(request).dynos
             for line in self.machines.logs(dyno.machine).splitlines()
         ]
-        return PlainTextResponse("\n".join(said))
+        return PlainTextResponse("\n".join(lines))
 
     def _begin(self, app: App, description: str, image: str | None) -> Release:
         """Make a release, and carry it out after the answer."""
@@ -385,7 +389,7 @@ class Heroku:
         if release.image:
             self._start(app, release)
         # With preboot, old dynos have the traffic for minutes, in which others may crash.
-        if not app.preboot or all(each.state == "up" for each in app.dynos):
+        if not app.preboot or all(dyno.state == "up" for dyno in app.dynos):
             self._replace(app)
 
     def _scale(self, app: App) -> None:
@@ -410,7 +414,7 @@ class Heroku:
 
     def _replace(self, app: App) -> None:
         """Route to its dynos alone, and stop those that are leaving."""
-        self._front.lead_to([each.machine.url for each in app.dynos if each.state == "up"])
+        self._front.lead_to([dyno.machine.url for dyno in app.dynos if dyno.state == "up"])
         for dyno in app.leaving:
             self.machines.stop(dyno.machine)
             self.machines.remove(dyno.machine)

@@ -44,10 +44,10 @@ class Schema:
 
     def complaints(self, method: str, path: str, body: Any) -> list[str]:
         """What is wrong with a request; nothing if one description of it fits."""
-        found = [pointer for asked, pattern, pointer in self._links
-                 if asked == method and pattern.fullmatch(path)]  # fmt: skip
-        complaints = [self._complaint(each, body) for each in found] or ["is not described"]
-        return [] if None in complaints else [f"{method} {path}: {each}" for each in complaints]
+        pointers = [pointer for allowed, pattern, pointer in self._links
+                 if allowed == method and pattern.fullmatch(path)]  # fmt: skip
+        complaints = [self._complaint(item, body) for item in pointers] or ["is not described"]
+        return [] if None in complaints else [f"{method} {path}: {item}" for item in complaints]
 
     def _complaint(self, pointer: str, body: Any) -> str | None:
         try:
@@ -56,8 +56,8 @@ class Schema:
             return error.message
         resolver = self._registry.resolver(_URI)
         # Of config vars, whose names are free, it has no properties.
-        described = resolver.lookup(f"#{pointer}").contents.get("properties", body)
-        unknown = body.keys() - described.keys()
+        properties = resolver.lookup(f"#{pointer}").contents.get("properties", body)
+        unknown = body.keys() - properties.keys()
         return f"unknown: {', '.join(unknown)}" if unknown else None
 
 

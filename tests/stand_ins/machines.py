@@ -109,8 +109,8 @@ class Machines:
     def logs(self, machine: Machine) -> str:
         """What it said."""
         with contextlib.suppress(NotFound):
-            said: bytes = self._client.containers.get(machine.identifier).logs(tail=20)
-            return said.decode(errors="replace")
+            log: bytes = self._client.containers.get(machine.identifier).logs(tail=20)
+            return log.decode(errors="replace")
         return ""
 
     def stop(self, machine: Machine, seconds: int = 30) -> None:
@@ -134,12 +134,12 @@ class Machines:
 
     def running(self) -> list[str]:
         """Identifiers of what runs."""
-        found = self._client.containers.list(filters={"label": f"{_LABEL}={self._platform}"})
-        return sorted(str(each.id) for each in found)
+        containers = self._client.containers.list(filters={"label": f"{_LABEL}={self._platform}"})
+        return sorted(str(container.id) for container in containers)
 
     def close(self) -> None:
         """Remove everything."""
-        wanted = {"label": f"{_LABEL}={self._platform}"}
-        for each in self._client.containers.list(all=True, filters=wanted):
-            each.remove(force=True, v=True)
+        filters = {"label": f"{_LABEL}={self._platform}"}
+        for container in self._client.containers.list(all=True, filters=filters):
+            container.remove(force=True, v=True)
         self._client.close()

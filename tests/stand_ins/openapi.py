@@ -42,31 +42,31 @@ class Description:
                     *self._parameters(f"{method} {template}", operations[method.lower()], query),
                     *self._body(operations[method.lower()], body),
                 ]
-        if any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), f"{method} {path}")
-               for each in self._newer):  # fmt: skip
+        if any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", item), f"{method} {path}")
+               for item in self._newer):  # fmt: skip
             return []
         return [f"there is no {method} {path}"]
 
     def _parameters(
         self, name: str, operation: Mapping[str, Any], query: Collection[str]
     ) -> list[str]:
-        known = {each["name"] for each in operation.get("parameters", [])}
-        strange = [each for each in query if each not in known]
+        known = {item["name"] for item in operation.get("parameters", [])}
+        strange = [item for item in query if item not in known]
         return [
-            f"{name} has no parameter {each}"
-            for each in strange
-            if f"{name}?{each}" not in self._newer
+            f"{name} has no parameter {item}"
+            for item in strange
+            if f"{name}?{item}" not in self._newer
         ]
 
     def _body(self, operation: Mapping[str, Any], body: Any) -> list[str]:
-        described = operation.get("requestBody")
-        if described is None:
+        description = operation.get("requestBody")
+        if description is None:
             return [] if body is None else ["it takes no body"]
         if body is None:
-            return ["it needs a body"] if described.get("required") else []
-        schema = described["content"]["application/json"]["schema"]
+            return ["it needs a body"] if description.get("required") else []
+        schema = description["content"]["application/json"]["schema"]
         validator = Draft202012Validator(schema, registry=self._registry)
-        return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(body)]
+        return [f"{item.json_path}: {item.message}" for item in validator.iter_errors(body)]
 
 
 def published(name: str, newer: Collection[str] = ()) -> Description:
@@ -80,10 +80,10 @@ def published(name: str, newer: Collection[str] = ()) -> Description:
 def _strict(schema: Any) -> Any:
     """The same, but that an object has no properties beside those described."""
     if isinstance(schema, list):
-        return [_strict(each) for each in schema]
+        return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _strict(value) for key, value in schema.items() if key != "example"}
-    if found.get("type") == "object" and "properties" in found:
-        found.setdefault("additionalProperties", False)
-    return found
+    strict = {key: _strict(value) for key, value in schema.items() if key != "example"}
+    if strict.get("type") == "object" and "properties" in strict:
+        strict.setdefault("additionalProperties", False)
+    return strict

@@ -69,7 +69,7 @@ class Endpoint:
     def describe(self) -> dict[str, Any]:
         """As `DescribeEndpoint` answers."""
         now = time.time()
-        said: dict[str, Any] = {
+        answer: dict[str, Any] = {
             "EndpointName": self.name,
             "EndpointArn": self.arn,
             "EndpointConfigName": self.configuration,
@@ -78,10 +78,10 @@ class Endpoint:
             "LastModifiedTime": now,
         }
         if self.pending:
-            said["PendingDeploymentSummary"] = {"EndpointConfigName": self.pending}
+            answer["PendingDeploymentSummary"] = {"EndpointConfigName": self.pending}
         if self.reason:
-            said["FailureReason"] = self.reason
-        return said
+            answer["FailureReason"] = self.reason
+        return answer
 
 
 class SageMaker(Aws):
@@ -111,10 +111,10 @@ class SageMaker(Aws):
         if wrong := list(violations(shape, given)):
             raise Refusal("ValidationException", f"{len(wrong)} validation error detected: {wrong}")
         mine = getattr(self, f"_{call.operation}", None)
-        said = mine(given) if mine else None
-        if said is None:
+        content = mine(given) if mine else None
+        if content is None:
             return await self.moto(call)
-        return Response(json.dumps(said), media_type="application/x-amz-json-1.1")
+        return Response(json.dumps(content), media_type="application/x-amz-json-1.1")
 
     def kill(self, name: str) -> None:
         """End what runs behind an endpoint, which does not notice."""
@@ -156,8 +156,8 @@ class SageMaker(Aws):
 
     def _DeleteEndpointConfig(self, given: Mapping[str, Any]) -> None:
         name = given["EndpointConfigName"]
-        users = [each.name for each in self.endpoints.values()
-                 if name in {each.configuration, each.pending}]  # fmt: skip
+        users = [endpoint.name for endpoint in self.endpoints.values()
+                 if name in {endpoint.configuration, endpoint.pending}]  # fmt: skip
         if users:
             raise Refusal("ValidationException", f"endpoints {users} serve from {name}")
 
@@ -189,15 +189,15 @@ class SageMaker(Aws):
         if deployment and "ServerlessConfig" in variant:
             raise Refusal("ValidationException", "DeploymentConfig is not for serverless endpoints")
         traffic = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
-        wanted = {"CANARY": {"CanarySize"}, "LINEAR": {"LinearStepSize"}}
-        if {*traffic} & {"CanarySize", "LinearStepSize"} != wanted.get(traffic.get("Type"), set()):
+        needed = {"CANARY": {"CanarySize"}, "LINEAR": {"LinearStepSize"}}
+        if {*traffic} & {"CanarySize", "LinearStepSize"} != needed.get(traffic.get("Type"), set()):
             raise Refusal("ValidationException", f"step of {traffic} does not fit")
         alarms = deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])
-        for each in alarms:
-            if each["AlarmName"] not in self._alarms():
-                raise Refusal("ValidationException", f"there is no alarm {each['AlarmName']}")
+        for alarm in alarms:
+            if alarm["AlarmName"] not in self._alarms():
+                raise Refusal("ValidationException", f"there is no alarm {alarm['AlarmName']}")
         endpoint.become("Updating", given["EndpointConfigName"])
-        self._go(self._update, endpoint, [each["AlarmName"] for each in alarms])
+        self._go(self._update, endpoint, [alarm["AlarmName"] for alarm in alarms])
         return {"EndpointArn": endpoint.arn}
 
     def _DeleteEndpoint(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,10 +239,10 @@ class SageMaker(Aws):
                 OriginalMessage=text,
                 LogStreamArn=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}",
             )
-        said = {"x-amzn-invoked-production-variant": "AllTraffic"}
+        headers = {"x-amzn-invoked-production-variant": "AllTraffic"}
         if _ATTRIBUTES in answer.headers:
-            said[_ATTRIBUTES] = answer.headers[_ATTRIBUTES]
-        return Response(answer.content, 200, said, answer.headers["content-type"])
+            headers[_ATTRIBUTES] = answer.headers[_ATTRIBUTES]
+        return Response(answer.content, 200, headers, answer.headers["content-type"])
 
     # What goes on behind an endpoint
 
@@ -343,9 +343,9 @@ class AwsFaults(Faults):
 
     hanging = False
 
-    def each(self, *kinds: Kind) -> None:
+    def fail_each_call(self, *kinds: Kind) -> None:
         """From now on, the first calls of each name go wrong."""
-        super().each(*kinds)
+        super().fail_each_call(*kinds)
         self.hanging = "hang" in kinds
 
     def clear(self) -> None:

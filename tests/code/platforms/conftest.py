@@ -318,14 +318,14 @@ def kubernetes_place(
 @pytest.fixture(params=[*(name for name in PLATFORMS if name not in ELSEWHERE), *ELSEWHERE])
 def place(request: pytest.FixtureRequest) -> Place:
     """Each platform of the catalogue in turn, from its fixture `<name>_place`."""
-    found = request.getfixturevalue(f"{request.param}_place")
-    assert isinstance(found, Place)
-    return found
+    place = request.getfixturevalue(f"{request.param}_place")
+    assert isinstance(place, Place)
+    return place
 
 
 @pytest.fixture(params=ELSEWHERE)
 def remote_place(request: pytest.FixtureRequest) -> RemotePlace:
     """Each platform elsewhere in turn."""
-    found = request.getfixturevalue(f"{request.param}_place")
-    assert isinstance(found, RemotePlace)
-    return found
+    place = request.getfixturevalue(f"{request.param}_place")
+    assert isinstance(place, RemotePlace)
+    return place

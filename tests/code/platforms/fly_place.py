@@ -55,20 +55,20 @@ class FlyioPlace(RemotePlace):
         return list(app.machines.values()) if app else []
 
     def _servers(self) -> list[str]:
-        return sorted(each.name for each in self.machines() if each.state == "started")
+        return sorted(machine.name for machine in self.machines() if machine.state == "started")
 
-    def _seen(self) -> dict[str, Any]:
-        kept = {digest for each in self.machines()
-                for digest in each.config["metadata"]["slipway_images"].split(",")}  # fmt: skip
+    def _snapshot(self) -> dict[str, Any]:
+        digests = {digest for item in self.machines()
+                for digest in item.config["metadata"]["slipway_images"].split(",")}  # fmt: skip
         return {
-            "apps": {each.name: each.addresses for each in self.fly.apps.values()},
+            "apps": {item.name: item.addresses for item in self.fly.apps.values()},
             "servers": self._servers(),
             "machines": sorted(
-                (each.name, each.state, each.cordoned, each.config["image"])
-                for each in self.machines()
+                (item.name, item.state, item.cordoned, item.config["image"])
+                for item in self.machines()
             ),
-            "kept": sorted(kept),
-            "images": sorted(kept),
+            "kept": sorted(digests),
+            "images": sorted(digests),
             "tags": self.repository.tags(),
         }
 

@@ -53,18 +53,18 @@ class HerokuPlace(RemotePlace):
         return self.heroku.apps.get(APP)
 
     def _servers(self) -> list[str]:
-        self.heroku.settled()
+        self.heroku.wait_until_idle()
         return self.heroku.machines.running()
 
-    def _seen(self) -> dict[str, Any]:
-        self.heroku.settled()
+    def _snapshot(self) -> dict[str, Any]:
+        self.heroku.wait_until_idle()
         app = self.app
         runs = app is not None and app.current.image is not None
         return {
-            "servers": [f"{each.name} {each.state}" for each in app.dynos] if runs else [],
+            "servers": [f"{item.name} {item.state}" for item in app.dynos] if runs else [],
             "image": app.current.image if runs else "",
             "scale": (app.quantity, app.size, app.preboot) if runs else (),
-            "kept": {each.digest: tags for each, tags in tags_by_image(self.repository).items()},
+            "kept": {item.digest: tags for item, tags in tags_by_image(self.repository).items()},
         }
 
     def _break(self) -> None:

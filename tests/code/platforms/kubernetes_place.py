@@ -86,28 +86,28 @@ class KubernetesPlace(RemotePlace):
     def clear(self) -> None:
         """Leave nothing in a cluster that is not ours."""
         for kind in (*KINDS, Kind.POD):
-            for each in self.list(kind):
-                self.cluster().delete(kind, each["metadata"]["name"])
+            for item in self.list(kind):
+                self.cluster().delete(kind, item["metadata"]["name"])
 
     def _servers(self) -> list[str]:
         return sorted(
-            each["metadata"]["labels"]["pod-template-hash"]
-            for each in self.list(Kind.POD)
-            if each["metadata"]["labels"][manifests.COMPONENT] == manifests.SERVER
+            pod["metadata"]["labels"]["pod-template-hash"]
+            for pod in self.list(Kind.POD)
+            if pod["metadata"]["labels"][manifests.COMPONENT] == manifests.SERVER
         )
 
-    def _seen(self) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
         deployments = self.list(Kind.DEPLOYMENT)
         return {
             "servers": self._servers(),
-            "replicas": [each["spec"]["replicas"] for each in deployments],
-            "kept": sorted(each["metadata"]["name"] for each in self.list(Kind.REPLICA_SET)),
+            "replicas": [item["spec"]["replicas"] for item in deployments],
+            "kept": sorted(item["metadata"]["name"] for item in self.list(Kind.REPLICA_SET)),
             "pods": len(self.list(Kind.POD)),
-            "secrets": sorted(each["metadata"]["name"] for each in self.list(Kind.SECRET)),
+            "secrets": sorted(item["metadata"]["name"] for item in self.list(Kind.SECRET)),
             "applied": {
-                kind.value: json.loads(each["metadata"]["annotations"][APPLIED])
+                kind.value: json.loads(item["metadata"]["annotations"][APPLIED])
                 for kind in KINDS
-                for each in self.list(kind)
+                for item in self.list(kind)
             },
             "tags": self.repository.tags(),
         }
@@ -125,8 +125,8 @@ class _Faults(Faults):
 
     _usual = cluster._SECONDS
 
-    def each(self, *kinds: Fault) -> None:
-        super().each(*kinds)
+    def fail_each_call(self, *kinds: Fault) -> None:
+        super().fail_each_call(*kinds)
         cluster._SECONDS = 1.0 if "hang" in kinds else self._usual
 
     def clear(self) -> None:

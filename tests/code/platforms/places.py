@@ -114,12 +114,12 @@ class Place(ABC):
             await again(target.tidy)
         return progress
 
-    async def brought_live(self, models: Sequence[Package]) -> Package:
+    async def ensure_live(self, models: Sequence[Package]) -> Package:
         """The one of these models that is live; the first of them is deployed if none is."""
-        said = await self.target().status()
-        for each in models:
-            if said and said.healthy and said.runs(each):
-                return each
+        status = await self.target().status()
+        for model in models:
+            if status and status.healthy and status.runs(model):
+                return model
         await self.deploy(models[0])
         return models[0]
 
@@ -130,8 +130,8 @@ class Place(ABC):
         assert live.healthy
         assert live.runs(package)
         assert live.commit == package.commit
-        said = await self.served()
-        assert (said["commit"], said["md5"]) == (package.commit, package.md5)
+        version = await self.live_version()
+        assert (version["commit"], version["md5"]) == (package.commit, package.md5)
         assert len(await self.servers()) == 1
 
     def traffic(self, package: Package) -> Traffic:
@@ -142,16 +142,16 @@ class Place(ABC):
         """The model servers that run."""
         return await asyncio.to_thread(self._servers)
 
-    async def served(self) -> dict[str, Any]:
+    async def live_version(self) -> dict[str, Any]:
         """Which release answers at the public URL."""
         async with httpx.AsyncClient(trust_env=False, timeout=10, verify=ssl_context()) as client:
             answer = await client.get(f"{self.url}/version")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def seen(self) -> dict[str, Any]:
+    async def snapshot(self) -> dict[str, Any]:
         """All that is on the platform: two that are equal say that nothing was left behind."""
-        return await asyncio.to_thread(self._seen)
+        return await asyncio.to_thread(self._snapshot)
 
     async def break_live(self) -> None:
         """Stop the live server behind everybody's back."""
@@ -161,7 +161,7 @@ class Place(ABC):
     def _servers(self) -> list[str]: ...
 
     @abstractmethod
-    def _seen(self) -> dict[str, Any]: ...
+    def _snapshot(self) -> dict[str, Any]: ...
 
     @abstractmethod
     def _break(self) -> None: ...
@@ -198,7 +198,7 @@ class ProcessPlace(Place):
     def _servers(self) -> list[str]:
         return sorted(self._supervisor.programs("model-process-"))
 
-    def _seen(self) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
         return {
             "servers": self._servers(),
             "kept": sorted(path.name for path in self._bundles.glob("*")),
@@ -237,17 +237,19 @@ class DockerPlace(Place):
         self.client.close()
 
     def _images(self) -> list[str]:
-        found = [digest for each in self.client.images.list() for digest in
-                 each.attrs.get("RepoDigests") or []]  # fmt: skip
-        return sorted(name for name in found if name.startswith(f"{self.repository.name}@"))
+        digests = [digest for image in self.client.images.list() for digest in
+                 image.attrs.get("RepoDigests") or []]  # fmt: skip
+        return sorted(name for name in digests if name.startswith(f"{self.repository.name}@"))
 
     def _servers(self) -> list[str]:
-        return sorted(each.name for each in self.containers() if each.status == "running")
+        return sorted(
+            container.name for container in self.containers() if container.status == "running"
+        )
 
-    def _seen(self) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
         return {
             "servers": self._servers(),
-            "kept": sorted(each.name for each in self.containers()),
+            "kept": sorted(container.name for container in self.containers()),
             "images": self._images(),
             "tags": self.repository.tags(),
         }

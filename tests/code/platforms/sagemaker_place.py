@@ -91,15 +91,15 @@ class SageMakerPlace(RemotePlace):
         """A service of AWS, for tests to look behind the target's back."""
         return self.session().client(service, endpoint_url=self._url)  # type: ignore[call-overload]
 
-    async def served(self) -> dict[str, Any]:
+    async def live_version(self) -> dict[str, Any]:
         """Which release answers: there is no URL to ask."""
-        return await asyncio.to_thread(self._served)
+        return await asyncio.to_thread(self._live_version)
 
     def traffic(self, package: Package) -> Traffic:
         """Invocations without end."""
         return Invocations(self, package.golden["inputs"][0])
 
-    def _served(self) -> dict[str, Any]:
+    def _live_version(self) -> dict[str, Any]:
         try:
             answer = self.client("sagemaker-runtime").invoke_endpoint(
                 EndpointName=self.endpoint,
@@ -109,15 +109,15 @@ class SageMakerPlace(RemotePlace):
             )
         except ClientError as error:
             raise AssertionError(f"404: {error}") from error
-        said = dict(json.loads(answer["Body"].read()))
-        assert answer["CustomAttributes"] == f"release={said['release']};md5={said['md5']}"
-        return said
+        version = dict(json.loads(answer["Body"].read()))
+        assert answer["CustomAttributes"] == f"release={version['release']};md5={version['md5']}"
+        return version
 
     def _servers(self) -> list[str]:
-        fleets = [each.fleet for each in self.cloud.endpoints.values() if each.fleet]
-        return [each.configuration for each in fleets]
+        fleets = [item.fleet for item in self.cloud.endpoints.values() if item.fleet]
+        return [item.configuration for item in fleets]
 
-    def _seen(self) -> dict[str, Any]:
+    def _snapshot(self) -> dict[str, Any]:
         tags = self._repository.tags()
         images = {self._repository.manifest(tag) for tag in tags if "-at-" in tag}
         return {
@@ -125,7 +125,7 @@ class SageMakerPlace(RemotePlace):
             "kept": self.cloud.configurations(),
             "models": self.cloud.models(),
             "alarms": self.cloud.alarms(),
-            "images": sorted(each.digest for each in images if each),
+            "images": sorted(image.digest for image in images if image),
             "tags": tags,
         }
 

@@ -45,7 +45,7 @@ def gateway(process_place: Place) -> Gateway:
 @pytest.fixture
 async def live(process_place: Place, models: list[Package]) -> Package:
     """The model that is live when a test begins, whichever it is."""
-    return await process_place.brought_live(models)
+    return await process_place.ensure_live(models)
 
 
 async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
@@ -55,7 +55,7 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
     gateway: Gateway,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other, new = (each for each in models if each is not live)
+    other, new = (item for item in models if item is not live)
     with process_place.traffic(live) as traffic:
         stays = {**_STEPS, "canary_seconds": 300}
         killed = await process_place.deploy(other, until="verify", **stays)
@@ -66,22 +66,22 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
         shares = gateway.shares()
         assert sorted(shares.values()) == [30, 70]
         # Exactly one is live, whatever share the other one has.
-        said = await process_place.target().status()
-        assert said
-        assert said.healthy
-        assert said.runs(live)
-        assert shares[said.release] == 70
-        told = [await version(process_place.url) for _ in range(10)]
-        assert {each and each["commit"] for each in told} == {live.commit}
+        status = await process_place.target().status()
+        assert status
+        assert status.healthy
+        assert status.runs(live)
+        assert shares[status.release] == 70
+        versions = [await version(process_place.url) for _ in range(10)]
+        assert {item and item["commit"] for item in versions} == {live.commit}
 
         with caplog.at_level(logging.INFO, "slipway"):
             await process_place.deploy(new, **_STEPS)
     assert traffic.failures == []
     assert gateway.shares() == {}
     await process_place.assert_live(new)
-    steps = [each.getMessage() for each in caplog.records if "canary at" in each.getMessage()]
-    assert [each.split(": ")[0] for each in steps] == ["canary at 30 %", "canary at 60 %"]
-    assert all("requests, 0 failed" in each for each in steps)
+    steps = [item.getMessage() for item in caplog.records if "canary at" in item.getMessage()]
+    assert [item.split(": ")[0] for item in steps] == ["canary at 30 %", "canary at 60 %"]
+    assert all("requests, 0 failed" in item for item in steps)
 
 
 @pytest.mark.parametrize(
@@ -105,23 +105,26 @@ async def test_what_is_worse_gives_all_traffic_back(
 ) -> None:
     fault = _WITH_ONE_ROW.replace("DEED", deed)
     bad = make_package("bad", **{"serving/predictor.py": lambda source: source + fault})
-    before = await process_place.seen()
-    with process_place.traffic(live) as traffic, pytest.raises(TerminalError, match=says) as told:
+    before = await process_place.snapshot()
+    with (
+        process_place.traffic(live) as traffic,
+        pytest.raises(TerminalError, match=says) as refusal,
+    ):
         await process_place.deploy(bad, **_LONG)
-    assert "the new version is worse" in told.value.what
+    assert "the new version is worse" in refusal.value.what
     assert traffic.answered
     # The live version has failed nobody, and neither has the way there and back.
-    assert [each for each in traffic.failures if "asked for one row" not in each] == []
+    assert [item for item in traffic.failures if "asked for one row" not in item] == []
     assert bool(traffic.failures) is ("RequestError" in deed)
     assert gateway.shares() == {}
-    assert await process_place.seen() == before
+    assert await process_place.snapshot() == before
     await process_place.assert_live(live)
 
 
 def test_a_proxy_that_does_not_count_is_told_of(tmp_path: Path) -> None:
     with (
         serving(Starlette()) as url,
-        pytest.raises(ConfigurationError, match="does not count") as told,
+        pytest.raises(ConfigurationError, match="does not count") as refusal,
     ):
         Gateway(tmp_path, url, "staging").counters(Route("a", 1))
-    assert "remove `canary`" in told.value.next_step
+    assert "remove `canary`" in refusal.value.next_step

@@ -23,19 +23,19 @@ _SAME = "the trial on the worker is the same for all platforms"
 @pytest.fixture
 async def live(place: Place, models: list[Package]) -> Package:
     """The model that is live when a test begins, whichever it is."""
-    return await place.brought_live(models)
+    return await place.ensure_live(models)
 
 
 @pytest.fixture
 def others(live: Package, models: list[Package]) -> list[Package]:
     """The models that are not live."""
-    return [each for each in models if each is not live]
+    return [model for model in models if model is not live]
 
 
 async def test_a_check_says_what_is_there_and_changes_nothing(place: Place) -> None:
-    before = await place.seen()
+    before = await place.snapshot()
     assert await place.target().check()
-    assert await place.seen() == before
+    assert await place.snapshot() == before
 
 
 async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None:
@@ -43,8 +43,8 @@ async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None
     assert await place.target().status() is None
     await place.deploy(models[0])
     await place.assert_live(models[0])
-    said = await place.served()
-    assert (said["version"], said["environment"]) == ("v1", place.environment.name)
+    version = await place.live_version()
+    assert (version["version"], version["environment"]) == ("v1", place.environment.name)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ async def test_preflight_refuses_and_leaves_nothing(
 ) -> None:
     if place.proves_on_worker and says != "golden":
         pytest.skip(_SAME)
-    before, bad = await place.seen(), make_package("bad", **{path: change})
+    before, bad = await place.snapshot(), make_package("bad", **{path: change})
     with place.traffic(live) as traffic, pytest.raises(TerminalError, match=says):
         await place.deploy(bad, ready_seconds=5 if "ready" in says else 60)
     assert traffic.failures == []
-    assert await place.seen() == before
+    assert await place.snapshot() == before
     await place.assert_live(live)
 
 
@@ -94,13 +94,13 @@ async def test_what_fails_after_preflight_is_rolled_back(
     soak: float,
 ) -> None:
     fault = when_released(deed)
-    before, bad = await place.seen(), make_package("bad", **{"serving/__main__.py": fault})
+    before, bad = await place.snapshot(), make_package("bad", **{"serving/__main__.py": fault})
     with place.traffic(live) as traffic, pytest.raises(TerminalError):
         await place.deploy(bad, soak_seconds=soak)
     # What ends when it has traffic, nobody can keep from losing some.
     never_served = soak < 1
     assert not (never_served and traffic.failures), traffic.failures
-    assert await place.seen() == before
+    assert await place.snapshot() == before
     await place.assert_live(live)
 
 
@@ -115,7 +115,7 @@ async def test_killed_after_any_step_the_next_run_completes(
     with place.traffic(live) as traffic:
         for step in steps:
             await place.deploy(new, until=step)
-            assert (await place.served())["commit"] in {live.commit, new.commit}
+            assert (await place.live_version())["commit"] in {live.commit, new.commit}
         await place.deploy(new)
     assert traffic.failures == []
     await place.assert_live(new)
@@ -139,9 +139,9 @@ async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> No
 
 async def test_a_live_server_that_died_is_seen_and_replaced(place: Place, live: Package) -> None:
     await place.break_live()
-    said = await place.target().status()
-    assert said
-    assert not said.healthy
+    status = await place.target().status()
+    assert status
+    assert not status.healthy
     await place.deploy(live)
     await place.assert_live(live)
 
@@ -168,10 +168,10 @@ async def test_variables_reach_the_server_of_every_step(
 @pytest.mark.usefixtures("live")
 async def test_removed_it_leaves_nothing(place: Place) -> None:
     await place.target().remove()
-    assert not any((await place.seen()).values())
+    assert not any((await place.snapshot()).values())
     assert await place.target().status() is None
     with pytest.raises(AssertionError, match="404"):
-        await place.served()
+        await place.live_version()
 
 
 # What only platforms elsewhere have
@@ -180,7 +180,7 @@ async def test_removed_it_leaves_nothing(place: Place) -> None:
 @pytest.fixture
 async def live_elsewhere(remote_place: RemotePlace, models: list[Package]) -> Package:
     """The model that is live there when a test begins."""
-    return await remote_place.brought_live(models)
+    return await remote_place.ensure_live(models)
 
 
 # What hangs is waited for less long than usual, so it is tried by itself.
@@ -191,22 +191,22 @@ async def test_any_call_may_fail(
     models: list[Package],
     kinds: tuple[Kind, ...],
 ) -> None:
-    (new, *_) = [each for each in models if each is not live_elsewhere]
-    remote_place.faults.each(*kinds)
+    (new, *_) = [model for model in models if model is not live_elsewhere]
+    remote_place.faults.fail_each_call(*kinds)
     try:
         await remote_place.deploy(new)
         assert remote_place.faults.met > len(kinds)
     finally:
         remote_place.faults.clear()
     await remote_place.assert_live(new)
-    assert len((await remote_place.seen())["servers"]) == 1
+    assert len((await remote_place.snapshot())["servers"]) == 1
 
 
 async def test_what_the_platform_never_does_is_rolled_back(
     remote_place: RemotePlace, live_elsewhere: Package, models: list[Package]
 ) -> None:
-    (new, *_) = [each for each in models if each is not live_elsewhere]
-    before = await remote_place.seen()
+    (new, *_) = [model for model in models if model is not live_elsewhere]
+    before = await remote_place.snapshot()
     for call in remote_place.necessary_calls:
         remote_place.faults.always("500", call)
         try:
@@ -215,27 +215,27 @@ async def test_what_the_platform_never_does_is_rolled_back(
             assert remote_place.faults.calls[call] > 1
         finally:
             remote_place.faults.clear()
-        assert await remote_place.seen() == before
+        assert await remote_place.snapshot() == before
     await remote_place.assert_live(live_elsewhere)
 
 
 async def test_wrong_credentials_are_told_and_nothing_is_changed(
     remote_place: RemotePlace, live_elsewhere: Package
 ) -> None:
-    before = await remote_place.seen()
+    before = await remote_place.snapshot()
     settings, says = remote_place.wrong_credentials
-    with pytest.raises(TerminalError, match=says) as told:
+    with pytest.raises(TerminalError, match=says) as refusal:
         await remote_place.deploy(live_elsewhere, **settings)
-    assert told.value.next_step
-    assert await remote_place.seen() == before
+    assert refusal.value.next_step
+    assert await remote_place.snapshot() == before
 
 
 async def test_what_is_live_is_read_without_changing_anything(
     remote_place: RemotePlace, live_elsewhere: Package
 ) -> None:
     remote_place.faults.clear()
-    said = await remote_place.target().status()
-    assert said
-    assert said.runs(live_elsewhere)
+    status = await remote_place.target().status()
+    assert status
+    assert status.runs(live_elsewhere)
     assert {call.split()[0] for call in remote_place.faults.calls} == {"GET"}
     assert sum(remote_place.faults.calls.values()) < 10

@@ -28,7 +28,7 @@ async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     )
     # What shares engine and repository removes the image that no container needs yet.
     await docker_place.target(name="docker-eu").tidy()
-    assert (await docker_place.seen())["images"] == []
+    assert (await docker_place.snapshot())["images"] == []
     await progress.complete()
     (name,) = await docker_place.servers()
     container = docker_place.client.containers.get(name)
@@ -88,7 +88,7 @@ async def test_only_what_a_killed_preflight_has_left_here_is_removed(
     others = {left(environment="docker-eu"), left(proxy="another")}
     try:
         await docker_place.target().tidy()
-        there = {each.name for each in docker_place.client.containers.list(all=True)}
+        there = {container.name for container in docker_place.client.containers.list(all=True)}
         assert ours not in there
         assert {live, *others} <= there
     finally:
@@ -98,7 +98,7 @@ async def test_only_what_a_killed_preflight_has_left_here_is_removed(
 
 async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -> None:
     target = docker_place.target(engine=f"tcp://127.0.0.1:{free_port()}")
-    with pytest.raises(TransientError, match="the Docker engine does not answer") as told:
+    with pytest.raises(TransientError, match="the Docker engine does not answer") as refusal:
         await target.tidy()
-    assert told.value.state == "what is live goes on serving"  # the traffic has moved already
-    assert "group `docker`" in told.value.next_step
+    assert refusal.value.state == "what is live goes on serving"  # the traffic has moved already
+    assert "group `docker`" in refusal.value.next_step

@@ -60,10 +60,10 @@ def origin(
 @pytest.fixture(params=["docker", *ELSEWHERE])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Each platform in turn, as an environment."""
-    found: Place = request.getfixturevalue(f"{request.param}_place")
+    place: Place = request.getfixturevalue(f"{request.param}_place")
     for flow in ("deploy", "rollback"):
-        monkeypatch.setattr(f"flows.{flow}.load_environment", lambda _: found.environment)
-    return found
+        monkeypatch.setattr(f"flows.{flow}.load_environment", lambda _: place.environment)
+    return place
 
 
 async def _deploy(place: Place, package: Package) -> State[dict[str, str]]:
@@ -75,7 +75,7 @@ async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_r
     place: Place, line: list[Package], models: list[Package], make_package: Callable[..., Package]
 ) -> None:
     old, new = line
-    live = await place.brought_live([*models, *line])
+    live = await place.ensure_live([*models, *line])
     await place.deploy(make_package("killed"), until="preflight")
     with place.traffic(live) as traffic:
         # Two at once: the second one waits.
@@ -85,15 +85,15 @@ async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_r
             await asyncio.sleep(0.1)
         waiting = asyncio.create_task(_deploy(place, new))
         states = await asyncio.gather(going, waiting)
-        assert [(await each.aresult())["reason"] for each in states] == ["released"] * 2
+        assert [(await state.aresult())["reason"] for state in states] == ["released"] * 2
         await place.assert_live(new)
 
         # The same version again, and an older commit.
-        before = await place.seen()
+        before = await place.snapshot()
         again, older = await _deploy(place, new), await _deploy(place, old)
         assert (await again.aresult())["reason"] == "already live"
         assert older.name == "Superseded"
-        assert await place.seen() == before
+        assert await place.snapshot() == before
 
         # Back; what was taken back does not come again by itself.
         back = await rollback(place.environment.name, return_state=True)
@@ -103,7 +103,7 @@ async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_r
     assert traffic.failures == []
 
     # No more is kept than asked for.
-    seen = await place.seen()
+    seen = await place.snapshot()
     assert len(seen["kept"]) == 2
     assert len(seen["servers"]) == 1
     if "images" in seen:

@@ -93,16 +93,16 @@ async def test_a_token_is_renewed_where_it_is_from(
     monkeypatch: pytest.MonkeyPatch,
     block: str,
     next_step: str,
-    held: str | None,
+    content: str | None,
 ) -> None:
     async def read_secret(_: str) -> str | None:
-        return held
+        return content
 
     monkeypatch.setattr("tasks.platforms.base.rest.read_secret", read_secret)
     environment = target._environment.model_copy(update={"token_block": block})
-    with pytest.raises(TerminalError, match=f"block secret/{block}") as told:
+    with pytest.raises(TerminalError, match=f"block secret/{block}") as refusal:
         await FlyioTarget(environment).status()
-    assert told.value.next_step.endswith(next_step)
+    assert refusal.value.next_step.endswith(next_step)
 
 
 async def test_after_a_switch_it_is_not_said_that_the_old_version_serves(
@@ -110,9 +110,9 @@ async def test_after_a_switch_it_is_not_said_that_the_old_version_serves(
 ) -> None:
     fly.apps[_APP] = App(_APP, "tests")
     faults.always("500", f"GET /v1/apps/{_APP}/machines")
-    with pytest.raises(TransientError) as told:
+    with pytest.raises(TransientError) as refusal:
         await target.tidy()
-    assert told.value.state == "what is live goes on serving"
+    assert refusal.value.state == "what is live goes on serving"
 
 
 async def _fail(target: FlyioTarget, error: type[Exception] = ConfigurationError) -> None:
@@ -132,7 +132,7 @@ async def test_a_new_app_goes_with_a_preflight_that_failed(fly: Fly, target: Fly
 async def test_a_new_app_stays_while_preflight_is_tried_again(
     fly: Fly, faults: RestFaults, target: FlyioTarget
 ) -> None:
-    faults.each("drop")
+    faults.fail_each_call("drop")
     while set(fly.apps) != {_APP}:
         await _fail(target, TransientError)
     faults.always("500", f"GET /v1/apps/{_APP}/ip_assignments")
@@ -193,7 +193,7 @@ async def test_an_app_that_was_made_for_us_goes_unless_others_have_machines_in_i
     machines = {"ours": ours, **{name: _machine(name) for name in others}}
     fly.apps[_APP] = App(_APP, "tests", machines=machines)
     await target.remove()
-    assert [(each.name, *each.machines) for each in fly.apps.values()] == [
+    assert [(app.name, *app.machines) for app in fly.apps.values()] == [
         (_APP, name) for name in others
     ]
 
@@ -204,22 +204,22 @@ async def test_an_app_that_was_made_for_us_goes_unless_others_have_machines_in_i
 @pytest.fixture
 async def live_on_fly(flyio_place: FlyioPlace, models: list[Package]) -> Package:
     """The model that is live there when a test begins."""
-    return await flyio_place.brought_live(models)
+    return await flyio_place.ensure_live(models)
 
 
 async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
     flyio_place: FlyioPlace, live_on_fly: Package, models: list[Package]
 ) -> None:
-    (new, *_) = [each for each in models if each is not live_on_fly]
+    (new, *_) = [model for model in models if model is not live_on_fly]
     (old,) = flyio_place.machines()
     progress = await flyio_place.deploy(new, until="verify")
     flyio_place.fly.lease(old, seconds=600)
     with pytest.raises(TransientError, match="somebody else is changing a machine"):
         await progress.target.settle(progress.released)
-    said = await flyio_place.target().status()
-    assert said
-    assert said.runs(live_on_fly)
-    assert not said.healthy
+    status = await flyio_place.target().status()
+    assert status
+    assert status.runs(live_on_fly)
+    assert not status.healthy
     old.lease = None
     with flyio_place.traffic(new) as traffic:
         await flyio_place.deploy(new)
@@ -231,8 +231,8 @@ async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
     flyio_place: FlyioPlace, models: list[Package]
 ) -> None:
     await flyio_place.target().remove()
-    found = " ".join(await flyio_place.target().check())
-    assert "the first deploy creates it" in found
+    findings = " ".join(await flyio_place.target().check())
+    assert "the first deploy creates it" in findings
     private = App(APP, "tests", ["fdaa:0:18::1"])
     flyio_place.fly.apps[APP] = private
     try:
@@ -248,6 +248,8 @@ async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
 @pytest.mark.usefixtures("live_on_fly")
 async def test_requests_are_as_fly_describes_them(flyio_place: FlyioPlace) -> None:
     description = published("fly-machines.openapi.yaml", NEWER)
-    asked = flyio_place.fly.requests
-    assert ("POST", f"/apps/{APP}/machines") in {each[:2] for each in asked}
-    assert [said for each in asked for said in description.complaints(*each)] == []
+    requests = flyio_place.fly.requests
+    assert ("POST", f"/apps/{APP}/machines") in {request[:2] for request in requests}
+    assert [
+        complaint for request in requests for complaint in description.complaints(*request)
+    ] == []

@@ -73,7 +73,7 @@ def _history(text: str, **status: str) -> list[Release]:
     ],
 )
 def test_releases_say_which_images_an_app_has_run(releases: list[Release], images: str) -> None:
-    assert lineage(releases) == tuple(_IMAGES[each] for each in images)
+    assert lineage(releases) == tuple(_IMAGES[image] for image in images)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_releases_say_which_images_an_app_has_run(releases: list[Release], image
 def test_the_newest_release_of_an_image_is_gone_back_to(
     releases: list[Release], image: str, version: int | None
 ) -> None:
-    found = newest_of(_IMAGES[image], releases)
-    assert (found.version if found else None) == version
+    newest = newest_of(_IMAGES[image], releases)
+    assert (newest.version if newest else None) == version
 
 
 @pytest.fixture
@@ -116,12 +116,14 @@ def _push(place: HerokuPlace, release: str) -> Manifest:
     """An image of a release, without anything in it."""
     config = json.dumps({"config": {}}).encode()
     kind = "application/vnd.docker.distribution.manifest.v2+json"
-    described = {
+    description = {
         "mediaType": "application/vnd.docker.container.image.v1+json",
         "size": len(config),
         "digest": place.repository.write(config),
     }
-    image = Manifest.of({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []})
+    image = Manifest.of(
+        {"schemaVersion": 2, "mediaType": kind, "config": description, "layers": []}
+    )
     return push_variant(place.repository, "heroku", image, {"SLIPWAY_RELEASE": release}, ["serve"])
 
 
@@ -143,7 +145,7 @@ async def test_no_rollback_returns_to_what_a_killed_deploy_left(
     assert heroku.app.current.image == image_id(new)
     await target.rollback(staged)
     assert heroku.app.current.image == image_id(proven)
-    assert [image_id(each) for each in tags_by_image(heroku.repository)] == [image_id(proven)]
+    assert [image_id(image) for image in tags_by_image(heroku.repository)] == [image_id(proven)]
 
     await target.remove()
     assert heroku.repository.tags() == []
@@ -174,7 +176,7 @@ async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
     await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
     before = await app.state()
     assert before
-    heroku.heroku.settled()  # else it would start the dynos, of which there are none here
+    heroku.heroku.wait_until_idle()  # else it would start the dynos, of which there are none here
     heroku.app.quantity = 2  # as `quantity = 2` of the new release sets it
     await app.go_back(before)
     assert heroku.app.quantity == 0
@@ -211,29 +213,29 @@ def test_what_heroku_would_refuse_is_refused_before(settings: dict[str, object])
 async def test_scale_and_image_are_as_before_after_a_rollback(
     heroku_place: HerokuPlace, models: list[Package], make_package: Callable[..., Package]
 ) -> None:
-    live = await heroku_place.brought_live(models)
+    live = await heroku_place.ensure_live(models)
     fault = when_released("raise SystemExit('no room here')")
-    before, bad = await heroku_place.seen(), make_package("b", **{"serving/__main__.py": fault})
+    before, bad = await heroku_place.snapshot(), make_package("b", **{"serving/__main__.py": fault})
     with pytest.raises(TerminalError, match="no room here"):
         await heroku_place.deploy(bad, quantity=2, size="performance-m", preboot=False)
-    assert await heroku_place.seen() == before
+    assert await heroku_place.snapshot() == before
     await heroku_place.assert_live(live)
 
 
 async def test_a_release_phase_that_fails_leaves_what_was_live(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
-    live = await heroku_place.brought_live(models)
-    (new, *_) = [each for each in models if each is not live]
-    before, releases = await heroku_place.seen(), len(heroku_place.app.releases)
+    live = await heroku_place.ensure_live(models)
+    (new, *_) = [model for model in models if model is not live]
+    before, releases = await heroku_place.snapshot(), len(heroku_place.app.releases)
     heroku_place.app.release_phase_fails = True
     try:
-        with pytest.raises(TerminalError, match="release phase of v") as told:
+        with pytest.raises(TerminalError, match="release phase of v") as refusal:
             await heroku_place.deploy(new, quantity=2)
     finally:
         heroku_place.app.release_phase_fails = False
-    assert "heroku releases:output" in told.value.next_step
-    assert await heroku_place.seen() == before
+    assert "heroku releases:output" in refusal.value.next_step
+    assert await heroku_place.snapshot() == before
     # Nothing was rolled back that had never been live.
     assert len(heroku_place.app.releases) == releases + 1
 
@@ -242,18 +244,18 @@ async def test_a_first_release_that_fails_runs_nothing(
     heroku_place: HerokuPlace, make_package: Callable[..., Package]
 ) -> None:
     await heroku_place.target().remove()
-    before = await heroku_place.seen()
+    before = await heroku_place.snapshot()
     fault = when_released("raise SystemExit('no room here')")
     with pytest.raises(TerminalError, match="no room here"):
         await heroku_place.deploy(make_package("c", **{"serving/__main__.py": fault}))
-    assert await heroku_place.seen() == before
+    assert await heroku_place.snapshot() == before
     assert await heroku_place.target().status() is None
 
 
 async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPlace) -> None:
     settings = {"app": "wine-of-a-team", "region": "eu", "team": "models"}
-    (_, found) = await heroku_place.target(**settings).check()
-    assert found == "the first deploy creates app wine-of-a-team: eu, team models"
+    (_, finding) = await heroku_place.target(**settings).check()
+    assert finding == "the first deploy creates app wine-of-a-team: eu, team models"
     with pytest.raises(TerminalError, match="Couldn't find that team"):
         await heroku_place.target(**{**settings, "team": "nobody"}).check()
     environment = heroku_place.environment.model_copy(update=settings)
@@ -266,15 +268,15 @@ async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPl
 async def test_an_app_of_buildpacks_is_left_alone(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
-    await heroku_place.brought_live(models)
+    await heroku_place.ensure_live(models)
     assert "runs v" in " ".join(await heroku_place.target().check())
     heroku_place.app.stack = "heroku-24"
     try:
-        with pytest.raises(TerminalError, match="has the stack heroku-24") as told:
+        with pytest.raises(TerminalError, match="has the stack heroku-24") as refusal:
             await heroku_place.deploy(models[0])
     finally:
         heroku_place.app.stack = "container"
-    assert "heroku stack:set container" in told.value.next_step
+    assert "heroku stack:set container" in refusal.value.next_step
 
 
 async def test_heroku_is_asked_as_it_is_described(
@@ -282,5 +284,5 @@ async def test_heroku_is_asked_as_it_is_described(
 ) -> None:
     if heroku_place.heroku.schema is None:
         pytest.skip(absent(NAME))
-    await heroku_place.brought_live(models)
+    await heroku_place.ensure_live(models)
     assert heroku_place.heroku.complaints == []

@@ -49,10 +49,10 @@ def test_a_proxy_that_reads_no_routes_is_told_of_with_its_log(
     monkeypatch.setattr("tasks.platforms.host.gateway._SWITCH_SECONDS", 0.0)
     with (
         serving(Starlette()) as url,
-        pytest.raises(TransientError, match="did not take the new route of staging") as told,
+        pytest.raises(TransientError, match="did not take the new route of staging") as refusal,
     ):
         Gateway(tmp_path, url, "staging").switch(Route("a", 1))
-    assert "/log/gateway.log" in told.value.next_step
+    assert "/log/gateway.log" in refusal.value.next_step
 
 
 def test_ports_that_are_all_taken_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +60,6 @@ def test_ports_that_are_all_taken_are_told_of(monkeypatch: pytest.MonkeyPatch) -
         taken.bind(("127.0.0.1", 0))
         only = [taken.getsockname()[1]]
         monkeypatch.setattr("tasks.core.free_port.random.sample", lambda *_: only)
-        with pytest.raises(TransientError, match="no TCP port is free") as told:
+        with pytest.raises(TransientError, match="no TCP port is free") as refusal:
             unused_port.find_free_port()
-    assert "listens on ports 23000 to 29999" in told.value.next_step
+    assert "listens on ports 23000 to 29999" in refusal.value.next_step

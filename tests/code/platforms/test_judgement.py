@@ -76,9 +76,9 @@ def test_no_worse(live: Counters, new: Counters) -> None:
     ],
 )
 def test_worse(live: Counters, new: Counters, says: str) -> None:
-    found = judge(live, new, _EXPOSURE, _LIMITS)
-    assert found
-    assert found.startswith(says)
+    verdict = judge(live, new, _EXPOSURE, _LIMITS)
+    assert verdict
+    assert verdict.startswith(says)
 
 
 def test_what_was_sent_a_moment_ago_is_not_slow_yet() -> None:

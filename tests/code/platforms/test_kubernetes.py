@@ -79,7 +79,7 @@ def _released(number: int) -> Released:
     return Released(name, f"wine@v0.0.{number}", package, image, {"SLIPWAY_RELEASE": "{}"})
 
 
-def _wanted(environment: KubernetesEnvironment, number: int) -> dict[Kind, Manifest | None]:
+def _objects(environment: KubernetesEnvironment, number: int) -> dict[Kind, Manifest | None]:
     return {
         Kind.SERVICE: manifests.service(environment),
         Kind.DISRUPTION_BUDGET: manifests.disruption_budget(environment, "policy/v1"),
@@ -94,7 +94,7 @@ def _manifests(environment: KubernetesEnvironment) -> list[Manifest]:
         manifests.preflight_pod(environment, _released(1)),
         manifests.namespace(environment),
     ]
-    return [each for each in _wanted(environment, 1).values() if each] + others
+    return [item for item in _objects(environment, 1).values() if item] + others
 
 
 # What is wanted
@@ -203,7 +203,7 @@ def new(stub: StubCluster, tmp_path: Path) -> Any:
 @pytest.fixture
 async def live(new: Any, node: PaperNode) -> str:
     """A release that is live, and the name of its ReplicaSet."""
-    await new().make(_wanted(_PLAIN, 1))
+    await new().make(_objects(_PLAIN, 1))
     await new().wait_for_rollout(_released(1).release, anew=True)
     (replica_set,) = await new().replica_sets()
     return str(replica_set["metadata"]["name"])
@@ -211,8 +211,8 @@ async def live(new: Any, node: PaperNode) -> str:
 
 def _pods(stub: StubCluster) -> list[str]:
     return [
-        each["metadata"]["labels"]["pod-template-hash"]
-        for each in stub.store.list("pods", NAMESPACE)
+        item["metadata"]["labels"]["pod-template-hash"]
+        for item in stub.store.list("pods", NAMESPACE)
     ]
 
 
@@ -235,7 +235,7 @@ async def test_a_rollout_that_fails_is_told_and_undone(
     hurried = _PLAIN.model_copy(update={"schedule_seconds": 1, "ready_seconds": 0.1})
     before = await new().remember()
     node.fates[_released(2).release] = fate
-    await new().make(_wanted(hurried, 2))
+    await new().make(_objects(hurried, 2))
     with pytest.raises(TerminalError, match=says):
         await new(hurried).wait_for_rollout(_released(2).release, anew=True)
     assert _pods(stub).count(live.rpartition("-")[2]) == 2, "the old ones serve on"
@@ -252,13 +252,13 @@ async def test_what_a_quota_forbids_is_a_trouble_that_no_waiting_ends(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(2).release] = _NO_ROOM
-    await new().make(_wanted(_PLAIN, 2))
+    await new().make(_objects(_PLAIN, 2))
     with stub.store.lock:
-        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
-        assert found
+        stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert stored
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
                "message": 'pods "x" is forbidden: exceeded quota: small'}  # fmt: skip
-    deployment = {**found, "status": {"conditions": [refused]}}
+    deployment = {**stored, "status": {"conditions": [refused]}}
     assert rollouts.trouble(deployment, []) == (refused["message"], "")
 
 
@@ -266,13 +266,13 @@ async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(2).release] = _NOT_PULLED
-    await new().make(_wanted(_PLAIN, 2))
+    await new().make(_objects(_PLAIN, 2))
     assert rollouts.release_of(await new().serving()) == _released(1).release
     for _ in range(2):
         await new().recover()
     assert rollouts.release_of(_deployment(stub)) == _released(1).release
     assert {live.rpartition("-")[2]} == set(_pods(stub))
-    assert [each["metadata"]["name"] for each in await new().replica_sets()] == [live]
+    assert [item["metadata"]["name"] for item in await new().replica_sets()] == [live]
 
 
 async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
@@ -282,9 +282,9 @@ async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
     while _deployment(stub)["status"]["availableReplicas"]:
         await asyncio.sleep(0.05)
     with stub.store.lock:
-        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
-        assert found
-        found["status"]["conditions"][0]["reason"] = "ProgressDeadlineExceeded"
+        stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert stored
+        stored["status"]["conditions"][0]["reason"] = "ProgressDeadlineExceeded"
     assert rollouts.is_overdue(_deployment(stub))
     back = asyncio.create_task(new().wait_for_rollout(_released(1).release, anew=False))
     await asyncio.sleep(0.5)
@@ -315,13 +315,13 @@ async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
         target = KubernetesTarget(_PLAIN.model_copy(update={"url": url}))
 
         async def seen() -> tuple[str, bool]:
-            said = await target.status()
-            assert said
-            return said.release, said.healthy
+            status = await target.status()
+            assert status
+            return status.release, status.healthy
 
         assert await seen() == (one.release, True)
         node.fates[_released(2).release] = _NOT_PULLED
-        await new().make(_wanted(_PLAIN, 2))
+        await new().make(_objects(_PLAIN, 2))
         assert await seen() == (one.release, False)
         await new().recover()
         assert await seen() == (one.release, True)
@@ -331,12 +331,12 @@ async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     with stub.store.lock:
-        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
-        assert found
-        found["spec"]["replicas"] = 4
-        found["metadata"]["generation"] += 1
+        stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert stored
+        stored["spec"]["replicas"] = 4
+        stored["metadata"]["generation"] += 1
     before = await new().remember()
-    await new().make(_wanted(_PLAIN, 2))
+    await new().make(_objects(_PLAIN, 2))
     await new().restore(before)
     await new().wait_for_rollout(_released(1).release, anew=False)
     assert _deployment(stub)["spec"]["replicas"] == 4
@@ -347,10 +347,10 @@ async def test_an_autoscaler_takes_over_what_there_is(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     many = _PLAIN.model_copy(update={"replicas": 5})
-    await new().make(_wanted(many, 2))
+    await new().make(_objects(many, 2))
     await new().wait_for_rollout(_released(2).release, anew=True)
     before = await new().remember()
-    await new().make(_wanted(_ALL, 3))
+    await new().make(_objects(_ALL, 3))
     await new().wait_for_rollout(_released(3).release, anew=True)
     assert _deployment(stub)["spec"]["replicas"] == 5
     assert not rollouts.owns_replicas(_deployment(stub), "slipway")
@@ -364,13 +364,13 @@ async def test_an_autoscaler_takes_over_what_there_is(
 @pytest.fixture
 async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> None:
     """A release with an autoscaler, which has chosen 5 pods."""
-    await new().make(_wanted(_ALL, 2))
+    await new().make(_objects(_ALL, 2))
     await new().wait_for_rollout(_released(2).release, anew=True)
     with stub.store.lock:
-        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
-        assert found
-        found["spec"]["replicas"] = 5
-        found["metadata"]["generation"] += 1
+        stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert stored
+        stored["spec"]["replicas"] = 5
+        stored["metadata"]["generation"] += 1
     await new().wait_for_rollout(_released(2).release, anew=False)
 
 
@@ -382,13 +382,13 @@ async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
     before = await new().remember()
     node.fates[_released(3).release] = _NOT_PULLED
     if autoscaler_goes:
-        await new().make(_wanted(_PLAIN, 3))
+        await new().make(_objects(_PLAIN, 3))
         assert not stub.store.list("horizontalpodautoscalers", NAMESPACE)
     else:
         path = "/apis/autoscaling/v1/namespaces/models/horizontalpodautoscalers/slipway-paper"
         stub.faults.always("500", f"DELETE {path}")
         with pytest.raises(TransientError):
-            await new().make(_wanted(_PLAIN, 3))
+            await new().make(_objects(_PLAIN, 3))
     for _ in range(2):
         await new().restore(before)
     await new().wait_for_rollout(_released(2).release, anew=False)
@@ -402,7 +402,7 @@ async def test_taking_back_what_a_killed_run_has_left_keeps_as_many_as_there_are
     stub: StubCluster, node: PaperNode, new: Any
 ) -> None:
     node.fates[_released(3).release] = _NOT_PULLED
-    await new().make(_wanted(_PLAIN, 3))  # which says 2
+    await new().make(_objects(_PLAIN, 3))  # which says 2
     for _ in range(2):
         await new().recover()
     assert rollouts.release_of(_deployment(stub)) == _released(2).release
@@ -413,10 +413,10 @@ async def test_what_others_have_set_stays(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     with stub.store.lock:
-        found = stub.store.find("deployments", NAMESPACE, "slipway-paper")
-        assert found
-        found["metadata"]["labels"]["team"] = "vineyard"
-    await new().make(_wanted(_PLAIN, 2))
+        stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
+        assert stored
+        stored["metadata"]["labels"]["team"] = "vineyard"
+    await new().make(_objects(_PLAIN, 2))
     assert _deployment(stub)["metadata"]["labels"]["team"] == "vineyard"
 
 
@@ -440,7 +440,7 @@ async def test_every_call_may_go_wrong_once(
     if kind == "hang":  # for longer than that
         monkeypatch.setattr("tasks.platforms.kubernetes.cluster._SECONDS", 0.7)
     workload, pod = new(), manifests.preflight_pod(_ALL, _released(2))
-    stub.faults.each(kind)
+    stub.faults.fail_each_call(kind)
     before: list[Before] = []
 
     async def remember() -> None:
@@ -450,7 +450,7 @@ async def test_every_call_may_go_wrong_once(
         lambda: workload.rehearse(pod),
         workload.recover,
         remember,
-        lambda: workload.make(_wanted(_ALL, 2)),
+        lambda: workload.make(_objects(_ALL, 2)),
         lambda: workload.wait_for_rollout(_released(2).release, anew=True),
         lambda: workload.restore(before[0]),
         lambda: workload.wait_for_rollout(_released(1).release, anew=False),
@@ -460,7 +460,7 @@ async def test_every_call_may_go_wrong_once(
     assert len(stub.faults.calls) >= 16
     stub.faults.clear()
     sets = await workload.replica_sets()
-    assert [rollouts.release_of(each) for each in sets] == [_released(n).release for n in (1, 2)]
+    assert [rollouts.release_of(item) for item in sets] == [_released(n).release for n in (1, 2)]
     assert {live.rpartition("-")[2]} == set(_pods(stub))
     assert not stub.store.list("pods", NAMESPACE, {manifests.COMPONENT: manifests.PREFLIGHT})
 
@@ -471,7 +471,7 @@ async def test_what_is_refused_for_good_leaves_all_as_it_was(
     before, seen = await new().remember(), _deployment(stub)
     stub.faults.always("500", "PATCH /apis/apps/v1/namespaces/models/deployments/slipway-paper")
     with pytest.raises(TransientError, match="etcdserver: request timed out"):
-        await new().make(_wanted(_ALL, 2))
+        await new().make(_objects(_ALL, 2))
     await new().restore(before)
     await new().wait_for_rollout(_released(1).release, anew=False)
     assert _deployment(stub)["spec"] == seen["spec"]
@@ -503,26 +503,26 @@ async def test_a_refused_token_is_told_and_changes_nothing(
 ) -> None:
     kubeconfig = stub.kubeconfig("old")
     workload = Workload(connect(Access("slipway-kubeconfig", ""), kubeconfig, NAMESPACE), _PLAIN)
-    with pytest.raises(TerminalError, match="block secret/slipway-kubeconfig: 401") as told:
-        await workload.make(_wanted(_PLAIN, 1))
-    assert "SLIPWAY_KUBECONFIG" in told.value.next_step
+    with pytest.raises(TerminalError, match="block secret/slipway-kubeconfig: 401") as refusal:
+        await workload.make(_objects(_PLAIN, 1))
+    assert "SLIPWAY_KUBECONFIG" in refusal.value.next_step
     assert not stub.store.list("services", NAMESPACE)
 
 
 async def test_a_token_from_a_block_of_one_s_own_is_not_made_by_apply(stub: StubCluster) -> None:
     workload = Workload(connect(Access("our-own", ""), stub.kubeconfig("old"), NAMESPACE), _PLAIN)
-    with pytest.raises(TerminalError, match="block secret/our-own: 401") as told:
+    with pytest.raises(TerminalError, match="block secret/our-own: 401") as refusal:
         await workload.replica_sets()
-    assert "create or correct block our-own" in told.value.next_step
+    assert "create or correct block our-own" in refusal.value.next_step
 
 
 async def test_a_cluster_that_lacks_an_api_is_told_to_be_too_old(stub: StubCluster) -> None:
     cluster = connect(Access("", ""), stub.kubeconfig(), NAMESPACE)
     ingress = manifests.ingress(_ALL)
     assert ingress
-    with pytest.raises(TerminalError, match="the cluster does not know PATCH") as told:
+    with pytest.raises(TerminalError, match="the cluster does not know PATCH") as refusal:
         cluster.apply(Kind.INGRESS, {**ingress, "apiVersion": "networking.k8s.io/v0"})
-    assert "kubectl version" in told.value.next_step
+    assert "kubectl version" in refusal.value.next_step
 
 
 async def test_a_namespace_that_is_not_there_is_told_or_made(
@@ -532,10 +532,10 @@ async def test_a_namespace_that_is_not_there_is_told_or_made(
     elsewhere = _PLAIN.model_copy(update={"namespace": "elsewhere"})
     workload = Workload(connect(Access("", ""), kubeconfig, "elsewhere"), elsewhere)
     with pytest.raises(TerminalError, match="has no namespace elsewhere"):
-        await workload.make(_wanted(elsewhere, 1))
+        await workload.make(_objects(elsewhere, 1))
     await workload.make_namespace()
     await workload.make_namespace()
-    await workload.make(_wanted(elsewhere, 1))
+    await workload.make(_objects(elsewhere, 1))
 
 
 @pytest.mark.parametrize(
@@ -547,19 +547,19 @@ async def test_a_namespace_that_is_not_there_is_told_or_made(
     ],
 )
 def test_a_kubeconfig_that_makes_no_sense_is_not_shown(kubeconfig: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says) as told:
+    with pytest.raises(ConfigurationError, match=says) as refusal:
         connect(Access("slipway-kubeconfig", ""), kubeconfig, NAMESPACE)
-    assert "hush" not in str(told.value)
-    assert "block secret/slipway-kubeconfig" in told.value.what
+    assert "hush" not in str(refusal.value)
+    assert "block secret/slipway-kubeconfig" in refusal.value.what
 
 
 async def test_nobody_there_may_pass(tmp_path: Path) -> None:
     with serving_api() as stub:
         kubeconfig = stub.kubeconfig()
     workload = Workload(connect(Access("", ""), kubeconfig, NAMESPACE), _PLAIN)
-    with pytest.raises(TransientError, match="the cluster does not answer") as told:
+    with pytest.raises(TransientError, match="the cluster does not answer") as refusal:
         await workload.replica_sets()
-    assert told.value.state == "what is live goes on serving"
+    assert refusal.value.state == "what is live goes on serving"
 
 
 async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> None:
@@ -569,9 +569,9 @@ async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> 
         assert cluster.policy() == "policy/v1beta1"
         budget = manifests.record_manifest(manifests.disruption_budget(_PLAIN, cluster.policy()))
         cluster.apply(Kind.DISRUPTION_BUDGET, budget)
-        found = cluster.find(Kind.DISRUPTION_BUDGET, "slipway-paper")
-        assert found
-        assert json.loads(found["metadata"]["annotations"][manifests.APPLIED])
+        stored = cluster.find(Kind.DISRUPTION_BUDGET, "slipway-paper")
+        assert stored
+        assert json.loads(stored["metadata"]["annotations"][manifests.APPLIED])
 
 
 async def test_the_check_says_what_is_missing(

@@ -45,13 +45,13 @@ _IMAGE = Image(parse_reference(f"{_ECR}/paper@sha256:{64 * '0'}"), {})
 @pytest.fixture
 async def live(sagemaker_place: SageMakerPlace, models: list[Package]) -> Package:
     """The model that is live when a test begins."""
-    return await sagemaker_place.brought_live(models)
+    return await sagemaker_place.ensure_live(models)
 
 
 @pytest.fixture
 def new(live: Package, models: list[Package]) -> Package:
     """A model that is not live."""
-    return next(each for each in models if each is not live)
+    return next(model for model in models if model is not live)
 
 
 async def test_an_endpoint_that_failed_is_made_anew(
@@ -74,11 +74,11 @@ async def test_an_alarm_rolls_an_update_back(
     cloudwatch.put_metric_alarm(**sagemaker_requests.alarm(sagemaker_place.environment)
                                 | {"AlarmName": "theirs"})  # fmt: skip
     cloudwatch.set_alarm_state(AlarmName="theirs", StateValue="ALARM", StateReason="a test")
-    before = await sagemaker_place.seen()
+    before = await sagemaker_place.snapshot()
     try:
         with pytest.raises(TerminalError, match=r"in ALARM: \['theirs'\]"):
             await sagemaker_place.deploy(new, alarms=("theirs",))
-        assert await sagemaker_place.seen() == before
+        assert await sagemaker_place.snapshot() == before
     finally:
         cloudwatch.delete_alarms(AlarmNames=["theirs"])
     assert sagemaker_place.cloud.endpoints[sagemaker_place.endpoint].history[-3:] == [
@@ -88,9 +88,11 @@ async def test_an_alarm_rolls_an_update_back(
 
 
 async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerPlace) -> None:
-    with pytest.raises(TerminalError, match="aws-credentials/outdated: InvalidSignature") as told:
+    with pytest.raises(
+        TerminalError, match="aws-credentials/outdated: InvalidSignature"
+    ) as refusal:
         await sagemaker_place.aws("outdated").call("sagemaker", "list_models")
-    assert "known-" not in str(told.value)
+    assert "known-" not in str(refusal.value)
 
 
 async def test_the_endpoint_of_somebody_else_is_left_alone(
@@ -108,9 +110,9 @@ async def test_the_endpoint_of_somebody_else_is_left_alone(
 
 
 async def test_a_check_says_what_is_there_or_missing(sagemaker_place: SageMakerPlace) -> None:
-    found = await sagemaker_place.target(repository=f"{_ECR}/new").check()
-    assert "role slipway-sagemaker exists" in found
-    assert f"repository {_ECR}/new is not there yet: a deploy creates it" in found
+    findings = await sagemaker_place.target(repository=f"{_ECR}/new").check()
+    assert "role slipway-sagemaker exists" in findings
+    assert f"repository {_ECR}/new is not there yet: a deploy creates it" in findings
     for settings, says in (
         ({"role": f"arn:aws:iam::{ACCOUNT}:role/unknown"}, "NoSuchEntity"),
         ({"alarms": ("slow",)}, "there is no alarm slow in CloudWatch"),
@@ -170,7 +172,7 @@ def test_requests_are_as_the_service_describes_them(settings: dict[str, Any], ha
     assert sagemaker_requests.is_ours(environment, name)
     assert not sagemaker_requests.is_ours(environment.model_copy(update={"name": "win"}), name)
     tags = sagemaker_requests.tags({"version": "wine@v0.0.1", "commit": "a" * 40})
-    asked = {
+    operations = {
         "CreateModel": {
             **sagemaker_requests.model(environment, name, f"{_ECR}/wine@sha256:0", {"A": "{}"}),
             "Tags": tags,
@@ -186,12 +188,12 @@ def test_requests_are_as_the_service_describes_them(settings: dict[str, Any], ha
         },
     }
     service = botocore.session.get_session().get_service_model("sagemaker")
-    for operation, request in asked.items():
+    for operation, request in operations.items():
         shape = service.operation_model(operation).input_shape
         assert list(violations(shape, request)) == []
-    assert has in str(asked)
+    assert has in str(operations)
     if settings.get("serverless"):
-        assert "DeploymentConfig" not in asked["UpdateEndpoint"]
+        assert "DeploymentConfig" not in operations["UpdateEndpoint"]
 
 
 # Without servers
@@ -252,14 +254,14 @@ class _PaperCloud:
         self.target._connection = Aws(session, REGION, "", url)
         self.sagemaker = session.client("sagemaker", endpoint_url=url)
         self.cloudwatch = session.client("cloudwatch", endpoint_url=url)
-        self.old, self.new = (sagemaker_requests.name_of(_PAPER, each) for each in (_OLD, _NEW))
+        self.old, self.new = (sagemaker_requests.name_of(_PAPER, name) for name in (_OLD, _NEW))
         name = _PAPER.endpoint_name
         self.endpoint = cloud.endpoints[name] = Endpoint(name, self.old, "InService")
         self.endpoint.fleet = Fleet(self.old, _PaperMachine("paper", ""))
-        for each in (self.old, self.new):
+        for name in (self.old, self.new):
             image = str(_IMAGE.reference)
-            self.sagemaker.create_model(**sagemaker_requests.model(_PAPER, each, image, {}))
-            self.sagemaker.create_endpoint_config(**sagemaker_requests.configuration(_PAPER, each))
+            self.sagemaker.create_model(**sagemaker_requests.model(_PAPER, name, image, {}))
+            self.sagemaker.create_endpoint_config(**sagemaker_requests.configuration(_PAPER, name))
         alarm = sagemaker_requests.alarm(_PAPER) | {"AlarmName": "refuses"}
         self.cloudwatch.put_metric_alarm(**alarm)
         self.cloudwatch.set_alarm_state(
@@ -273,9 +275,9 @@ class _PaperCloud:
 
     def clear(self) -> None:
         """Leave nothing to other tests."""
-        for each in (self.old, self.new):
-            self.sagemaker.delete_endpoint_config(EndpointConfigName=each)
-            self.sagemaker.delete_model(ModelName=each)
+        for name in (self.old, self.new):
+            self.sagemaker.delete_endpoint_config(EndpointConfigName=name)
+            self.sagemaker.delete_model(ModelName=name)
         self.cloudwatch.delete_alarms(AlarmNames=["refuses"])
 
 
@@ -303,9 +305,9 @@ async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(
     settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
     await paper_cloud.reaches("Updating")
     paper_cloud.faults.always("429", "GET DescribeEndpoint")
-    with pytest.raises(TransientError) as told:
+    with pytest.raises(TransientError) as refusal:
         await settling
-    assert told.value.state == "what is live goes on serving"
+    assert refusal.value.state == "what is live goes on serving"
     paper_cloud.machines.may_start.set()
     await paper_cloud.reaches("InService")
     paper_cloud.faults.clear()
@@ -335,7 +337,7 @@ async def test_that_sagemaker_does_not_answer_for_a_moment_ends_no_update(
 ) -> None:
     settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
     await paper_cloud.reaches("Updating")
-    paper_cloud.faults.each("429", "500")
+    paper_cloud.faults.fail_each_call("429", "500")
     while paper_cloud.faults.calls["GET DescribeEndpoint"] < 3 and not settling.done():
         await asyncio.sleep(0.02)
     paper_cloud.machines.may_start.set()

@@ -46,25 +46,25 @@ def apply(
     Raises:
         Conflict: Without `force`, others have some of the fields.
     """
-    wanted = dict(_leaves(manifest, ()))
+    leaves = dict(_leaves(manifest, ()))
     others = {name: paths for name, paths in managers.items() if name != manager}
     for name, paths in others.items():
-        for path in [each for each in paths if each in wanted]:
-            if not isinstance(path[-1], Item) and _get(thing, path) != wanted[path]:
+        for path in [item for item in paths if item in leaves]:
+            if not isinstance(path[-1], Item) and _get(thing, path) != leaves[path]:
                 if not force:
                     raise Conflict(f"conflict with {name!r}: {'.'.join(map(str, path))}")
                 paths.discard(path)
-    for path in managers.get(manager, set()) - wanted.keys():
+    for path in managers.get(manager, set()) - leaves.keys():
         if not any(path in paths for paths in others.values()):
             _remove(thing, path)
-    for path, value in wanted.items():
+    for path, value in leaves.items():
         _set(thing, path, value)
-    managers[manager] = set(wanted)
+    managers[manager] = set(leaves)
 
 
 def managed_fields(managers: Mapping[str, set[Path]], version: str) -> list[Object]:
     """Who has what, as objects say it."""
-    found = []
+    entries = []
     for manager, paths in managers.items():
         fields: Object = {}
         for path in sorted(paths, key=repr):
@@ -72,7 +72,7 @@ def managed_fields(managers: Mapping[str, set[Path]], version: str) -> list[Obje
             for step in path:
                 name = f"k:{json.dumps(dict(step))}" if isinstance(step, Item) else f"f:{step}"
                 at = at.setdefault(name, {})
-        found.append(
+        entries.append(
             {
                 "manager": manager,
                 "operation": "Apply",
@@ -81,21 +81,21 @@ def managed_fields(managers: Mapping[str, set[Path]], version: str) -> list[Obje
                 "fieldsV1": fields,
             }
         )
-    return found
+    return entries
 
 
 def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
     if isinstance(value, dict) and value:
-        return [leaf for key, each in value.items() for leaf in _leaves(each, (*path, key))]
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, key))]
     keys = _keys(value, path)
     if keys:
-        found = []
-        for each in value:
-            step = Item((key, each[key]) for key in keys)
-            rest = {key: its for key, its in each.items() if key not in keys}
-            found.append(((*path, step), None))  # that it is there
-            found += _leaves(rest, (*path, step)) if rest else []
-        return found
+        paths = []
+        for item in value:
+            step = Item((key, item[key]) for key in keys)
+            rest = {key: its for key, its in item.items() if key not in keys}
+            paths.append(((*path, step), None))  # that it is there
+            paths += _leaves(rest, (*path, step)) if rest else []
+        return paths
     return [] if path in _IDENTITY else [(path, value)]
 
 
@@ -110,9 +110,9 @@ def _keys(value: Any, path: Path) -> tuple[str, ...]:
 
 def _step(at: Any, step: Any, *, make: Any = None) -> Any:
     if isinstance(step, Item):
-        for each in at:
-            if all(each.get(key) == value for key, value in step):
-                return each
+        for item in at:
+            if all(item.get(key) == value for key, value in step):
+                return item
         if make is not None:
             at.append(dict(step))
             return at[-1]
@@ -150,7 +150,7 @@ def _remove(thing: Object, path: Path) -> None:
         if at is None:
             return
     if isinstance(last, Item):
-        at[:] = [each for each in at if each is not _step(at, last)]
+        at[:] = [item for item in at if item is not _step(at, last)]
     else:
         at.pop(last, None)
     if not at and way and not isinstance(way[-1], Item):

@@ -92,12 +92,12 @@ def running_cluster(machines: Machines, front: Front) -> Iterator[StubCluster]:
 @contextlib.contextmanager
 def repeated(step: Callable[[], None], store: Store) -> Iterator[None]:
     """Call something from a thread: often while objects change, now and then at rest."""
-    ended = threading.Event()
+    over = threading.Event()
     errors: list[Exception] = []
 
     def run() -> None:
         version, changed_at, pause = -1, 0.0, _TICK_SECONDS
-        while not ended.wait(pause):
+        while not over.wait(pause):
             # Each step asks for all objects: a cluster at rest would take a sixth of a core.
             if version != store.version:
                 version, changed_at = store.version, time.monotonic()
@@ -114,7 +114,7 @@ def repeated(step: Callable[[], None], store: Store) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()
+        over.set()
         thread.join()
         if errors:
             raise errors[0]

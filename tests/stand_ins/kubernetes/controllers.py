@@ -50,49 +50,60 @@ class Controllers:
         deployment = self._store.find("deployments", self._namespace, target)
         if deployment:
             now_, least = deployment["spec"]["replicas"], autoscaler["spec"]["minReplicas"]
-            wanted = min(max(now_, least), autoscaler["spec"]["maxReplicas"])
-            if wanted != now_:
-                deployment["spec"]["replicas"] = wanted
+            replicas = min(max(now_, least), autoscaler["spec"]["maxReplicas"])
+            if replicas != now_:
+                deployment["spec"]["replicas"] = replicas
                 deployment["metadata"]["generation"] += 1
                 self._store.touch(deployment)
 
     def _roll(self, deployment: Object) -> None:
-        sets = [each for each in self._list("replicasets") if _owns(deployment, each)]
-        new = next((each for each in sets if _template(each) == _template(deployment)), None)
+        sets = [
+            replica_set
+            for replica_set in self._list("replicasets")
+            if _owns(deployment, replica_set)
+        ]
+        new = next(
+            (
+                replica_set
+                for replica_set in sets
+                if _template(replica_set) == _template(deployment)
+            ),
+            None,
+        )
         if new is None:
             new = self._new_set(deployment)
             deployment.setdefault("status", {})["conditions"] = [
                 _condition("Progressing", "True", "NewReplicaSetCreated", new)
             ]
             self._moved.pop(deployment["metadata"]["uid"], None)
-        old = [each for each in sets if each is not new]
+        old = [replica_set for replica_set in sets if replica_set is not new]
         self._number(deployment, new, old)
-        wanted = deployment["spec"]["replicas"]
+        replicas = deployment["spec"]["replicas"]
         surge = _surge(deployment)
-        total = sum(each["spec"]["replicas"] for each in (new, *old))
-        room = wanted + surge - total
-        if new["spec"]["replicas"] > wanted:
-            new["spec"]["replicas"] = wanted
+        total = sum(replica_set["spec"]["replicas"] for replica_set in (new, *old))
+        room = replicas + surge - total
+        if new["spec"]["replicas"] > replicas:
+            new["spec"]["replicas"] = replicas
         elif room > 0:
-            new["spec"]["replicas"] = min(wanted, new["spec"]["replicas"] + room)
-        self._shrink(wanted, new, old)
+            new["spec"]["replicas"] = min(replicas, new["spec"]["replicas"] + room)
+        self._shrink(replicas, new, old)
         self._report(deployment, new, old)
 
-    def _shrink(self, wanted: int, new: Object, old: Sequence[Object]) -> None:
+    def _shrink(self, replicas: int, new: Object, old: Sequence[Object]) -> None:
         """Take old pods away, those that serve only when as many new ones do."""
-        total = sum(each["spec"]["replicas"] for each in (new, *old))
+        total = sum(replica_set["spec"]["replicas"] for replica_set in (new, *old))
         missing = new["spec"]["replicas"] - _count(new, "availableReplicas")
-        spare = total - wanted - missing
-        for each in old:  # what does not serve goes first
-            idle = each["spec"]["replicas"] - _count(each, "availableReplicas")
+        spare = total - replicas - missing
+        for replica_set in old:  # what does not serve goes first
+            idle = replica_set["spec"]["replicas"] - _count(replica_set, "availableReplicas")
             gone = max(0, min(idle, spare))
-            each["spec"]["replicas"] -= gone
+            replica_set["spec"]["replicas"] -= gone
             spare -= gone
-        available = sum(_count(each, "availableReplicas") for each in (new, *old))
-        spare = available - wanted
-        for each in old:
-            gone = max(0, min(each["spec"]["replicas"], spare))
-            each["spec"]["replicas"] -= gone
+        available = sum(_count(replica_set, "availableReplicas") for replica_set in (new, *old))
+        spare = available - replicas
+        for replica_set in old:
+            gone = max(0, min(replica_set["spec"]["replicas"], spare))
+            replica_set["spec"]["replicas"] -= gone
             spare -= gone
 
     def _new_set(self, deployment: Object) -> Object:
@@ -128,45 +139,47 @@ class Controllers:
         notes = deployment["metadata"].setdefault("annotations", {})
         its = new["metadata"]["annotations"]
         its.update({key: value for key, value in notes.items() if key != _REVISION})
-        highest = max((_revision(each) for each in old), default=0)
+        highest = max((_revision(replica_set) for replica_set in old), default=0)
         if _revision(new) <= highest:
             its[_REVISION] = str(highest + 1)
         notes[_REVISION] = its[_REVISION]
 
     def _report(self, deployment: Object, new: Object, old: Sequence[Object]) -> None:
         status = deployment.setdefault("status", {})
-        totals = {kind: sum(_count(each, kind) for each in (new, *old)) for kind in _TOTALS}
+        totals = {
+            kind: sum(_count(replica_set, kind) for replica_set in (new, *old)) for kind in _TOTALS
+        }
         status |= totals
         status["updatedReplicas"] = _count(new, "replicas")
         status["observedGeneration"] = deployment["metadata"]["generation"]
-        wanted = deployment["spec"]["replicas"]
-        complete = set(totals.values()) | {status["updatedReplicas"]} == {wanted}
+        replicas = deployment["spec"]["replicas"]
+        complete = set(totals.values()) | {status["updatedReplicas"]} == {replicas}
         self._judge(deployment, new, complete=complete)
         if complete:
-            kept = deployment["spec"]["revisionHistoryLimit"]
-            for each in sorted(old, key=_revision, reverse=True)[kept:]:
-                self._store.delete("replicasets", self._namespace, each["metadata"]["name"])
+            limit = deployment["spec"]["revisionHistoryLimit"]
+            for replica_set in sorted(old, key=_revision, reverse=True)[limit:]:
+                self._store.delete("replicasets", self._namespace, replica_set["metadata"]["name"])
 
     def _judge(self, deployment: Object, new: Object, *, complete: bool) -> None:
         """Say whether it gets on; once it does not, it says so until something moves."""
         status, uid = deployment["status"], deployment["metadata"]["uid"]
         moves = tuple(status[kind] for kind in (*_TOTALS, "updatedReplicas"))
-        before, since = self._moved.get(uid, ((), 0.0))
-        told = next(iter(status.get("conditions", [])), None)
+        last, since = self._moved.get(uid, ((), 0.0))
+        before = next(iter(status.get("conditions", [])), None)
         late = time.monotonic() - since > deployment["spec"]["progressDeadlineSeconds"]
         if complete:
-            said = _condition("Progressing", "True", "NewReplicaSetAvailable", new)
-        elif moves != before:
-            said = _condition("Progressing", "True", "ReplicaSetUpdated", new)
-        elif late and told and told["reason"] != "NewReplicaSetAvailable":
-            said = _condition("Progressing", "False", "ProgressDeadlineExceeded", new)
+            condition = _condition("Progressing", "True", "NewReplicaSetAvailable", new)
+        elif moves != last:
+            condition = _condition("Progressing", "True", "ReplicaSetUpdated", new)
+        elif late and before and before["reason"] != "NewReplicaSetAvailable":
+            condition = _condition("Progressing", "False", "ProgressDeadlineExceeded", new)
         else:
-            said = told or _condition("Progressing", "True", "FoundNewReplicaSet", new)
-        if moves != before:
+            condition = before or _condition("Progressing", "True", "FoundNewReplicaSet", new)
+        if moves != last:
             self._moved[uid] = moves, time.monotonic()
         enough = status["availableReplicas"] >= deployment["spec"]["replicas"]
         available = _condition("Available", str(enough), "MinimumReplicas", new)
-        status["conditions"] = [said, available]
+        status["conditions"] = [condition, available]
 
     def _fill_all(self) -> None:
         for replica_set in self._list("replicasets"):
@@ -174,15 +187,15 @@ class Controllers:
 
     def _fill(self, replica_set: Object) -> None:
         pods = [
-            each
-            for each in self._list("pods")
-            if _owns(replica_set, each)
-            and "deletionTimestamp" not in each["metadata"]
-            and each.get("status", {}).get("phase") != "Failed"
+            item
+            for item in self._list("pods")
+            if _owns(replica_set, item)
+            and "deletionTimestamp" not in item["metadata"]
+            and item.get("status", {}).get("phase") != "Failed"
         ]
         least = replica_set["spec"]["minReadySeconds"]
-        ready = [each for each in pods if _ready_for(each) is not None]
-        available = [each for each in ready if (_ready_for(each) or 0) >= least]
+        ready = [item for item in pods if _ready_for(item) is not None]
+        available = [item for item in ready if (_ready_for(item) or 0) >= least]
         replica_set["status"] = {
             "replicas": len(pods),
             "readyReplicas": len(ready),
@@ -190,7 +203,7 @@ class Controllers:
             "observedGeneration": replica_set["metadata"]["generation"],
         }
         too_many = len(pods) - replica_set["spec"]["replicas"]
-        for pod in sorted(pods, key=lambda each: each in ready)[: max(0, too_many)]:
+        for pod in sorted(pods, key=lambda item: item in ready)[: max(0, too_many)]:
             self._store.delete("pods", self._namespace, pod["metadata"]["name"])
         for _ in range(-too_many):
             self._new_pod(replica_set)
@@ -223,13 +236,13 @@ def _template(thing: Object) -> Object:
 
 def _owner(thing: Object) -> Object:
     kinds = {key: thing[key] for key in ("apiVersion", "kind")}
-    said = {key: thing["metadata"][key] for key in ("name", "uid")}
-    return {**kinds, **said, "controller": True, "blockOwnerDeletion": True}
+    reference = {key: thing["metadata"][key] for key in ("name", "uid")}
+    return {**kinds, **reference, "controller": True, "blockOwnerDeletion": True}
 
 
 def _owns(owner: Object, thing: Object) -> bool:
     owners = thing["metadata"].get("ownerReferences", [])
-    return any(each["uid"] == owner["metadata"]["uid"] for each in owners)
+    return any(reference["uid"] == owner["metadata"]["uid"] for reference in owners)
 
 
 def _revision(replica_set: Object) -> int:
@@ -249,9 +262,9 @@ def _surge(deployment: Object) -> int:
 
 def _ready_for(pod: Object) -> float | None:
     """For how many seconds a pod has been ready."""
-    for each in pod.get("status", {}).get("conditions", []):
-        if (each["type"], each["status"]) == ("Ready", "True"):
-            since = datetime.fromisoformat(each["lastTransitionTime"])
+    for condition in pod.get("status", {}).get("conditions", []):
+        if (condition["type"], condition["status"]) == ("Ready", "True"):
+            since = datetime.fromisoformat(condition["lastTransitionTime"])
             return (datetime.now(UTC) - since).total_seconds()
     return None
 

@@ -84,7 +84,7 @@ class Node:
         return list(self._api.get(path).raise_for_status().json()["items"])
 
     def _lead(self, pods: list[Object]) -> None:
-        selectors = [each["spec"].get("selector") for each in self._list(self._services)]
+        selectors = [service["spec"].get("selector") for service in self._list(self._services)]
         urls = []
         for pod in pods:
             running = self._run.get(pod["metadata"]["uid"])
@@ -115,7 +115,10 @@ class Node:
 
     def variables(self, declared: list[Object]) -> dict[str, str]:
         """Return the variables of a container, secret ones from their Secrets."""
-        return {each["name"]: each.get("value") or self._secret(each) for each in declared}
+        return {
+            variable["name"]: variable.get("value") or self._secret(variable)
+            for variable in declared
+        }
 
     def _secret(self, variable: Object) -> str:
         source = variable["valueFrom"]["secretKeyRef"]
@@ -195,13 +198,13 @@ class _Pod:
     def _begin_again(self) -> bool:
         """Start it again after it has ended, if it is to be."""
         assert self.machine
-        ended = {"terminated": {"exitCode": self._machines.exit_code(self.machine),
+        termination = {"terminated": {"exitCode": self._machines.exit_code(self.machine),
                                 "reason": "Error"}}  # fmt: skip
         self.ready, self._since = False, _now()
         if self._spec.get("restartPolicy") == "Never":
-            self._tell("Failed", ended)
+            self._tell("Failed", termination)
             return False
-        self._restarts, self._last = self._restarts + 1, ended
+        self._restarts, self._last = self._restarts + 1, termination
         self._tell("Running", {"waiting": {"reason": "CrashLoopBackOff"}})
         if self.end.wait(_BACKOFF_SECONDS):
             return False
@@ -234,8 +237,8 @@ class _Pod:
                 ("Ready", self.ready),
             )
         ]
-        said = {"phase": phase, "conditions": conditions, "containerStatuses": [container]}
-        self._node.tell(self.name, said)
+        status = {"phase": phase, "conditions": conditions, "containerStatuses": [container]}
+        self._node.tell(self.name, status)
 
 
 def _options(spec: Object, container: Object) -> dict[str, Any]:
@@ -247,7 +250,7 @@ def _options(spec: Object, container: Object) -> dict[str, Any]:
         "read_only": may["readOnlyRootFilesystem"],
         "cap_drop": may["capabilities"]["drop"],
         "security_opt": [f"no-new-privileges:{str(not may['allowPrivilegeEscalation']).lower()}"],
-        "tmpfs": {each["mountPath"]: "" for each in container["volumeMounts"]},
+        "tmpfs": {mount["mountPath"]: "" for mount in container["volumeMounts"]},
         "mem_limit": _bytes(limits["memory"]),
         "nano_cpus": int(_processors(limits["cpu"]) * 1e9),
     }

@@ -41,7 +41,7 @@ class PaperNode:
             pod["status"] = {"phase": "Pending", "conditions": [placed]}
             return
         before = pod.get("status", {}).get("conditions", [])
-        since = next((each["lastTransitionTime"] for each in before), now())
+        since = next((condition["lastTransitionTime"] for condition in before), now())
         state = fate or {"running": {"startedAt": since}}
         pod["status"] = {
             "phase": "Running",

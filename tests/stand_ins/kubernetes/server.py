@@ -86,8 +86,8 @@ class Server:
         return JSONResponse({"kind": "APIGroup", "name": "policy", "versions": versions})
 
     def _review(self, _: Request, body: Any) -> Response:
-        asked = body["spec"]["resourceAttributes"]
-        refused = (asked["verb"], asked["resource"]) in self.forbidden
+        attributes = body["spec"]["resourceAttributes"]
+        refused = (attributes["verb"], attributes["resource"]) in self.forbidden
         return JSONResponse({**body, "status": {"allowed": not refused}}, 201)
 
     def _object(self, request: Request, body: Any) -> Response:
@@ -103,8 +103,8 @@ class Server:
         if request.method == "GET":
             return self._read(request, plural, namespace, name)
         if request.method == "DELETE":
-            asked = request.query_params.get("gracePeriodSeconds")
-            grace = int(asked) if asked is not None else None
+            seconds = request.query_params.get("gracePeriodSeconds")
+            grace = int(seconds) if seconds is not None else None
             return JSONResponse(self._store.delete(plural, namespace, name, grace))
         if part == "status":
             return self._report(plural, namespace, name, body)
@@ -115,8 +115,8 @@ class Server:
             return JSONResponse(self._store.get(plural, namespace, name))
         selector = request.query_params.get("labelSelector", "")
         labels = dict(pair.split("=", 1) for pair in selector.split(",") if pair)
-        found = [self._store.shown(each) for each in self._store.list(plural, namespace, labels)]
-        return JSONResponse({"kind": "List", "metadata": {}, "items": found})
+        items = [self._store.shown(item) for item in self._store.list(plural, namespace, labels)]
+        return JSONResponse({"kind": "List", "metadata": {}, "items": items})
 
     def _tell_log(self, namespace: str, name: str) -> Response:
         self._store.get("pods", namespace, name)
@@ -126,12 +126,12 @@ class Server:
 
     def _report(self, plural: str, namespace: str, name: str, body: Mapping[str, Any]) -> Response:
         """What a node says of a pod."""
-        found = self._store.find(plural, namespace, name)
-        if found is None:
+        stored = self._store.find(plural, namespace, name)
+        if stored is None:
             raise Refusal(404, "NotFound", f'{plural} "{name}" not found', kind=plural)
-        found.setdefault("status", {}).update(body["status"])
-        self._store.touch(found)
-        return JSONResponse(self._store.shown(found))
+        stored.setdefault("status", {}).update(body["status"])
+        self._store.touch(stored)
+        return JSONResponse(self._store.shown(stored))
 
     def _apply(self, request: Request, kind: str, plural: str, body: Any) -> Response:
         content = request.headers.get("content-type")
@@ -141,8 +141,8 @@ class Server:
         if not manager:
             raise Refusal(422, "Invalid", "fieldManager: Required value: is required for apply")
         namespace = request.path_params.get("namespace", "")
-        said = (body["kind"], body["metadata"]["name"], body["metadata"].get("namespace", ""))
-        if said != (kind, request.path_params["name"], namespace):
+        identity = (body["kind"], body["metadata"]["name"], body["metadata"].get("namespace", ""))
+        if identity != (kind, request.path_params["name"], namespace):
             raise Refusal(400, "BadRequest", "the manifest is of another object than the path")
         if namespace and self._store.find("namespaces", "", namespace) is None:
             message = f'namespaces "{namespace}" not found'

@@ -55,18 +55,18 @@ class Store:
 
     def get(self, kind: str, namespace: str, name: str) -> Object:
         """An object as clients see it."""
-        found = self.find(kind, namespace, name)
-        if found is None:
+        stored = self.find(kind, namespace, name)
+        if stored is None:
             raise Refusal(404, "NotFound", f'{kind} "{name}" not found', name=name, kind=kind)
-        return self.shown(found)
+        return self.shown(stored)
 
     def list(self, kind: str, namespace: str, labels: Mapping[str, str] = {}) -> list[Object]:
         """Objects with these labels; what is changed in them is changed."""
         return [
-            each
-            for (its_kind, its_namespace, _), each in sorted(self._objects.items())
+            item
+            for (its_kind, its_namespace, _), item in sorted(self._objects.items())
             if (its_kind, its_namespace) == (kind, namespace)
-            and labels.items() <= each["metadata"].get("labels", {}).items()
+            and labels.items() <= item["metadata"].get("labels", {}).items()
         ]
 
     def shown(self, thing: Object) -> Object:
@@ -113,40 +113,40 @@ class Store:
         self._check(kind, thing, old)
         _fill_in(kind, thing)
         if old is None:
-            code, kept = 201, self.create(kind, thing)
+            code, result = 201, self.create(kind, thing)
         else:
-            code, kept = 200, old
+            code, result = 200, old
             changed = any(old.get(part) != thing.get(part) for part in ("spec", "data"))
             if changed or old["metadata"] != thing["metadata"]:
                 old.clear()
                 old.update(thing)
                 old["metadata"]["generation"] += changed
                 self.touch(old)
-        self._managers[kept["metadata"]["uid"]] = managers
-        return code, self.shown(kept)
+        self._managers[result["metadata"]["uid"]] = managers
+        return code, self.shown(result)
 
     def delete(self, kind: str, namespace: str, name: str, grace: int | None = None) -> Object:
         """Delete an object; a pod on a node stays until the node lets it go."""
-        found = self.find(kind, namespace, name)
-        if found is None:
+        stored = self.find(kind, namespace, name)
+        if stored is None:
             raise Refusal(404, "NotFound", f'{kind} "{name}" not found', name=name, kind=kind)
-        shown = self.shown(found)
-        if kind == "pods" and grace != 0 and found["spec"].get("nodeName"):
-            if "deletionTimestamp" not in found["metadata"]:
-                wanted = found["spec"].get("terminationGracePeriodSeconds", 30)
-                found["metadata"]["deletionTimestamp"] = now()
-                found["metadata"]["deletionGracePeriodSeconds"] = wanted
-                self.touch(found)
+        shown = self.shown(stored)
+        if kind == "pods" and grace != 0 and stored["spec"].get("nodeName"):
+            if "deletionTimestamp" not in stored["metadata"]:
+                seconds = stored["spec"].get("terminationGracePeriodSeconds", 30)
+                stored["metadata"]["deletionTimestamp"] = now()
+                stored["metadata"]["deletionGracePeriodSeconds"] = seconds
+                self.touch(stored)
             return shown
         del self._objects[kind, namespace, name]
-        self._managers.pop(found["metadata"]["uid"], None)
+        self._managers.pop(stored["metadata"]["uid"], None)
         return shown
 
     def collect(self) -> None:
         """Delete what belongs to objects that are gone."""
-        uids = {each["metadata"]["uid"] for each in self._objects.values()}
-        for (kind, namespace, name), each in list(self._objects.items()):
-            owners = [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]
+        uids = {item["metadata"]["uid"] for item in self._objects.values()}
+        for (kind, namespace, name), item in list(self._objects.items()):
+            owners = [owner["uid"] for owner in item["metadata"].get("ownerReferences", [])]
             if owners and not uids.intersection(owners):
                 self.delete(kind, namespace, name)
 
@@ -154,8 +154,8 @@ class Store:
         """Refuse what a server refuses."""
         try:
             if thing["apiVersion"] != "policy/v1beta1":  # older than the oldest schemas
-                said = {key: value for key, value in thing.items() if key != "status"}
-                kubernetes_validate.validate(said, self._schemas, strict=True)
+                content = {key: value for key, value in thing.items() if key != "status"}
+                kubernetes_validate.validate(content, self._schemas, strict=True)
         except kubernetes_validate.ValidationError as error:
             where = ".".join(map(str, error.path))
             raise Refusal(422, "Invalid", f"{kind}: {where}: {error.message}") from None
@@ -165,8 +165,8 @@ class Store:
             wrong.append(f"metadata.name: Invalid value: {metadata['name']!r}")
         wrong += [
             f"metadata.labels: Invalid value: {value!r}"
-            for each in (metadata, spec.get("template", {}).get("metadata", {}))
-            for value in each.get("labels", {}).values()
+            for item in (metadata, spec.get("template", {}).get("metadata", {}))
+            for value in item.get("labels", {}).values()
             if not _LABEL.fullmatch(value)
         ]
         if kind == "deployments":
