@@ -48,7 +48,7 @@ async def live(process_place: Place, models: list[Package]) -> Package:
     return await process_place.ensure_live(models)
 
 
-async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
+async def test_version_that_passes_all_steps_replaces_killed_canary(
     process_place: Place,
     live: Package,
     models: list[Package],
@@ -95,7 +95,7 @@ async def test_what_was_killed_in_a_step_is_replaced_by_what_passes_all_steps(
     ],
     ids=["fails", "is slow"],
 )
-async def test_what_is_worse_gives_all_traffic_back(
+async def test_worse_canary_gives_all_traffic_back(
     process_place: Place,
     live: Package,
     make_package: Callable[..., Package],
@@ -121,7 +121,7 @@ async def test_what_is_worse_gives_all_traffic_back(
     await process_place.assert_live(live)
 
 
-def test_a_proxy_that_does_not_count_is_told_of(tmp_path: Path) -> None:
+def test_proxy_without_counters_names_next_step(tmp_path: Path) -> None:
     with (
         serving(Starlette()) as url,
         pytest.raises(ConfigurationError, match="does not count") as refusal,

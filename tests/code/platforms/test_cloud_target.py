@@ -79,14 +79,14 @@ def target(request: pytest.FixtureRequest) -> _Refusing:
     return _Refusing(silent=request.param)
 
 
-async def test_why_preflight_failed_is_told_whatever_comes_after(
+async def test_failed_retention_does_not_hide_why_preflight_failed(
     target: _Refusing, paper: Package, tmp_path: Path
 ) -> None:
     with pytest.raises(TerminalError, match="the token is read-only"):
         await target.preflight(paper, tmp_path)
 
 
-async def test_a_rollback_is_complete_although_old_images_stay(
+async def test_rollback_completes_although_old_images_stay(
     target: _Refusing, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await steps.roll_back(target, _STAGED)
@@ -95,7 +95,7 @@ async def test_a_rollback_is_complete_although_old_images_stay(
 
 
 @pytest.mark.parametrize(("failing", "completes"), [(2, True), (3, False)])
-async def test_a_rollback_is_tried_after_every_pause(
+async def test_rollback_is_repeated_after_every_pause(
     monkeypatch: pytest.MonkeyPatch, failing: int, completes: bool
 ) -> None:
     monkeypatch.setattr(steps, "_ROLLBACK_PAUSES", (0.0, 0.0, 0.0))
@@ -116,7 +116,7 @@ def _on_heroku(**settings: str) -> HerokuTarget:
 
 
 @pytest.mark.parametrize(("platform", "user"), [(_on_fly, "x"), (_on_heroku, "_")])
-async def test_a_token_goes_to_no_registry_but_its_own_platform_s(
+async def test_token_goes_only_to_registry_of_its_platform(
     monkeypatch: pytest.MonkeyPatch, platform: Any, user: str
 ) -> None:
     async def read_secret(block: str) -> Any:  # there is no Prefect server

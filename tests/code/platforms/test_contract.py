@@ -32,13 +32,13 @@ def others(live: Package, models: list[Package]) -> list[Package]:
     return [model for model in models if model is not live]
 
 
-async def test_a_check_says_what_is_there_and_changes_nothing(place: Place) -> None:
+async def test_check_reports_findings_and_changes_nothing(place: Place) -> None:
     before = await place.snapshot()
     assert await place.target().check()
     assert await place.snapshot() == before
 
 
-async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None:
+async def test_first_release_becomes_live(place: Place, models: list[Package]) -> None:
     await place.target().remove()
     assert await place.target().status() is None
     await place.deploy(models[0])
@@ -60,7 +60,7 @@ async def test_nothing_becomes_live(place: Place, models: list[Package]) -> None
     ],
     ids=["crashes", "never ready", "predicts differently"],
 )
-async def test_preflight_refuses_and_leaves_nothing(
+async def test_refused_preflight_leaves_nothing(
     place: Place,
     live: Package,
     make_package: Callable[..., Package],
@@ -86,7 +86,7 @@ async def test_preflight_refuses_and_leaves_nothing(
     ],
     ids=["at start", "during soak"],
 )
-async def test_what_fails_after_preflight_is_rolled_back(
+async def test_failure_after_preflight_is_rolled_back(
     place: Place,
     live: Package,
     make_package: Callable[..., Package],
@@ -104,7 +104,7 @@ async def test_what_fails_after_preflight_is_rolled_back(
     await place.assert_live(live)
 
 
-async def test_killed_after_any_step_the_next_run_completes(
+async def test_next_run_completes_after_kill_at_any_step(
     place: Place, live: Package, others: list[Package]
 ) -> None:
     if place.killed_in_flows:
@@ -121,7 +121,7 @@ async def test_killed_after_any_step_the_next_run_completes(
     await place.assert_live(new)
 
 
-async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> None:
+async def test_steps_may_be_repeated(place: Place, others: list[Package]) -> None:
     if isinstance(place, RemotePlace):
         pytest.skip("each step is repeated where any call may fail")
     target, new = place.target(), others[0]
@@ -137,7 +137,7 @@ async def test_a_step_may_be_repeated(place: Place, others: list[Package]) -> No
     await place.assert_live(new)
 
 
-async def test_a_live_server_that_died_is_seen_and_replaced(place: Place, live: Package) -> None:
+async def test_dead_live_server_is_reported_and_replaced(place: Place, live: Package) -> None:
     await place.break_live()
     status = await place.target().status()
     assert status
@@ -166,7 +166,7 @@ async def test_variables_reach_the_server_of_every_step(
 
 
 @pytest.mark.usefixtures("live")
-async def test_removed_it_leaves_nothing(place: Place) -> None:
+async def test_remove_leaves_nothing(place: Place) -> None:
     await place.target().remove()
     assert not any((await place.snapshot()).values())
     assert await place.target().status() is None
@@ -202,7 +202,7 @@ async def test_any_call_may_fail(
     assert len((await remote_place.snapshot())["servers"]) == 1
 
 
-async def test_what_the_platform_never_does_is_rolled_back(
+async def test_permanent_platform_failure_is_rolled_back(
     remote_place: RemotePlace, live_elsewhere: Package, models: list[Package]
 ) -> None:
     (new, *_) = [model for model in models if model is not live_elsewhere]
@@ -219,7 +219,7 @@ async def test_what_the_platform_never_does_is_rolled_back(
     await remote_place.assert_live(live_elsewhere)
 
 
-async def test_wrong_credentials_are_told_and_nothing_is_changed(
+async def test_wrong_credentials_are_explained_and_change_nothing(
     remote_place: RemotePlace, live_elsewhere: Package
 ) -> None:
     before = await remote_place.snapshot()
@@ -230,9 +230,7 @@ async def test_wrong_credentials_are_told_and_nothing_is_changed(
     assert await remote_place.snapshot() == before
 
 
-async def test_what_is_live_is_read_without_changing_anything(
-    remote_place: RemotePlace, live_elsewhere: Package
-) -> None:
+async def test_status_only_reads(remote_place: RemotePlace, live_elsewhere: Package) -> None:
     remote_place.faults.clear()
     status = await remote_place.target().status()
     assert status

@@ -48,7 +48,7 @@ async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     assert container.image.attrs["Size"] < 350e6
 
 
-async def test_it_goes_down_and_up_with_the_stack(docker_place: DockerPlace) -> None:
+async def test_containers_stop_and_start_with_the_stack(docker_place: DockerPlace) -> None:
     before = await docker_place.servers()
     host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
     assert isinstance(docker_place.environment, DockerEnvironment)
@@ -62,7 +62,7 @@ async def test_it_goes_down_and_up_with_the_stack(docker_place: DockerPlace) -> 
             await asyncio.sleep(0.2)
 
 
-async def test_only_what_a_killed_preflight_has_left_here_is_removed(
+async def test_only_containers_of_killed_preflight_are_removed(
     docker_place: DockerPlace,
 ) -> None:
     (live,) = await docker_place.servers()
@@ -96,7 +96,7 @@ async def test_only_what_a_killed_preflight_has_left_here_is_removed(
             docker_place.client.containers.get(name).remove(force=True)
 
 
-async def test_without_an_engine_it_says_what_to_do(docker_place: DockerPlace) -> None:
+async def test_missing_engine_names_next_step(docker_place: DockerPlace) -> None:
     target = docker_place.target(engine=f"tcp://127.0.0.1:{free_port()}")
     with pytest.raises(TransientError, match="the Docker engine does not answer") as refusal:
         await target.tidy()

@@ -71,7 +71,7 @@ async def _deploy(place: Place, package: Package) -> State[dict[str, str]]:
 
 
 @pytest.mark.usefixtures("origin")
-async def test_two_at_once_the_same_again_an_older_one_and_back_without_a_lost_request(
+async def test_concurrent_repeated_older_and_rollback_deploys_lose_no_request(
     place: Place, line: list[Package], models: list[Package], make_package: Callable[..., Package]
 ) -> None:
     old, new = line

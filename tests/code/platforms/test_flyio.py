@@ -88,7 +88,7 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
     ],
 )
 @pytest.mark.parametrize("held", [None, "outdated"])
-async def test_a_token_is_renewed_where_it_is_from(
+async def test_refused_token_names_its_block(
     target: FlyioTarget,
     monkeypatch: pytest.MonkeyPatch,
     block: str,
@@ -105,7 +105,7 @@ async def test_a_token_is_renewed_where_it_is_from(
     assert refusal.value.next_step.endswith(next_step)
 
 
-async def test_after_a_switch_it_is_not_said_that_the_old_version_serves(
+async def test_error_after_switch_does_not_name_old_version(
     fly: Fly, faults: RestFaults, target: FlyioTarget
 ) -> None:
     fly.apps[_APP] = App(_APP, "tests")
@@ -120,7 +120,7 @@ async def _fail(target: FlyioTarget, error: type[Exception] = ConfigurationError
         await target.preflight(_PACKAGE, Path("nowhere"))
 
 
-async def test_a_new_app_goes_with_a_preflight_that_failed(fly: Fly, target: FlyioTarget) -> None:
+async def test_failed_preflight_deletes_new_app(fly: Fly, target: FlyioTarget) -> None:
     for _ in range(2):
         await _fail(target)
         assert fly.apps == {}
@@ -129,7 +129,7 @@ async def test_a_new_app_goes_with_a_preflight_that_failed(fly: Fly, target: Fly
     ]
 
 
-async def test_a_new_app_stays_while_preflight_is_tried_again(
+async def test_new_app_stays_while_preflight_is_repeated(
     fly: Fly, faults: RestFaults, target: FlyioTarget
 ) -> None:
     faults.fail_each_call("drop")
@@ -143,7 +143,7 @@ async def test_a_new_app_stays_while_preflight_is_tried_again(
     assert fly.apps == {}
 
 
-async def test_that_a_new_app_stays_does_not_hide_why_preflight_failed(
+async def test_undeleted_app_does_not_hide_why_preflight_failed(
     fly: Fly, faults: RestFaults, target: FlyioTarget
 ) -> None:
     faults.always("500", f"DELETE /v1/apps/{_APP}")
@@ -151,7 +151,7 @@ async def test_that_a_new_app_stays_does_not_hide_why_preflight_failed(
     assert set(fly.apps) == {_APP}
 
 
-async def test_a_new_app_goes_with_a_rollback(fly: Fly, target: FlyioTarget) -> None:
+async def test_rollback_deletes_new_app(fly: Fly, target: FlyioTarget) -> None:
     await target._prepare()
     assert fly.apps[_APP].addresses
     for _ in range(2):
@@ -159,14 +159,14 @@ async def test_a_new_app_goes_with_a_rollback(fly: Fly, target: FlyioTarget) -> 
         assert fly.apps == {}
 
 
-async def test_an_app_that_is_not_ours_stays(fly: Fly, target: FlyioTarget) -> None:
+async def test_foreign_app_stays(fly: Fly, target: FlyioTarget) -> None:
     theirs = fly.apps[_APP] = App(_APP, "tests", ["fdaa:0:18::1"])
     await _fail(target)
     await target.rollback(_STAGED)
     assert fly.apps == {_APP: theirs}
 
 
-async def test_an_app_that_somebody_else_makes_meanwhile_stays(
+async def test_app_created_by_somebody_else_meanwhile_stays(
     fly: Fly, target: FlyioTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = fly.apps[_APP] = App(_APP, "others")
@@ -185,7 +185,7 @@ def _machine(name: str, **metadata: str) -> FlyMachine:
 
 
 @pytest.mark.parametrize("others", [(), ("theirs",)])
-async def test_an_app_that_was_made_for_us_goes_unless_others_have_machines_in_it(
+async def test_remove_deletes_own_app_unless_others_have_machines_in_it(
     fly: Fly, target: FlyioTarget, others: Sequence[str]
 ) -> None:
     labels = {"environment": "paper", "app": "created", "release": "r", "images": ""}
@@ -207,7 +207,7 @@ async def live_on_fly(flyio_place: FlyioPlace, models: list[Package]) -> Package
     return await flyio_place.ensure_live(models)
 
 
-async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
+async def test_older_version_is_live_after_kill_during_switch(
     flyio_place: FlyioPlace, live_on_fly: Package, models: list[Package]
 ) -> None:
     (new, *_) = [model for model in models if model is not live_on_fly]
@@ -227,7 +227,7 @@ async def test_killed_while_two_versions_are_asked_the_older_one_is_live(
     await flyio_place.assert_live(new)
 
 
-async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
+async def test_existing_app_keeps_its_addresses_and_stays(
     flyio_place: FlyioPlace, models: list[Package]
 ) -> None:
     await flyio_place.target().remove()
@@ -246,7 +246,7 @@ async def test_an_app_that_was_there_keeps_its_addresses_and_stays(
 
 
 @pytest.mark.usefixtures("live_on_fly")
-async def test_requests_are_as_fly_describes_them(flyio_place: FlyioPlace) -> None:
+async def test_requests_match_the_description_of_fly(flyio_place: FlyioPlace) -> None:
     description = published("fly-machines.openapi.yaml", NEWER)
     requests = flyio_place.fly.requests
     assert ("POST", f"/apps/{APP}/machines") in {request[:2] for request in requests}

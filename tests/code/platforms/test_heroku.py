@@ -72,7 +72,7 @@ def _history(text: str, **status: str) -> list[Release]:
         (_history("a b <1", v3="failed"), "ba"),
     ],
 )
-def test_releases_say_which_images_an_app_has_run(releases: list[Release], images: str) -> None:
+def test_releases_give_images_of_an_app(releases: list[Release], images: str) -> None:
     assert lineage(releases) == tuple(_IMAGES[image] for image in images)
 
 
@@ -86,7 +86,7 @@ def test_releases_say_which_images_an_app_has_run(releases: list[Release], image
         (_history("a b"), "c", None),
     ],
 )
-def test_the_newest_release_of_an_image_is_gone_back_to(
+def test_newest_release_of_an_image_is_chosen(
     releases: list[Release], image: str, version: int | None
 ) -> None:
     newest = newest_of(_IMAGES[image], releases)
@@ -127,9 +127,7 @@ def _push(place: HerokuPlace, release: str) -> Manifest:
     return push_variant(place.repository, "heroku", image, {"SLIPWAY_RELEASE": release}, ["serve"])
 
 
-async def test_no_rollback_returns_to_what_a_killed_deploy_left(
-    heroku: HerokuPlace, paper: Package
-) -> None:
+async def test_rollback_skips_release_of_killed_deploy(heroku: HerokuPlace, paper: Package) -> None:
     app = App(heroku.environment)
     proven = _push(heroku, "proven")
     await app.run(image_id(proven), _WITHOUT_DYNOS)
@@ -155,7 +153,7 @@ async def test_no_rollback_returns_to_what_a_killed_deploy_left(
     ("was", "becomes"),
     [(("standard-1x", True), ("Basic", False)), (("Basic", False), ("standard-1x", True))],
 )
-async def test_a_rollback_restores_size_and_preboot(
+async def test_rollback_restores_size_and_preboot(
     heroku: HerokuPlace, was: tuple[str, bool], becomes: tuple[str, bool]
 ) -> None:
     size, preboot = becomes
@@ -171,7 +169,7 @@ async def test_a_rollback_restores_size_and_preboot(
     assert (heroku.app.size, heroku.app.preboot) == was
 
 
-async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
+async def test_rollback_restores_zero_dynos(heroku: HerokuPlace) -> None:
     app = App(heroku.environment)
     await app.run(image_id(_push(heroku, "old")), _WITHOUT_DYNOS)
     before = await app.state()
@@ -182,16 +180,16 @@ async def test_a_rollback_goes_back_to_no_dynos(heroku: HerokuPlace) -> None:
     assert heroku.app.quantity == 0
 
 
-async def test_what_failed_is_told_also_without_a_log(heroku: HerokuPlace) -> None:
+async def test_missing_log_is_empty(heroku: HerokuPlace) -> None:
     heroku.faults.always("500", f"POST /apps/{APP}/log-sessions")
     assert await App(heroku.environment).last_lines() == ""
 
 
-def test_an_image_is_named_by_its_first_digits() -> None:
+def test_image_is_named_by_its_first_digits() -> None:
     assert short(f"sha256:{'1' * 12}{'0' * 52}") == _IMAGES["a"]
 
 
-def test_the_repository_follows_from_the_app() -> None:
+def test_repository_follows_from_app() -> None:
     environment = HerokuEnvironment(name="heroku", target="heroku", app="our-wine")
     assert environment.repository == "registry.heroku.com/our-wine/web"
 
@@ -200,7 +198,7 @@ def test_the_repository_follows_from_the_app() -> None:
     "settings",
     [{"app": "Our-Wine"}, {"app": "w"}, {"quantity": 0}, {"platforms": ["linux/arm64"]}],
 )
-def test_what_heroku_would_refuse_is_refused_before(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         HerokuEnvironment.model_validate(
             {"name": "heroku", "target": "heroku", "app": "our-wine", **settings}
@@ -210,7 +208,7 @@ def test_what_heroku_would_refuse_is_refused_before(settings: dict[str, object])
 # With dynos
 
 
-async def test_scale_and_image_are_as_before_after_a_rollback(
+async def test_rollback_restores_scale_and_image(
     heroku_place: HerokuPlace, models: list[Package], make_package: Callable[..., Package]
 ) -> None:
     live = await heroku_place.ensure_live(models)
@@ -222,7 +220,7 @@ async def test_scale_and_image_are_as_before_after_a_rollback(
     await heroku_place.assert_live(live)
 
 
-async def test_a_release_phase_that_fails_leaves_what_was_live(
+async def test_failed_release_phase_keeps_live_release(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
     live = await heroku_place.ensure_live(models)
@@ -240,7 +238,7 @@ async def test_a_release_phase_that_fails_leaves_what_was_live(
     assert len(heroku_place.app.releases) == releases + 1
 
 
-async def test_a_first_release_that_fails_runs_nothing(
+async def test_failed_first_release_runs_nothing(
     heroku_place: HerokuPlace, make_package: Callable[..., Package]
 ) -> None:
     await heroku_place.target().remove()
@@ -252,7 +250,7 @@ async def test_a_first_release_that_fails_runs_nothing(
     assert await heroku_place.target().status() is None
 
 
-async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPlace) -> None:
+async def test_new_app_has_region_and_team_of_the_file(heroku_place: HerokuPlace) -> None:
     settings = {"app": "wine-of-a-team", "region": "eu", "team": "models"}
     (_, finding) = await heroku_place.target(**settings).check()
     assert finding == "the first deploy creates app wine-of-a-team: eu, team models"
@@ -265,7 +263,7 @@ async def test_a_new_app_is_where_and_whose_the_file_says(heroku_place: HerokuPl
     assert (made.owner, made.region, made.stack) == ("models", "eu", "container")
 
 
-async def test_an_app_of_buildpacks_is_left_alone(
+async def test_buildpack_app_is_left_alone(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
     await heroku_place.ensure_live(models)
@@ -279,7 +277,7 @@ async def test_an_app_of_buildpacks_is_left_alone(
     assert "heroku stack:set container" in refusal.value.next_step
 
 
-async def test_heroku_is_asked_as_it_is_described(
+async def test_requests_match_the_description_of_heroku(
     heroku_place: HerokuPlace, models: list[Package]
 ) -> None:
     if heroku_place.heroku.schema is None:

@@ -26,7 +26,7 @@ class _Refusing(DockerTarget):
         raise TerminalError("no wheel of it fits")
 
 
-async def test_why_preflight_failed_is_told_although_nothing_can_be_cleaned_up(
+async def test_failed_clean_up_does_not_hide_why_preflight_failed(
     paper: Package,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,7 +43,7 @@ async def test_why_preflight_failed_is_told_although_nothing_can_be_cleaned_up(
     assert "stays until the next deploy: the Docker engine does not answer" in caplog.text
 
 
-def test_a_proxy_that_reads_no_routes_is_told_of_with_its_log(
+def test_proxy_that_ignores_routes_names_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.platforms.host.gateway._SWITCH_SECONDS", 0.0)
@@ -55,7 +55,7 @@ def test_a_proxy_that_reads_no_routes_is_told_of_with_its_log(
     assert "/log/gateway.log" in refusal.value.next_step
 
 
-def test_ports_that_are_all_taken_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_without_free_ports_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         only = [taken.getsockname()[1]]

@@ -47,7 +47,7 @@ def _counted(*took: int, errors: int = 0) -> Counters:
         (Counters(), Counters()),
     ],
 )
-def test_no_worse(live: Counters, new: Counters) -> None:
+def test_equal_version_passes(live: Counters, new: Counters) -> None:
     assert judge(live, new, _EXPOSURE, _LIMITS) is None
 
 
@@ -75,26 +75,26 @@ def test_no_worse(live: Counters, new: Counters) -> None:
         (_counted(900), Counters(), "100 of 100 (100.0%) took more than 10 ms"),
     ],
 )
-def test_worse(live: Counters, new: Counters, says: str) -> None:
+def test_worse_version_is_refused(live: Counters, new: Counters, says: str) -> None:
     verdict = judge(live, new, _EXPOSURE, _LIMITS)
     assert verdict
     assert verdict.startswith(says)
 
 
-def test_what_was_sent_a_moment_ago_is_not_slow_yet() -> None:
+def test_recent_requests_do_not_count_as_slow() -> None:
     live, new = _counted(0, 0, 0, 900), _counted(0, 0, 0, 60)
     assert judge(live, new, Exposure(percent=10, seconds=10), _LIMITS)
     assert judge(live, new, Exposure(percent=10, seconds=0.2), _LIMITS) is None
 
 
-def test_before_the_end_of_a_step_it_has_to_be_obvious() -> None:
+def test_step_ends_early_only_if_obvious() -> None:
     live, new = _counted(900), _counted(100, errors=4)
     assert judge(live, new, _EXPOSURE, _LIMITS)
     assert judge(live, new, _EXPOSURE, _LIMITS, OBVIOUS) is None
     assert judge(live, _counted(100, errors=40), _EXPOSURE, _LIMITS, OBVIOUS)
 
 
-def test_wilsons_interval_is_the_published_one() -> None:
+def test_wilson_interval_matches_published_values() -> None:
     # Newcombe, Two-sided confidence intervals for the single proportion (1998), table I, method 3:
     # 95 % two-sided is 97.5 % at each end.
     for share, low, high in (
@@ -106,7 +106,7 @@ def test_wilsons_interval_is_the_published_one() -> None:
         assert wilson(share, 0.975) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_newcombes_interval_is_the_published_one() -> None:
+def test_newcombe_interval_matches_published_values() -> None:
     # Newcombe, Interval estimation for the difference (1998), table II, method 10: 56/70 - 48/80
     # lies in 0.0524 to 0.3339, 9/10 - 3/10 in 0.1705 to 0.8090.
     for new, live, low in (
@@ -141,7 +141,7 @@ def test_only_predictions_of_the_release_count() -> None:
     assert read_counters(_TEXT, "b") == Counters()
 
 
-def test_only_what_came_after_the_last_look_counts() -> None:
+def test_only_requests_since_last_reading_count() -> None:
     before = _counted(10, 5, errors=1)
     assert _counted(30, 6, errors=4).since(before) == Counters(
         21, 3, pytest.approx(0.084), dict.fromkeys(_BOUNDS, 21) | {0.005: 20}
@@ -149,7 +149,7 @@ def test_only_what_came_after_the_last_look_counts() -> None:
     assert _counted(3).since(before) == _counted(3)  # the proxy was started again
 
 
-def test_a_quantile_is_somewhere_in_its_bucket() -> None:
+def test_quantile_lies_in_its_bucket() -> None:
     assert _counted(0, 100).quantile(0.5) == pytest.approx(0.0075)
     assert _counted(90, 0, 10).quantile(0.95) == pytest.approx(0.015)
     assert _counted(90, 0, 0, 0, 0, 10).quantile(0.95) == math.inf

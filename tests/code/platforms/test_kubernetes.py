@@ -102,21 +102,21 @@ def _manifests(environment: KubernetesEnvironment) -> list[Manifest]:
 
 @pytest.mark.parametrize("version", [_VERSIONS[0], _VERSIONS[-1]])
 @pytest.mark.parametrize("environment", [_PLAIN, _ALL], ids=["plain", "all"])
-def test_manifests_keep_to_the_published_schemas(
+def test_manifests_match_published_schemas(
     environment: KubernetesEnvironment, version: str
 ) -> None:
     for manifest in _manifests(environment):
         kubernetes_validate.validate(manifests.record_manifest(manifest), version, strict=True)
 
 
-def test_the_schemas_are_strict() -> None:
+def test_schemas_are_strict() -> None:
     manifest = manifests.deployment(_PLAIN, _released(1))
     manifest["spec"]["template"]["spec"]["containers"][0]["readyProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="readyProbe"):
         kubernetes_validate.validate(manifest, _VERSIONS[-1], strict=True)
 
 
-def test_pods_pass_the_standard_restricted() -> None:
+def test_pods_pass_pod_security_standard_restricted() -> None:
     for pod in (
         manifests.deployment(_PLAIN, _released(1))["spec"]["template"]["spec"],
         manifests.preflight_pod(_PLAIN, _released(1))["spec"],
@@ -133,7 +133,7 @@ def test_pods_pass_the_standard_restricted() -> None:
         assert "@sha256:" in container["image"]
 
 
-def test_a_rehearsal_is_outside_of_the_service_and_ends_by_itself() -> None:
+def test_preflight_pod_has_no_traffic_and_a_deadline() -> None:
     pod = manifests.preflight_pod(_PLAIN, _released(1))
     chosen = manifests.service(_PLAIN)["spec"]["selector"].items()
     assert not chosen <= pod["metadata"]["labels"].items()
@@ -147,7 +147,7 @@ def test_a_rehearsal_is_outside_of_the_service_and_ends_by_itself() -> None:
     assert pod["spec"]["restartPolicy"] == "Never"
 
 
-def test_with_an_autoscaler_nobody_but_it_says_how_many() -> None:
+def test_autoscaler_alone_sets_replicas() -> None:
     assert "replicas" not in manifests.deployment(_ALL, _released(1))["spec"]
     assert manifests.deployment(_PLAIN, _released(1))["spec"]["replicas"] == 2
 
@@ -163,7 +163,7 @@ def test_with_an_autoscaler_nobody_but_it_says_how_many() -> None:
         ({"url": ""}, "url"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], says: str) -> None:
+def test_contradictory_settings_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         KubernetesEnvironment.model_validate({**_PLAIN.model_dump(), **wrong})
 
@@ -229,7 +229,7 @@ def _deployment(stub: StubCluster) -> Manifest:
     ],
     ids=["crashed", "not pulled", "no room"],
 )
-async def test_a_rollout_that_fails_is_told_and_undone(
+async def test_failed_rollout_is_explained_and_undone(
     stub: StubCluster, node: PaperNode, new: Any, live: str, fate: dict[str, Any], says: str
 ) -> None:
     hurried = _PLAIN.model_copy(update={"schedule_seconds": 1, "ready_seconds": 0.1})
@@ -248,7 +248,7 @@ async def test_a_rollout_that_fails_is_told_and_undone(
     assert len(_pods(stub)) == 2
 
 
-async def test_what_a_quota_forbids_is_a_trouble_that_no_waiting_ends(
+async def test_quota_violation_fails_rollout_at_once(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(2).release] = _NO_ROOM
@@ -262,7 +262,7 @@ async def test_what_a_quota_forbids_is_a_trouble_that_no_waiting_ends(
     assert rollouts.trouble(deployment, []) == (refused["message"], "")
 
 
-async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
+async def test_unfinished_rollout_of_killed_run_is_undone(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(2).release] = _NOT_PULLED
@@ -275,7 +275,7 @@ async def test_a_rollout_that_a_killed_run_has_left_is_taken_back(
     assert [item["metadata"]["name"] for item in await new().replica_sets()] == [live]
 
 
-async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
+async def test_rollback_ignores_overdue_state_of_failed_rollout(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     node.fates[_released(1).release] = {"running": {"startedAt": now()}}  # none is ready for now
@@ -294,7 +294,7 @@ async def test_a_rollback_is_not_told_of_the_delay_that_it_undoes(
     await back
 
 
-async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
+async def test_status_during_rollout_is_not_healthy(
     stub: StubCluster,
     node: PaperNode,
     new: Any,
@@ -327,7 +327,7 @@ async def test_in_the_middle_of_a_rollout_it_is_not_healthy(
         assert await seen() == (one.release, True)
 
 
-async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
+async def test_rollback_keeps_manual_replicas(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     with stub.store.lock:
@@ -343,7 +343,7 @@ async def test_after_a_rollback_there_are_as_many_as_somebody_wanted(
     assert len(_pods(stub)) == 4
 
 
-async def test_an_autoscaler_takes_over_what_there_is(
+async def test_autoscaler_takes_over_present_replicas(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     many = _PLAIN.model_copy(update={"replicas": 5})
@@ -376,7 +376,7 @@ async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> Non
 
 @pytest.mark.usefixtures("scaled")
 @pytest.mark.parametrize("autoscaler_goes", [True, False])
-async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
+async def test_rollback_keeps_replicas_of_autoscaler(
     stub: StubCluster, node: PaperNode, new: Any, autoscaler_goes: bool
 ) -> None:
     before = await new().remember()
@@ -398,7 +398,7 @@ async def test_after_a_rollback_there_are_as_many_as_an_autoscaler_wanted(
 
 
 @pytest.mark.usefixtures("scaled")
-async def test_taking_back_what_a_killed_run_has_left_keeps_as_many_as_there_are(
+async def test_undoing_rollout_of_killed_run_keeps_replicas(
     stub: StubCluster, node: PaperNode, new: Any
 ) -> None:
     node.fates[_released(3).release] = _NOT_PULLED
@@ -409,9 +409,7 @@ async def test_taking_back_what_a_killed_run_has_left_keeps_as_many_as_there_are
     assert _deployment(stub)["spec"]["replicas"] == 2
 
 
-async def test_what_others_have_set_stays(
-    stub: StubCluster, node: PaperNode, new: Any, live: str
-) -> None:
+async def test_foreign_labels_stay(stub: StubCluster, node: PaperNode, new: Any, live: str) -> None:
     with stub.store.lock:
         stored = stub.store.find("deployments", NAMESPACE, "slipway-paper")
         assert stored
@@ -420,7 +418,7 @@ async def test_what_others_have_set_stays(
     assert _deployment(stub)["metadata"]["labels"]["team"] == "vineyard"
 
 
-async def test_what_is_not_ours_is_left_alone(stub: StubCluster, new: Any) -> None:
+async def test_foreign_objects_are_left_alone(stub: StubCluster, new: Any) -> None:
     with stub.store.lock:
         stub.store.create("services", {"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "slipway-paper", "namespace": NAMESPACE}, "spec": {}})  # fmt: skip
@@ -429,7 +427,7 @@ async def test_what_is_not_ours_is_left_alone(stub: StubCluster, new: Any) -> No
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_every_call_may_go_wrong_once(
+async def test_every_call_may_fail_once(
     stub: StubCluster,
     node: PaperNode,
     new: Any,
@@ -465,7 +463,7 @@ async def test_every_call_may_go_wrong_once(
     assert not stub.store.list("pods", NAMESPACE, {manifests.COMPONENT: manifests.PREFLIGHT})
 
 
-async def test_what_is_refused_for_good_leaves_all_as_it_was(
+async def test_permanent_failure_leaves_everything_unchanged(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
     before, seen = await new().remember(), _deployment(stub)
@@ -498,7 +496,7 @@ async def test_secrets_of_other_releases_are_deleted(
 # How a cluster is reached
 
 
-async def test_a_refused_token_is_told_and_changes_nothing(
+async def test_refused_token_is_explained_and_changes_nothing(
     stub: StubCluster, tmp_path: Path
 ) -> None:
     kubeconfig = stub.kubeconfig("old")
@@ -509,14 +507,14 @@ async def test_a_refused_token_is_told_and_changes_nothing(
     assert not stub.store.list("services", NAMESPACE)
 
 
-async def test_a_token_from_a_block_of_one_s_own_is_not_made_by_apply(stub: StubCluster) -> None:
+async def test_refused_token_of_own_block_names_the_block(stub: StubCluster) -> None:
     workload = Workload(connect(Access("our-own", ""), stub.kubeconfig("old"), NAMESPACE), _PLAIN)
     with pytest.raises(TerminalError, match="block secret/our-own: 401") as refusal:
         await workload.replica_sets()
     assert "create or correct block our-own" in refusal.value.next_step
 
 
-async def test_a_cluster_that_lacks_an_api_is_told_to_be_too_old(stub: StubCluster) -> None:
+async def test_missing_api_names_the_oldest_version(stub: StubCluster) -> None:
     cluster = connect(Access("", ""), stub.kubeconfig(), NAMESPACE)
     ingress = manifests.ingress(_ALL)
     assert ingress
@@ -525,9 +523,7 @@ async def test_a_cluster_that_lacks_an_api_is_told_to_be_too_old(stub: StubClust
     assert "kubectl version" in refusal.value.next_step
 
 
-async def test_a_namespace_that_is_not_there_is_told_or_made(
-    stub: StubCluster, tmp_path: Path
-) -> None:
+async def test_missing_namespace_is_reported_or_created(stub: StubCluster, tmp_path: Path) -> None:
     kubeconfig = stub.kubeconfig()
     elsewhere = _PLAIN.model_copy(update={"namespace": "elsewhere"})
     workload = Workload(connect(Access("", ""), kubeconfig, "elsewhere"), elsewhere)
@@ -546,14 +542,14 @@ async def test_a_namespace_that_is_not_there_is_told_or_made(
         ('{"current-context": "a", "contexts": []}', "no cluster can be reached"),
     ],
 )
-def test_a_kubeconfig_that_makes_no_sense_is_not_shown(kubeconfig: str, says: str) -> None:
+def test_invalid_kubeconfig_is_not_shown(kubeconfig: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as refusal:
         connect(Access("slipway-kubeconfig", ""), kubeconfig, NAMESPACE)
     assert "hush" not in str(refusal.value)
     assert "block secret/slipway-kubeconfig" in refusal.value.what
 
 
-async def test_nobody_there_may_pass(tmp_path: Path) -> None:
+async def test_unreachable_cluster_is_transient(tmp_path: Path) -> None:
     with serving_api() as stub:
         kubeconfig = stub.kubeconfig()
     workload = Workload(connect(Access("", ""), kubeconfig, NAMESPACE), _PLAIN)
@@ -562,7 +558,7 @@ async def test_nobody_there_may_pass(tmp_path: Path) -> None:
     assert refusal.value.state == "what is live goes on serving"
 
 
-async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> None:
+async def test_old_server_gets_old_disruption_budget(tmp_path: Path, quick: None) -> None:
     with serving_api("1.20.2") as stub:
         kubeconfig = stub.kubeconfig()
         cluster = connect(Access("", ""), kubeconfig, NAMESPACE)
@@ -574,7 +570,7 @@ async def test_an_old_server_gets_an_old_budget(tmp_path: Path, quick: None) -> 
         assert json.loads(stored["metadata"]["annotations"][manifests.APPLIED])
 
 
-async def test_the_check_says_what_is_missing(
+async def test_check_names_missing_rights_and_namespace(
     stub: StubCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "kubeconfig").write_text(stub.kubeconfig())

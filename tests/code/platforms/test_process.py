@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.code.platforms.places import ProcessPlace
 
 
-async def test_the_logs_of_a_release_go_with_it_and_no_others(
+async def test_logs_of_dropped_release_are_removed_alone(
     process_place: ProcessPlace, home: Path
 ) -> None:
     release = "20260101T000000-abcdef1-12ab"

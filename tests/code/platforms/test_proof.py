@@ -36,9 +36,7 @@ def url() -> Iterator[str]:
         yield where
 
 
-async def test_one_of_several_that_ends_while_another_answers_is_seen(
-    url: str, paper: Package
-) -> None:
+async def test_end_of_one_of_several_servers_is_noticed(url: str, paper: Package) -> None:
     looks = iter([False, False, True])
     candidate = Candidate(
         url, paper, _RELEASE, crashed=lambda: next(looks), last_lines=lambda: "out of memory"

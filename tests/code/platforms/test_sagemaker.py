@@ -54,7 +54,7 @@ def new(live: Package, models: list[Package]) -> Package:
     return next(model for model in models if model is not live)
 
 
-async def test_an_endpoint_that_failed_is_made_anew(
+async def test_failed_endpoint_is_replaced(
     sagemaker_place: SageMakerPlace, models: list[Package]
 ) -> None:
     await sagemaker_place.target().remove()
@@ -67,7 +67,7 @@ async def test_an_endpoint_that_failed_is_made_anew(
     assert sagemaker_place.cloud.endpoints[name].history == ["Creating", "InService"]
 
 
-async def test_an_alarm_rolls_an_update_back(
+async def test_alarm_rolls_update_back(
     sagemaker_place: SageMakerPlace, live: Package, new: Package
 ) -> None:
     cloudwatch = sagemaker_place.client("cloudwatch")
@@ -87,7 +87,7 @@ async def test_an_alarm_rolls_an_update_back(
     await sagemaker_place.assert_live(live)
 
 
-async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerPlace) -> None:
+async def test_outdated_secret_is_refused(sagemaker_place: SageMakerPlace) -> None:
     with pytest.raises(
         TerminalError, match="aws-credentials/outdated: InvalidSignature"
     ) as refusal:
@@ -95,7 +95,7 @@ async def test_an_outdated_secret_is_refused_as_well(sagemaker_place: SageMakerP
     assert "known-" not in str(refusal.value)
 
 
-async def test_the_endpoint_of_somebody_else_is_left_alone(
+async def test_foreign_endpoint_is_left_alone(
     sagemaker_place: SageMakerPlace, paper: Package
 ) -> None:
     sagemaker_place.cloud.endpoints["theirs"] = Endpoint("theirs", "their-config", "InService")
@@ -109,7 +109,7 @@ async def test_the_endpoint_of_somebody_else_is_left_alone(
         del sagemaker_place.cloud.endpoints["theirs"]
 
 
-async def test_a_check_says_what_is_there_or_missing(sagemaker_place: SageMakerPlace) -> None:
+async def test_check_reports_resources_and_gaps(sagemaker_place: SageMakerPlace) -> None:
     findings = await sagemaker_place.target(repository=f"{_ECR}/new").check()
     assert "role slipway-sagemaker exists" in findings
     assert f"repository {_ECR}/new is not there yet: a deploy creates it" in findings
@@ -122,7 +122,7 @@ async def test_a_check_says_what_is_there_or_missing(sagemaker_place: SageMakerP
             await sagemaker_place.target(**settings).check()
 
 
-async def test_a_repository_of_ecr_is_made_once_and_emptied_by_its_own_interface(
+async def test_ecr_repository_is_created_once_and_emptied_through_its_api(
     sagemaker_place: SageMakerPlace,
 ) -> None:
     where = parse_reference(f"{_ECR}/team/wine")
@@ -159,7 +159,7 @@ def _manifest() -> str:
         ({"serverless": Serverless()}, "ServerlessConfig"),
     ],
 )
-def test_requests_are_as_the_service_describes_them(settings: dict[str, Any], has: str) -> None:
+def test_requests_match_the_service_description(settings: dict[str, Any], has: str) -> None:
     environment = SageMakerEnvironment(
         name="wine",
         target="sagemaker",
@@ -299,7 +299,7 @@ def paper_cloud(monkeypatch: pytest.MonkeyPatch, paper: Package) -> Iterator[_Pa
             made.clear()
 
 
-async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(
+async def test_update_refused_by_alarm_is_not_repeated(
     paper_cloud: _PaperCloud,
 ) -> None:
     settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))
@@ -316,7 +316,7 @@ async def test_what_an_alarm_has_refused_meanwhile_is_not_tried_again(
     assert paper_cloud.endpoint.history == ["Updating", "RollingBack", "InService"]
 
 
-async def test_an_update_whose_reply_was_lost_is_not_tried_again_either(
+async def test_update_with_lost_reply_is_not_repeated(
     paper_cloud: _PaperCloud,
 ) -> None:
     paper_cloud.faults.always("drop", "POST UpdateEndpoint")
@@ -332,7 +332,7 @@ async def test_an_update_whose_reply_was_lost_is_not_tried_again_either(
     assert paper_cloud.endpoint.history == ["Updating", "RollingBack", "InService"]
 
 
-async def test_that_sagemaker_does_not_answer_for_a_moment_ends_no_update(
+async def test_short_outage_does_not_end_update(
     paper_cloud: _PaperCloud,
 ) -> None:
     settling = asyncio.create_task(paper_cloud.target.settle(paper_cloud.released))

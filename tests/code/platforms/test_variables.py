@@ -197,5 +197,5 @@ def test_page_lists_every_limit_with_its_default() -> None:
         assert f"| `{PREFIX}{limit.name.upper()}` | {limit.default} |" in page
 
 
-def test_no_variables_are_none() -> None:
+def test_variables_are_empty_by_default() -> None:
     assert Variables().reveal() == {}
