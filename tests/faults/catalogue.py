@@ -150,13 +150,13 @@ FAULTS = (
     Fault(
         "platforms/heroku", "tasks/platforms/heroku/releases.py",
         "each.version > newest)", "each.version < newest)",
-        f"{_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run",
+        f"{_PLATFORMS}/test_heroku.py::test_releases_give_images_of_an_app",
         Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run"),
     ),
     Fault(
         "platforms/sagemaker", "tasks/platforms/sagemaker/requests.py",
         'if environment.traffic == "canary":', 'if environment.traffic != "canary":',
-        f"{_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",
+        f"{_PLATFORMS}/test_sagemaker.py::test_requests_match_the_service_description",
         Old(
             "tasks/platforms/aws/requests.py",
             f"{_OLD_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",

@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 def error_response(service: str, refusal: Refusal) -> Response:
-    """An error as a service words it."""
+    """Make an error in the words of a service."""
     headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": "a-request"}
     if service in _WORDED_IN_XML:
         error = f"<Error><Code>{refusal.code}</Code><Message>{refusal}</Message></Error>"
@@ -69,7 +69,7 @@ def error_response(service: str, refusal: Refusal) -> Response:
 
 
 def operation_of(headers: Mapping[str, str], path: str) -> str:
-    """The name of an operation: in a header, or in the path; else in the body."""
+    """Read the name of an operation from a header, the path or the body."""
     if path.endswith("/invocations"):
         return "InvokeEndpoint"
     return headers.get("x-amz-target", path.rpartition("/operation/")[2]).rpartition(".")[2]
@@ -142,7 +142,7 @@ class Aws:
 
 
 def violations(shape: Any, value: Any, where: str = "") -> Iterator[str]:
-    """What of a request is not as the service's own description says.
+    """List what in a request differs from the service's own description.
 
     boto3 checks names and types before it sends anything, but not lengths, patterns and words.
     """

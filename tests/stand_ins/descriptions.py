@@ -12,11 +12,11 @@ _USUAL = CHECKOUT.parent / "shared" / "schemas"  # beside the checkout
 
 
 def find_description(name: str) -> Path | None:
-    """The file of a description, None if it is not there."""
+    """Return the file of a description, None if it is not there."""
     path = Path(os.environ.get(_VARIABLE) or _USUAL) / name
     return path if path.is_file() else None
 
 
 def absent(name: str) -> str:
-    """Why a test is skipped that needs a description."""
+    """Explain why a test that needs a description is skipped."""
     return f"{name} is neither in the folder that {_VARIABLE} names nor in ../shared/schemas"

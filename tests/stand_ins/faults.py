@@ -44,16 +44,16 @@ class Faults:
         self.calls: Counter[str] = Counter()
 
     def fail_each_call(self, *kinds: Kind) -> None:
-        """From now on, the first calls of each name go wrong, in these ways one after the other."""
+        """Let the first calls of each name fail from now on, in these ways one after the other."""
         self.clear()
         self._first = kinds
 
     def always(self, kind: Kind, call: str) -> None:
-        """From now on, every call of this name goes wrong."""
+        """Let every call of this name fail from now on."""
         self._always[call] = kind
 
     def clear(self) -> None:
-        """From now on, all goes well."""
+        """Let all calls succeed from now on."""
         self._first, self._always = (), {}
         self._met.clear()
         self.calls.clear()
@@ -88,7 +88,7 @@ class Faults:
             await send(start)
 
     def name(self, scope: Any) -> str:
-        """What a call is called: method and path, without what is this release's alone."""
+        """Name a call by method and path, without the parts of one release."""
         return f"{scope['method']} {_NAMES.sub('*', scope['path'])}"
 
     async def _act(self, scope: Any, receive: Any) -> None:

@@ -63,7 +63,7 @@ class FlyMachine:
     restarts: int = 0
 
     def happened(self, kind: str, state: str, **request: Any) -> None:
-        """It passes into another state."""
+        """Pass into another state."""
         self.state = state
         moment = int(time.time() * 1000)
         event = {"type": kind, "status": state, "source": "flyd", "timestamp": moment}
@@ -125,7 +125,7 @@ class Fly:
         )
 
     def give_up(self, machine: FlyMachine) -> None:
-        """A machine ended by itself, more often than its restart policy bears."""
+        """Stop a machine that has ended on its own more often than its restart policy allows."""
         with self._lock:
             if machine.container:
                 self._machines.kill(machine.container)
@@ -134,7 +134,7 @@ class Fly:
             self._lead()
 
     def lease(self, machine: FlyMachine, seconds: float) -> None:
-        """Somebody else takes a lease."""
+        """Take a lease in another holder's name."""
         with self._lock:
             machine.lease = Lease(uuid4().hex[:12], "flyctl", time.time() + seconds)
 
@@ -346,7 +346,7 @@ class Fly:
         return [{"name": name, **status} for name in ("ready", "servicecheck-00-http-8080")]
 
     def _look_at(self, machine: FlyMachine) -> None:
-        """Notice that a machine has ended by itself, and start it again as its policy says."""
+        """Notice the end of a machine, and start it again as its policy says."""
         container = machine.container
         if machine.state != "started" or container is None or self._machines.runs(container):
             return

@@ -45,7 +45,7 @@ class Front:
             time.sleep(0.02)
 
     def leads_to(self) -> list[str]:
-        """The machines that it leads to."""
+        """List the machines that it leads to."""
         answer = httpx.get(
             f"{self._api}/api/http/services/{_NAME}@file", trust_env=False, verify=ssl_context()
         )
@@ -56,7 +56,7 @@ class Front:
 
 @contextlib.contextmanager
 def run_front(folder: Path) -> Iterator[Front]:
-    """The edge, which leads nowhere yet."""
+    """Run the edge, which leads nowhere yet."""
     routes = folder / "routes"
     routes.mkdir(parents=True)
     ports = {_NAME: free_port(), gateway.API_PORT: free_port()}

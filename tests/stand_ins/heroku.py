@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 def error_body(status: int, message: str = "told to fail") -> dict[str, str]:
-    """An error as Heroku words it."""
+    """Make an error in Heroku's words."""
     return {"id": _NAMES.get(status, "error"), "message": message}
 
 
@@ -100,7 +100,7 @@ class App:
         return next(release for release in reversed(self.releases) if release.status == "succeeded")
 
     def add(self, description: str, image: str | None) -> Release:
-        """A further release, which is pending."""
+        """Add a release, which is pending."""
         release = Release(len(self.releases) + 1, description, image, dict(self.variables))
         self.releases.append(release)
         return release
@@ -421,7 +421,7 @@ class Heroku:
         app.leaving = []
 
     def _wait_for(self, dyno: Dyno) -> None:
-        """It is up once it listens, whatever it answers."""
+        """Wait until a dyno listens, whatever it answers."""
         deadline = time.monotonic() + _BOOT_SECONDS
         while dyno.state == "starting":
             try:

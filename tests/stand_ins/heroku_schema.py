@@ -43,7 +43,7 @@ class Schema:
         self._registry: Registry[Any] = Registry().with_resource(_URI, resource)
 
     def complaints(self, method: str, path: str, body: Any) -> list[str]:
-        """What is wrong with a request; nothing if one description of it fits."""
+        """List the faults of a request; none if one description of it matches."""
         pointers = [pointer for allowed, pattern, pointer in self._links
                  if allowed == method and pattern.fullmatch(path)]  # fmt: skip
         complaints = [self._complaint(item, body) for item in pointers] or ["is not described"]
@@ -62,7 +62,7 @@ class Schema:
 
 
 def find_schema() -> Schema | None:
-    """The description, None where it is not there."""
+    """Return the description, None where it is not there."""
     path = find_description(NAME)
     return Schema(json.loads(path.read_text())) if path else None
 

@@ -30,7 +30,7 @@ class Machine:
     url: str
 
     def answers(self, path: str) -> bool:
-        """Whether it says 200 to a health check."""
+        """Return whether a health check is answered with 200."""
         try:
             answer = httpx.get(
                 f"{self.url}{path}", timeout=5, trust_env=False, verify=ssl_context()
@@ -88,13 +88,13 @@ class Machines:
         return Machine(str(container.id), f"http://127.0.0.1:{outside}")
 
     def runs(self, machine: Machine) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         with contextlib.suppress(NotFound):
             return bool(self._client.containers.get(machine.identifier).status == "running")
         return False
 
     def exit_code(self, machine: Machine) -> int:
-        """What it ended with."""
+        """Return its exit code."""
         with contextlib.suppress(NotFound):
             return int(self._client.containers.get(machine.identifier).attrs["State"]["ExitCode"])
         return -1
@@ -107,7 +107,7 @@ class Machines:
         return -1
 
     def logs(self, machine: Machine) -> str:
-        """What it said."""
+        """Return its log."""
         with contextlib.suppress(NotFound):
             log: bytes = self._client.containers.get(machine.identifier).logs(tail=20)
             return log.decode(errors="replace")
@@ -133,7 +133,7 @@ class Machines:
             self._client.containers.get(machine.identifier).remove(force=True, v=True)
 
     def running(self) -> list[str]:
-        """Identifiers of what runs."""
+        """List the identifiers of the containers that run."""
         containers = self._client.containers.list(filters={"label": f"{_LABEL}={self._platform}"})
         return sorted(str(container.id) for container in containers)
 

@@ -34,7 +34,7 @@ class Description:
         self._registry: Registry[Any] = Registry().with_resource(_ROOT, resource)
 
     def complaints(self, method: str, path: str, query: Collection[str], body: Any) -> list[str]:
-        """What is wrong with a request."""
+        """List the faults of a request."""
         for template, operations in self._document["paths"].items():
             pattern = re.sub(r"\{\w+\}", "[^/]+", template)
             if method.lower() in operations and re.fullmatch(pattern, path):
@@ -70,7 +70,7 @@ class Description:
 
 
 def published(name: str, newer: Collection[str] = ()) -> Description:
-    """A published description; skips the test where it is not there."""
+    """Load a published description; skip the test where it is not there."""
     path = find_description(name)
     if path is None:
         pytest.skip(absent(name))
@@ -78,7 +78,7 @@ def published(name: str, newer: Collection[str] = ()) -> Description:
 
 
 def _strict(schema: Any) -> Any:
-    """The same, but that an object has no properties beside those described."""
+    """Forbid properties that a schema does not describe."""
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):

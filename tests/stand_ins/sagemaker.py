@@ -67,7 +67,7 @@ class Endpoint:
         return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/{self.name}"
 
     def describe(self) -> dict[str, Any]:
-        """As `DescribeEndpoint` answers."""
+        """Describe the endpoint as `DescribeEndpoint` answers."""
         now = time.time()
         answer: dict[str, Any] = {
             "EndpointName": self.name,
@@ -101,7 +101,7 @@ class SageMaker(Aws):
         self._threads: list[threading.Thread] = []
 
     async def answer(self, call: Call) -> Response:
-        """Endpoints are ours; of the rest, moto is told what SageMaker would refuse."""
+        """Answer for endpoints; pass the rest to moto after SageMaker's own checks."""
         if call.operation == "InvokeEndpoint":
             return await self._invoke(call)
         if call.service != "sagemaker":
@@ -123,15 +123,15 @@ class SageMaker(Aws):
         self._machines.kill(fleet.machine)
 
     def models(self) -> list[str]:
-        """Names of all models."""
+        """List the names of all models."""
         return sorted(self._backend()._models)
 
     def configurations(self) -> list[str]:
-        """Names of all endpoint configurations."""
+        """List the names of all endpoint configurations."""
         return sorted(self._backend().endpoint_configs)
 
     def alarms(self) -> list[str]:
-        """Names of all alarms."""
+        """List the names of all alarms."""
         return sorted(self._alarms())
 
     def close(self) -> None:
@@ -344,17 +344,17 @@ class AwsFaults(Faults):
     hanging = False
 
     def fail_each_call(self, *kinds: Kind) -> None:
-        """From now on, the first calls of each name go wrong."""
+        """Let the first calls of each name fail from now on."""
         super().fail_each_call(*kinds)
         self.hanging = "hang" in kinds
 
     def clear(self) -> None:
-        """From now on, all goes well."""
+        """Let all calls succeed from now on."""
         super().clear()
         self.hanging = False
 
     def name(self, scope: Any) -> str:
-        """`GET` for operations that change nothing, and the operation's name."""
+        """Name a call by its operation, with `GET` if it changes nothing."""
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         operation = operation_of(headers, scope["path"])
         reads = operation.startswith(("Describe", "List", "Get", "Invoke"))
@@ -362,6 +362,6 @@ class AwsFaults(Faults):
 
 
 def aws_error(code: int) -> Mapping[str, Any]:
-    """How AWS words that there were too many requests, or that it failed."""
+    """Make an error in the words of AWS: too many requests, or a failure."""
     kind = "ThrottlingException" if code == 429 else "InternalFailure"
     return {"__type": kind, "message": "told to fail"}

@@ -60,7 +60,7 @@ _SAVE = {"cmd": "true"}  # the stage that saves a model; nobody runs it here
 
 
 def _once_each() -> Callable[[Bundle, float, Mapping[str, str]], Awaitable[None]]:
-    """The trial of platforms elsewhere: a package that has passed it would pass it again."""
+    """Make a trial that boots each package once: one that has passed would pass again."""
     passed: set[str] = set()
 
     async def boot_once(bundle: Bundle, within: float, variables: Mapping[str, str]) -> None:

@@ -50,7 +50,7 @@ class FlyioPlace(RemotePlace):
         self.repository = Repository(parse_reference(environment.repository), login)
 
     def machines(self) -> list[FlyMachine]:
-        """All machines of the app."""
+        """List all machines of the app."""
         app = self.fly.apps.get(APP)
         return list(app.machines.values()) if app else []
 
@@ -81,7 +81,7 @@ class FlyioPlace(RemotePlace):
 def running_fly(
     folder: Path, engine: str, registry: str, registry_folder: Path
 ) -> Iterator[FlyioPlace]:
-    """The stand-in of Fly.io; its registry wants TLS and a password, of what `registry` has."""
+    """Run the stand-in of Fly.io; its registry asks for TLS and a password."""
     with ExitStack() as opened:
         patch = opened.enter_context(pytest.MonkeyPatch.context())
         host = opened.enter_context(_guarded_registry(folder, registry_folder, patch))

@@ -26,7 +26,7 @@ _TOKENS = {"slipway-heroku-token": "HRKU-the-right-one", "wrong": "HRKU-of-someb
 
 
 async def known_token(block: str) -> SecretStr:
-    """What the blocks hold, without a Prefect server to keep them."""
+    """Return the content of a block, without a Prefect server."""
     return SecretStr(_TOKENS[block])
 
 
@@ -74,7 +74,7 @@ class HerokuPlace(RemotePlace):
 
 @contextlib.contextmanager
 def running_heroku(folder: Path, engine: str, registry: str) -> Iterator[HerokuPlace]:
-    """The stand-in and its edge; a registry of the tests plays Heroku's."""
+    """Run the stand-in and its edge; a registry of the tests plays Heroku's."""
     with contextlib.ExitStack() as opened:
         machines = Machines(engine, f"heroku-{registry}")
         opened.callback(machines.close)

@@ -65,12 +65,12 @@ class KubernetesPlace(RemotePlace):
         self._api = api
 
     def cluster(self) -> Cluster:
-        """The cluster, as its user sees it."""
+        """Connect to the cluster as its user."""
         kubeconfig = write_kubeconfig(self._api, TOKEN)
         return connect(Access("", ""), kubeconfig, self.environment.namespace)
 
     def list(self, kind: Kind) -> list[Any]:
-        """The objects of a kind."""
+        """List the objects of a kind."""
         return self.cluster().list(kind, manifests.labels(self.environment))
 
     def scale(self, replicas: int) -> None:
@@ -84,7 +84,7 @@ class KubernetesPlace(RemotePlace):
         self.cluster().apply(Kind.DEPLOYMENT, manifest, "somebody")
 
     def clear(self) -> None:
-        """Leave nothing in a cluster that is not ours."""
+        """Remove everything from a cluster that is not ours."""
         for kind in (*KINDS, Kind.POD):
             for item in self.list(kind):
                 self.cluster().delete(kind, item["metadata"]["name"])
@@ -136,7 +136,7 @@ class _Faults(Faults):
 
 @contextlib.contextmanager
 def running_kubernetes(folder: Path, engine: str, registry: str) -> Iterator[KubernetesPlace]:
-    """The stand-in of a cluster."""
+    """Remove everything from a cluster that is not ours."""
     with contextlib.ExitStack() as opened:
         front = opened.enter_context(run_front(folder))
         machines = Machines(engine, f"kubernetes-{os.getpid()}")
@@ -154,7 +154,7 @@ def running_kubernetes(folder: Path, engine: str, registry: str) -> Iterator[Kub
 
 @contextlib.contextmanager
 def own_kubernetes() -> Iterator[KubernetesPlace]:
-    """A cluster of your own."""
+    """Use a cluster of your own."""
     environment = KubernetesEnvironment(
         url=os.environ["SLIPWAY_TEST_URL"],
         repository=os.environ["SLIPWAY_TEST_REPOSITORY"],

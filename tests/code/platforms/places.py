@@ -115,7 +115,7 @@ class Place(ABC):
         return progress
 
     async def ensure_live(self, models: Sequence[Package]) -> Package:
-        """The one of these models that is live; the first of them is deployed if none is."""
+        """Return the live one of these models; the first of them is deployed if none is."""
         status = await self.target().status()
         for model in models:
             if status and status.healthy and status.runs(model):
@@ -124,7 +124,7 @@ class Place(ABC):
         return models[0]
 
     async def assert_live(self, package: Package) -> None:
-        """Exactly this one is live, as the platform says and as it answers."""
+        """Assert that exactly this model is live, by the platform and by its own answer."""
         live = await self.target().status()
         assert live
         assert live.healthy
@@ -135,22 +135,22 @@ class Place(ABC):
         assert len(await self.servers()) == 1
 
     def traffic(self, package: Package) -> Traffic:
-        """Requests without end."""
+        """Send requests without end."""
         return Traffic(self.url, package.golden["inputs"][0], pause=PAUSE)
 
     async def servers(self) -> list[str]:
-        """The model servers that run."""
+        """List the model servers that run."""
         return await asyncio.to_thread(self._servers)
 
     async def live_version(self) -> dict[str, Any]:
-        """Which release answers at the public URL."""
+        """Return the release that answers at the public URL."""
         async with httpx.AsyncClient(trust_env=False, timeout=10, verify=ssl_context()) as client:
             answer = await client.get(f"{self.url}/version")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
     async def snapshot(self) -> dict[str, Any]:
-        """All that is on the platform: two that are equal say that nothing was left behind."""
+        """Return everything on the platform; two equal snapshots show that nothing was left."""
         return await asyncio.to_thread(self._snapshot)
 
     async def break_live(self) -> None:
@@ -225,11 +225,11 @@ class DockerPlace(Place):
         ]
 
     def containers(self) -> list[Any]:
-        """All containers of the environment."""
+        """List all containers of the environment."""
         return self.client.containers.list(all=True, filters={"label": self._labels})
 
     def clear(self) -> None:
-        """Leave nothing on an engine that is not ours, then let go of it."""
+        """Remove everything from an engine that is not ours."""
         for container in self.containers():
             container.remove(force=True)
         for image in self._images():

@@ -79,24 +79,24 @@ class SageMakerPlace(RemotePlace):
         return self.environment.endpoint_name
 
     def session(self, block: str = "ours") -> boto3.Session:
-        """Who a block lets us be."""
+        """Make a session with the credentials of a block."""
         key_id, secret = _KEYS[block]
         return boto3.Session(key_id, secret, region_name=REGION)
 
     def aws(self, block: str = "ours", region: str = REGION) -> Aws:
-        """AWS as the target knows it."""
+        """Make the client that the target uses."""
         return Aws(self.session(block), region, block, self._url)
 
     def client(self, service: str) -> Any:
-        """A service of AWS, for tests to look behind the target's back."""
+        """Make a client of an AWS service, to look behind the target's back."""
         return self.session().client(service, endpoint_url=self._url)  # type: ignore[call-overload]
 
     async def live_version(self) -> dict[str, Any]:
-        """Which release answers: there is no URL to ask."""
+        """Return the release that answers an invocation."""
         return await asyncio.to_thread(self._live_version)
 
     def traffic(self, package: Package) -> Traffic:
-        """Invocations without end."""
+        """Send invocations without end."""
         return Invocations(self, package.golden["inputs"][0])
 
     def _live_version(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class SageMakerPlace(RemotePlace):
 
 @contextlib.contextmanager
 def running_sagemaker(engine: str, registry: str) -> Iterator[SageMakerPlace]:
-    """The stand-in, and a place on it."""
+    """Run the stand-in, and make a place on it."""
     machines = Machines(engine, f"sagemaker-{registry}")
     cloud = SageMaker(*_KEYS["ours"], machines)
     faults = AwsFaults(cloud, hang_seconds=4.0, error=aws_error)

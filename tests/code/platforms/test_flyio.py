@@ -61,7 +61,7 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
         return secrets.get(block)
 
     async def tried(*_: Any) -> None:
-        """The trial on the worker has tests of its own."""
+        """Skip the trial on the worker, which has tests of its own."""
 
     monkeypatch.setattr("tasks.platforms.base.rest.read_secret", read_secret)
     monkeypatch.setattr("tasks.images.login.read_secret", read_secret)

@@ -38,7 +38,7 @@ _WITHOUT_DYNOS = AppState(Release("", 0, "succeeded", ""), (), 0, "", None)
 
 
 def _history(text: str, **status: str) -> list[Release]:
-    """Releases in the order in which they were made, as `a b <1`: image a, image b, back to v1."""
+    """Make releases in their order, as `a b <1`: image a, image b, back to v1."""
     words = {name: f"Deployed web ({image})" for name, image in _IMAGES.items()}
     words |= {"-": "Set LEVEL config vars", "new": "Initial release"}
     words |= {"a+b": f"Deployed web ({_IMAGES['a']}), worker ({_IMAGES['b']})"}
@@ -113,7 +113,7 @@ async def heroku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 def _push(place: HerokuPlace, release: str) -> Manifest:
-    """An image of a release, without anything in it."""
+    """Push an image of a release without anything in it."""
     config = json.dumps({"config": {}}).encode()
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     description = {

@@ -24,7 +24,7 @@ _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, math.inf)
 
 
 def _counted(*took: int, errors: int = 0) -> Counters:
-    """Counters of a version, by how many failed fell into each bucket."""
+    """Make the counters of a version from its requests in each bucket."""
     within = {bound: sum(took[: i + 1]) for i, bound in enumerate(_BOUNDS)}
     return Counters(sum(took), errors, sum(took) * 0.004, within)
 

@@ -274,7 +274,7 @@ class _PaperCloud:
             await asyncio.sleep(0.02)
 
     def clear(self) -> None:
-        """Leave nothing to other tests."""
+        """Remove everything, for other tests."""
         for name in (self.old, self.new):
             self.sagemaker.delete_endpoint_config(EndpointConfigName=name)
             self.sagemaker.delete_model(ModelName=name)

@@ -63,7 +63,7 @@ def apply(
 
 
 def managed_fields(managers: Mapping[str, set[Path]], version: str) -> list[Object]:
-    """Who has what, as objects say it."""
+    """Make the list of managers and their fields, as objects show it."""
     entries = []
     for manager, paths in managers.items():
         fields: Object = {}

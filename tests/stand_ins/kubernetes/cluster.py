@@ -44,12 +44,12 @@ class StubCluster:
     faults: Faults
 
     def kubeconfig(self, token: str = TOKEN) -> str:
-        """How it is reached."""
+        """Make the kubeconfig of the cluster."""
         return write_kubeconfig(self.url, token)
 
 
 def write_kubeconfig(url: str, token: str) -> str:
-    """How a cluster is reached."""
+    """Write a kubeconfig for the cluster."""
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -63,7 +63,7 @@ def write_kubeconfig(url: str, token: str) -> str:
 
 @contextlib.contextmanager
 def serving_api(version: str = "") -> Iterator[StubCluster]:
-    """A cluster without a node: of the newest version, or one that only says it is older."""
+    """Run a cluster without a node: of the newest version, or one that reports an older one."""
     newest = kubernetes_validate.latest_version()
     store = Store(newest)
     store.create("namespaces", {"apiVersion": "v1", "kind": "Namespace",
@@ -77,7 +77,7 @@ def serving_api(version: str = "") -> Iterator[StubCluster]:
 
 @contextlib.contextmanager
 def running_cluster(machines: Machines, front: Front) -> Iterator[StubCluster]:
-    """A cluster with a node that runs containers."""
+    """Run a cluster with a node that runs containers."""
     with contextlib.ExitStack() as opened:
         stub = opened.enter_context(serving_api())
         # The node's own calls meet no faults.
@@ -121,7 +121,7 @@ def repeated(step: Callable[[], None], store: Store) -> Iterator[None]:
 
 
 def status(code: int) -> dict[str, object]:
-    """An error as an API server words it."""
+    """Make an error in the words of an API server."""
     message = "too many requests" if code == 429 else "etcdserver: request timed out"
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message,
             "code": code}  # fmt: skip

@@ -228,7 +228,7 @@ class Controllers:
 
 
 def _template(thing: Object) -> Object:
-    """The template of a Deployment or ReplicaSet, without what the latter adds."""
+    """Return the template of a Deployment or ReplicaSet, without what the latter adds."""
     template = copy.deepcopy(thing["spec"]["template"])
     template["metadata"]["labels"].pop(_HASH, None)
     return dict(template)
@@ -261,7 +261,7 @@ def _surge(deployment: Object) -> int:
 
 
 def _ready_for(pod: Object) -> float | None:
-    """For how many seconds a pod has been ready."""
+    """Return the seconds for which a pod has been ready."""
     for condition in pod.get("status", {}).get("conditions", []):
         if (condition["type"], condition["status"]) == ("Ready", "True"):
             since = datetime.fromisoformat(condition["lastTransitionTime"])

@@ -50,7 +50,7 @@ class Node:
         self._run: dict[str, _Pod] = {}
 
     def log(self, name: str) -> str:
-        """What a pod said."""
+        """Return the log of a pod."""
         for pod in self._run.values():
             if pod.name == name and pod.machine:
                 return self._machines.logs(pod.machine)
@@ -242,7 +242,7 @@ class _Pod:
 
 
 def _options(spec: Object, container: Object) -> dict[str, Any]:
-    """What the pod's limits and rights are to an engine."""
+    """Translate a pod's limits and rights for an engine."""
     who, may = spec["securityContext"], container["securityContext"]
     limits = container["resources"]["limits"]
     return {

@@ -125,7 +125,7 @@ class Server:
         return PlainTextResponse(self.log(name))
 
     def _report(self, plural: str, namespace: str, name: str, body: Mapping[str, Any]) -> Response:
-        """What a node says of a pod."""
+        """Take a node's report of a pod."""
         stored = self._store.find(plural, namespace, name)
         if stored is None:
             raise Refusal(404, "NotFound", f'{plural} "{name}" not found', kind=plural)
@@ -153,5 +153,5 @@ class Server:
 
 
 def minor(version: str) -> int:
-    """The number that counts in a version of Kubernetes: 20 in `v1.20.2`."""
+    """Return the minor version of Kubernetes: 20 in `v1.20.2`."""
     return int(version.split(".")[1])

@@ -50,18 +50,18 @@ class Store:
         self.version = 0
 
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
-        """An object; what is changed in it is changed."""
+        """Return an object itself, not a copy."""
         return self._objects.get((kind, namespace, name))
 
     def get(self, kind: str, namespace: str, name: str) -> Object:
-        """An object as clients see it."""
+        """Return an object as clients see it."""
         stored = self.find(kind, namespace, name)
         if stored is None:
             raise Refusal(404, "NotFound", f'{kind} "{name}" not found', name=name, kind=kind)
         return self.shown(stored)
 
     def list(self, kind: str, namespace: str, labels: Mapping[str, str] = {}) -> list[Object]:
-        """Objects with these labels; what is changed in them is changed."""
+        """List the objects with these labels, not copies."""
         return [
             item
             for (its_kind, its_namespace, _), item in sorted(self._objects.items())
@@ -70,7 +70,7 @@ class Store:
         ]
 
     def shown(self, thing: Object) -> Object:
-        """An object as clients see it."""
+        """Return a copy of an object as clients see it."""
         shown = copy.deepcopy(thing)
         managers = self._managers.get(thing["metadata"]["uid"])
         if managers:
@@ -93,7 +93,7 @@ class Store:
     def apply(
         self, kind: str, manifest: Object, manager: str, *, force: bool
     ) -> tuple[int, Object]:
-        """Server-side apply.
+        """Apply a manifest on the server's side.
 
         Returns:
             201 for a new object, else 200; and the object as clients see it.
@@ -184,7 +184,7 @@ class Store:
 
 
 def now() -> str:
-    """The time, as objects say it."""
+    """Return the time in the form of objects."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
