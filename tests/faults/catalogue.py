@@ -149,7 +149,7 @@ FAULTS = (
     ),
     Fault(
         "platforms/heroku", "tasks/platforms/heroku/releases.py",
-        ".version > newest)", ".version < newest)",
+        ".version > newest", ".version < newest",
         f"{_PLATFORMS}/test_heroku.py::test_releases_give_images_of_an_app",
         Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run"),
     ),
