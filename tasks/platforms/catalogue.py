@@ -94,7 +94,7 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         values: dict[str, Any] = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
-            f"{path}: {error}", state="nothing was started", next_step=f"mend {path}"
+            f"{path}: {error}", state="nothing was started", next_step=f"fix {path}"
         ) from error
     platform = PLATFORMS.get(values.get("target", ""))
     if platform is None:
@@ -117,7 +117,7 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         raise ConfigurationError(
             f"{path}: {problems}; allowed keys: {allowed}",
             state="nothing was started",
-            next_step=f"mend {path} (or a variable {variable(name, '*')})",
+            next_step=f"fix {path} (or a variable {variable(name, '*')})",
         ) from error
 
 
@@ -132,7 +132,7 @@ def make_target(environment: Environment) -> AnyTarget:
     except ValidationError as error:
         names = ", ".join(f"SLIPWAY_{issue['loc'][0]}".upper() for issue in error.errors())
         raise ConfigurationError(
-            f"{environment.name} is on another host: this one has no {names}",
+            f"environment {environment.name} is on another host: this host lacks {names}",
             state="nothing was started",
-            next_step="use a worker on its host, where these variables are set, see `make up`",
+            next_step="use a worker on its host, where these variables are set, see `slipway up`",
         ) from None

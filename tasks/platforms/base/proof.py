@@ -78,7 +78,7 @@ async def prove(candidate: Candidate, within: float) -> None:
             f"the model server did not get ready within {within:g} s: {candidate.url}/readyz"
             f" says {why}\n{log}",
             next_step="see that this URL leads to the server, and that its certificate is trusted"
-            " (`SSL_CERT_FILE`); else mend the model or the serving code, commit, and deploy that",
+            " (`SSL_CERT_FILE`); else fix the model or the serving code, commit, and deploy that",
         ) from None
     await _compare(candidate)
 
@@ -117,7 +117,9 @@ async def _compare(candidate: Candidate) -> None:
     expected = (candidate.release, candidate.package.md5)
     actual = (answer.get("release"), answer.get("md5")) if answer else None
     if actual != expected:
-        raise _proof_error(f"the version at {candidate.url} is {actual}, should be {expected}")
+        raise _proof_error(
+            f"the server at {candidate.url} reports release and md5 {actual} instead of {expected}"
+        )
     try:
         await golden.replay(candidate.connection, candidate.package.golden)
     except SlipwayError as error:
@@ -138,7 +140,7 @@ async def _reason_unready(url: str) -> str:
 
 def _proof_error(
     what: str,
-    next_step: str = "mend the model or the serving code, commit, and deploy that commit",
+    next_step: str = "fix the model or the serving code, commit, and deploy that commit",
 ) -> CandidateRejected:
     return CandidateRejected(
         what, state="what was live before goes on serving", next_step=next_step

@@ -134,7 +134,7 @@ class RestAPI:
             return answer.json() if answer.content else None
         except ValueError as error:
             raise TransientError(
-                f"{what} gives no JSON: {answer.text[:200]}",
+                f"{what} did not return JSON: {answer.text[:200]}",
                 state=UNCHANGED,
                 next_step="check the API's URL, then run the flow again",
             ) from error
@@ -150,12 +150,15 @@ class RestAPI:
             )
         if code in {401, 403}:
             return TerminalError(
-                f"{what} refuses the token in block secret/{self.block}: {code}",
+                f"{self.platform} refuses the token in block secret/{self.block}:"
+                f" {code} for {what}",
                 state=UNCHANGED,
                 next_step=f"make a new one; {renewal(self.block)}",
             )
         refused = RefusedError(
-            message, state=UNCHANGED, next_step="see what it says, correct it, run again"
+            message,
+            state=UNCHANGED,
+            next_step="correct what the message says, then run the flow again",
         )
         refused.code = code
         return refused

@@ -185,7 +185,7 @@ def release_error(what: str) -> TerminalError:
     return TerminalError(
         what,
         state="what was live before goes on serving",
-        next_step="see `fly logs`; mend the model or the serving code, or give the machine more"
+        next_step="see `fly logs`; fix the model or the serving code, or give the machine more"
         " memory, then deploy again",
     )
 

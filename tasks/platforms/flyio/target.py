@@ -102,7 +102,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         for machine in self._require_machines(await self._machines(), released.staged.release):
             if not machine.cordoned:  # what is live would be read wrongly from now on
                 raise release_error(
-                    f"Fly.io does not say that new machine {machine.identifier} is cordoned"
+                    f"Fly.io did not report new machine {machine.identifier} as cordoned"
                 )
             await self._app.wait_until_healthy(machine, self._environment.ready_seconds)
 
@@ -171,11 +171,11 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         if not await self._app.exists():
             count = await self._app.siblings()
             return [
-                f"organization {organization} lets us in; it has {count} apps",
-                f"app {app} is not there: the first deploy creates it",
+                f"organization {organization} is accessible; it has {count} apps",
+                f"app {app} does not exist yet: the first deploy creates it",
             ]
         addresses = ", ".join(await self._app.addresses()) or "none yet"
-        return [f"app {app} is there; its addresses: {addresses}", await self._try_registry()]
+        return [f"app {app} exists; its addresses: {addresses}", await self._try_registry()]
 
     async def _prepare(self) -> None:
         if not await self._app.exists():
@@ -235,7 +235,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         ours = of_release(machines, release)
         if len(ours) < self._environment.machines:
             raise release_error(
-                f"of {self._environment.machines} new machines {len(ours)} are there"
+                f"only {len(ours)} of {self._environment.machines} new machines exist"
             )
         return ours
 

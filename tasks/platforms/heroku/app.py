@@ -77,7 +77,7 @@ class App:
         self.url = (app["web_url"] or self.url).rstrip("/")
         if (stack := app["stack"]["name"]) != "container":
             raise ConfigurationError(
-                f"app {self._name} has the stack {stack}, and runs no images",
+                f"app {self._name} has the stack {stack}, which runs no images",
                 state=_STATE,
                 next_step=f"`heroku stack:set container --app {self._name}`, or name another app",
             )
@@ -237,7 +237,7 @@ class App:
             raise library_error(log, self._environment.base) or TerminalError(
                 f"a web dyno of app {self._name} has crashed:\n{log}",
                 state="Heroku has the release; without preboot, no other serves",
-                next_step="mend the model or the serving code, commit, and deploy that commit",
+                next_step="fix the model or the serving code, commit, and deploy that commit",
             )
         # Eco dynos sleep; a request wakes them.
         return len(states) >= state.quantity and set(states) <= {"up", "idle"}

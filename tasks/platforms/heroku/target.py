@@ -153,7 +153,9 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         """
         account = await self._app.call("GET", "/account")
         left = await self._app.call("GET", "/account/rate-limits")
-        findings = [f"Heroku knows the token as {account['email']}, {left['remaining']} calls left"]
+        findings = [
+            f"Heroku accepts the token of {account['email']}; {left['remaining']} calls left"
+        ]
         region, team = self._environment.region, self._environment.team
         if await self._app.exists():
             state = await self._app.state()
@@ -228,8 +230,8 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
                     await asyncio.sleep(heroku_app.POLL_SECONDS)
         except TimeoutError:
             raise TerminalError(
-                f"{self.url} does not lead to v{state.release.version} after {seconds:g} s",
-                state="Heroku has the release, and it may get traffic yet",
+                f"{self.url} did not lead to v{state.release.version} within {seconds:g} s",
+                state="Heroku has the release, which may still get traffic",
                 next_step=f"look at `heroku ps --app {self._environment.app}`",
             ) from None
 

@@ -72,7 +72,7 @@ class Canary:
                 raise TerminalError(
                     f"the new version is worse, at {percent} % of the predictions: {worse}",
                     state="what was live before gets all of the traffic again",
-                    next_step="mend the model or the serving code, commit, and deploy that commit;"
+                    next_step="fix the model or the serving code, commit, and deploy that commit;"
                     " what counts as worse are the `canary_*` settings of the environment",
                 )
             if over:

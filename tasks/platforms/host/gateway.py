@@ -77,7 +77,7 @@ class Gateway:
                 raise ConfigurationError(
                     f"the proxy at {self._api} has no entry point {self._environment}",
                     state="nothing was started",
-                    next_step="run `make up`, or give Traefik an entry point of that name",
+                    next_step="run `slipway up`, or give Traefik an entry point of that name",
                 )
             return str(answer.raise_for_status().json()["address"])
 
@@ -171,9 +171,9 @@ class Gateway:
             if answer.status_code == 404:
                 raise ConfigurationError(
                     f"the proxy at {self._api} does not count requests",
-                    state="traffic goes where it went",
+                    state="traffic was not switched",
                     next_step="start it with the options of deployments/local/gateway.py (the local"
-                    " stack: `make up`), or remove `canary` from the environment's file",
+                    " stack: `slipway up`), or remove `canary` from the environment's file",
                 )
             text = answer.raise_for_status().text
         return [read_counters(text, route.release) for route in routes]
@@ -188,8 +188,8 @@ class Gateway:
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
-                    state="traffic goes where it went",
-                    next_step="look at the proxy's log (of `make up`: .slipway/log/gateway.log),"
+                    state="traffic was not switched",
+                    next_step="look at the proxy's log (of `slipway up`: .slipway/log/gateway.log),"
                     " run the flow again",
                 )
             time.sleep(0.05)
@@ -229,6 +229,6 @@ class Gateway:
                 f"the proxy at {self._api}",
                 "its API",
                 error,
-                state="traffic goes where it went",
-                next_step="run `make up`, then the flow again",
+                state="traffic was not switched",
+                next_step="run `slipway up`, then the flow again",
             ) from error

@@ -114,7 +114,7 @@ class HostTarget(Target[S, HostRelease[S]]):
                     await self._drop([release])
                 except SlipwayError as error:  # must not hide why it came to this
                     commands.run_logger().warning(
-                        "what was made for %s stays until the next deploy: %s",
+                        "files and images of %s stay until the next deploy: %s",
                         release, error.what,
                     )  # fmt: skip
             raise

@@ -220,21 +220,21 @@ class Cluster:
             return _NotFound(
                 f"the cluster does not know {what}: {message}",
                 state=UNCHANGED,
-                next_step="`kubectl version` with the same kubeconfig: it has to be Kubernetes 1.20"
-                " or newer",
+                next_step="check `kubectl version` with the same kubeconfig: Kubernetes 1.20 or"
+                " newer is needed",
             )
         if code == 403:
             return TerminalError(
                 f"the cluster forbids {what}: {message}",
                 state=UNCHANGED,
-                next_step="give the role in docs/targets/kubernetes.md to who the kubeconfig names",
+                next_step="bind the role in docs/targets/kubernetes.md to the kubeconfig's user",
             )
         passing = code in {408, 409, 429} or code >= 500
         kind_of_error = TransientError if passing else TerminalError
         return kind_of_error(
-            f"the cluster does not take {what}: {code} {message}",
+            f"the cluster refused {what}: {code} {message}",
             state=UNCHANGED,
-            next_step="see what it says and the cluster's events, then run the flow again",
+            next_step="read the message and the cluster's events, then run the flow again",
         )
 
 

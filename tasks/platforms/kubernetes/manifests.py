@@ -103,7 +103,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
     """Make the Deployment: each old pod is replaced only after a new one is ready."""
     ours = {**labels(environment), COMPONENT: SERVER}
     pod = _pod(environment, released)
-    pod["terminationGracePeriodSeconds"] = grace(environment)
+    pod["terminationGracePeriodSeconds"] = termination_seconds(environment)
     pod["containers"][0]["lifecycle"] = {
         "preStop": {"exec": {"command": drain_command(environment)}}
     }
@@ -115,7 +115,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
         },
         "minReadySeconds": environment.steady_seconds,
-        "progressDeadlineSeconds": patience(environment),
+        "progressDeadlineSeconds": progress_seconds(environment),
         "revisionHistoryLimit": environment.keep,
         "template": {
             "metadata": {
@@ -135,7 +135,7 @@ def preflight_pod(environment: KubernetesEnvironment, released: Released) -> Man
     pod = _pod(environment, released)
     pod["restartPolicy"] = "Never"
     pod["terminationGracePeriodSeconds"] = 1
-    pod["activeDeadlineSeconds"] = 2 * patience(environment)
+    pod["activeDeadlineSeconds"] = 2 * progress_seconds(environment)
     manifest = _manifest(environment, "v1", "Pod", pod)
     manifest["metadata"]["name"] += f"-preflight-{released.release.lower()}"
     manifest["metadata"]["labels"] |= {COMPONENT: PREFLIGHT, RELEASE: released.release}
@@ -226,7 +226,7 @@ def _variables(environment: KubernetesEnvironment, released: Released) -> list[M
     return [*plain, *secret]
 
 
-def patience(environment: KubernetesEnvironment) -> int:
+def progress_seconds(environment: KubernetesEnvironment) -> int:
     """Return the seconds that a rollout may go without progress."""
     return (
         environment.schedule_seconds
@@ -235,7 +235,7 @@ def patience(environment: KubernetesEnvironment) -> int:
     )
 
 
-def grace(environment: KubernetesEnvironment) -> int:
+def termination_seconds(environment: KubernetesEnvironment) -> int:
     """Return the seconds that a pod may take to end."""
     return environment.drain_seconds + _SHUTDOWN_SECONDS
 

@@ -58,7 +58,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             md5=labels["md5"],
             serving=labels["serving"],
             version=labels["version"] or None,
-            healthy=answers and await workload.is_all_of(labels["release"]),
+            healthy=answers and await workload.runs_only(labels["release"]),
         )
 
     async def check(self) -> list[str]:
@@ -76,16 +76,16 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             for verb in verbs:
                 if not await in_thread(cluster.may, verb, kind):
                     raise TerminalError(
-                        f"we may not {verb} {kind.value} in namespace {where}",
+                        f"the kubeconfig's user may not {verb} {kind.value} in namespace {where}",
                         state="nothing was changed",
-                        next_step="give the role in docs/targets/kubernetes.md to who the"
-                        " kubeconfig names",
+                        next_step="bind the role in docs/targets/kubernetes.md to the"
+                        " kubeconfig's user",
                     )
         if not (self._environment.create_namespace or await in_thread(cluster.namespace_exists)):
             raise cluster.namespace_missing()
         return [
             f"the cluster is Kubernetes {name}",
-            f"we may do what we need in namespace {where}",
+            f"the kubeconfig's user has the rights that a deploy needs in namespace {where}",
             await self._try_registry(),
         ]
 
@@ -94,7 +94,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         workload = await self._workload()
         if self._before is None:  # else it is tried again
             await workload.recover()
-            self._before = await workload.remember()
+            self._before = await workload.read_before()
         ours, policy = self._environment, await in_thread((await self._cluster()).policy)
         description = await self._describe(staged, version)
         await workload.make_secret(manifests.secret(ours, description))

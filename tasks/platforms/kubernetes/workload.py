@@ -68,7 +68,7 @@ class Workload:
         deployment = await self._deployment()
         return rollouts.serving(deployment, await self.replica_sets()) if deployment else None
 
-    async def is_all_of(self, release: str) -> bool:
+    async def runs_only(self, release: str) -> bool:
         """Return whether all pods are of a release and no rollout is running."""
         deployment = await self._deployment()
         return (
@@ -77,7 +77,7 @@ class Workload:
             and rollouts.is_complete(deployment)
         )
 
-    async def remember(self) -> Before:
+    async def read_before(self) -> Before:
         """Read what was applied before, to apply it again in a rollback.
 
         Raises:
@@ -89,8 +89,8 @@ class Workload:
             applied[kind] = there and _applied(there)
             if there and not applied[kind]:
                 raise ConfigurationError(
-                    f"{kind.value} {self._name} in namespace {self._environment.namespace} are"
-                    " not ours",
+                    f"{kind.value} {self._name} in namespace {self._environment.namespace}"
+                    " belong to somebody else",
                     state="nothing was changed",
                     next_step="set another `namespace` in the environment's file, or remove them",
                 )
@@ -198,7 +198,7 @@ class Workload:
             now = rollouts.counts(deployment)
             if now != counts:
                 counts, since = now, loop.time()
-            late = loop.time() - since > manifests.patience(self._environment)
+            late = loop.time() - since > manifests.progress_seconds(self._environment)
             if late or (anew and rollouts.is_overdue(deployment)):
                 raise await self._not_ready(*rollouts.delay(ours))
             await asyncio.sleep(_POLL_SECONDS)
@@ -253,7 +253,7 @@ class Workload:
     async def _ready(self, name: str) -> None:
         why: str | None = "it was not looked at"
         try:
-            async with asyncio.timeout(manifests.patience(self._environment)):
+            async with asyncio.timeout(manifests.progress_seconds(self._environment)):
                 while why:
                     pod = await in_thread(self._cluster.find, Kind.POD, name)
                     if pod is None:
@@ -276,7 +276,7 @@ class Workload:
     ) -> None:
         """Wait for pods to end, but not for ever: those of a node that died never do."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + manifests.grace(self._environment) + _MARGIN_SECONDS
+        deadline = loop.time() + manifests.termination_seconds(self._environment) + _MARGIN_SECONDS
         while loop.time() < deadline:
             if not any(map(doomed, await self._pods(component))):
                 return
@@ -316,5 +316,5 @@ def _rollout_error(what: str) -> TerminalError:
     return TerminalError(
         what,
         state="what was live before goes on serving",
-        next_step="`kubectl describe` what is named, mend it, and run the flow again",
+        next_step="`kubectl describe` the named object, fix it, and run the flow again",
     )

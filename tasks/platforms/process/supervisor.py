@@ -141,7 +141,7 @@ class Supervisor:
             self._call("removeProcessGroup", name, ignore=("STILL_RUNNING", "BAD_NAME"))
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"{name} does not end",
+                    f"could not stop {name}",
                     state="it still runs, without traffic",
                     next_step="run the flow again; it stops what is not live",
                 )
@@ -177,8 +177,8 @@ class Supervisor:
                 return None
             raise TransientError(
                 f"supervisord at {self.url} refuses {method}{arguments}: {fault.faultString}",
-                state="its programs are as they were",
-                next_step="run the same again; if it stays so, `make down` first",
+                state="its programs are unchanged",
+                next_step="run the same again; if that fails too, run `slipway down` first",
             ) from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise no_answer(
@@ -186,7 +186,7 @@ class Supervisor:
                 method,
                 error,
                 state="its programs may run without it",
-                next_step="run `make up`, then the same again",
+                next_step="run `slipway up`, then the same again",
             ) from error
 
 
@@ -232,7 +232,7 @@ def plain(value: object) -> str:
     text = str(value)
     if any(end in text for end in _ENDS):
         raise ConfigurationError(
-            f"supervisord cannot be given {text!r}: line breaks, ` ;` and ` #` end a value",
+            f"supervisord cannot hold {text!r}: line breaks, ` ;` and ` #` end a value",
             state="nothing was started",
             next_step="move the checkout to a folder with a simpler name",
         )

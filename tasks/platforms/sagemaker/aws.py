@@ -176,7 +176,7 @@ class Aws:
         return TerminalError(
             f"AWS: {what} answers {message}",
             state=UNCHANGED,
-            next_step="see what it says, correct it, run again",
+            next_step="correct what the message says, then run the flow again",
         )
 
 
@@ -219,7 +219,7 @@ async def open_aws(block: str, region: str) -> Aws:
         ) from None  # the error quotes the block's fields
     except httpx.HTTPError as error:
         raise TransientError(
-            f"the Prefect server does not give block aws-credentials/{block}: {error!r}",
+            f"cannot read block aws-credentials/{block} from the Prefect server: {error!r}",
             state="nothing was changed",
             next_step="check PREFECT_API_URL and the server, then run the flow again",
         ) from error

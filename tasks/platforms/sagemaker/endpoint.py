@@ -115,11 +115,11 @@ class Endpoint:
         if state and (state.status, state.configuration) == (IN_SERVICE, configuration):
             return
         raise TerminalError(
-            f"SageMaker does not bring endpoint {self._name} to {configuration}:"
+            f"SageMaker did not update endpoint {self._name} to {configuration}:"
             f" {state.reason if state else 'somebody has deleted it'}",
             state="what was live before goes on serving",
             next_step=f"read CloudWatch's log group {self.logs},"
-            " mend what it says, run the flow again",
+            " fix what it says, run the flow again",
         )
 
     async def delete(self) -> None:

@@ -114,7 +114,7 @@ class Releases:
         states = await self.alarms(named) if named else {}
         if missing := set(named) - set(states):
             raise TerminalError(
-                f"there is no alarm {', '.join(sorted(missing))} in CloudWatch",
+                f"CloudWatch has no alarm {', '.join(sorted(missing))}",
                 state="nothing was changed",
                 next_step="create it, or correct `alarms` in the environment's file",
             )
@@ -154,7 +154,7 @@ class Releases:
 def foreign(environment: SageMakerEnvironment, name: str) -> TerminalError:
     """Make the error of an endpoint that is somebody else's."""
     return TerminalError(
-        f"endpoint {environment.endpoint_name} serves from {name}, which is no release of"
+        f"endpoint {environment.endpoint_name} serves from {name}, which is not a release of"
         f" environment {environment.name}",
         state="it was left as it is",
         next_step="set another name as `endpoint` in the environment's file",

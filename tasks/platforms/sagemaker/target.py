@@ -54,16 +54,18 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         """Prove, changing nothing, that a release could be made."""
         aws, environment = await self._aws(), self._environment
         caller = await aws.call("sts", "get_caller_identity") or {}
-        findings = [f"AWS knows us as {caller.get('Arn')}, in {environment.region}"]
+        findings = [f"AWS accepts the credentials of {caller.get('Arn')}, in {environment.region}"]
         state = await self._state()
-        status = f"is {state.status}" if state else "is not there yet: a deploy creates it"
+        status = f"is {state.status}" if state else "does not exist yet: a deploy creates it"
         findings.append(f"endpoint {environment.endpoint_name} {status}")
         role = environment.role.rpartition("/")[2]
         if await aws.call("iam", "get_role", ignore=["AccessDenied"], RoleName=role):
             findings.append(f"role {role} exists")
         if ecr.is_ecr(self._where) and not await ecr.has_repository(aws, self._where):
             await ecr.log_in(aws)
-            findings.append(f"repository {self._where.name} is not there yet: a deploy creates it")
+            findings.append(
+                f"repository {self._where.name} does not exist yet: a deploy creates it"
+            )
         else:
             findings.append(await self._try_registry())
         return [*findings, *await (await self._releases()).check_alarms()]
@@ -111,7 +113,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         actual = await (await self._releases()).image(name)
         if actual != str(expected):
             raise TerminalError(
-                f"SageMaker's model {name} has image {actual}, should have {expected}",
+                f"SageMaker's model {name} has image {actual} instead of {expected}",
                 state="what was live before goes on serving",
                 next_step="find out who else makes models of that name, then run the flow again",
             )

@@ -87,7 +87,7 @@ def target(faults: RestFaults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flyi
         ("my-token", "create or correct block my-token, of type Secret, in the Prefect UI"),
     ],
 )
-@pytest.mark.parametrize("held", [None, "outdated"])
+@pytest.mark.parametrize("content", [None, "outdated"])
 async def test_refused_token_names_its_block(
     target: FlyioTarget,
     monkeypatch: pytest.MonkeyPatch,

@@ -40,7 +40,7 @@ async def test_failed_clean_up_does_not_hide_why_preflight_failed(
     )
     with pytest.raises(TerminalError, match="no wheel of it fits"):
         await _Refusing(environment).preflight(paper, tmp_path)
-    assert "stays until the next deploy: the Docker engine does not answer" in caplog.text
+    assert "stay until the next deploy: the Docker engine does not answer" in caplog.text
 
 
 def test_proxy_that_ignores_routes_names_its_log(

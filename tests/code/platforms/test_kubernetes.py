@@ -233,7 +233,7 @@ async def test_failed_rollout_is_explained_and_undone(
     stub: StubCluster, node: PaperNode, new: Any, live: str, fate: dict[str, Any], says: str
 ) -> None:
     hurried = _PLAIN.model_copy(update={"schedule_seconds": 1, "ready_seconds": 0.1})
-    before = await new().remember()
+    before = await new().read_before()
     node.fates[_released(2).release] = fate
     await new().make(_objects(hurried, 2))
     with pytest.raises(TerminalError, match=says):
@@ -335,7 +335,7 @@ async def test_rollback_keeps_manual_replicas(
         assert stored
         stored["spec"]["replicas"] = 4
         stored["metadata"]["generation"] += 1
-    before = await new().remember()
+    before = await new().read_before()
     await new().make(_objects(_PLAIN, 2))
     await new().restore(before)
     await new().wait_for_rollout(_released(1).release, anew=False)
@@ -349,7 +349,7 @@ async def test_autoscaler_takes_over_present_replicas(
     many = _PLAIN.model_copy(update={"replicas": 5})
     await new().make(_objects(many, 2))
     await new().wait_for_rollout(_released(2).release, anew=True)
-    before = await new().remember()
+    before = await new().read_before()
     await new().make(_objects(_ALL, 3))
     await new().wait_for_rollout(_released(3).release, anew=True)
     assert _deployment(stub)["spec"]["replicas"] == 5
@@ -379,7 +379,7 @@ async def scaled(stub: StubCluster, node: PaperNode, new: Any, live: str) -> Non
 async def test_rollback_keeps_replicas_of_autoscaler(
     stub: StubCluster, node: PaperNode, new: Any, autoscaler_goes: bool
 ) -> None:
-    before = await new().remember()
+    before = await new().read_before()
     node.fates[_released(3).release] = _NOT_PULLED
     if autoscaler_goes:
         await new().make(_objects(_PLAIN, 3))
@@ -422,8 +422,8 @@ async def test_foreign_objects_are_left_alone(stub: StubCluster, new: Any) -> No
     with stub.store.lock:
         stub.store.create("services", {"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "slipway-paper", "namespace": NAMESPACE}, "spec": {}})  # fmt: skip
-    with pytest.raises(ConfigurationError, match="are not ours"):
-        await new().remember()
+    with pytest.raises(ConfigurationError, match="belong to somebody else"):
+        await new().read_before()
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -442,7 +442,7 @@ async def test_every_call_may_fail_once(
     before: list[Before] = []
 
     async def remember() -> None:
-        before.append(await workload.remember())
+        before.append(await workload.read_before())
 
     steps = [
         lambda: workload.rehearse(pod),
@@ -466,7 +466,7 @@ async def test_every_call_may_fail_once(
 async def test_permanent_failure_leaves_everything_unchanged(
     stub: StubCluster, node: PaperNode, new: Any, live: str
 ) -> None:
-    before, seen = await new().remember(), _deployment(stub)
+    before, seen = await new().read_before(), _deployment(stub)
     stub.faults.always("500", "PATCH /apis/apps/v1/namespaces/models/deployments/slipway-paper")
     with pytest.raises(TransientError, match="etcdserver: request timed out"):
         await new().make(_objects(_ALL, 2))
@@ -581,9 +581,11 @@ async def test_check_names_missing_rights_and_namespace(
     with pytest.raises(TerminalError, match="the cluster has no namespace elsewhere"):
         await KubernetesTarget(elsewhere).check()
     stub.server.forbidden.add(("patch", "deployments"))
-    with pytest.raises(TerminalError, match="we may not patch deployments in namespace models"):
+    with pytest.raises(TerminalError, match="user may not patch deployments in namespace models"):
         await KubernetesTarget(_PLAIN).check()
     stub.server.forbidden = {("create", "namespaces")}
-    with pytest.raises(TerminalError, match="we may not create namespaces in namespace elsewhere"):
+    with pytest.raises(
+        TerminalError, match="user may not create namespaces in namespace elsewhere"
+    ):
         await KubernetesTarget(elsewhere.model_copy(update={"create_namespace": True})).check()
     assert not [call for call in stub.faults.calls if call.startswith(("PATCH", "DELETE"))]

@@ -103,7 +103,7 @@ async def test_foreign_endpoint_is_left_alone(
         target = sagemaker_place.target(endpoint="theirs")
         release = partial(target.release, StagedImage(paper, _NEW, _IMAGE), "v1")
         for call in (target.status, release, target.tidy, target.remove):
-            with pytest.raises(TerminalError, match="their-config, which is no release of"):
+            with pytest.raises(TerminalError, match="their-config, which is not a release of"):
                 await call()
     finally:
         del sagemaker_place.cloud.endpoints["theirs"]
@@ -112,10 +112,10 @@ async def test_foreign_endpoint_is_left_alone(
 async def test_check_reports_resources_and_gaps(sagemaker_place: SageMakerPlace) -> None:
     findings = await sagemaker_place.target(repository=f"{_ECR}/new").check()
     assert "role slipway-sagemaker exists" in findings
-    assert f"repository {_ECR}/new is not there yet: a deploy creates it" in findings
+    assert f"repository {_ECR}/new does not exist yet: a deploy creates it" in findings
     for settings, says in (
         ({"role": f"arn:aws:iam::{ACCOUNT}:role/unknown"}, "NoSuchEntity"),
-        ({"alarms": ("slow",)}, "there is no alarm slow in CloudWatch"),
+        ({"alarms": ("slow",)}, "CloudWatch has no alarm slow"),
         ({"aws_block": "outdated"}, "block aws-credentials/outdated"),
     ):
         with pytest.raises(TerminalError, match=says):
