@@ -31,9 +31,7 @@ class Call:
     Attributes:
         service: Name of the service, as it is signed for.
         operation: Name of the operation.
-        body: The body.
         headers: The headers, with small letters.
-        path: The path.
     """
 
     service: str
@@ -80,7 +78,6 @@ class Aws:
 
     Args:
         key_id: The access key that is let in.
-        secret: Its secret.
     """
 
     def __init__(self, key_id: str, secret: str) -> None:

@@ -22,7 +22,6 @@ class Description:
     """What requests of an API look like.
 
     Args:
-        document: Its description.
         newer: Operations, and their parameters as `"DELETE /path?parameter"`, that came later.
     """
 

@@ -33,7 +33,6 @@ class Fleet:
     """The servers of one endpoint configuration.
 
     Attributes:
-        configuration: Its name.
         machine: What runs.
         under_way: Requests that it has not answered yet.
     """
@@ -89,7 +88,6 @@ class SageMaker(Aws):
 
     Args:
         key_id: The access key that is let in.
-        secret: Its secret.
         machines: Where images run.
     """
 

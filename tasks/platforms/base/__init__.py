@@ -1,4 +1,4 @@
-"""What all platforms share: the protocol of a target, settings, proofs, REST calls.
+"""The parts that all platforms share: the protocol of a target, settings, proofs, REST calls.
 
 It imports no platform.
 """

@@ -1,6 +1,6 @@
-"""What the targets on platforms elsewhere share: proof on the worker, then an image in a registry.
+"""The base of targets on platforms elsewhere: proof on the worker, then an image in a registry.
 
-A server of ours answers `/readyz` only after it has verified its bytes and replayed its golden
+The model server answers `/readyz` only after it has verified its bytes and replayed its golden
 predictions, so a platform that waits for its health check sends no traffic to an unproven model.
 """
 
@@ -26,11 +26,7 @@ R = TypeVar("R", bound=Released[StagedImage])
 
 
 class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
-    """One environment on a platform elsewhere, which runs the model's image.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment on a platform elsewhere, which runs the model's image."""
 
     def __init__(self, environment: E) -> None:
         self._environment = environment
@@ -39,7 +35,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
 
     @property
     def page(self) -> str | None:
-        """Where people try the live model; None if browsers cannot."""
+        """The page to try the live model; None if browsers cannot."""
         return self.url
 
     async def preflight(self, package: Package, file: Path) -> StagedImage:

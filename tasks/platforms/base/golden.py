@@ -1,4 +1,4 @@
-"""Replaying golden predictions: does a running server predict what the saved model did?"""
+"""Replay of golden predictions: a running server must predict what the saved model did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ async def replay(server: Server, golden: Mapping[str, Any]) -> None:
     """Send the golden inputs to a server and compare its predictions.
 
     Args:
-        server: The server.
         golden: `inputs`, a list of rows by column, and `outputs`, a list by method.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the targets that run a model's container image share: a registry, and what is kept in it."""
+"""The base of targets that run container images: a registry, and the retention of images in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model servers, as those see them who prove one: which is it, and what does it predict?"""
+"""A model server as proofs use it: which release it is, and what it predicts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _REQUEST_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answers to a request.
+    """The answer of a server to a request.
 
     Attributes:
         status: Status, as of HTTP; 200 is a prediction.
-        text: The body.
     """
 
     status: int
@@ -28,7 +27,7 @@ class Answer:
 
 
 class Server(Protocol):
-    """A model server, wherever it is and however it is reached."""
+    """A model server, by whatever protocol."""
 
     async def version(self) -> dict[str, str] | None:
         """Return what the server reports of its release, None if it does not answer."""
@@ -38,7 +37,6 @@ class Server(Protocol):
 
         Args:
             method: Name of the method.
-            body: The request.
 
         Returns:
             The answer, whichever it is.
@@ -49,11 +47,7 @@ class Server(Protocol):
 
 
 class HttpServer:
-    """A model server at a URL.
-
-    Args:
-        url: Its base URL.
-    """
+    """A model server at a URL."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""Proof that a server is the release that it should be, the same on all platforms.
+"""Proof that a server serves the right release, the same on all platforms.
 
 A server is proven by what it answers, wherever it runs: it is ready, its version names the release
 and the model's md5, and the golden inputs give the golden predictions.
@@ -26,15 +26,14 @@ _SHOWN = 200  # characters of an answer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A server that is to be proven.
+    """A server to prove.
 
     Attributes:
-        url: Where it answers.
-        package: What it should serve.
-        release: Name of the release, as `/version` should say it.
-        crashed: Says whether it has ended, or one of several that answer there.
-        last_lines: The last of what it said, for people.
-        server: How it is asked, where that is not over HTTP at its URL.
+        package: The package that it should serve.
+        release: Name of the release that `/version` should report.
+        crashed: Returns whether it has ended, or one of several behind its URL.
+        last_lines: Returns the end of its log, for people.
+        server: The connection to it, unless that is HTTP at its URL.
         base: Base image of its image; empty for a server of the worker's own host.
     """
 
@@ -48,7 +47,7 @@ class Candidate:
 
     @property
     def connection(self) -> Server:
-        """The server to ask."""
+        """The connection to the server."""
         return self.server or HttpServer(self.url)
 
 
@@ -56,7 +55,6 @@ async def prove(candidate: Candidate, within: float) -> None:
     """Wait until a server is ready, and prove it.
 
     Args:
-        candidate: The server.
         within: Seconds in which it has to get ready.
 
     Raises:

@@ -1,4 +1,4 @@
-"""REST APIs of platforms: one call, with what its failures mean."""
+"""REST APIs of platforms: one call, and the errors that its failures become."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PASSING = {408, 425, 429}
 
 
 class RefusedError(TerminalError):
-    """A platform does not do what it was asked for.
+    """A request that a platform refuses.
 
     Attributes:
         code: HTTP status of its answer.
@@ -35,9 +35,6 @@ async def load_token(block: str) -> SecretStr:
 
     Args:
         block: Name of the Secret block.
-
-    Returns:
-        The token.
 
     Raises:
         ConfigurationError: There is no such block, or it holds no text.
@@ -59,7 +56,6 @@ class RestAPI:
 
     Attributes:
         platform: Its name, for people.
-        url: Its base URL.
         token: Who we are.
         block: Name of the block that the token is from, for people.
         scheme: How the token is introduced.

@@ -1,4 +1,4 @@
-"""What environments have in common, whatever their target, and by where they are."""
+"""Settings that all environments share, and those of hosts, images and clouds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTED = BeforeValidator(_split)
 
 
 class Environment(BaseModel):
-    """What every environment has, whatever its target.
+    """An environment, whatever its target.
 
     Attributes:
         name: File name without `.toml`.

@@ -70,7 +70,6 @@ class Staged:
     """A package that preflight has proven.
 
     Attributes:
-        package: The package.
         release: Name of the release that it is to become.
     """
 
@@ -130,7 +129,6 @@ class Target(Protocol[StagedT, ReleasedT]):
         """Boot what would be released, in isolation, and prove it.
 
         Args:
-            package: The package.
             file: Its verified model file.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A trial on the worker: a package, booted as a process with the model's own packages, is proven.
+"""The trial on the worker: boot a package as a process with the model's own packages, and prove it.
 
 It needs no container engine, and shows what a release would be before anything leaves the worker.
 """
@@ -31,14 +31,10 @@ async def stage(
     """Make what can be served: an environment of the model's packages, and a bundle.
 
     Args:
-        package: The package.
         file: Its verified model file.
         folder: Where the bundle goes.
         environment: Where it is to be released.
         identifier: Name of the release.
-
-    Returns:
-        The bundle.
 
     Raises:
         TerminalError: The packages cannot be installed.
@@ -53,7 +49,6 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
     """Serve a bundle in an environment of its own, prove it, and stop it.
 
     Args:
-        bundle: The bundle.
         within: Seconds in which it has to get ready.
         variables: Variables of the server, as it will have them where it is released.
 

@@ -1,4 +1,4 @@
-"""Variables of an environment: the limits of the model server, and what code of a model reads.
+"""Variables of an environment: limits of the model server, and values for code of a model.
 
 Plain values are in the environment's file, secret ones in Prefect Secret blocks that it names. All
 steps of a deploy use the values that the first of them has read.

@@ -1,4 +1,4 @@
-"""A Docker engine: the containers on it that are ours, and what its errors mean."""
+"""A Docker engine: our containers on it, and the errors that its failures become."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ class Engine:
         """Start a container; one of that name that is there already is started again.
 
         Args:
-            name: Its name.
             image: Its image, by digest; it is pulled if it is not there.
             options: What the Docker SDK takes beside.
             login: Who we are to its registry.

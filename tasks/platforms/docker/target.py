@@ -34,8 +34,6 @@ def container_options(
     """Make the options of a container: it may answer on one port of loopback, and little else.
 
     Args:
-        environment: Its limits.
-        port: The port.
         says: What it says of itself: `release`, `version`, `environment`.
         proxy: What tells its environment from one of that name behind another proxy.
         variables: Variables of its server.
@@ -61,11 +59,7 @@ def container_options(
 
 
 class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
-    """One environment on the worker's own host, in containers.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment on the worker's own host, in containers."""
 
     def __init__(self, environment: DockerEnvironment) -> None:
         super().__init__(environment)

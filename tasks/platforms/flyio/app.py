@@ -22,11 +22,7 @@ _STOP_POLLS = 45  # for longer than a machine gets to end by itself
 
 
 class FlyApp:
-    """The app of an environment.
-
-    Args:
-        environment: Its settings.
-    """
+    """The app of an environment."""
 
     def __init__(self, environment: FlyioEnvironment) -> None:
         self._environment = environment
@@ -87,7 +83,6 @@ class FlyApp:
         """Create and start a machine that gets no requests yet; one of that name stays as it is.
 
         Args:
-            name: Its name.
             config: What it runs, and how.
         """
         body = {
@@ -106,7 +101,6 @@ class FlyApp:
         """Keep requests away from machines, or let them come again.
 
         Args:
-            machines: The machines.
             away: Which of the two.
         """
         async with self._leases.hold(map(self._of, machines)):
@@ -132,7 +126,6 @@ class FlyApp:
         """Wait until a machine passes its check, which is the server's own proof.
 
         Args:
-            machine: The machine.
             within: Seconds in which it has to.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a machine on Fly.io is to be, in the words of the Machines API."""
+"""The configuration of a machine on Fly.io, in the words of the Machines API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fly.toml`, flyctl's file: it counts where the environment's own file is silent."""
+"""`fly.toml`, flyctl's file: a source of keys that the environment's own file lacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ def read_fly_toml(path: Path, *, named: bool) -> dict[str, Any]:
     """Read what is of use for an environment.
 
     Args:
-        path: The file.
         named: Whether somebody has named it: then it has to be there, else there is nothing to
             honour without one.
 
@@ -36,9 +35,6 @@ def read_fly_toml(path: Path, *, named: bool) -> dict[str, Any]:
 
 def settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Name what a `fly.toml` says as an environment's file does.
-
-    Args:
-        document: The file's content.
 
     Returns:
         Keys of `FlyioEnvironment` with their values.

@@ -1,4 +1,4 @@
-"""Machines on Fly.io, as the Machines API describes them, and what they say of what is live."""
+"""Machines on Fly.io, as the Machines API describes them, and the live release among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ class Machine:
     """A machine, as Fly describes it.
 
     Attributes:
-        identifier: Its id.
         name: Its name, which no other machine of the app has.
         state: Its state, in Fly's words.
         cordoned: Whether Fly's proxies keep requests away from it.
@@ -35,12 +34,12 @@ class Machine:
 
     @property
     def release(self) -> str:
-        """The release that it belongs to, empty if it is none of ours."""
+        """Its release, empty if it is not ours."""
         return self.metadata.get("slipway_release", "")
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is no more, or soon will be."""
+        """True if it is gone, or soon will be."""
         return self.state in _GONE
 
     @classmethod

@@ -32,9 +32,6 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
 
     Live is the release that Fly's proxies send requests to. While a switch is under way there are
     two of them for some seconds; then it is the older one, which has been proven.
-
-    Args:
-        environment: Its settings.
     """
 
     def __init__(self, environment: FlyioEnvironment) -> None:

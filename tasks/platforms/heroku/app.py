@@ -143,7 +143,6 @@ class App:
         """Release an image, and wait for the release phase; one that it runs already stays.
 
         Args:
-            image: Its id.
             before: How the app stood before.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The images of an app in its registry: what they are, and which of them has been proven last.
+"""The images of an app in its registry: their labels, and the one that was proven last.
 
 Heroku names images by the first digits of their ids, and so do all arguments here.
 """

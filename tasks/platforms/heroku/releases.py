@@ -1,4 +1,4 @@
-"""What the releases of a Heroku app tell: which images it has run, and which it runs now.
+"""The releases of a Heroku app: the images that it has run, and the one that it runs now.
 
 The API names the image of a release nowhere but in the release's description, by its first digits.
 """
@@ -18,8 +18,6 @@ class Release:
     """A release of an app: of an image, of other variables, or a return to an earlier one.
 
     Attributes:
-        identifier: Its id.
-        version: Its number.
         status: `pending` while its release phase runs, then `succeeded` or `failed`.
         description: Why it was made, as Heroku words it.
     """
@@ -31,21 +29,20 @@ class Release:
 
     @property
     def image(self) -> str:
-        """The first digits of the image that it has brought, empty if it brought none."""
+        """The first digits of its new image, empty if it has none."""
         match = _DEPLOYED.search(self.description)
         return match[1] if match else ""
 
 
 @dataclass(frozen=True)
 class AppState:
-    """How an app that runs an image stands.
+    """The state of an app that runs an image.
 
     Attributes:
         release: The release that its dynos run.
         images: First digits of the images that it has run, without those it has gone back from:
             what it runs now, what it ran before, and so on.
         quantity: How many web dynos it should have.
-        size: Their size.
         preboot: Whether new ones start before old ones stop; None if that is no affair of ours.
     """
 

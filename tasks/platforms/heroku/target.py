@@ -46,11 +46,7 @@ class HerokuRelease(Released[StagedImage]):
 
 
 class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
-    """One environment, which is a Heroku app.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment, which is a Heroku app."""
 
     def __init__(self, environment: HerokuEnvironment) -> None:
         super().__init__(environment)

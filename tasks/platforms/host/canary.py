@@ -24,7 +24,6 @@ class Canary:
     """The steps of one deploy.
 
     Args:
-        gateway: The proxy.
         environment: Which shares, for how long, and what may be worse.
     """
 

@@ -1,4 +1,4 @@
-"""What the proxy has counted of a release: requests, errors, and how long they took."""
+"""The proxy's counters of a release: requests, errors and durations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HUNG_UP = "499"
 
 @dataclass(frozen=True)
 class Counters:
-    """Predictions that were asked for, since the proxy has started or between two looks.
+    """Requests for predictions, since the proxy has started or between two readings.
 
     Attributes:
         requests: How many were answered, or given up by their clients.

@@ -29,7 +29,7 @@ _SWITCH_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Route:
-    """Where the traffic of an environment goes.
+    """The destination of an environment's traffic.
 
     Attributes:
         release: Name of the release.
@@ -61,7 +61,7 @@ class Gateway:
 
     @property
     def identity(self) -> str:
-        """What tells this environment from one of the same name behind another proxy."""
+        """A fingerprint that differs between environments of one name behind two proxies."""
         return fingerprint(str(self._file.resolve()))
 
     def address(self) -> str:
@@ -138,7 +138,6 @@ class Gateway:
         Args:
             live: What is live, and gets all other traffic.
             new: What gets the share.
-            percent: Its share.
 
         Raises:
             TransientError: Traefik does not take the new routes.

@@ -1,5 +1,5 @@
-"""What the targets on the worker's own host share: two servers side by side, and a proxy in front
-that moves the traffic from one to the other.
+"""The base of targets on the worker's own host: two servers side by side, and a proxy in front that
+moves the traffic from one to the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.platforms.host.gateway import Gateway, Route
 
 
 class GatewaySettings(BaseSettings):
-    """How this host's proxy is reached; the local stack sets the variables.
+    """The address of this host's proxy; the local stack sets the variables.
 
     Attributes:
         gateway: Folder from which the proxy reads its routes.
@@ -56,11 +56,7 @@ class HostRelease(Released[S]):
 
 
 class HostTarget(Target[S, HostRelease[S]]):
-    """One environment on the worker's own host, behind its proxy.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment on the worker's own host, behind its proxy."""
 
     def __init__(self, environment: HostEnvironment) -> None:
         host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
@@ -77,7 +73,7 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @property
     def page(self) -> str:
-        """Where people try the live model."""
+        """The page to try the live model."""
         return self.url
 
     async def check(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Is a new version worse than the live one? What a proxy has counted of both, compared.
+"""Judge whether a new version is worse than the live one, from the proxy's counters of both.
 
 Both answer the same clients at the same time, so that load, time of day and neighbours are the same
 for both, and only the difference counts. Two shares of the requests are compared:
@@ -40,7 +40,7 @@ _LEAST_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Limits:
-    """What a new version may do worse.
+    """How much worse a new version may be.
 
     Attributes:
         requests: How many requests each of the two needs before anything is said.
@@ -68,7 +68,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many requests."""
+    """A number of requests among all."""
 
     part: int
     total: int
@@ -125,8 +125,6 @@ def exceeds(new: Share, live: Share, margin: float, certainty: float) -> bool:
     """Test whether one share is above another by more than a margin, and not by chance.
 
     Args:
-        new: The one.
-        live: The other.
         margin: The difference that is allowed, between 0 and 1.
         certainty: How certain it has to be, between 0 and 1.
 

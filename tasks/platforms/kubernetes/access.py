@@ -1,4 +1,4 @@
-"""How a Kubernetes cluster is reached: a kubeconfig from a block, or the one of the worker."""
+"""Access to a Kubernetes cluster: a kubeconfig from a block, or the one of the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.runs.secrets import read_secret
 
 @dataclass(frozen=True)
 class Access:
-    """How a cluster is reached.
+    """The source of the kubeconfig, and its context.
 
     Attributes:
         block: Name of a Secret block that holds a kubeconfig; empty for the usual one.
@@ -28,12 +28,12 @@ class Access:
 
     @property
     def source(self) -> str:
-        """Where the credentials are from, for people."""
+        """The source of the credentials, for people."""
         return f"block secret/{self.block}" if self.block else "the worker's kubeconfig"
 
     @property
     def renewal(self) -> str:
-        """What to do with other credentials."""
+        """The step that installs other credentials."""
         return renewal(self.block) if self.block else "put it where the worker's is"
 
     async def read(self) -> str | None:

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster: one namespace of it, through the official client, and what its errors mean.
+"""One namespace of a Kubernetes cluster, through the official client, and what its errors mean.
 
 Objects are plain dictionaries, as in manifests. The client's own classes are of one version of
 Kubernetes, and would refuse what an older or newer server says.
@@ -24,7 +24,7 @@ _SECONDS = 30.0
 
 
 class Kind(Enum):
-    """The kinds of objects we have to do with: as paths name them."""
+    """The kinds of objects of a deploy, as paths name them."""
 
     NAMESPACE = "namespaces"
     POD = "pods"
@@ -60,7 +60,6 @@ class Cluster:
     Args:
         api: The official client.
         access: Where its credentials are from.
-        namespace: The namespace.
     """
 
     def __init__(self, api: ApiClient, access: Access, namespace: str) -> None:
@@ -114,8 +113,6 @@ class Cluster:
         """Make an object what a manifest says, creating it if need be; what it does not say stays.
 
         Args:
-            kind: Its kind.
-            manifest: The manifest.
             manager: In whose name.
 
         Returns:
@@ -239,4 +236,4 @@ class Cluster:
 
 
 class _NotFound(TerminalError):
-    """There is no such thing."""
+    """An object that does not exist."""

@@ -1,7 +1,7 @@
-"""What an environment is made of in a Kubernetes cluster, as manifests: pure functions.
+"""The manifests of an environment in a Kubernetes cluster: pure functions.
 
-They say no more than we have an opinion about, in words that every server from 1.20 on knows:
-what they leave out is the server's, or somebody else's, and stays so (server-side apply).
+They contain only fields that Slipway decides, in words that every server from 1.20 on knows. Other
+fields belong to the server or to somebody else, and stay as they are (server-side apply).
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ _SHUTDOWN_SECONDS = 35  # more than the 30 s that a server gives the requests un
 
 @dataclass(frozen=True)
 class Released:
-    """What is released.
+    """The contents of a release.
 
     Attributes:
         release: Name of the release.
         version: Name of the model version, empty for a rehearsal.
-        package: The model.
         image: Its image, by digest.
         variables: Variables of the server.
         secrets: Secret variables of the server; their values are in a Secret alone.
@@ -49,7 +48,7 @@ class Released:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What the platform is to say of it, as annotations."""
+        """Its facts as annotations, the platform's record of the release."""
         facts = {
             "release": self.release,
             "version": self.version,

@@ -23,7 +23,6 @@ def pod_spec(
     """Make the specification of a pod with one container.
 
     Args:
-        environment: Its limits.
         name: Name of the container.
         image: Its image, by digest.
         variables: Its variables, as `env` of a container.

@@ -1,4 +1,4 @@
-"""How far a rollout is and what is wrong with it, from what a cluster says: pure functions."""
+"""The state of a rollout, read from the objects of a cluster: pure functions."""
 
 from __future__ import annotations
 
@@ -83,10 +83,6 @@ def by_age(replica_sets: Sequence[Manifest]) -> list[Manifest]:
 def serving(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
     """Find the ReplicaSet that serves: the newest, or until it has taken over, the one before.
 
-    Args:
-        deployment: The Deployment.
-        replica_sets: Its ReplicaSets.
-
     Returns:
         One of them; None if there is none.
     """
@@ -109,7 +105,6 @@ def trouble(deployment: Manifest, pods: Sequence[Manifest]) -> tuple[str, str] |
     """Explain why a rollout will not complete, before its deadline; None if it may.
 
     Args:
-        deployment: The Deployment.
         pods: The pods of its newest template.
 
     Returns:

@@ -14,7 +14,7 @@ _MEMORY = r"^\d+(k|M|G|Ki|Mi|Gi)?$"
 
 
 class Autoscale(BaseModel):
-    """How many replicas a cluster may choose between.
+    """The range in which a cluster chooses the number of replicas.
 
     Attributes:
         min: At least.

@@ -25,11 +25,7 @@ _NAMESPACE_VERBS = ("get", "create", "patch")  # where the namespace may have to
 
 
 class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]):
-    """One environment in a namespace of a cluster.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment in a namespace of a cluster."""
 
     def __init__(self, environment: KubernetesEnvironment) -> None:
         super().__init__(environment)

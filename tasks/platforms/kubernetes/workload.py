@@ -1,4 +1,4 @@
-"""The objects of one environment in a cluster: read, made, and awaited."""
+"""The objects of one environment in a cluster: read them, make them, wait for them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HANDOVER = f"{MANAGER}-handover"
 
 @dataclass(frozen=True)
 class Before:
-    """What an environment consisted of before something was changed.
+    """The objects of an environment before a deploy.
 
     Attributes:
         manifests: What was applied of each kind, None if nothing was.
@@ -45,12 +45,7 @@ class Before:
 
 
 class Workload:
-    """What an environment consists of in a cluster.
-
-    Args:
-        cluster: The cluster.
-        environment: The environment.
-    """
+    """The objects of an environment in a cluster."""
 
     def __init__(self, cluster: Cluster, environment: KubernetesEnvironment) -> None:
         self._cluster = cluster
@@ -177,7 +172,6 @@ class Workload:
         """Wait until all pods are of a release, are ready, and no others are left.
 
         Args:
-            release: The release.
             anew: Whether it has never been rolled out before: what the cluster says of it is news.
 
         Raises:

@@ -1,4 +1,4 @@
-"""supervisord: one program as a section of its configuration, and its remote control (XML-RPC)."""
+"""supervisord: the section of a program in its configuration, and its remote control (XML-RPC)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,6 @@ class Supervisor:
         """Start one more program and keep it alive, over restarts of supervisord too.
 
         Args:
-            program: The program.
             folder: Folder from which supervisord includes its configuration.
             logs: Folder for its log.
 
@@ -194,11 +193,7 @@ def section(program: Program, logs: Path) -> str:
     """Make a program's section of supervisord's configuration.
 
     Args:
-        program: The program.
         logs: Folder for its log.
-
-    Returns:
-        The text.
 
     Raises:
         ConfigurationError: Something in it cannot be said in supervisord's configuration.

@@ -26,12 +26,10 @@ from tasks.platforms.process.supervisor import Program, Supervisor, check_variab
 
 
 class SupervisorSettings(BaseSettings):
-    """How this host's supervisord is reached; the local stack sets the variables.
+    """The address of this host's supervisord; the local stack sets the variables.
 
     Attributes:
         supervisor_url: XML-RPC URL of supervisord.
-        supervisor_username: Its login.
-        supervisor_password: Its password.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -49,11 +47,7 @@ class StagedBundle(Staged):
 
 
 class ProcessTarget(HostTarget[StagedBundle]):
-    """One environment on the worker's own host.
-
-    Args:
-        environment: Its settings.
-    """
+    """One environment on the worker's own host."""
 
     def __init__(self, environment: ProcessEnvironment) -> None:
         super().__init__(environment)

@@ -1,4 +1,4 @@
-"""AWS: one call of one service, with what its failures mean."""
+"""AWS: one call of one service, and the errors that its failures become."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THROTTLED = {
 
 
 class Aws:
-    """AWS in one region, as somebody.
+    """AWS in one region, with one set of credentials.
 
     Args:
         session: Who we are.
@@ -94,9 +94,6 @@ class Aws:
             operation: Name of the operation, which answers pages with a `NextToken`.
             key: Under which an answer has the things.
             parameters: Of the operation.
-
-        Returns:
-            The things.
         """
         things: list[dict[str, Any]] = []
         while True:
@@ -195,9 +192,6 @@ async def open_aws(block: str, region: str) -> Aws:
     Args:
         block: Name of an AwsCredentials block; empty for what the worker's host has.
         region: Name of the region.
-
-    Returns:
-        AWS.
 
     Raises:
         ConfigurationError: There is no such block.

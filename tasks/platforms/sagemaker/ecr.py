@@ -1,4 +1,4 @@
-"""Amazon's container registry: repositories that are made, logins that expire, its own deleting."""
+"""The registry of AWS: repositories to create, logins that expire, an API of its own to delete."""
 
 from __future__ import annotations
 
@@ -25,10 +25,6 @@ def is_ecr(where: Reference) -> bool:
 async def make_repository(aws: Aws, where: Reference) -> None:
     """Create a repository, unless it is there.
 
-    Args:
-        aws: AWS.
-        where: The repository.
-
     Raises:
         ConfigurationError: It is in another region, from which endpoints take no images.
     """
@@ -44,10 +40,6 @@ async def make_repository(aws: Aws, where: Reference) -> None:
 
 async def has_repository(aws: Aws, where: Reference) -> bool:
     """Return whether a repository exists.
-
-    Args:
-        aws: AWS.
-        where: The repository.
 
     Returns:
         Whether it is.
@@ -73,14 +65,7 @@ async def has_repository(aws: Aws, where: Reference) -> bool:
 
 
 async def log_in(aws: Aws) -> Login:
-    """Get a login to the registry, for twelve hours.
-
-    Args:
-        aws: AWS.
-
-    Returns:
-        The login.
-    """
+    """Get a login to the registry, for twelve hours."""
     answer = await aws.call("ecr", "get_authorization_token") or {}
     token = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
     username, _, password = token.partition(":")
@@ -88,7 +73,7 @@ async def log_in(aws: Aws) -> Login:
 
 
 class EcrRepository(Repository):
-    """A repository in Amazon's registry, which deletes through an interface of its own.
+    """A repository in Amazon's registry, which deletes through an API of its own.
 
     Args:
         reference: Where it is.
@@ -103,9 +88,6 @@ class EcrRepository(Repository):
 
     def drop(self, digest: str) -> bool:
         """Delete a manifest with all its tags.
-
-        Args:
-            digest: Its digest.
 
         Returns:
             Whether it is gone.

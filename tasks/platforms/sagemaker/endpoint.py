@@ -1,4 +1,4 @@
-"""One endpoint of SageMaker: what it serves from, moving it, and asking the model behind it."""
+"""One endpoint of SageMaker: its configuration, its updates, and the model server behind it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MISSES = 5  # in a row, while an update goes on whether we are told of it or no
 
 @dataclass(frozen=True)
 class State:
-    """How an endpoint is.
+    """The state of an endpoint.
 
     Attributes:
         status: In SageMaker's words.
@@ -38,12 +38,7 @@ class State:
 
 
 class Endpoint:
-    """An endpoint, which need not be there. It is a server that can be proven.
-
-    Args:
-        aws: AWS.
-        name: Its name.
-    """
+    """An endpoint, which may not exist yet. It is a server that can be proven."""
 
     def __init__(self, aws: Aws, name: str) -> None:
         self._aws = aws

@@ -16,12 +16,7 @@ _THERE = "already existing"
 
 
 class Releases:
-    """The releases of one environment, and the alarm that they share.
-
-    Args:
-        aws: AWS.
-        environment: The environment.
-    """
+    """The releases of one environment, and the alarm that they share."""
 
     def __init__(self, aws: Aws, environment: SageMakerEnvironment) -> None:
         self._aws = aws
@@ -33,7 +28,6 @@ class Releases:
         """Describe a release, unless that has been done already; nothing is started.
 
         Args:
-            name: Its name.
             image: Its image, by digest.
             variables: Environment variables of its servers.
             said: What is to be known of it.

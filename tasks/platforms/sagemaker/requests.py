@@ -1,4 +1,4 @@
-"""What SageMaker and CloudWatch are asked for to release a model, as plain values."""
+"""The requests to SageMaker and CloudWatch that release a model: pure functions."""
 
 from __future__ import annotations
 
@@ -39,13 +39,8 @@ def release_labels(
 
     Args:
         environment: Where it is.
-        release: Its name.
         version: Name of the model version.
-        package: The model.
         digest: Of its image.
-
-    Returns:
-        The labels.
     """
     return {
         "environment": environment.name,
@@ -79,7 +74,6 @@ def model(
 
     Args:
         environment: Where to.
-        name: Its name.
         image: Its image, by digest.
         variables: Environment variables.
 
@@ -121,9 +115,6 @@ def configuration(environment: SageMakerEnvironment, name: str) -> dict[str, Any
 def update(environment: SageMakerEnvironment) -> dict[str, Any]:
     """Make the part of an update that moves the traffic, and rolls it back.
 
-    Args:
-        environment: Its settings.
-
     Returns:
         The `DeploymentConfig` of `UpdateEndpoint`; nothing for a serverless endpoint.
     """
@@ -154,9 +145,6 @@ def update(environment: SageMakerEnvironment) -> dict[str, Any]:
 
 def alarm(environment: SageMakerEnvironment) -> dict[str, Any]:
     """Make the request for our own alarm: the endpoint answers too many requests with 5xx.
-
-    Args:
-        environment: Its settings.
 
     Returns:
         Parameters of `PutMetricAlarm`.

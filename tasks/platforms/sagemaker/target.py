@@ -24,11 +24,7 @@ from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 
 
 class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
-    """One endpoint.
-
-    Args:
-        environment: Its settings.
-    """
+    """One endpoint."""
 
     def __init__(self, environment: SageMakerEnvironment) -> None:
         super().__init__(environment)
@@ -41,7 +37,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
 
     @property
     def url(self) -> str:
-        """Where the live model is invoked, by requests that AWS credentials have signed."""
+        """The URL that invokes the live model, by requests signed with AWS credentials."""
         host = f"runtime.sagemaker.{self._environment.region}.amazonaws.com"
         usual = f"https://{host}/endpoints/{self._environment.endpoint_name}/invocations"
         return self._environment.url or usual

@@ -34,7 +34,6 @@ class StubCluster:
     Attributes:
         url: Of its API, as clients reach it.
         server: What answers there.
-        store: Its objects.
         faults: What its API can be told to do wrong.
     """
 

@@ -25,7 +25,6 @@ class Controllers:
     """What brings objects to where they should be, one step at each call of `step`.
 
     Args:
-        store: The objects.
         namespace: Where they are.
     """
 

@@ -21,7 +21,6 @@ class Relay:
 
     Args:
         kubeconfig: Where the real cluster is.
-        token: Our token.
     """
 
     def __init__(self, kubeconfig: Path, token: str) -> None:

@@ -32,7 +32,6 @@ class Server:
     """The API server.
 
     Args:
-        store: Its objects.
         token: Who may ask.
         version: What it says it is.
     """
