@@ -7,13 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
     from deployments.diagnosis.finding import Finding
 
-# Where nobody looks at it, lines as long as links are.
+# In a file, lines as long as links are.
 _FILE_WIDTH = 140
 
 
@@ -56,18 +56,19 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table without lines, as many columns wide as its titles say."""
+    """Print a table without lines; without a heading if no column has a name."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        show_header=any(columns),
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     open_console().print(table)
-
-
-def describe_error(error: Any) -> Mapping[str, str]:
-    """Return an error's parts, for JSON."""
-    return {"error": error.what, "state": error.state, "next": error.next_step}

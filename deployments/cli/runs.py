@@ -62,12 +62,11 @@ def retrain(
     slipway retrain --watch
     slipway retrain my-branch --set train.cv=3 --set 'train.grid.C=[1.0, 10.0]'
     """
-    parameters = {
-        "ref": ref,
-        "environment": environment,
-        "overrides": _parse_overrides(override or []),
-        "force": force,
-    }
+    parameters: dict[str, Any] = {"ref": ref, "environment": environment}
+    if override:
+        parameters["overrides"] = _parse_overrides(override)
+    if force:
+        parameters["force"] = True
     _start(context.obj, "retrain/retrain", parameters, watch=watch, as_json=as_json)
 
 
@@ -88,7 +87,8 @@ def deploy(
     slipway deploy local --watch
     slipway deploy production wine@v0.0.3
     """
-    parameters = {"ref": ref, "environment": environment, "force": force}
+    # The deployment knows its environment.
+    parameters = {"ref": ref, **({"force": True} if force else {})}
     _start(context.obj, f"deploy/{environment}", parameters, watch=watch, as_json=as_json)
 
 
@@ -108,7 +108,7 @@ def rollback(
     slipway rollback local --watch
     slipway rollback production v0.0.3
     """
-    parameters = {"environment": environment, "version": version}
+    parameters = {"version": version} if version else {}
     _start(context.obj, f"rollback/{environment}", parameters, watch=watch, as_json=as_json)
 
 

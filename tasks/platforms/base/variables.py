@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from tasks.core.errors import ConfigurationError
 from tasks.core.secret_blocks import renewal
-from tasks.runs.secrets import read_secret
 
 LIMITS = "SLIPWAY_SERVING_"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -106,6 +105,9 @@ class VariableReader:
         return self._variables
 
     async def _secret(self, name: str) -> SecretStr:
+        # It imports Prefect, which commands that only read settings do without.
+        from tasks.runs.secrets import read_secret
+
         block = self._blocks[name]
         content: Any = await read_secret(block)
         if not isinstance(content, str) or not content or "\0" in content:

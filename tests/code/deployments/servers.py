@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -113,6 +113,39 @@ class PrefectServer:
             return self.http.get("/health").is_success
         except httpx.HTTPError:
             return False
+
+
+class ServerWithoutFlows(PrefectServer):
+    """A Prefect server with work pools and deployments of flows that do not exist."""
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.http.post(path, json=body).raise_for_status().json()
+
+    def set_state(self, run_id: str, kind: str, name: str, message: str = "") -> None:
+        state = {"type": kind, "name": name, "message": message}
+        self.post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def deployment(self, environment: str, pool: str) -> None:
+        """Declare `deploy/<environment>`, whose runs wait in a work pool of its own."""
+        flow = self.post("/flows/", {"name": "deploy"})["id"]
+        self.post("/work_pools/", {"name": pool, "type": "process"})
+        parameters = {"type": "object", "properties": {"ref": {"type": "string"}}}
+        body = {
+            "name": environment, "flow_id": flow, "work_pool_name": pool,
+            "entrypoint": "flows/deploy.py:deploy", "parameter_openapi_schema": parameters,
+        }  # fmt: skip
+        self.post("/deployments/", body)
+
+    def worker(self, pool: str) -> None:
+        """Let the server hear of a worker, which then never asks for work."""
+        answer = self.http.post(
+            f"/work_pools/{pool}/workers/heartbeat",
+            json={"name": "idle", "heartbeat_interval_seconds": 600},
+        )
+        answer.raise_for_status()
+
+    def runs(self) -> int:
+        return len(self.post("/flow_runs/filter", {}))
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,59 +22,26 @@ from tasks.reports import markdown
 from tasks.reports.release_data import Outcome, PreviousRelease, ReleaseData
 from tasks.repository.git import Git
 from tests.code.acting import Act, Job
-from tests.code.deployments.servers import PASSWORD, PrefectServer
+from tests.code.deployments.servers import PASSWORD, ServerWithoutFlows
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Server(PrefectServer):
-    """A Prefect server with work pools and deployments in it, for no flow that there is."""
-
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self.http.post(path, json=body).raise_for_status().json()
-
-    def set_state(self, run_id: str, kind: str, name: str, message: str = "") -> None:
-        state = {"type": kind, "name": name, "message": message}
-        self.post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
-
-    def deployment(self, environment: str, pool: str) -> None:
-        """Declare `deploy/<environment>`, whose runs wait in a work pool of its own."""
-        flow = self.post("/flows/", {"name": "deploy"})["id"]
-        self.post("/work_pools/", {"name": pool, "type": "process"})
-        parameters = {"type": "object", "properties": {"ref": {"type": "string"}}}
-        body = {
-            "name": environment, "flow_id": flow, "work_pool_name": pool,
-            "entrypoint": "flows/deploy.py:deploy", "parameter_openapi_schema": parameters,
-        }  # fmt: skip
-        self.post("/deployments/", body)
-
-    def worker(self, pool: str) -> None:
-        """Let the server hear of a worker, which then never asks for work."""
-        answer = self.http.post(
-            f"/work_pools/{pool}/workers/heartbeat",
-            json={"name": "idle", "heartbeat_interval_seconds": 600},
-        )
-        answer.raise_for_status()
-
-    def runs(self) -> int:
-        return len(self.post("/flow_runs/filter", {}))
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("prefect")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithoutFlows]:
+    with ServerWithoutFlows(tmp_path_factory.mktemp("prefect")) as server:
         server.deployment("staffed", "with-a-worker")
         server.worker("with-a-worker")
         server.deployment("deserted", "without-a-worker")
         yield server
 
 
-def variables(server: Server, **more: str) -> dict[str, str]:
+def variables(server: ServerWithoutFlows, **more: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "GITHUB_"))}
     return {**inherited, "PREFECT_API_URL": server.url, "PREFECT_API_KEY": PASSWORD, **more}
 
 
-def start(server: Server, *arguments: str, **more: str) -> subprocess.Popen[str]:
+def start(server: ServerWithoutFlows, *arguments: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.trigger", "deploy", *arguments],
         cwd=CHECKOUT,
@@ -86,7 +52,7 @@ def start(server: Server, *arguments: str, **more: str) -> subprocess.Popen[str]
     )
 
 
-def deploy(server: Server, *arguments: str, **more: str) -> tuple[int, str]:
+def deploy(server: ServerWithoutFlows, *arguments: str, **more: str) -> tuple[int, str]:
     with start(server, *arguments, **more) as process:
         output, _ = process.communicate(timeout=120)
     return process.returncode, output
@@ -97,12 +63,12 @@ def to(environment: str, commit: str = COMMIT) -> list[str]:
 
 
 @pytest.fixture
-def api(server: Server) -> Iterator[PrefectAPI]:
+def api(server: ServerWithoutFlows) -> Iterator[PrefectAPI]:
     with PrefectAPI.from_environment(variables(server)) as api:
         yield api
 
 
-def test_a_wrong_key_is_refused(server: Server) -> None:
+def test_a_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
     for key in ("admin:wrong", "pnu_wrong", ""):
         code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
         assert code == 1
@@ -112,26 +78,26 @@ def test_a_wrong_key_is_refused(server: Server) -> None:
         assert not key or key not in output
 
 
-def test_the_password_may_also_be_in_prefects_own_variable(server: Server) -> None:
+def test_the_password_may_also_be_in_prefects_own_variable(server: ServerWithoutFlows) -> None:
     given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
     with PrefectAPI.from_environment(variables(server, **given)) as api:
         assert api.list_deployments() == {"deploy/staffed", "deploy/deserted"}
 
 
-def test_an_unknown_environment_names_the_known_ones(server: Server) -> None:
+def test_an_unknown_environment_names_the_known_ones(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("moon"))
     assert code == 1
     assert "environment 'moon' is unknown" in output
     assert "known: deserted, staffed" in output
 
 
-def test_a_branch_is_refused_because_it_moves(server: Server) -> None:
+def test_a_branch_is_refused_because_it_moves(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("staffed", "main"))
     assert code == 1
     assert "git rev-parse main" in output
 
 
-def test_a_url_that_is_not_the_apis_is_told(server: Server) -> None:
+def test_a_url_that_is_not_the_apis_is_told(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
     assert code == 1
     assert "is not that of a Prefect API" in output
@@ -141,7 +107,7 @@ def test_a_url_that_is_not_the_apis_is_told(server: Server) -> None:
         assert "PREFECT_API_URL is not" in output
 
 
-def test_without_a_worker_it_fails_at_once_and_leaves_no_run(server: Server) -> None:
+def test_without_a_worker_it_fails_at_once_and_leaves_no_run(server: ServerWithoutFlows) -> None:
     before = server.runs()
     code, output = deploy(server, *to("deserted"), "--wait")
     assert code == 1
@@ -155,7 +121,7 @@ def act(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Act:
     return Act(tmp_path_factory.mktemp("act"), source)
 
 
-def push(act: Act, server: Server, environment: str, key: str) -> Job:
+def push(act: Act, server: ServerWithoutFlows, environment: str, key: str) -> Job:
     """What the workflow makes of a push."""
     return act.run(
         "push",
@@ -166,7 +132,7 @@ def push(act: Act, server: Server, environment: str, key: str) -> Job:
     )
 
 
-def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: Server) -> None:
+def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWithoutFlows) -> None:
     before = server.runs()
     job = push(act, server, "deserted", PASSWORD)
     assert job.code == 1
@@ -175,14 +141,14 @@ def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: Server) -
     assert server.runs() == before
 
 
-def test_the_workflow_with_a_wrong_key_says_so(act: Act, server: Server) -> None:
+def test_the_workflow_with_a_wrong_key_says_so(act: Act, server: ServerWithoutFlows) -> None:
     job = push(act, server, "staffed", "pnu_wrong")
     assert job.code == 1
     assert "refused the key (401)" in job.output
     assert "pnu_wrong" not in job.output
 
 
-def test_a_paused_pool_is_told(server: Server, api: PrefectAPI) -> None:
+def test_a_paused_pool_is_told(server: ServerWithoutFlows, api: PrefectAPI) -> None:
     pool = "/work_pools/with-a-worker"
     server.http.patch(pool, json={"is_paused": True}).raise_for_status()
     try:
@@ -193,7 +159,7 @@ def test_a_paused_pool_is_told(server: Server, api: PrefectAPI) -> None:
 
 
 def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
-    server: Server, api: PrefectAPI
+    server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "2")
     processes = [start(server, *to("staffed", commit)) for _ in range(4)]
@@ -207,7 +173,7 @@ def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
 
 
 def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
-    server: Server, api: PrefectAPI
+    server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     server.deployment("left", "of-a-worker-that-left")
     server.worker("of-a-worker-that-left")
@@ -219,7 +185,7 @@ def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
     assert trigger.request_deploy(api, "left", COMMIT).id == run.id
 
 
-def test_a_run_that_nobody_takes_on_is_not_waited_for(server: Server) -> None:
+def test_a_run_that_nobody_takes_on_is_not_waited_for(server: ServerWithoutFlows) -> None:
     commit = COMMIT.replace("0", "3")
     code, output = deploy(server, *to("staffed", commit), "--wait", "--start-within=1")
     assert code == 1
@@ -228,7 +194,7 @@ def test_a_run_that_nobody_takes_on_is_not_waited_for(server: Server) -> None:
 
 
 def test_a_run_that_waits_for_a_person_says_where(
-    server: Server, api: PrefectAPI, tmp_path: Path
+    server: ServerWithoutFlows, api: PrefectAPI, tmp_path: Path
 ) -> None:
     commit = COMMIT.replace("0", "4")
     run = trigger.request_deploy(api, "staffed", commit)
@@ -252,7 +218,9 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
         assert process.poll() is None
 
 
-def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI) -> None:
+def test_it_goes_on_when_the_server_is_restarted(
+    server: ServerWithoutFlows, api: PrefectAPI
+) -> None:
     commit = COMMIT.replace("0", "5")
     run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
@@ -268,7 +236,7 @@ def test_it_goes_on_when_the_server_is_restarted(server: Server, api: PrefectAPI
 
 
 def test_a_crashed_run_that_is_run_again_is_followed_further(
-    server: Server, api: PrefectAPI
+    server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "6")
     run = trigger.request_deploy(api, "staffed", commit)
@@ -309,7 +277,7 @@ def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
     assert not loaded & {"prefect", "pydantic", "dvc", "yaml"}
 
 
-def test_release_note_of_a_run_is_read_as_data(server: Server, api: PrefectAPI) -> None:
+def test_release_note_of_a_run_is_read_as_data(server: ServerWithoutFlows, api: PrefectAPI) -> None:
     run = api.create_run("deploy/staffed", {"ref": COMMIT})
     assert read_release_note(api, run.id) is None
     data = _release_data(outcome="rolled_back").to_json()

@@ -1,0 +1,257 @@
+"""The command `slipway`: what it prints, which server it uses, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.cli.place import Place, profile_variables
+from deployments.local.stack import Stack
+from tasks.core.settings import CHECKOUT
+from tests.code.deployments.servers import (
+    CHECKED_OUT,
+    PASSWORD,
+    ServerWithoutFlows,
+    clean_environment,
+)
+
+SUBCOMMANDS = [
+    "up",
+    "down",
+    "demo",
+    "retrain",
+    "deploy",
+    "rollback",
+    "status",
+    "logs",
+    "open",
+    "doctor",
+    "check",
+    "apply",
+    "new",
+    "remove",
+]
+_SLIPWAY = Path(sys.executable).with_name("slipway")
+
+
+def slipway(*arguments: str, folder: Path = CHECKOUT, **variables: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [str(_SLIPWAY), f"--env-file={os.devnull}", *arguments],
+        cwd=folder,
+        env={**clean_environment(), **CHECKED_OUT.variables, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_lists_every_subcommand_without_colours(tmp_path: Path) -> None:
+    code, shown, _ = slipway("--help", folder=tmp_path, COLUMNS="100")
+    assert code == 0
+    for name in SUBCOMMANDS:
+        assert f"│ {name} " in shown
+    assert "Exit codes: 0 done" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_every_subcommand_has_a_one_line_summary(name: str) -> None:
+    code, shown, _ = slipway(name, "--help", COLUMNS="100")
+    assert code == 0
+    summary = [line.strip() for line in shown.splitlines() if line.strip()][1]
+    assert summary.endswith(".")
+    assert summary[0].isupper()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"], ["deploy", "--help"]])
+def test_prefect_is_not_imported_where_it_is_not_needed(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['slipway', '--home={tmp_path}', '--env-file={os.devnull}', *{arguments}]\n"
+        "try:\n    runpy.run_module('deployments.cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print('imported', {'prefect', 'boto3', 'dvc'} & sys.modules.keys(), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        env={**clean_environment(), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "imported set()" in done.stderr
+
+
+def test_wrong_usage_is_2_and_a_failure_names_the_next_command(tmp_path: Path) -> None:
+    assert slipway("fly")[0] == 2
+    assert slipway("deploy")[0] == 2
+    assert slipway("retrain", "--set", "train.cv")[0] == 2
+    code, out, error = slipway(f"--home={tmp_path}", "logs", HOME=str(tmp_path))
+    assert (code, out) == (1, "")
+    assert "PREFECT_API_URL is not set" in error
+    assert "slipway up" in error
+    assert "Traceback" not in error
+
+
+def test_environments_are_completed() -> None:
+    words = {"COMP_WORDS": "slipway deploy pro", "COMP_CWORD": "2"}
+    code, shown, _ = slipway(_SLIPWAY_COMPLETE="complete_bash", **words)
+    assert code == 0
+    assert shown.split() == ["production"]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    for name in list(os.environ):
+        if name.startswith(("PREFECT_", "SLIPWAY_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return monkeypatch
+
+
+def test_a_variable_comes_before_the_file_the_stack_and_the_profile(
+    shell: pytest.MonkeyPatch, tmp_path: Path, stack: Stack
+) -> None:
+    (tmp_path / ".prefect").mkdir()
+    profile = '[profiles.mine]\nPREFECT_API_URL = "https://profile.example/api"\n'
+    (tmp_path / ".prefect" / "profiles.toml").write_text(f'active = "mine"\n{profile}')
+    file = tmp_path / ".env"
+
+    def chosen(home: Path) -> str:
+        with shell.context() as variables:
+            for name in list(os.environ):
+                variables.setenv(name, os.environ[name])  # put back what is chosen
+            with Place(home, file).open_api() as api:
+                return api.url
+
+    assert chosen(tmp_path / "no-stack") == "https://profile.example/api"
+    assert chosen(stack.home) == stack.prefect_api_url
+    file.write_text("PREFECT_API_URL=https://file.example/api\n")
+    assert chosen(stack.home) == "https://file.example/api"
+    shell.setenv("PREFECT_API_URL", "https://variable.example/api")
+    assert chosen(stack.home) == "https://variable.example/api"
+
+
+def test_a_profile_is_read_as_prefect_reads_it(tmp_path: Path) -> None:
+    assert profile_variables({"PREFECT_HOME": str(tmp_path)}) == {}
+    (tmp_path / "profiles.toml").write_text(
+        'active = "one"\n[profiles.one]\nPREFECT_API_URL = "https://one/api"\n'
+        '[profiles.two]\nPREFECT_API_URL = "https://two/api"\nPREFECT_API_KEY = "k"\n'
+    )
+    home = {"PREFECT_HOME": str(tmp_path)}
+    assert profile_variables(home) == {"PREFECT_API_URL": "https://one/api"}
+    two = {"PREFECT_API_URL": "https://two/api", "PREFECT_API_KEY": "k"}
+    assert profile_variables({**home, "PREFECT_PROFILE": "two"}) == two
+    path = {"PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml"), "PREFECT_PROFILE": "two"}
+    assert profile_variables(path) == two
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithoutFlows]:
+    with ServerWithoutFlows(tmp_path_factory.mktemp("prefect")) as server:
+        server.deployment("staffed", "with-a-worker")
+        server.worker("with-a-worker")
+        server.deployment("deserted", "without-a-worker")
+        yield server
+
+
+def test_a_run_is_started_only_where_a_worker_would_take_it(server: ServerWithoutFlows) -> None:
+    before = server.runs()
+    code, _, error = slipway("deploy", "moon", **server.variables())
+    assert code == 1
+    assert "deployment 'deploy/moon' does not exist" in error
+    code, _, error = slipway("deploy", "deserted", **server.variables())
+    assert code == 1
+    assert "no worker is online in work pool 'without-a-worker'" in error
+    assert server.runs() == before
+    code, out, _ = slipway("deploy", "staffed", "v1", "--json", **server.variables())
+    assert code == 0
+    run = json.loads(out)
+    assert run["flow"] == "deploy"
+    assert run["label"] == "Scheduled"
+    assert run["url"].endswith(run["id"])
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "text"),
+    [
+        (("COMPLETED", "Completed", "wine v0.0.1 is live"), 0, "wine v0.0.1 is live"),
+        (("COMPLETED", "Rejected", "accuracy is worse"), 3, "main is unchanged"),
+        (("PAUSED", "Suspended", "approve it"), 3, "press Resume"),
+        (("FAILED", "Failed", "no such ref"), 1, "no such ref"),
+    ],
+)
+def test_watching_ends_with_the_run_or_with_a_person(
+    server: ServerWithoutFlows, state: tuple[str, str, str], exit_code: int, text: str
+) -> None:
+    shown: list[Any] = []
+    before = {row["id"] for row in server.post("/flow_runs/filter", {})}
+    watching = threading.Thread(
+        target=lambda: shown.extend(
+            slipway("deploy", "staffed", "--watch", "--json", **server.variables())
+        )
+    )
+    watching.start()
+    deadline = time.monotonic() + 60
+    while not (new := {row["id"] for row in server.post("/flow_runs/filter", {})} - before):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    server.set_state(new.pop(), *state)
+    watching.join()
+    code, out, error = shown
+    assert code == exit_code, error
+    assert json.loads(out)["label"] == state[1]
+    assert text in " ".join(error.split())
+    assert PASSWORD not in out + error
+
+
+def test_logs_of_a_run_are_found_by_flow_name_and_id(server: ServerWithoutFlows) -> None:
+    _, out, _ = slipway("deploy", "staffed", "v2", "--json", **server.variables())
+    run = json.loads(out)["id"]
+    server.set_state(run, "RUNNING", "Running")
+    line = {
+        "name": "prefect.flow_runs", "level": 20, "message": "pulling", "flow_run_id": run,
+        "timestamp": "2026-11-29T12:00:00Z",
+    }  # fmt: skip
+    server.http.post("/logs/", json=[line]).raise_for_status()
+    deadline = time.monotonic() + 30
+    while "pulling" not in slipway("logs", run, **server.variables())[1]:
+        assert time.monotonic() < deadline
+    for subject in ("", "deploy"):
+        assert "pulling" in slipway("logs", *filter(None, [subject]), **server.variables())[1]
+    code, _, error = slipway("logs", "mars", **server.variables())
+    assert code == 1
+    assert "no flow run is known as 'mars'" in error
+
+
+def test_the_local_stack_is_found_and_shown(stack: Stack) -> None:
+    home = f"--home={stack.home}"
+    code, out, error = slipway(home, "status", "--json")
+    assert code == 0, error
+    facts = json.loads(out)
+    assert set(facts["programs"].values()) <= {"running", "starting", "stopped"}
+    assert facts["addresses"]["S3"] == stack.s3_endpoint_url
+    assert {row["environment"] for row in facts["environments"]} >= {"local", "production"}
+    assert slipway(home, "open", "--print")[1].strip() == stack.prefect_ui_url
+    assert slipway(home, "open", "model", "local", "--print")[1].strip() == stack.model_url("local")
+    assert slipway(home, "open", "s3", "--print")[1].strip() == stack.s3_endpoint_url
+    assert slipway(home, "open", "mars", "--print")[0] == 1
+    code, out, _ = slipway(home, "logs", "prefect-server", "--lines", "3")
+    assert code == 0
+    assert 0 < len(out.splitlines()) <= 3
+    code, _, error = slipway(home, "logs", "kubernetes")
+    assert code == 1
+    assert "docs/targets/kubernetes.md" in error
