@@ -19,6 +19,8 @@ _LOOK_SECONDS = 2.0
 _SERVER_SECONDS = 300.0  # how long the server may be away while a run is followed
 _RESTART_SECONDS = 10.0  # in which an automation restarts a crashed run
 # What Prefect logs at the end of every run, without its name.
+_PREFIX = re.compile(r"(Flow|Task) run encountered an exception:? (\w+Error: )?")
+_QUOTES = "\"'"
 _FINISHED = re.compile(r"Finished in state (\w+)\((.*)\)", re.DOTALL)
 
 
@@ -44,7 +46,9 @@ def describe_line(line: LogLine, runs: Iterable[FlowRun]) -> str:
     message = line.message
     if finished := _FINISHED.match(message):
         state, reason = finished.groups()
-        message = f"{state}, {reason.strip(chr(34))}" if reason else state
+        # Prefect logs a message of several lines as one, with the ends of lines escaped.
+        reason = _shorten(reason.strip(_QUOTES)).partition("\\n")[0]
+        message = f"{state}, {reason}" if reason else state
         names = {run.id: run.name for run in runs}
         subject = line.task or names.get(line.run_id, "")
     else:
@@ -162,18 +166,18 @@ def require_completed(
     run = runs[0]
     if run.succeeded:
         return
+    message = _shorten(run.message)
     write("the end of its log:")
     for line in api.read_logs([each.id for each in runs], count=15):
         write(f"  {describe_line(line, runs)}")
     raise RunFailed(
-        f"the {run.flow} run ended as {run.label}: {run.message}",
-        state=_state_after(run),
+        f"the {run.flow} run ended as {run.label}: {message}",
+        # An error of ours has said already what state things are in.
+        state="" if "State: " in message else "slipway status shows what is live",
         next_step=next_step,
     )
 
 
-def _state_after(run: FlowRun) -> str:
-    """Return what a run that did not complete leaves behind, as far as its flow tells."""
-    if run.flow in {"deploy", "rollback"}:
-        return "the run's message says what is live now; `slipway status` shows it"
-    return "main and the live models are unchanged"
+def _shorten(message: str) -> str:
+    """Return the message of a failed run without what Prefect puts before an error of ours."""
+    return _PREFIX.sub("", message)
