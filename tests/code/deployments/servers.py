@@ -213,14 +213,14 @@ class Repository:
         return self.head()
 
     def head(self) -> str:
-        found = subprocess.run(
+        done = subprocess.run(
             ["git", "rev-parse", "HEAD"],
             cwd=self.folder,
             check=True,
             capture_output=True,
             text=True,
         )
-        return found.stdout.strip()
+        return done.stdout.strip()
 
 
 # The checkout itself, with the environments of the tests.

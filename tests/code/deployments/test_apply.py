@@ -64,20 +64,20 @@ class First:
     """What came of the first applies, on an empty server."""
 
     repository: Repository
-    shown: subprocess.CompletedProcess[str]
+    dry_run: subprocess.CompletedProcess[str]
     after_dry_run: int
-    said: list[subprocess.CompletedProcess[str]]
+    results: list[subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def first(server: PrefectServer, source: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
     """A dry run, then two applies at once."""
     cloned = clone(source, tmp_path_factory.mktemp("repository") / "slipway", server)
-    shown = cloned.apply("--dry-run", "--exit-code")
+    dry_run = cloned.apply("--dry-run", "--exit-code")
     after = sum(len(rows(server, each)) for each in ("deployments", "work_pools", "flows"))
     with ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(lambda _: cloned.apply(), range(2)))
-    return First(cloned, shown, after, said)
+        results = list(pool.map(lambda _: cloned.apply(), range(2)))
+    return First(cloned, dry_run, after, results)
 
 
 @pytest.fixture
@@ -92,27 +92,27 @@ def repository(first: First, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reposi
 
 
 def rows(server: PrefectServer, kind: str) -> list[dict[str, Any]]:
-    found = server.http.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
-    assert isinstance(found, list)
-    return found
+    answer = server.http.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
+    assert isinstance(answer, list)
+    return answer
 
 
 def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in rows(server, "deployments")}
 
 
-def told(changes: list[Change]) -> set[str]:
+def summarize(changes: list[Change]) -> set[str]:
     return {f"{each.action} {each.kind} {each.name}" for each in changes}
 
 
-def test_a_dry_run_shows_everything_and_makes_nothing(first: First) -> None:
-    assert first.shown.returncode == 4, first.shown.stderr
-    assert "+ deployment retrain/retrain" in first.shown.stdout
+def test_dry_run_shows_everything_and_creates_nothing(first: First) -> None:
+    assert first.dry_run.returncode == 4, first.dry_run.stderr
+    assert "+ deployment retrain/retrain" in first.dry_run.stdout
     assert first.after_dry_run == 0
 
 
-def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -> None:
-    assert [each.returncode for each in first.said] == [0, 0], first.said
+def test_two_concurrent_applies_create_everything_once(first: First, server: PrefectServer) -> None:
+    assert [each.returncode for each in first.results] == [0, 0], first.results
     assert len(rows(server, "deployments")) == len(Manifest.read(CHECKOUT).names)
     assert len(rows(server, "work_pools")) == 1
     automations = [each["name"] for each in rows(server, "automations")]
@@ -125,30 +125,30 @@ def test_two_at_once_make_everything_once(first: First, server: PrefectServer) -
     again = first.repository.apply()
     assert again.returncode == 0
     assert EQUAL in again.stdout
-    for each in (first.shown, *first.said, again):
+    for each in (first.dry_run, *first.results, again):
         assert not any(secret in each.stdout + each.stderr for secret in SECRETS)
 
 
-async def test_deployments_are_what_the_repository_says(
+async def test_deployments_equal_their_declarations(
     repository: Repository, server: PrefectServer
 ) -> None:
-    found = deployments(server)
-    for each in found.values():
+    deployed = deployments(server)
+    for each in deployed.values():
         assert each["version"] == repository.head()
         assert each["tags"] == ["idempotent", "slipway"]
         assert each["enforce_parameter_schema"]
         assert each["work_pool_name"] == "slipway"
-    assert found["local"]["concurrency_options"] == {
+    assert deployed["local"]["concurrency_options"] == {
         "collision_strategy": "ENQUEUE",
         "grace_period_seconds": 120,
     }
-    (weekly,) = found["retrain"]["schedules"]
+    (weekly,) = deployed["retrain"]["schedules"]
     assert weekly["slug"] == "weekly"
     assert weekly["active"]
     assert weekly["schedule"]["timezone"]
 
 
-async def test_what_was_edited_on_the_server_is_put_back(
+async def test_edits_on_the_server_are_set_back(
     repository: Repository, server: PrefectServer
 ) -> None:
     before = deployments(server)
@@ -166,21 +166,21 @@ async def test_what_was_edited_on_the_server_is_put_back(
     monthly = {"schedule": {"cron": "0 0 1 * *"}, "active": True}
     server.http.post(f"/deployments/{retrain['id']}/schedules", json=[monthly]).raise_for_status()
 
-    shown = await apply(dry_run=True)
-    assert told(shown) == {
+    planned = await apply(dry_run=True)
+    assert summarize(planned) == {
         "change work pool slipway",
         "change deployment train/train",
         "change deployment retrain/retrain",
         "create block s3-bucket/slipway-results",
         "change block secret/slipway-git-token",
     }
-    lines = [line for change in shown for line in change.fields()]
+    lines = [line for change in planned for line in change.fields()]
     assert "concurrency_limit: 1 → 10" in lines
     assert "paused: true → false" in lines
     assert "value: (secret) → (secret)" in lines
-    assert not any(secret in repr(shown) for secret in SECRETS | {"another"})
+    assert not any(secret in repr(planned) for secret in SECRETS | {"another"})
 
-    assert await apply() == shown
+    assert await apply() == planned
     assert not await apply()
     after = deployments(server)
     assert [each["slug"] for each in after["retrain"]["schedules"]] == ["weekly"]
@@ -188,11 +188,11 @@ async def test_what_was_edited_on_the_server_is_put_back(
 
 
 @pytest.mark.usefixtures("repository")
-async def test_a_changed_secret_reaches_the_block_and_the_bucket_that_names_it(
+async def test_changed_secret_reaches_the_block_and_its_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", "another-secret")
-    assert told(await apply()) == {
+    assert summarize(await apply()) == {
         "change block aws-credentials/slipway-read",
         "change block s3-bucket/slipway-read",
     }
@@ -201,7 +201,7 @@ async def test_a_changed_secret_reaches_the_block_and_the_bucket_that_names_it(
     await apply()
 
 
-async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
+async def test_undeclared_resources_are_removed_and_foreign_ones_stay(
     repository: Repository, server: PrefectServer
 ) -> None:
     flow = server.http.post("/flows/", json={"name": "of-others"}).raise_for_status().json()["id"]
@@ -217,20 +217,20 @@ async def test_what_is_no_longer_declared_is_removed_and_what_is_not_ours_stays(
         changes = await apply()
     finally:
         path.write_text(text)
-    assert told(changes) == {
+    assert summarize(changes) == {
         "remove deployment save/save",
         "remove deployment of-others/ours-of-old",
         "remove variable ours_of_old",
     }
     assert "theirs" in {each["name"] for each in rows(server, "variables")}
-    found = deployments(server)
-    assert "theirs" in found
-    assert not {"save", "ours-of-old"} & found.keys()
-    assert told(await apply()) == {"create deployment save/save"}
+    deployed = deployments(server)
+    assert "theirs" in deployed
+    assert not {"save", "ours-of-old"} & deployed.keys()
+    assert summarize(await apply()) == {"create deployment save/save"}
 
 
 @pytest.mark.usefixtures("repository")
-async def test_without_schedules_they_are_there_and_not_active(server: PrefectServer) -> None:
+async def test_without_schedules_they_are_inactive(server: PrefectServer) -> None:
     changes = await apply(frozenset({WITHOUT_SCHEDULES}))
     assert {each.name: each.fields() for each in changes} == {
         "retrain/retrain": ["schedules.weekly.active: true → false"],
@@ -242,7 +242,7 @@ async def test_without_schedules_they_are_there_and_not_active(server: PrefectSe
     await apply()
 
 
-async def test_prefect_deploy_says_the_same_and_needs_no_model_environment(
+async def test_prefect_deploy_makes_the_same_deployments_without_a_model_environment(
     repository: Repository,
 ) -> None:
     assert not (repository.folder / "model" / ".venv").exists()
@@ -256,7 +256,7 @@ async def test_prefect_deploy_says_the_same_and_needs_no_model_environment(
 
 
 @pytest.mark.usefixtures("repository")
-async def test_workers_without_a_checkout_clone_the_commit_with_the_token_there_is(
+async def test_workers_without_a_checkout_clone_the_commit_with_the_token(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLIPWAY_CHECKOUT")
@@ -274,7 +274,7 @@ async def test_workers_without_a_checkout_clone_the_commit_with_the_token_there_
         }
 
 
-async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
+async def test_remote_worker_runs_the_applied_commit(
     repository: Repository, server: PrefectServer, source: Path, tmp_path: Path
 ) -> None:
     origin = clone(source, tmp_path / "origin", server)
@@ -300,8 +300,8 @@ async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
         )
         state = server.http.get(f"/flow_runs/{run}").json()["state"]
         assert state["type"] == "COMPLETED", worker.stdout + worker.stderr
-        where, said = state["message"].split(maxsplit=1)
-        assert said == "as applied"
+        where, text = state["message"].split(maxsplit=1)
+        assert text == "as applied"
         assert Path(where).name == "where.py"
         assert not Path(where).is_relative_to(origin.folder)
         assert not Path(where).is_relative_to(CHECKOUT)
@@ -310,7 +310,7 @@ async def test_a_worker_elsewhere_runs_the_commit_that_was_applied(
     assert "there" not in deployments(server)
 
 
-def test_variables_are_read_from_a_file_and_those_that_are_set_win(
+def test_variables_come_from_a_file_unless_they_are_set(
     repository: Repository,
 ) -> None:
     lines = [f"{name}={value}" for name, value in repository.variables.items()]
@@ -327,7 +327,7 @@ def test_variables_are_read_from_a_file_and_those_that_are_set_win(
 
 
 @pytest.mark.usefixtures("repository")
-async def test_blocks_that_are_there_need_no_variables_and_half_of_them_are_refused(
+async def test_existing_blocks_need_no_variables_and_incomplete_variables_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SLIPWAY_S3_READ_SECRET")
@@ -340,24 +340,24 @@ async def test_blocks_that_are_there_need_no_variables_and_half_of_them_are_refu
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("PREFECT_API_AUTH_STRING", "admin:wrong", "refused the credentials: 401"),
         ("PREFECT_API_URL", "http://127.0.0.1:9/api", "does not answer"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_next_step(
-    first: First, name: str, value: str, said: str
+def test_errors_of_the_server_name_the_next_step(
+    first: First, name: str, value: str, message: str
 ) -> None:
     refused = first.repository.apply(**{"PREFECT_CLIENT_MAX_RETRIES": "0", name: value})
     assert refused.returncode == 1
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert "Next:" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.usefixtures("repository")
-async def test_neither_the_server_nor_where_the_code_is_is_guessed(
+async def test_neither_server_nor_source_of_code_is_guessed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -373,7 +373,7 @@ async def test_neither_the_server_nor_where_the_code_is_is_guessed(
         await apply()
 
 
-async def test_a_manifest_that_names_no_flow_changes_no_deployment(
+async def test_invalid_entrypoint_changes_no_deployment(
     repository: Repository,
 ) -> None:
     path = repository.folder / SOURCE
@@ -391,7 +391,7 @@ async def test_a_manifest_that_names_no_flow_changes_no_deployment(
 
 
 @pytest.mark.usefixtures("repository")
-async def test_several_at_once_make_no_second_automation() -> None:
+async def test_concurrent_applies_create_no_second_automation() -> None:
     from prefect import get_client
     from prefect.events.actions import DoNothing
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture

@@ -26,25 +26,25 @@ def by_name(automations: list[AutomationCore]) -> dict[str, EventTrigger]:
     return triggers
 
 
-def test_names_tell_ours_from_others_and_differ() -> None:
+def test_names_have_our_prefix_and_differ() -> None:
     names = [each.name for each in declare_automations(uuid4())]
     assert all(name.startswith("slipway: ") for name in names)
     assert len(set(names)) == len(names)
 
 
-def test_every_worker_makes_runs_say_often_enough_that_they_live() -> None:
+def test_every_deployment_sets_the_heartbeat() -> None:
     for each in Manifest.read(CHECKOUT).deployments:
         variables = each["work_pool"]["job_variables"]["env"]
         assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 
 
-def test_a_lost_run_is_crashed_within_two_minutes_and_outlives_a_missed_heartbeat() -> None:
+def test_lost_run_crashes_within_two_minutes_and_survives_a_missed_heartbeat() -> None:
     lost = by_name(declare_automations(None))["crash runs without heartbeats"]
     assert lost.within + _GRANULARITY <= timedelta(minutes=2)
     assert lost.within >= timedelta(seconds=2 * HEARTBEAT_SECONDS)
 
 
-def test_only_runs_of_ours_are_touched() -> None:
+def test_only_our_runs_are_changed() -> None:
     for trigger in by_name(declare_automations(uuid4())).values():
         related = trigger.match_related
         specifications = related if isinstance(related, list) else [related]
@@ -53,29 +53,29 @@ def test_only_runs_of_ours_are_touched() -> None:
         assert trigger.for_each == {"prefect.resource.id"}
 
 
-def test_whatever_is_heard_of_a_run_counts_as_a_sign_of_life() -> None:
+def test_any_event_of_a_run_is_a_sign_of_life() -> None:
     for trigger in by_name(declare_automations(None)).values():
         if trigger.posture == Posture.Proactive:
             assert trigger.expect == {"prefect.flow-run.*"}
 
 
-def test_without_a_block_nobody_is_told() -> None:
+def test_without_a_block_nobody_is_notified() -> None:
     actions = [action.type for each in declare_automations(None) for action in each.actions]
     assert set(actions) == {"change-flow-run-state"}
-    told = [each for each in declare_automations(uuid4()) if "send-notification" in
+    notifying = [each for each in declare_automations(uuid4()) if "send-notification" in
             [action.type for action in each.actions]]  # fmt: skip
-    assert len(told) == 2
+    assert len(notifying) == 2
 
 
-def test_people_hear_of_a_release_that_failed_and_of_what_is_not_well() -> None:
-    told = by_name(declare_automations(uuid4()))[
+def test_failed_releases_and_status_checks_notify() -> None:
+    notify = by_name(declare_automations(uuid4()))[
         "notify when a deploy, rollback or status check fails"
     ]
-    assert {"prefect.flow-run.Failed", "prefect.flow-run.Unhealthy"} <= told.expect
-    assert "['deploy', 'rollback', 'status']" in str(told.match_related)
+    assert {"prefect.flow-run.Failed", "prefect.flow-run.Unhealthy"} <= notify.expect
+    assert "['deploy', 'rollback', 'status']" in str(notify.match_related)
 
 
-def test_how_long_to_wait_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeouts_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_LATE_HOURS", "1.5")
     late = by_name(declare_automations(None))["cancel runs that are too late"]
     assert late.within == timedelta(minutes=90)

@@ -36,17 +36,17 @@ def schema() -> dict[str, Any]:
 
     It ignores keys that Prefect ignores; here they are refused, for they are mistakes.
     """
-    found = PrefectYamlModel.model_json_schema()
-    for each in (found, *found["$defs"].values()):
+    schema = PrefectYamlModel.model_json_schema()
+    for each in (schema, *schema["$defs"].values()):
         if "properties" in each:
             each["additionalProperties"] = False
-    found["properties"]["definitions"] = {
+    schema["properties"]["definitions"] = {
         "type": "object"
     }  # is ours; YAML anchors are defined in it
-    return found
+    return schema
 
 
-def test_prefect_yaml_is_what_prefect_accepts() -> None:
+def test_prefect_accepts_prefect_yaml() -> None:
     jsonschema.validate(_MANIFEST.values, schema())
 
 
@@ -59,12 +59,12 @@ def test_prefect_yaml_is_what_prefect_accepts() -> None:
         {"tags": 1},
     ],
 )
-def test_a_mistake_in_prefect_yaml_is_found(mistake: dict[str, Any]) -> None:
+def test_mistakes_in_prefect_yaml_are_found(mistake: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"deployments": [{**_DECLARED[0], **mistake}]}, schema())
 
 
-def test_every_entry_point_is_a_flow_of_that_name_that_takes_its_parameters() -> None:
+def test_every_entrypoint_is_a_flow_that_accepts_its_parameters() -> None:
     for each in _DECLARED:
         path, _, name = each["entrypoint"].partition(":")
         assert (CHECKOUT / path).is_file()
@@ -85,7 +85,7 @@ def test_every_flow_has_a_deployment() -> None:
     assert {each["entrypoint"].rpartition(":")[2] for each in _DECLARED} == flows
 
 
-def test_deployments_have_what_apply_goes_by() -> None:
+def test_deployments_have_tag_pool_and_version() -> None:
     for each in _DECLARED:
         assert TAG in each["tags"]
         assert each["work_pool"]["name"] == _MANIFEST.work_pool == WORK_POOL
@@ -96,7 +96,7 @@ def test_deployments_have_what_apply_goes_by() -> None:
             assert schedule["timezone"]
 
 
-def test_an_environment_is_a_file_and_its_deployments_follow(tmp_path: Path) -> None:
+def test_file_of_an_environment_makes_its_deployments(tmp_path: Path) -> None:
     (tmp_path / "deployments" / "environments").mkdir(parents=True)
     shutil.copy2(CHECKOUT / prefect_yaml.SOURCE, tmp_path / prefect_yaml.SOURCE)
     common = Manifest.read(tmp_path).names
@@ -112,7 +112,7 @@ def test_an_environment_is_a_file_and_its_deployments_follow(tmp_path: Path) -> 
     assert Manifest.read(tmp_path).names == common
 
 
-def test_no_environment_is_named_in_a_file_that_upstream_edits() -> None:
+def test_upstream_files_name_no_environment() -> None:
     ignored = subprocess.run(
         ["git", "check-ignore", prefect_yaml.GENERATED],
         cwd=CHECKOUT,
@@ -126,14 +126,14 @@ def test_no_environment_is_named_in_a_file_that_upstream_edits() -> None:
 
 
 @pytest.mark.parametrize("flow", ["deploy", "rollback"])
-def test_every_environment_has_its_deployment_of(flow: str) -> None:
+def test_every_environment_has_a_deployment(flow: str) -> None:
     deployed = [each for each in _DECLARED if each["entrypoint"].endswith(f":{flow}")]
     assert sorted(each["name"] for each in deployed) == environment_names()
     for each in deployed:
         assert each["parameters"] == {"environment": each["name"]}
 
 
-def test_runs_that_must_not_overlap_wait_for_each_other() -> None:
+def test_pushes_deploys_and_rollbacks_run_one_at_a_time() -> None:
     for each in _DECLARED:
         if each["entrypoint"].endswith((":push", ":deploy", ":rollback")):
             assert each["concurrency_limit"]["limit"] == 1
@@ -150,7 +150,7 @@ def test_flows_import_nothing_heavy() -> None:
     assert not {name.partition(".")[0] for name in done.stdout.split()} & _HEAVY
 
 
-def test_the_digest_changes_with_a_flow_with_a_secret_and_with_an_option(tmp_path: Path) -> None:
+def test_digest_depends_on_flows_secrets_and_options(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "deployments").mkdir()
     (tmp_path / prefect_yaml.SOURCE).write_text("deployments: []")
@@ -169,9 +169,7 @@ def test_the_digest_changes_with_a_flow_with_a_secret_and_with_an_option(tmp_pat
     assert digest("s") != first
 
 
-def test_the_version_is_the_commit_that_last_changed_what_workers_run(
-    source: Path, tmp_path: Path
-) -> None:
+def test_version_is_the_last_commit_of_worker_code(source: Path, tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         argv = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", *arguments]
         done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -184,7 +182,7 @@ def test_the_version_is_the_commit_that_last_changed_what_workers_run(
     assert _MANIFEST.version(tmp_path) == head
 
 
-def test_code_comes_from_the_checkout_that_is_named_or_from_origin() -> None:
+def test_code_comes_from_a_checkout_or_from_origin() -> None:
     assert "set_working_directory" in str(_MANIFEST.pull({"SLIPWAY_CHECKOUT": "/srv/slipway"})[0])
     url = {"SLIPWAY_ORIGIN": "git@git.example:slipway.git"}
     assert "git_clone" in str(_MANIFEST.pull(url)[0])
@@ -192,7 +190,7 @@ def test_code_comes_from_the_checkout_that_is_named_or_from_origin() -> None:
 
 
 @pytest.mark.parametrize("login", ["me:hush", "hush", "x-access-token:hush"])
-def test_a_url_with_a_password_does_not_reach_the_server(login: str) -> None:
+def test_url_with_a_password_is_refused(login: str) -> None:
     with pytest.raises(ConfigurationError, match="SLIPWAY_GIT_TOKEN") as refused:
         _MANIFEST.pull({"SLIPWAY_ORIGIN": f"https://{login}@git.example/slipway.git"})
     assert "hush" not in str(refused.value)
@@ -209,11 +207,11 @@ def test_a_url_with_a_password_does_not_reach_the_server(login: str) -> None:
         ("", False),
     ],
 )
-def test_urls_are_told_from_paths(origin: str, expected: bool) -> None:
+def test_urls_and_paths_are_distinguished(origin: str, expected: bool) -> None:
     assert is_url(origin) is expected
 
 
-def test_storage_survives_the_way_through_the_environment() -> None:
+def test_storage_survives_a_round_trip_through_variables() -> None:
     storage = ObjectStorage("b", S3Identity("k", "s"), S3Identity("r", "t"), "http://host:1")
     assert ObjectStorage.from_environment(storage.to_environment()) == storage
     on_aws = ObjectStorage("b", S3Identity("k", "s"), S3Identity("r", "t"), region="eu-west-1")

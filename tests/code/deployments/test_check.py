@@ -15,64 +15,64 @@ from tasks.release.locks.lock import hold, lock_of
 from tests.code.deployments.servers import CHECKED_OUT, listed
 
 
-def test_all_is_well_with_the_local_environment(stack: Stack) -> None:
+def test_local_environment_has_no_problem(stack: Stack) -> None:
     place = [f"--home={stack.home}", f"--env-file={os.devnull}"]
     done = CHECKED_OUT.run("deployments.cli", *place, "check", "local")
     assert done.returncode == 0, done.stdout + done.stderr
-    for said in ("deploy/local", "supervisord keeps", "entry point", "can get, cannot put"):
-        assert said in done.stdout
+    for text in ("deploy/local", "supervisord keeps", "entry point", "can get, cannot put"):
+        assert text in done.stdout
     for identity in (stack.storage.read_write, stack.storage.read):
         assert identity.secret not in done.stdout + done.stderr
 
 
-async def test_an_unknown_environment_is_the_only_problem() -> None:
-    found = await listed(examine("moon", local=True))
-    assert list(found) == ["settings"]
-    assert "known: " in found["settings"].text
-    assert not found["settings"].ok
+async def test_unknown_environment_is_the_only_problem() -> None:
+    findings = await listed(examine("moon", local=True))
+    assert list(findings) == ["settings"]
+    assert "known: " in findings["settings"].text
+    assert not findings["settings"].ok
 
 
 @pytest.mark.usefixtures("shell")
-async def test_a_registry_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+async def test_unreachable_registry_is_a_problem_and_the_rest_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIPWAY_DOCKER_REPOSITORY", "127.0.0.1:9/wine")
     # Not the usual socket: where nobody is there, Docker's client leaves its end open.
     monkeypatch.setenv("SLIPWAY_DOCKER_ENGINE", "tcp://127.0.0.1:9")
-    found = await listed(examine("docker", local=True))
-    assert not found["target docker"].ok  # without an engine, that is said first
-    assert "check" in found["target docker"].fix or "start" in found["target docker"].fix
-    assert found["deployment deploy/docker"].ok
+    findings = await listed(examine("docker", local=True))
+    assert not findings["target docker"].ok  # without an engine, that comes first
+    assert "check" in findings["target docker"].fix or "start" in findings["target docker"].fix
+    assert findings["deployment deploy/docker"].ok
 
 
 @pytest.mark.usefixtures("shell")
-async def test_a_host_without_a_supervisord_is_not_where_it_is_deployed(
+async def test_host_without_supervisord_is_a_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SLIPWAY_SUPERVISOR_URL")
-    found = await listed(examine("local", local=True))
-    assert "this one has no SLIPWAY_SUPERVISOR_URL" in found["target process"].text
+    findings = await listed(examine("local", local=True))
+    assert "this one has no SLIPWAY_SUPERVISOR_URL" in findings["target process"].text
 
 
 @pytest.mark.usefixtures("shell")
-async def test_a_deployment_that_is_not_there_or_paused_is_a_problem(stack: Stack) -> None:
+async def test_missing_or_paused_deployment_is_a_problem(stack: Stack) -> None:
     from prefect import get_client
 
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
-        found = http.get("/deployments/name/rollback/docker").raise_for_status().json()
+        deployment = http.get("/deployments/name/rollback/docker").raise_for_status().json()
         async with get_client() as client:
             absent = await listed(checks.check_deployment(client, "deploy/moon"))
-            http.patch(f"/deployments/{found['id']}", json={"paused": True}).raise_for_status()
+            http.patch(f"/deployments/{deployment['id']}", json={"paused": True}).raise_for_status()
             try:
                 paused = await listed(checks.check_deployment(client, "rollback/docker"))
             finally:
-                http.patch(f"/deployments/{found['id']}", json={"paused": False})
+                http.patch(f"/deployments/{deployment['id']}", json={"paused": False})
     assert "slipway apply" in absent["deployment deploy/moon"].fix
     assert paused["deployment rollback/docker"].fix == "resume it in the UI"
 
 
 @pytest.mark.usefixtures("shell")
-async def test_an_environment_elsewhere_can_be_locked_or_is_held_by_somebody() -> None:
+async def test_lock_of_a_remote_environment_is_free_or_names_its_holder() -> None:
     environment = load_environment("flyio")
     free = await checks.check_lock(environment)
     assert free

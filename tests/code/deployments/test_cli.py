@@ -56,27 +56,25 @@ def slipway(*arguments: str, folder: Path = CHECKOUT, **variables: str) -> tuple
 
 
 def test_help_lists_every_subcommand_without_colours(tmp_path: Path) -> None:
-    code, shown, _ = slipway("--help", folder=tmp_path, COLUMNS="100")
+    code, output, _ = slipway("--help", folder=tmp_path, COLUMNS="100")
     assert code == 0
     for name in SUBCOMMANDS:
-        assert f"│ {name} " in shown
-    assert "Exit codes: 0 done" in shown
-    assert "\x1b" not in shown
+        assert f"│ {name} " in output
+    assert "Exit codes: 0 done" in output
+    assert "\x1b" not in output
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_subcommand_has_a_one_line_summary(name: str) -> None:
-    code, shown, _ = slipway(name, "--help", COLUMNS="100")
+    code, output, _ = slipway(name, "--help", COLUMNS="100")
     assert code == 0
-    summary = [line.strip() for line in shown.splitlines() if line.strip()][1]
+    summary = [line.strip() for line in output.splitlines() if line.strip()][1]
     assert summary.endswith(".")
     assert summary[0].isupper()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"], ["deploy", "--help"]])
-def test_prefect_is_not_imported_where_it_is_not_needed(
-    tmp_path: Path, arguments: list[str]
-) -> None:
+def test_quick_commands_do_not_import_prefect(tmp_path: Path, arguments: list[str]) -> None:
     code = (
         "import sys, runpy\n"
         f"sys.argv = ['slipway', '--home={tmp_path}', '--env-file={os.devnull}', *{arguments}]\n"
@@ -95,7 +93,7 @@ def test_prefect_is_not_imported_where_it_is_not_needed(
     assert "imported set()" in done.stderr
 
 
-def test_wrong_usage_is_2_and_a_failure_names_the_next_command(tmp_path: Path) -> None:
+def test_exit_code_distinguishes_wrong_usage_and_failure(tmp_path: Path) -> None:
     assert slipway("fly")[0] == 2
     assert slipway("deploy")[0] == 2
     assert slipway("retrain", "--set", "train.cv")[0] == 2
@@ -106,11 +104,11 @@ def test_wrong_usage_is_2_and_a_failure_names_the_next_command(tmp_path: Path) -
     assert "Traceback" not in error
 
 
-def test_environments_are_completed() -> None:
+def test_shells_complete_environments() -> None:
     words = {"COMP_WORDS": "slipway deploy pro", "COMP_CWORD": "2"}
-    code, shown, _ = slipway(_SLIPWAY_COMPLETE="complete_bash", **words)
+    code, output, _ = slipway(_SLIPWAY_COMPLETE="complete_bash", **words)
     assert code == 0
-    assert shown.split() == ["production"]
+    assert output.split() == ["production"]
 
 
 @pytest.fixture
@@ -122,7 +120,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
     return monkeypatch
 
 
-def test_a_variable_comes_before_the_file_the_stack_and_the_profile(
+def test_server_comes_from_variable_file_stack_or_profile_in_this_order(
     shell: pytest.MonkeyPatch, tmp_path: Path, stack: Stack
 ) -> None:
     (tmp_path / ".prefect").mkdir()
@@ -145,7 +143,7 @@ def test_a_variable_comes_before_the_file_the_stack_and_the_profile(
     assert chosen(stack.home) == "https://variable.example/api"
 
 
-def test_a_profile_is_read_as_prefect_reads_it(tmp_path: Path) -> None:
+def test_active_profile_names_the_server(tmp_path: Path) -> None:
     assert profile_variables({"PREFECT_HOME": str(tmp_path)}) == {}
     (tmp_path / "profiles.toml").write_text(
         'active = "one"\n[profiles.one]\nPREFECT_API_URL = "https://one/api"\n'
@@ -168,7 +166,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithoutFl
         yield server
 
 
-def test_a_run_is_started_only_where_a_worker_would_take_it(server: ServerWithoutFlows) -> None:
+def test_deploy_needs_a_worker(server: ServerWithoutFlows) -> None:
     before = server.runs()
     code, _, error = slipway("deploy", "moon", **server.variables())
     assert code == 1
@@ -194,13 +192,13 @@ def test_a_run_is_started_only_where_a_worker_would_take_it(server: ServerWithou
         (("FAILED", "Failed", "no such ref"), 1, "no such ref"),
     ],
 )
-def test_watching_ends_with_the_run_or_with_a_person(
+def test_watch_ends_with_the_run_or_when_a_person_has_to_act(
     server: ServerWithoutFlows, state: tuple[str, str, str], exit_code: int, text: str
 ) -> None:
-    shown: list[Any] = []
+    result: list[Any] = []
     before = {row["id"] for row in server.post("/flow_runs/filter", {})}
     watching = threading.Thread(
-        target=lambda: shown.extend(
+        target=lambda: result.extend(
             slipway("deploy", "staffed", "--watch", "--json", **server.variables())
         )
     )
@@ -211,14 +209,14 @@ def test_watching_ends_with_the_run_or_with_a_person(
         time.sleep(0.1)
     server.set_state(new.pop(), *state)
     watching.join()
-    code, out, error = shown
+    code, out, error = result
     assert code == exit_code, error
     assert json.loads(out)["label"] == state[1]
     assert text in " ".join(error.split())
     assert PASSWORD not in out + error
 
 
-def test_logs_of_a_run_are_found_by_flow_name_and_id(server: ServerWithoutFlows) -> None:
+def test_logs_finds_runs_by_flow_and_id(server: ServerWithoutFlows) -> None:
     _, out, _ = slipway("deploy", "staffed", "v2", "--json", **server.variables())
     run = json.loads(out)["id"]
     server.set_state(run, "RUNNING", "Running")
@@ -237,7 +235,7 @@ def test_logs_of_a_run_are_found_by_flow_name_and_id(server: ServerWithoutFlows)
     assert "no flow run is known as 'mars'" in error
 
 
-def test_the_local_stack_is_found_and_shown(stack: Stack) -> None:
+def test_status_logs_and_open_use_the_local_stack(stack: Stack) -> None:
     home = f"--home={stack.home}"
     code, out, error = slipway(home, "status", "--json")
     assert code == 0, error

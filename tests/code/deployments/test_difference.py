@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from deployments.catalogue.difference import Change, diff
 
 
-def test_the_difference_is_what_has_to_be_done() -> None:
+def test_diff_lists_the_changes_to_make() -> None:
     desired = {"new": {"a": 1}, "same": {"a": 1}, "other": {"a": 1}}
     actual = {"old": {"a": 1}, "same": {"a": 1}, "other": {"a": 2}}
     changes = diff("thing", desired, actual)
@@ -19,7 +19,7 @@ def test_the_difference_is_what_has_to_be_done() -> None:
     assert diff("thing", desired, desired) == []
 
 
-def test_fields_are_told_by_their_path() -> None:
+def test_fields_are_listed_by_path() -> None:
     before = {"a": {"b": [1, 2], "c": 3}, "d": {}, "same": "x"}
     after = {"a": {"b": [1], "e": "new"}, "d": {"f": None}, "same": "x"}
     assert Change("thing", "one", before, after).fields() == [
@@ -31,7 +31,7 @@ def test_fields_are_told_by_their_path() -> None:
     ]
 
 
-def test_secrets_are_compared_and_not_told() -> None:
+def test_secrets_are_compared_and_not_shown() -> None:
     one, other = {"value": SecretStr("hush")}, {"value": SecretStr("quiet")}
     assert not diff("thing", {"a": one}, {"a": {"value": SecretStr("hush")}})
     (change,) = diff("thing", {"a": one}, {"a": other})

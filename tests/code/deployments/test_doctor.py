@@ -25,7 +25,7 @@ from tests.code.deployments.servers import CHECKED_OUT, listed
 OPTIONS = frozenset({WITHOUT_SCHEDULES})
 
 
-def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) -> None:
+def test_local_stack_has_no_problem_and_no_secret_is_shown(stack: Stack) -> None:
     # Not the .env of whoever runs the tests: it may name a server in production.
     place = [f"--home={stack.home}", f"--env-file={os.devnull}"]
     done = CHECKED_OUT.run("deployments.cli", *place, "doctor")
@@ -35,7 +35,7 @@ def test_all_is_well_with_the_local_stack_and_no_secret_is_told(stack: Stack) ->
         assert identity.secret not in done.stdout + done.stderr
 
 
-async def test_a_server_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+async def test_unreachable_server_is_a_problem_and_the_rest_is_checked(
     shell: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -43,13 +43,13 @@ async def test_a_server_that_is_away_is_a_problem_and_the_rest_is_looked_at(
     away = "http://127.0.0.1:9/api"
     monkeypatch.setenv("PREFECT_API_URL", away)
     with temporary_settings({PREFECT_API_URL: away, PREFECT_CLIENT_MAX_RETRIES: 0}):
-        found = await listed(examine(OPTIONS, local=True, notify=False))
-    assert found["Prefect server"].fix == "slipway up"
-    assert found["origin, to push"].ok
+        findings = await listed(examine(OPTIONS, local=True, notify=False))
+    assert findings["Prefect server"].fix == "slipway up"
+    assert findings["origin, to push"].ok
 
 
 @pytest.mark.usefixtures("shell")
-async def test_a_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
+async def test_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
     from prefect import get_client
 
     pool = {"name": "nobody-works-here", "type": "process"}
@@ -63,22 +63,22 @@ async def test_a_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
 
 
 @pytest.mark.usefixtures("shell")
-async def test_what_was_edited_on_the_server_is_a_problem(stack: Stack) -> None:
+async def test_edits_on_the_server_are_a_problem(stack: Stack) -> None:
     assert (await checks.check_catalogue(OPTIONS)).ok
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
-        found = http.get("/deployments/name/train/train").raise_for_status().json()
-        path = f"/deployments/{found['id']}"
+        deployment = http.get("/deployments/name/train/train").raise_for_status().json()
+        path = f"/deployments/{deployment['id']}"
         http.patch(path, json={"tags": ["mine"]}).raise_for_status()
         try:
             finding = await checks.check_catalogue(OPTIONS)
         finally:
-            http.patch(path, json={"tags": found["tags"]}).raise_for_status()
+            http.patch(path, json={"tags": deployment["tags"]}).raise_for_status()
     assert "1 differ: deployment train/train" in finding.text
     assert finding.fix == "slipway apply --dry-run"
 
 
 @pytest.mark.usefixtures("shell")
-async def test_credentials_that_may_too_little_or_too_much_are_found(
+async def test_credentials_with_too_few_or_too_many_rights_are_problems(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect_aws import AwsCredentials, S3Bucket
@@ -103,16 +103,16 @@ async def test_credentials_that_may_too_little_or_too_much_are_found(
 
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-reads")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-writes")
-    found = await listed(checks.check_buckets())
-    assert "denied access to the credentials" in found["block s3-bucket/doctor-reads"].text
-    assert "can put" in found["block s3-bucket/doctor-writes"].text
-    assert "SLIPWAY_S3_READ_KEY_ID" in found["block s3-bucket/doctor-writes"].fix
-    assert found[f"block s3-bucket/{block_variables.RESULTS}"].ok
+    findings = await listed(checks.check_buckets())
+    assert "denied access to the credentials" in findings["block s3-bucket/doctor-reads"].text
+    assert "can put" in findings["block s3-bucket/doctor-writes"].text
+    assert "SLIPWAY_S3_READ_KEY_ID" in findings["block s3-bucket/doctor-writes"].fix
+    assert findings[f"block s3-bucket/{block_variables.RESULTS}"].ok
 
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-absent")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-wrong")
-    found = await listed(checks.check_buckets())
-    absent, wrong = (found[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
+    findings = await listed(checks.check_buckets())
+    absent, wrong = (findings[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
     assert "does not exist" in absent.text
     assert "denied access to the credentials" in wrong.text
     for each in (absent, wrong):
@@ -130,8 +130,8 @@ def objects(stack: Stack) -> list[str]:
         aws_access_key_id=identity.key_id,
         aws_secret_access_key=identity.secret,
     )
-    found = client.list_objects_v2(Bucket=stack.storage.bucket, Prefix="dvc/slipway-doctor")
-    return [each["Key"] for each in found.get("Contents", [])]
+    listing = client.list_objects_v2(Bucket=stack.storage.bucket, Prefix="dvc/slipway-doctor")
+    return [each["Key"] for each in listing.get("Contents", [])]
 
 
 @pytest.mark.usefixtures("shell")
@@ -148,25 +148,25 @@ def read_only_origin(stack: Stack) -> Iterator[str]:
     url = f"git://{HOST}:{port}/origin.git"
     with subprocess.Popen([*argv, f"--port={port}", str(stack.origin)]) as daemon:
         deadline = time.monotonic() + 30
-        asked = ["git", "ls-remote", url]
-        while subprocess.run(asked, capture_output=True, check=False).returncode:
+        list_remote = ["git", "ls-remote", url]
+        while subprocess.run(list_remote, capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield url
         daemon.terminate()
 
 
-async def test_an_origin_that_takes_no_push_is_a_problem(
+async def test_read_only_origin_is_a_problem(
     read_only_origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", read_only_origin)
-    found = await listed(origin.check_origin())
-    assert found["origin, to clone"].ok
-    assert not found["origin, to push"].ok
-    assert "SLIPWAY_ORIGIN" in found["origin, to push"].fix
+    findings = await listed(origin.check_origin())
+    assert findings["origin, to clone"].ok
+    assert not findings["origin, to push"].ok
+    assert "SLIPWAY_ORIGIN" in findings["origin, to push"].fix
 
 
-async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
+async def test_unpushed_commit_for_workers_is_a_problem(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def git(*arguments: str) -> None:
@@ -189,17 +189,17 @@ async def test_the_commit_that_workers_are_to_clone_has_to_be_on_origin(
     assert "git push" in not_pushed.fix
 
 
-async def test_an_origin_that_is_not_there_is_told_without_its_password(
+async def test_unreachable_origin_is_shown_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", "http://me:hush@127.0.0.1:9/slipway.git")
-    found = await listed(origin.check_origin())
-    assert not any(each.ok for each in found.values())
-    assert "hush" not in repr(found)
+    findings = await listed(origin.check_origin())
+    assert not any(each.ok for each in findings.values())
+    assert "hush" not in repr(findings)
 
 
 @pytest.mark.usefixtures("shell")
-async def test_the_notification_block_is_proven_by_a_message(stack: Stack) -> None:
+async def test_notification_block_sends_a_message(stack: Stack) -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 

@@ -26,13 +26,13 @@ def make(
     )
 
 
-def test_help_is_the_default_and_lists_every_command() -> None:
-    shown = make()
-    assert shown.returncode == 0
+def test_help_is_the_default_and_lists_every_target() -> None:
+    done = make()
+    assert done.returncode == 0
     phony = re.search(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     assert phony
     for target in phony[1].split():
-        assert re.search(rf"^  make {target} ", shown.stdout, re.MULTILINE), target
+        assert re.search(rf"^  make {target} ", done.stdout, re.MULTILINE), target
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def programs(tmp_path: Path) -> Path:
     folder.mkdir()
     needed = "make sh cat chmod cp find mkdir rm rmdir sleep touch"
     for name in needed.split():
-        found = shutil.which(name)
-        assert found, name
-        (folder / name).symlink_to(found)
+        path = shutil.which(name)
+        assert path, name
+        (folder / name).symlink_to(path)
     return folder
 
 
@@ -65,7 +65,7 @@ def add_program(folder: Path, name: str, script: str) -> None:
 
 # A Python of another version runs no program but one that asks for the version.
 _PYTHON_3_14 = """case "$2" in *'(3, 14)'*) exit 1;; *'(3, 9)'*) exit 0;; *) exit 2;; esac"""
-# Makes the environments that it is told to, with a Python that writes no prefect.yaml.
+# Makes the environments that it is asked for, with a Python that writes no prefect.yaml.
 _UV = """echo "$@" >> "$LOG"
 case "$1 $2" in
   "python install") exit "$INSTALL";;
@@ -75,7 +75,7 @@ case "$1 $2" in
 esac"""
 
 
-def test_the_python_that_is_named_is_used(checkout: Path, programs: Path, tmp_path: Path) -> None:
+def test_setup_uses_the_python_of_uv_python(checkout: Path, programs: Path, tmp_path: Path) -> None:
     add_program(programs, "uv", _UV)
     add_program(programs, "named", "exit 0")
     done = make("setup", folder=checkout, PATH=str(programs), LOG=str(tmp_path / "log"),
@@ -88,7 +88,7 @@ def test_the_python_that_is_named_is_used(checkout: Path, programs: Path, tmp_pa
     ]
 
 
-def test_uv_downloads_a_python_that_fits_where_all_are_too_new(
+def test_uv_downloads_a_python_if_all_are_too_new(
     checkout: Path, programs: Path, tmp_path: Path
 ) -> None:
     add_program(programs, "python3", _PYTHON_3_14)
@@ -111,7 +111,7 @@ def test_uv_downloads_a_python_that_fits_where_all_are_too_new(
     ]
 
 
-def test_a_download_that_fails_names_what_to_install(
+def test_failed_download_names_the_pythons_to_install(
     checkout: Path, programs: Path, tmp_path: Path
 ) -> None:
     add_program(programs, "python3", _PYTHON_3_14)
@@ -123,9 +123,7 @@ def test_a_download_that_fails_names_what_to_install(
     assert not (checkout / ".venv").exists()
 
 
-def test_uv_is_installed_by_a_python_that_is_too_new(
-    checkout: Path, programs: Path, tmp_path: Path
-) -> None:
+def test_too_new_python_installs_uv(checkout: Path, programs: Path, tmp_path: Path) -> None:
     installed = f"mkdir -p $3/bin; cp {tmp_path}/pip $3/bin/python; chmod +x $3/bin/python; exit 0"
     (tmp_path / "uv").write_text(f"#!/bin/sh\n{_UV}\n")
     (tmp_path / "pip").write_text(f"#!/bin/sh\ncp {tmp_path}/uv .slipway/uv/bin/uv\n"
@@ -137,7 +135,7 @@ def test_uv_is_installed_by_a_python_that_is_too_new(
     assert "python install --quiet 3.13" in (tmp_path / "log").read_text()
 
 
-def test_neither_uv_nor_a_python_is_refused_with_a_reason(checkout: Path, programs: Path) -> None:
+def test_setup_without_uv_and_python_is_refused(checkout: Path, programs: Path) -> None:
     for name in ("python3.13", "python3.12", "python3.11", "python3", "python"):
         add_program(programs, name, "exit 1")
     refused = make("setup", folder=checkout, PATH=str(programs), UV_PYTHON="")
@@ -145,7 +143,7 @@ def test_neither_uv_nor_a_python_is_refused_with_a_reason(checkout: Path, progra
     assert "Python 3.11, 3.12 or 3.13; neither is on PATH" in refused.stderr
 
 
-def test_of_two_setups_at_once_one_waits(checkout: Path, programs: Path, tmp_path: Path) -> None:
+def test_second_setup_waits_for_the_first(checkout: Path, programs: Path, tmp_path: Path) -> None:
     add_program(programs, "python3", "exit 0")
     under_way = tmp_path / "under-way"
     overlap = f'mkdir {under_way} || echo overlap >> "$LOG"; sleep 1; rmdir {under_way}'
@@ -155,15 +153,15 @@ def test_of_two_setups_at_once_one_waits(checkout: Path, programs: Path, tmp_pat
         subprocess.Popen(["make", "setup"], cwd=checkout, env=variables, stdout=subprocess.PIPE)
         for _ in range(2)
     ]
-    said = b"".join(each.communicate()[0] for each in both)
+    output = b"".join(each.communicate()[0] for each in both)
     assert [each.returncode for each in both] == [0, 0]
-    assert b"waiting for another make setup" in said
+    assert b"waiting for another make setup" in output
     calls = (tmp_path / "log").read_text().splitlines()
     assert "overlap" not in calls
     assert len(calls) == 2  # the second finds both environments complete
 
 
-def test_the_lock_of_a_setup_that_was_killed_is_taken_over(
+def test_lock_of_a_killed_setup_is_taken_over(
     checkout: Path, programs: Path, tmp_path: Path
 ) -> None:
     add_program(programs, "python3", "exit 0")
@@ -179,7 +177,7 @@ def test_the_lock_of_a_setup_that_was_killed_is_taken_over(
 
 
 @pytest.mark.parametrize("python", [None, "#!/nowhere/python\n", "#!/bin/sh\nexit 1\n"])
-def test_clean_removes_nothing_under_a_stack_that_it_cannot_stop(
+def test_clean_keeps_everything_if_the_stack_cannot_be_stopped(
     tmp_path: Path, python: str | None
 ) -> None:
     (tmp_path / "Makefile").write_text((CHECKOUT / "Makefile").read_text())

@@ -16,17 +16,17 @@ def _remove(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     return CHECKED_OUT.run("deployments.cli", *place, "remove", *words)
 
 
-def test_it_says_what_is_live_before_it_does_anything(stack: Stack) -> None:
-    asked = _remove(stack, "production")
-    assert asked.returncode == 0, asked.stderr
-    assert "slipway remove production --yes" in asked.stdout
+def test_remove_without_yes_only_reports(stack: Stack) -> None:
+    report = _remove(stack, "production")
+    assert report.returncode == 0, report.stderr
+    assert "slipway remove production --yes" in report.stdout
     done = _remove(stack, "production", "--yes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("production is down; before, nothing is live")
 
 
 @pytest.mark.parametrize(("name", "says"), [("moon", "known: "), ("flyio", "Next: ")])
-def test_what_cannot_be_done_is_told_with_what_to_do(stack: Stack, name: str, says: str) -> None:
+def test_refusals_name_the_next_step(stack: Stack, name: str, says: str) -> None:
     refused = _remove(stack, name, "--yes")
     assert refused.returncode == 1
     assert says in refused.stderr

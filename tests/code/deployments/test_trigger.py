@@ -68,7 +68,7 @@ def api(server: ServerWithoutFlows) -> Iterator[PrefectAPI]:
         yield api
 
 
-def test_a_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
+def test_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
     for key in ("admin:wrong", "pnu_wrong", ""):
         code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
         assert code == 1
@@ -78,26 +78,26 @@ def test_a_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
         assert not key or key not in output
 
 
-def test_the_password_may_also_be_in_prefects_own_variable(server: ServerWithoutFlows) -> None:
-    given = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
-    with PrefectAPI.from_environment(variables(server, **given)) as api:
+def test_password_is_read_from_the_variable_of_prefect(server: ServerWithoutFlows) -> None:
+    login = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
+    with PrefectAPI.from_environment(variables(server, **login)) as api:
         assert api.list_deployments() == {"deploy/staffed", "deploy/deserted"}
 
 
-def test_an_unknown_environment_names_the_known_ones(server: ServerWithoutFlows) -> None:
+def test_unknown_environment_lists_the_known_ones(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("moon"))
     assert code == 1
     assert "environment 'moon' is unknown" in output
     assert "known: deserted, staffed" in output
 
 
-def test_a_branch_is_refused_because_it_moves(server: ServerWithoutFlows) -> None:
+def test_branch_is_refused(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("staffed", "main"))
     assert code == 1
     assert "git rev-parse main" in output
 
 
-def test_a_url_that_is_not_the_apis_is_told(server: ServerWithoutFlows) -> None:
+def test_url_of_another_page_is_refused(server: ServerWithoutFlows) -> None:
     code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
     assert code == 1
     assert "is not that of a Prefect API" in output
@@ -107,7 +107,7 @@ def test_a_url_that_is_not_the_apis_is_told(server: ServerWithoutFlows) -> None:
         assert "PREFECT_API_URL is not" in output
 
 
-def test_without_a_worker_it_fails_at_once_and_leaves_no_run(server: ServerWithoutFlows) -> None:
+def test_trigger_without_a_worker_creates_no_run(server: ServerWithoutFlows) -> None:
     before = server.runs()
     code, output = deploy(server, *to("deserted"), "--wait")
     assert code == 1
@@ -132,7 +132,7 @@ def push(act: Act, server: ServerWithoutFlows, environment: str, key: str) -> Jo
     )
 
 
-def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWithoutFlows) -> None:
+def test_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWithoutFlows) -> None:
     before = server.runs()
     job = push(act, server, "deserted", PASSWORD)
     assert job.code == 1
@@ -141,14 +141,14 @@ def test_the_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWit
     assert server.runs() == before
 
 
-def test_the_workflow_with_a_wrong_key_says_so(act: Act, server: ServerWithoutFlows) -> None:
+def test_workflow_with_a_wrong_key_fails(act: Act, server: ServerWithoutFlows) -> None:
     job = push(act, server, "staffed", "pnu_wrong")
     assert job.code == 1
     assert "refused the key (401)" in job.output
     assert "pnu_wrong" not in job.output
 
 
-def test_a_paused_pool_is_told(server: ServerWithoutFlows, api: PrefectAPI) -> None:
+def test_paused_pool_is_refused(server: ServerWithoutFlows, api: PrefectAPI) -> None:
     pool = "/work_pools/with-a-worker"
     server.http.patch(pool, json={"is_paused": True}).raise_for_status()
     try:
@@ -158,21 +158,21 @@ def test_a_paused_pool_is_told(server: ServerWithoutFlows, api: PrefectAPI) -> N
         server.http.patch(pool, json={"is_paused": False}).raise_for_status()
 
 
-def test_a_commit_is_asked_for_once_and_again_only_on_purpose(
+def test_commit_is_deployed_once_unless_repeated_on_purpose(
     server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "2")
     processes = [start(server, *to("staffed", commit)) for _ in range(4)]
-    said = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, said
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
     run = trigger.request_deploy(api, "staffed", commit)
-    assert all(run.id in output for output in said)
+    assert all(run.id in output for output in outputs)
     again = trigger.request_deploy(api, "staffed", commit, again="a")
     assert again.id != run.id
     assert trigger.request_deploy(api, "staffed", commit, again="a").id == again.id
 
 
-def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
+def test_scheduled_run_needs_a_worker_until_it_starts(
     server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     server.deployment("left", "of-a-worker-that-left")
@@ -185,7 +185,7 @@ def test_one_that_was_asked_for_needs_a_worker_until_it_is_taken_on(
     assert trigger.request_deploy(api, "left", COMMIT).id == run.id
 
 
-def test_a_run_that_nobody_takes_on_is_not_waited_for(server: ServerWithoutFlows) -> None:
+def test_run_without_a_worker_times_out(server: ServerWithoutFlows) -> None:
     commit = COMMIT.replace("0", "3")
     code, output = deploy(server, *to("staffed", commit), "--wait", "--start-within=1")
     assert code == 1
@@ -193,7 +193,7 @@ def test_a_run_that_nobody_takes_on_is_not_waited_for(server: ServerWithoutFlows
     assert "it follows the same run" in output
 
 
-def test_a_run_that_waits_for_a_person_says_where(
+def test_suspended_run_links_to_its_form(
     server: ServerWithoutFlows, api: PrefectAPI, tmp_path: Path
 ) -> None:
     commit = COMMIT.replace("0", "4")
@@ -218,7 +218,7 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
         assert process.poll() is None
 
 
-def test_it_goes_on_when_the_server_is_restarted(
+def test_following_survives_a_restart_of_the_server(
     server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "5")
@@ -235,7 +235,7 @@ def test_it_goes_on_when_the_server_is_restarted(
     assert "superseded" in output
 
 
-def test_a_crashed_run_that_is_run_again_is_followed_further(
+def test_restarted_crashed_run_is_followed_further(
     server: ServerWithoutFlows, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "6")
@@ -252,7 +252,7 @@ def test_a_crashed_run_that_is_run_again_is_followed_further(
     assert process.returncode == 0, output
 
 
-def test_the_ui_of_prefect_cloud_is_linked() -> None:
+def test_links_lead_to_the_ui_of_prefect_cloud() -> None:
     url = "https://api.prefect.cloud/api/accounts/a-1/workspaces/w-2"
     with PrefectAPI.from_environment({"PREFECT_API_URL": f"{url}/", "PREFECT_API_KEY": "k"}) as api:
         assert api.url == url
@@ -268,7 +268,7 @@ def test_the_ui_of_prefect_cloud_is_linked() -> None:
         PrefectAPI.from_environment({})
 
 
-def test_importing_it_imports_httpx_and_nothing_that_is_slow() -> None:
+def test_trigger_imports_httpx_and_nothing_slow() -> None:
     code = "import sys, deployments.trigger, deployments.github.sticky_comment; print(*sys.modules)"
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
@@ -321,5 +321,5 @@ def test_summary_has_the_release_note() -> None:
     assert failed == "## Deploy 0123456 to local: failed\n\n```\nno worker\n```\n"
 
 
-def test_an_annotation_is_one_line() -> None:
+def test_annotation_is_one_line() -> None:
     assert annotation("deploy", "100 %\nNext") == "::error title=deploy::100 %25%0ANext"

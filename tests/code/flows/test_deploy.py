@@ -62,7 +62,7 @@ def _untouched(lab: Lab, live: str) -> None:
 # What is refused before anything is unpickled
 
 
-def test_an_unknown_environment_names_the_known_ones(lab: Lab, delivered: Delivery) -> None:
+def test_unknown_environment_lists_the_known_ones(lab: Lab, delivered: Delivery) -> None:
     refused = lab.run("deploy", {"environment": "moon"})
     assert refused.error == "ConfigurationError"
     assert "environment 'moon' does not exist; known: " in refused.message

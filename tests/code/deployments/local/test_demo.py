@@ -55,7 +55,7 @@ def test_without_a_terminal_every_event_is_one_line() -> None:
     ]
 
 
-def test_on_a_terminal_the_end_is_left_to_be_read() -> None:
+def test_terminal_keeps_the_final_state() -> None:
     output = io.StringIO()
     console = Console(file=output, width=100, force_terminal=True)
     assert show_live(console)(iter(steps())).run.succeeded
@@ -75,7 +75,7 @@ def test_metrics_are_those_of_the_commit(tmp_path: Path) -> None:
     assert metrics_at(tmp_path, "main") == {"accuracy": 0.5, "rows": 36}
 
 
-def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) -> None:
+def test_failed_run_is_shown_with_message_log_and_link(stack: Stack) -> None:
     output = io.StringIO()
     console = Console(file=output, width=200)
     with PrefectAPI(stack.prefect_api_url) as api:
@@ -87,7 +87,7 @@ def test_a_run_that_fails_is_told_with_its_message_log_and_link(stack: Stack) ->
         assert api.ui_url(run) in failed.value.next_step
 
 
-def test_a_retraining_that_was_left_under_way_is_taken_over_and_one_that_ended_is_not(
+def test_unfinished_retraining_is_taken_over(
     stack: Stack,
 ) -> None:
     with PrefectAPI(stack.prefect_api_url) as api:
@@ -102,7 +102,7 @@ def test_a_retraining_that_was_left_under_way_is_taken_over_and_one_that_ended_i
     assert len({first.id, other.id, after.id}) == 3
 
 
-def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> None:
+def test_deploy_of_the_push_is_used_unless_it_ended_earlier(stack: Stack) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     with PrefectAPI(stack.prefect_api_url) as api:
         before = datetime.datetime.now(datetime.UTC)
@@ -116,6 +116,6 @@ def test_the_deploy_is_the_one_of_the_push_unless_that_is_past(stack: Stack) -> 
         *_, last = api.follow(after.id)
 
 
-def test_a_model_that_is_not_there_is_an_error_and_no_traceback(stack: Stack) -> None:
+def test_missing_model_is_an_error(stack: Stack) -> None:
     with pytest.raises(TransientError, match="does not answer"):
         query_model(stack.s3_endpoint_url)

@@ -93,6 +93,6 @@ def test_a_deploy_has_the_time_for_all_that_settings_allow() -> None:
         assert step.timeout_seconds > takes, step.name
 
 
-def test_an_unknown_environment_names_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_environment_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="'prod' does not exist; known: staging"):
         load_environment("prod", _write(tmp_path, ""))
