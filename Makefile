@@ -49,13 +49,13 @@ down:  ## Stop everything; data stays in .slipway
 	  exit 1; \
 	fi
 
-status:  ## Say what runs, and where
+status:  ## Show what runs, and where
 	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) status; else echo "nothing is set up yet"; fi
 
-doctor: setup  ## Say what is wrong with the set-up, and how to mend it
+doctor: setup  ## Check the set-up, and say how to fix each problem
 	@$(SLIPWAY) doctor
 
-check: setup  ## Say what would be wrong with a deploy: make check ENVIRONMENT=production
+check: setup  ## Check what a deploy needs: make check ENVIRONMENT=production
 	@$(SLIPWAY) check $(or $(ENVIRONMENT),local)
 
 test: setup lint  ## Lint, check types, and run all tests on a stack of their own
@@ -72,7 +72,7 @@ lint: setup  ## Check style, types and workflows
 	.venv/bin/actionlint
 	.venv/bin/zizmor --offline --quiet --persona=pedantic .github
 
-format: setup  ## Mend style
+format: setup  ## Fix style
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
@@ -83,18 +83,18 @@ clean: down  ## Stop everything and remove all that was made, data and models in
 
 # The stamps lie inside the environments, so that they go together.
 .venv/.synced: pyproject.toml uv.lock
-	@$(call sync,.)
+	@$(call sync,.,1300)
 
 model/.venv/.synced: model/pyproject.toml model/uv.lock
-	@$(call sync,model)
+	@$(call sync,model,300)
 
 # For Prefect's own commands; the folder changes when an environment is added or removed.
 prefect.yaml: $(wildcard deployments/prefect.yaml deployments/environments deployments/environments/*.toml)
 	@$(PYTHON) -m deployments.catalogue.prefect_yaml
 
-# $(1): the project's folder. An environment that is there keeps its Python.
+# $(1): the project's folder; $(2): MB on disk. An existing environment keeps its Python.
 define sync
-echo "installing $(1)/.venv"; \
+echo "installing $(1)/.venv, about $(2) MB"; \
 python=; [ -x $(1)/.venv/bin/python ] || python="$(FOUND_PYTHON)"; \
 uv=$(UV); "$$uv" sync --quiet --frozen --project $(1) $${python:+--python "$$python"} && touch $(1)/.venv/.synced
 endef
@@ -128,8 +128,8 @@ uv:
 # Prints the path of the first Python that both environments can be made from; without one, uv
 # downloads it.
 define find_python
-for each in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
-  path=$$(command -v "$$each" || command -v "python$$each") || continue; \
+for name in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+  path=$$(command -v "$$name" || command -v "python$$name") || continue; \
   "$$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
   echo "$$path"; exit 0; \
 done; \
@@ -143,8 +143,8 @@ endef
 
 # Prints the path of any Python that can install uv, also one that is too new for the environments.
 define find_any_python
-for each in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
-  path=$$(command -v "$$each" || command -v "python$$each") || continue; \
+for name in $(PREFERRED_PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+  path=$$(command -v "$$name" || command -v "python$$name") || continue; \
   "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue; \
   echo "$$path"; exit 0; \
 done; \

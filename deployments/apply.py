@@ -20,7 +20,7 @@ import httpx
 
 from deployments.catalogue.block_variables import NOTIFY, NOTIFY_VARIABLE
 from deployments.catalogue.difference import Change, diff
-from deployments.catalogue.prefect_yaml import Manifest
+from deployments.catalogue.prefect_yaml import SOURCE, Manifest
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
 
@@ -150,6 +150,8 @@ async def _all_resources(
 
     manifest = Manifest.read(CHECKOUT)
     steps = manifest.pull(os.environ)
+    for schedule in manifest.schedules_of_missing_environments:
+        log(f"{schedule} does not exist, its runs would fail; edit {SOURCE}")
     try:
         outputs = await run_steps(manifest.build, {}, print_function=lambda *_, **__: None)
     except StepExecutionError as error:

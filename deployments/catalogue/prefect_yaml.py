@@ -69,6 +69,18 @@ class Manifest:
         )
 
     @property
+    def schedules_of_missing_environments(self) -> list[str]:
+        """Schedules that name an environment which has no file, described for people."""
+        known = {name.partition("/")[2] for name in self.names if name.startswith("deploy/")}
+        return [
+            f"schedule {schedule['slug']} of {declared['name']}: environment {environment!r}"
+            for declared in self.deployments
+            for schedule in declared.get("schedules", [])
+            if (environment := schedule.get("parameters", {}).get("environment"))
+            and environment not in known
+        ]
+
+    @property
     def build(self) -> list[dict[str, Any]]:
         """The steps whose outputs fill in the deployments' templates: the commit."""
         steps: list[dict[str, Any]] = self.values.get("build") or []

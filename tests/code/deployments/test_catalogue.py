@@ -79,6 +79,10 @@ def test_every_entrypoint_is_a_flow_that_accepts_its_parameters() -> None:
             assert parameter["description"]
 
 
+def test_schedules_name_existing_environments() -> None:
+    assert not _MANIFEST.schedules_of_missing_environments
+
+
 def test_every_flow_has_a_deployment() -> None:
     files = (CHECKOUT / "flows").glob("[!_]*.py")
     flows = {path.stem for path in files if "@flow" in path.read_text()}
@@ -103,6 +107,8 @@ def test_file_of_an_environment_makes_its_deployments(tmp_path: Path) -> None:
     file = tmp_path / "deployments" / "environments" / "on.toml"  # a word that YAML takes for true
     file.touch()
     assert Manifest.read(tmp_path).names - common == {"deploy/on", "rollback/on"}
+    (missing,) = Manifest.read(tmp_path).schedules_of_missing_environments
+    assert missing == "schedule weekly of retrain: environment 'production'"
     prefect_yaml.write_prefect_yaml(tmp_path)
     written = tmp_path / prefect_yaml.GENERATED
     assert YAML(typ="safe").load(written) == Manifest.read(tmp_path).values
