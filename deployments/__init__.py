@@ -1,1 +1,1 @@
-"""Where and how things run: environments, blocks, the local stack."""
+"""Entry points and the configuration of servers: environments, blocks, the local stack."""

@@ -1,4 +1,4 @@
-"""What a deploy to one environment needs, checked by use and without a change."""
+"""Checks of all that a deploy to one environment needs, by use and without a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole set-up, checked by use: server, worker, deployments, buckets, origin."""
+"""Checks of the whole set-up, by use: server, worker, deployments, buckets, origin."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Taking an environment down: what serves is ended, and what deploys made is removed.
+"""Removal of an environment from its platform: the live model, and all that deploys have made.
 
-Nothing of it stays on the platform but what the page of its target names.
+The page of the target names what stays.
 """
 
 from __future__ import annotations
@@ -29,6 +29,6 @@ async def take_down(name: str, *, confirmed: bool) -> str:
     state = f"{live.label} is live at {target.url}" if live else "nothing is live"
     if not confirmed:
         return f"{name}: {state}. To take it down: slipway remove {name} --yes"
-    async with hold(lock_of(settings), "nothing: it is taken down"):
+    async with hold(lock_of(settings), "nothing: the environment is taken down"):
         await target.remove()
     return f"{name} is down; before, {state}"

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script can go by; 2 is Typer's own, for wrong usage."""
+    """The exit codes of all subcommands; 2 is Typer's own."""
 
     DONE = 0
     FAILED = 1

@@ -110,7 +110,7 @@ def deploy_run(api: PrefectAPI, environment: str, commit: str, since: datetime) 
         since: A run that ended earlier is repeated.
     """
     run = request_deploy(api, environment, commit)
-    if run.ended and run.ended < since:
+    if run.end_time and run.end_time < since:
         return request_deploy(api, environment, commit, again=f"{since:%Y%m%dT%H%M%S}")
     return run
 

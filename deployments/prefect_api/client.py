@@ -285,7 +285,7 @@ class PrefectAPI(Connection):
             label=state.get("name", "Pending"),
             message=state.get("message") or "",
             seconds=row.get("estimated_run_time") or row.get("total_run_time") or 0.0,
-            ended=datetime.fromisoformat(row["end_time"]) if row.get("end_time") else None,
+            end_time=datetime.fromisoformat(row["end_time"]) if row.get("end_time") else None,
             parameters=row.get("parameters") or {},
         )
 

@@ -21,7 +21,7 @@ class FlowRun:
         label: Name of its state, which is finer: `Late`, `AwaitingRetry`, `Cached`.
         message: Message of its state, of a failed run the error.
         seconds: Its run time.
-        ended: Time of its end, None before.
+        end_time: None before its end.
     """
 
     id: str
@@ -31,7 +31,7 @@ class FlowRun:
     label: str
     message: str
     seconds: float
-    ended: datetime | None = None
+    end_time: datetime | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property

@@ -103,7 +103,7 @@ def follow_to_end(
         every: Seconds between two requests.
 
     Returns:
-        The run and its subflow runs, ended.
+        The run and its subflow runs in their final states.
 
     Raises:
         NotStarted: No worker has started it in time.
@@ -172,7 +172,7 @@ def require_completed(
         write(f"  {describe_line(line, runs)}")
     raise RunFailed(
         f"the {run.flow} run ended as {run.label}: {message}",
-        # An error of ours has said already what state things are in.
+        # The message of an error of ours contains the state of things.
         state="" if "State: " in message else "slipway status shows what is live",
         next_step=next_step,
     )
