@@ -14,8 +14,6 @@ from deployments.cli.output import print_error
 from deployments.cli.place import Place
 from tasks.core.errors import SlipwayError
 
-_DEFAULT = Place()
-
 app = typer.Typer(
     name="slipway",
     help="""Continuous delivery of scikit-learn models, orchestrated by Prefect.
@@ -40,13 +38,16 @@ for group in (stack, runs, views, server, environments):
 @app.callback()
 def choose_place(
     context: typer.Context,
-    home: Annotated[Path, typer.Option(help="Folder of the local stack.")] = _DEFAULT.home,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the local stack, instead of .slipway.")
+    ] = None,
     env_file: Annotated[
-        Path, typer.Option(help="File of variables that name the server; set ones win.")
-    ] = _DEFAULT.env_file,
+        Path | None,
+        typer.Option(help="File of variables that name the server, instead of .env."),
+    ] = None,
 ) -> None:
     """Take the options that hold for every subcommand."""
-    context.obj = Place(home, env_file)
+    context.obj = Place.of_checkout(home, env_file)
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.settings import CHECKOUT
-
 if TYPE_CHECKING:
     from deployments.local.stack import Stack
     from deployments.prefect_api.client import PrefectAPI
@@ -26,8 +24,15 @@ class Place:
         env_file: File of variables; those that are set already win.
     """
 
-    home: Path = CHECKOUT / ".slipway"
-    env_file: Path = CHECKOUT / ".env"
+    home: Path
+    env_file: Path
+
+    @classmethod
+    def of_checkout(cls, home: Path | None = None, env_file: Path | None = None) -> Place:
+        """Return the place with these files; by default those of the checkout."""
+        from tasks.core.settings import CHECKOUT
+
+        return cls(home or CHECKOUT / ".slipway", env_file or CHECKOUT / ".env")
 
     def stack(self) -> Stack:
         """Return the local stack, up or not."""

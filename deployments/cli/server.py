@@ -10,7 +10,6 @@ import typer
 from deployments.cli.exit_codes import ExitCode
 from deployments.cli.output import open_console, print_findings, print_json
 from deployments.cli.place import Place, list_environments
-from tasks.core.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -88,6 +87,7 @@ def apply(
     # It imports Prefect, which has to find its variables set.
     from deployments import apply as module
     from deployments.catalogue.prefect_yaml import write_prefect_yaml
+    from tasks.core.settings import CHECKOUT
 
     options = frozenset(stack.apply_options) if stack else _apply_options(without_schedules)
     write_prefect_yaml(CHECKOUT)
