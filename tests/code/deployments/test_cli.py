@@ -235,6 +235,14 @@ def test_logs_finds_runs_by_flow_and_id(server: ServerWithoutFlows) -> None:
     assert "no flow run is known as 'mars'" in error
 
 
+def test_open_prints_the_page_that_the_server_itself_opens(server: ServerWithoutFlows) -> None:
+    code, out, _ = slipway("open", "--print", **server.variables())
+    assert code == 0
+    root = server.url.removesuffix("/api")
+    page = server.http.get(f"{root}/", headers={"Accept": "text/html"}, follow_redirects=True)
+    assert str(page.url).rstrip("/") == out.strip()
+
+
 def test_status_logs_and_open_use_the_local_stack(stack: Stack) -> None:
     home = f"--home={stack.home}"
     code, out, error = slipway(home, "status", "--json")

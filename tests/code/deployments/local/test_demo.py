@@ -20,7 +20,7 @@ from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.display import show_live
 from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
-from deployments.prefect_api.watching import RunFailed, show_lines
+from deployments.prefect_api.watching import RunFailed, describe_line, show_lines
 from deployments.trigger import request_deploy
 from tasks.core.errors import TransientError
 from tasks.repository.git import Git
@@ -53,6 +53,27 @@ def test_without_a_terminal_every_event_is_one_line() -> None:
         ["retrain", "Completed"],
         ["train", "Completed"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "task", "text"),
+    [
+        ("Finished in state Completed()", "push wine@fee9ac4", "push wine@fee9ac4: Completed"),
+        ("Finished in state Completed('1 file')", "pull wine", "pull wine: Completed, 1 file"),
+        ("Finished in state Completed()", "", "a train: Completed"),
+        (
+            "Finished in state Failed('Task run encountered an exception TerminalError: no ref"
+            "\\nState: unchanged')",
+            "check out v9",
+            "check out v9: Failed, no ref",
+        ),
+        ("fitting [1/3]\nmore", "train wine", "train wine: fitting [1/3]"),
+        ("submitted to infrastructure", "", "submitted to infrastructure"),
+    ],
+)
+def test_lines_name_their_task_and_its_state(message: str, task: str, text: str) -> None:
+    runs = [FlowRun("1", "a train", "train", "RUNNING", "Running", "", 1.5)]
+    assert describe_line(LogLine("1", _NOW, message, task), runs) == text
 
 
 def test_terminal_keeps_the_final_state() -> None:
