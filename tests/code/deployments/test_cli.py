@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -129,11 +130,9 @@ def test_server_comes_from_variable_file_stack_or_profile_in_this_order(
     file = tmp_path / ".env"
 
     def chosen(home: Path) -> str:
-        with shell.context() as variables:
-            for name in list(os.environ):
-                variables.setenv(name, os.environ[name])  # put back what is chosen
-            with Place(home, file).open_api() as api:
-                return api.url
+        # The choice becomes variables of this process: undo it.
+        with patch.dict(os.environ), Place(home, file).open_api() as api:
+            return api.url
 
     assert chosen(tmp_path / "no-stack") == "https://profile.example/api"
     assert chosen(stack.home) == stack.prefect_api_url
