@@ -67,5 +67,6 @@ def new_environment(
     write_prefect_yaml(CHECKOUT)
     print(f"wrote {path}")
     print(
-        f"Next: edit it, then: slipway check {name}; slipway apply; slipway deploy {name} --watch"
+        "Next: edit it, then: slipway apply (of the local stack: slipway up); slipway check"
+        f" {name}; slipway deploy {name} --watch"
     )
