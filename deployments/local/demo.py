@@ -194,8 +194,8 @@ def run_demo(home: Path, target: str) -> int:
         return 1
     _write(stack, runs, model, commit)
     console.print(
-        f"Next: slipway rollback {environment}, slipway open model, slipway --help; make demo again"
-        " retrains nothing; make down stops everything",
+        "Next: slipway status, slipway open model, slipway --help; after a second version, slipway"
+        f" rollback {environment}; make demo again retrains nothing; make down stops everything",
         style="dim",
     )
     return 0
