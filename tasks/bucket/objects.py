@@ -40,7 +40,7 @@ class StoredObject:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is the listing of a folder."""
+        """True for the listing of a folder."""
         return self.md5.endswith(".dir")
 
     def members(self, listing: bytes) -> list[StoredObject]:
@@ -122,5 +122,5 @@ def _unreadable(workspace: Workspace, name: str, why: str) -> TerminalError:
     return TerminalError(
         f"{name} at {workspace.ref} cannot be read: {why}",
         state="nothing was changed",
-        next_step=f"mend {name}, commit, and run the flow at that commit",
+        next_step=f"correct {name}, commit, and run the flow at that commit",
     )

@@ -87,8 +87,8 @@ def _read(repository: Repository, reference: Reference, version: str) -> Manifes
 def _digest_for(index: Manifest, reference: Reference, platform: str) -> str:
     digests: dict[str, str] = {}
     for entry in index.document["manifests"]:
-        described = entry.get("platform", {})
-        name = f"{described.get('os')}/{described.get('architecture')}"
+        description = entry.get("platform", {})
+        name = f"{description.get('os')}/{description.get('architecture')}"
         digests.setdefault(name, entry["digest"])
     if platform not in digests:
         raise _unfit(reference, f"is not for {platform}, only for {', '.join(sorted(digests))}")

@@ -120,6 +120,6 @@ def image_list(manifests: Mapping[str, Manifest]) -> Manifest:
     entries: list[dict[str, Any]] = []
     for platform, manifest in manifests.items():
         system, architecture = platform.split("/")
-        described = {"os": system, "architecture": architecture}
-        entries.append({**manifest.describe(), "platform": described})
+        description = {"os": system, "architecture": architecture}
+        entries.append({**manifest.describe(), "platform": description})
     return Manifest.of({"schemaVersion": 2, "mediaType": _LIST_TYPE, "manifests": entries})

@@ -44,7 +44,7 @@ class Reference:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the registry is on this host, where it needs no TLS."""
+        """True for a registry on this host, which needs no TLS."""
         return bool(_LOOPBACK.fullmatch(self.host))
 
     def at(self, digest: str) -> Reference:

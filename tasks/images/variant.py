@@ -33,8 +33,8 @@ def push_variant(
     """
     config = vary(repository.read(image_id(image)), variables, arguments)
     repository.write(config)
-    described = {**image.document["config"], "size": len(config), "digest": sha256(config)}
-    variant = Manifest.of({**image.document, "config": described})
+    description = {**image.document["config"], "size": len(config), "digest": sha256(config)}
+    variant = Manifest.of({**image.document, "config": description})
     repository.put(variant, tag_of(environment, variant.digest))
     return variant
 

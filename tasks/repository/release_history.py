@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def rollback_note(self) -> str:
-        """What this rollback did, said of a release that it rolled back."""
+        """A sentence on a release that this rollback undid."""
         return f"it was rolled back to {self.version} at {format_minute(self.at)}"
 
 

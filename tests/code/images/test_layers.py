@@ -26,7 +26,7 @@ def _folder(path: Path, time: int, mode: int) -> Path:
     return path
 
 
-def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:
     one = write_layer(
         tmp_path / "one.tar.gz",
         {"/app/code": _folder(tmp_path / "one", 0, 0o600), "/app/model/m": b"bytes"},
@@ -41,7 +41,7 @@ def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
     assert one.path.read_bytes() == other.path.read_bytes()
 
 
-def test_a_layer_is_what_it_says(tmp_path: Path) -> None:
+def test_layer_has_its_digests_and_size(tmp_path: Path) -> None:
     path = tmp_path / "layer.tar.gz"
     layer = write_layer(path, {"/app/code": _folder(tmp_path / "code", 7, 0o600)})
     assert layer.digest == sha256(path.read_bytes())
@@ -51,7 +51,7 @@ def test_a_layer_is_what_it_says(tmp_path: Path) -> None:
     assert read_layer(tmp_path / "another.tar.gz") is None
 
 
-def test_everything_in_it_is_roots_and_can_be_read_by_all(tmp_path: Path) -> None:
+def test_files_belong_to_root_and_are_readable_by_all(tmp_path: Path) -> None:
     path = tmp_path / "layer.tar.gz"
     write_layer(path, {"/app/code": _folder(tmp_path / "code", 7, 0o600)})
     with tarfile.open(path) as archive:
@@ -62,7 +62,7 @@ def test_everything_in_it_is_roots_and_can_be_read_by_all(tmp_path: Path) -> Non
         assert entry.mode == (0o755 if entry.isdir() or entry.name.endswith("run") else 0o644)
 
 
-def test_the_same_large_file_is_in_it_once(tmp_path: Path) -> None:
+def test_equal_large_files_are_stored_once(tmp_path: Path) -> None:
     large, folder = b"library" * 20_000, tmp_path / "code"
     for name in ("a/one.so", "b/two.so", "b/three.so"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def test_the_same_large_file_is_in_it_once(tmp_path: Path) -> None:
     write_layer(path, {"/app": folder})
     with tarfile.open(path) as archive:
         entries = {entry.name: entry for entry in archive if not entry.isdir()}
-        assert all(archive.extractfile(each).read() == large for each in entries.values())  # type: ignore[union-attr]
+        assert all(archive.extractfile(item).read() == large for item in entries.values())  # type: ignore[union-attr]
     assert {name: entry.linkname for name, entry in entries.items()} == {
         "app/a/one.so": "",
         "app/b/three.so": "",  # may be executed, which the others may not
@@ -92,12 +92,12 @@ def test_the_same_large_file_is_in_it_once(tmp_path: Path) -> None:
         (f"ghcr.io/us/wine:v1@sha256:{'a' * 64}", f"ghcr.io/us/wine:v1@sha256:{'a' * 64}"),
     ],
 )
-def test_names_of_images_are_read_as_docker_does(text: str, says: str) -> None:
+def test_image_names_are_parsed_as_docker_does(text: str, says: str) -> None:
     assert str(parse_reference(text)) == says
 
 
 @pytest.mark.parametrize("text", ["", "Wine", "ghcr.io/us/wine@sha256:12", "ghcr.io/", "a b"])
-def test_what_is_no_name_of_an_image_is_refused(text: str) -> None:
+def test_invalid_image_name_is_rejected(text: str) -> None:
     with pytest.raises(ConfigurationError, match="invalid image name"):
         parse_reference(text)
 
@@ -113,5 +113,5 @@ def test_what_is_no_name_of_an_image_is_refused(text: str) -> None:
         ("localhost.example.com", False),
     ],
 )
-def test_plain_http_is_for_this_host_alone(host: str, plain: bool) -> None:
+def test_plain_http_is_for_this_host_only(host: str, plain: bool) -> None:
     assert parse_reference(f"{host}/wine").on_loopback is plain

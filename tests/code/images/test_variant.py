@@ -19,7 +19,7 @@ _CONFIG = json.dumps(
 ).encode()
 
 
-def test_only_how_it_is_started_differs() -> None:
+def test_variant_differs_in_variables_and_arguments() -> None:
     before = json.loads(_CONFIG)
     after = json.loads(vary(_CONFIG, {"PORT": "1", "SLIPWAY_RELEASE": "{}"}, ["--host=0.0.0.0"]))
     assert after["config"].pop("Cmd") == ["--host=0.0.0.0"]
@@ -28,6 +28,6 @@ def test_only_how_it_is_started_differs() -> None:
     assert after == before
 
 
-def test_the_same_release_is_the_same_image() -> None:
+def test_equal_variables_give_an_equal_image() -> None:
     assert vary(_CONFIG, {"A": "1"}, []) == vary(_CONFIG, {"A": "1"}, [])
     assert vary(_CONFIG, {"A": "1"}, []) != vary(_CONFIG, {"A": "2"}, [])

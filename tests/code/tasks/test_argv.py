@@ -68,7 +68,7 @@ def test_byte_code_is_unchecked_and_has_its_path_in_the_image() -> None:
     assert "-b" not in uv.compile_for(Path("/t"), "/app", "3.12")
 
 
-def test_the_models_pins_override_the_servers() -> None:
+def test_pins_of_the_model_override_those_of_the_server() -> None:
     argv = uv.install(Path("/e"), [Path("s.txt"), Path("m.txt")], overrides=Path("m.txt"))
     assert argv[-6:] == [
         "--requirements", "s.txt", "--requirements", "m.txt", "--overrides", "m.txt",

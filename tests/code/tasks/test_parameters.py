@@ -28,32 +28,32 @@ def _refused(flow: Flow[..., Any], **parameters: Any) -> str:
 
 
 @pytest.mark.parametrize("flow", _FLOWS, ids=lambda flow: flow.name)
-def test_every_parameter_is_explained_and_can_be_left_as_it_is(flow: Flow[..., Any]) -> None:
+def test_every_parameter_has_a_description_and_a_default(flow: Flow[..., Any]) -> None:
     schema = _schema(flow)
     is_valid_schema(schema)
     assert schema.get("required", []) == []
     defaults = {}
-    for name, each in schema["properties"].items():
-        assert each["description"].endswith("."), name
-        assert "anyOf" not in each, f"{name}: the form asks for its type before its value"
-        defaults[name] = each["default"]
+    for name, item in schema["properties"].items():
+        assert item["description"].endswith("."), name
+        assert "anyOf" not in item, f"{name}: the form asks for its type before its value"
+        defaults[name] = item["default"]
     assert _refused(flow, **defaults) == ""
 
 
 @pytest.mark.parametrize("flow", [deploy, retrain], ids=lambda flow: flow.name)
-def test_environments_are_a_list_to_choose_from(flow: Flow[..., Any]) -> None:
+def test_environments_are_offered_as_a_list(flow: Flow[..., Any]) -> None:
     assert _schema(flow)["properties"]["environment"]["enum"] == environment_names()
     assert _refused(flow, environment="moon") == f"'moon' is not one of {environment_names()}"
 
 
 @pytest.mark.parametrize("ref", ["main", "candidate/wine-2026-11-25-0a1b2c3d", "a" * 40,
                                  "wine@v0.0.3", "wine#local#7", "v1.0+x"])  # fmt: skip
-def test_a_ref_is_what_git_calls_one(ref: str) -> None:
+def test_valid_ref_is_accepted(ref: str) -> None:
     assert _refused(train, ref=ref) == ""
 
 
 @pytest.mark.parametrize("ref", ["", "--upload-pack=x", "a b", "a;b", "a" * 201, "a\nb"])
-def test_what_is_no_ref_is_refused(ref: str) -> None:
+def test_invalid_ref_is_rejected(ref: str) -> None:
     assert _refused(train, ref=ref)
 
 
@@ -65,6 +65,6 @@ def test_overrides_are_an_object_with_an_example() -> None:
     assert _refused(train, overrides=["train.cv"])
 
 
-def test_a_branch_can_be_left_empty() -> None:
+def test_branch_can_be_empty() -> None:
     assert _refused(push, branch="") == ""
     assert _refused(push, branch="--force")

@@ -19,7 +19,7 @@ async def test_output_and_exit_code_are_returned() -> None:
     assert (finished.code, finished.stdout, finished.stderr) == (3, "out\n", "err\n")
 
 
-async def test_redrawn_lines_and_progress_bars_are_left_out() -> None:
+async def test_redrawn_lines_and_progress_bars_are_dropped() -> None:
     code = r"print('  0%|   | 0/5 [00:00<?, ?it/s]\r 50%|## | 3/5 [00:01]\rdone\nnext')"
     finished = await commands.run([sys.executable, "-c", code], timeout=20)
     assert finished.stdout == "done\nnext\n"
@@ -27,7 +27,7 @@ async def test_redrawn_lines_and_progress_bars_are_left_out() -> None:
     assert bar.stdout == ""
 
 
-async def test_a_line_of_a_megabyte_is_read_whole() -> None:
+async def test_line_of_a_megabyte_is_complete() -> None:
     finished = await commands.run([sys.executable, "-c", "print('x' * 1_000_000)"], timeout=20)
     assert len(finished.stdout) == 1_000_001
 
@@ -85,7 +85,7 @@ async def test_time_out_kills_the_whole_group(
     assert await _ends(await _pids(file))
 
 
-async def test_cancelling_kills_the_whole_group(
+async def test_cancellation_kills_the_whole_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "_GRACE_SECONDS", 0.3)
@@ -100,7 +100,7 @@ async def test_cancelling_kills_the_whole_group(
     assert await _ends(pids)
 
 
-async def test_a_program_beside_gets_no_variable_of_ours_and_ends_with_its_block(
+async def test_background_program_inherits_no_variables_and_ends_with_its_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")

@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks.core.fingerprint import fingerprint
 
 
-def test_content_and_names_count_byte_code_does_not(tmp_path: Path) -> None:
+def test_fingerprint_covers_content_and_names_but_not_byte_code(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
     before = fingerprint(tmp_path)
     (tmp_path / "__pycache__").mkdir()
@@ -15,5 +15,5 @@ def test_content_and_names_count_byte_code_does_not(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
-def test_parts_do_not_run_into_each_other() -> None:
+def test_fingerprint_separates_its_parts() -> None:
     assert fingerprint("ab", "c") != fingerprint("a", "bc")

@@ -32,7 +32,7 @@ async def _by_scope(work: Callable[[], Awaitable[None]], begun: threading.Event)
 
 @pytest.mark.parametrize("cancelled", [_by_task, _by_timeout, _by_scope])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_who_is_cancelled_waits_for_what_a_thread_does(
+async def test_cancelled_caller_waits_for_its_thread(
     cancelled: Callable[[Callable[[], Awaitable[None]], threading.Event], Awaitable[None]],
     fails: bool,
 ) -> None:
@@ -49,7 +49,7 @@ async def test_who_is_cancelled_waits_for_what_a_thread_does(
     assert done.is_set()
 
 
-async def test_what_it_returns_or_raises_is_handed_on() -> None:
+async def test_result_and_exception_are_passed_on() -> None:
     assert await in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await in_thread(divmod, 7, 0)

@@ -22,13 +22,13 @@ def _write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_the_environments_in_the_repository_are_valid() -> None:
+def test_environments_of_the_repository_are_valid() -> None:
     assert "local" in environment_names()
     for name in environment_names():
         assert load_environment(name).name == name
 
 
-def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_STAGING_PORT", "9001")
     monkeypatch.setenv("SLIPWAY_STAGING_CANARY", "10,50")
     environment = load_environment("staging", _write(tmp_path, 'target = "process"\nport = 8081'))
@@ -38,14 +38,14 @@ def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("target", ["docker", "flyio", "heroku", "kubernetes", "sagemaker"])
-def test_platforms_are_a_variable_too(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted: tuple[str, ...] = ("linux/amd64",)
+def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: tuple[str, ...] = ("linux/amd64",)
     if target not in {"heroku", "sagemaker"}:  # which take one
-        wanted += ("linux/arm64",)
-    monkeypatch.setenv(f"SLIPWAY_{target.upper()}_PLATFORMS", ",".join(wanted))
+        expected += ("linux/arm64",)
+    monkeypatch.setenv(f"SLIPWAY_{target.upper()}_PLATFORMS", ",".join(expected))
     environment = load_environment(target)
     assert isinstance(environment, ImageEnvironment)
-    assert environment.platforms == wanted
+    assert environment.platforms == expected
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_platforms_are_a_variable_too(target: str, monkeypatch: pytest.MonkeyPat
         ("target = ", "staging.toml"),
     ],
 )
-def test_bad_settings_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_settings_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as refused:
         load_environment("staging", _write(tmp_path, text))
     assert "staging.toml" in refused.value.what
     assert refused.value.state == "nothing was started"
 
 
-def test_a_deploy_has_the_time_for_all_that_settings_allow() -> None:
+def test_time_limit_of_a_deploy_covers_all_settings() -> None:
     settling = CANARY_SECONDS + SOAK_SECONDS
     for step, takes in (
         (preflight, READY_SECONDS),

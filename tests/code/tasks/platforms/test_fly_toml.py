@@ -38,26 +38,31 @@ def _load(
     (folder / "fly.toml").write_text(fly_toml)
     file = f'target = "flyio"\norganization = "us"\nfly_toml = "{folder}/{name}"\n{text}'
     (folder / "staging.toml").write_text(file)
-    found = load_environment("staging", folder)
-    assert isinstance(found, FlyioEnvironment)
-    return found
+    environment = load_environment("staging", folder)
+    assert isinstance(environment, FlyioEnvironment)
+    return environment
 
 
-def test_a_fly_toml_counts_where_the_file_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fly_toml_fills_missing_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_STAGING_MEMORY", "4gb")
-    found = _load(tmp_path, 'region = "ams"')
-    assert (found.app, found.region, found.internal_port) == ("restless-fire", "ams", 9000)
-    assert (found.size, found.memory) == ("performance-2x", "4gb")
-    assert (found.auto_stop, found.min_machines_running) == ("suspend", 1)
-    assert found.url == "https://restless-fire.fly.dev"
-    assert found.repository == "registry.fly.io/restless-fire"
+    environment = _load(tmp_path, 'region = "ams"')
+    assert (environment.app, environment.region, environment.internal_port) == (
+        "restless-fire",
+        "ams",
+        9000,
+    )
+    assert (environment.size, environment.memory) == ("performance-2x", "4gb")
+    assert (environment.auto_stop, environment.min_machines_running) == ("suspend", 1)
+    assert environment.url == "https://restless-fire.fly.dev"
+    assert environment.repository == "registry.fly.io/restless-fire"
 
 
-def test_the_app_of_the_file_names_url_and_repository(tmp_path: Path) -> None:
-    found = _load(tmp_path, 'app = "ours"')
-    assert (found.url, found.repository) == ("https://ours.fly.dev", "registry.fly.io/ours")
+def test_app_in_the_file_sets_url_and_repository(tmp_path: Path) -> None:
+    environment = _load(tmp_path, 'app = "ours"')
+    assert (environment.url, environment.repository) == (
+        "https://ours.fly.dev",
+        "registry.fly.io/ours",
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,10 +73,14 @@ def test_the_app_of_the_file_names_url_and_repository(tmp_path: Path) -> None:
         ("", "off"),
     ],
 )
-def test_files_of_older_flyctls_are_read(tmp_path: Path, said: str, means: str) -> None:
+def test_files_of_older_flyctl_versions_are_read(tmp_path: Path, said: str, means: str) -> None:
     old = f"app = 'old'\nprimary_region = 'fra'\n[http_service]\n{said}\n[[vm]]\nmemory_mb = 512"
-    found = _load(tmp_path, "", old)
-    assert (found.auto_stop, found.memory, found.size) == (means, "512mb", "shared-cpu-1x")
+    environment = _load(tmp_path, "", old)
+    assert (environment.auto_stop, environment.memory, environment.size) == (
+        means,
+        "512mb",
+        "shared-cpu-1x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,11 +91,11 @@ def test_files_of_older_flyctls_are_read(tmp_path: Path, said: str, means: str) 
         ("app = 'a'\nprimary_region = 'fra'\n[[vm]]\nsize = 'a100-40gb'", "size: String should"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path: Path, fly_toml: str, says: str) -> None:
+def test_unusable_setting_is_named(tmp_path: Path, fly_toml: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         _load(tmp_path, "", fly_toml)
 
 
-def test_a_fly_toml_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+def test_missing_fly_toml_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"fly_toml: there is no file .*/fly\.ams\.toml"):
         _load(tmp_path, "", name="fly.ams.toml")

@@ -17,7 +17,7 @@ from tasks.platforms.base.golden import first_difference
         ([2.0], [2]),
     ],
 )
-def test_same(expected: list[Any], got: Any) -> None:
+def test_equal_predictions_have_no_difference(expected: list[Any], got: Any) -> None:
     assert first_difference(expected, got) is None
 
 
@@ -33,5 +33,5 @@ def test_same(expected: list[Any], got: Any) -> None:
         ([1.0], [float("nan")], "row 0: expected 1.0, got nan"),
     ],
 )
-def test_different(expected: list[Any], got: Any, difference: str) -> None:
+def test_first_difference_is_described(expected: list[Any], got: Any, difference: str) -> None:
     assert first_difference(expected, got) == difference

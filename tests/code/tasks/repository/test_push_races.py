@@ -57,7 +57,7 @@ def _on_origin(workspace: Workspace) -> str:
     return _git("for-each-ref", cwd=workspace.path.parent / "origin.git")
 
 
-async def test_a_candidate_is_kept_by_the_second_try(workspace: Unlucky) -> None:
+async def test_second_try_pushes_the_candidate(workspace: Unlucky) -> None:
     (workspace.path / "dvc.lock").write_text("trained")
     with pytest.raises(TransientError):
         await commit_candidate.fn(workspace, "Train wine")
@@ -66,7 +66,7 @@ async def test_a_candidate_is_kept_by_the_second_try(workspace: Unlucky) -> None
     assert commit in _on_origin(workspace)
 
 
-async def test_a_change_within_the_second_of_the_checkout_is_committed(
+async def test_change_within_the_second_of_the_checkout_is_committed(
     workspace: Unlucky,
 ) -> None:
     workspace.cut.clear()
@@ -80,14 +80,14 @@ async def test_a_change_within_the_second_of_the_checkout_is_committed(
     assert _git("show", f"{commit}:params.yaml", cwd=workspace.path) == "name: vine"
 
 
-async def test_a_version_is_registered_by_the_second_try(workspace: Unlucky) -> None:
+async def test_second_try_registers_the_version(workspace: Unlucky) -> None:
     with pytest.raises(TransientError):
         await register_version.fn(workspace)
     assert (await register_version.fn(workspace)).name == "v0.0.1"
     assert "refs/tags/wine@v0.0.1" in _on_origin(workspace)
 
 
-async def test_a_release_is_recorded_by_the_second_try(workspace: Unlucky) -> None:
+async def test_second_try_records_the_release(workspace: Unlucky) -> None:
     workspace.cut.clear()
     version = await register_version.fn(workspace)
     workspace.cut.append(True)
@@ -181,7 +181,7 @@ async def test_protected_branch_is_terminal(workspace: Unlucky) -> None:
         await publish.fn(saved, [], "main")
 
 
-async def test_commits_of_people_do_not_reach_main_by_retraining(workspace: Unlucky) -> None:
+async def test_retraining_merges_no_commits_of_people(workspace: Unlucky) -> None:
     workspace.cut.clear()
     for name, message in (("a", "My idea"), ("dvc.lock", "Train\n\nSlipway-Run: a")):
         (workspace.path / name).write_text(name)

@@ -158,12 +158,12 @@ def test_timeline_shows_the_newest_as_live_and_links_runs() -> None:
         "ssh://git@github.com/me/wine.git",
     ],
 )
-def test_a_commit_is_a_link_where_origin_shows_commits(origin: str) -> None:
+def test_commit_is_a_link_if_origin_has_pages(origin: str) -> None:
     assert commit_link(origin, "a" * 40, short=True) == (
         f"[`aaaaaaa`](https://github.com/me/wine/commit/{'a' * 40})"
     )
 
 
 @pytest.mark.parametrize("origin", ["/srv/origin.git", "file:///srv/origin.git", "../origin"])
-def test_a_commit_of_a_local_origin_is_no_link(origin: str) -> None:
+def test_commit_of_a_local_origin_is_no_link(origin: str) -> None:
     assert commit_link(origin, "a" * 40) == f"`{'a' * 40}`"
