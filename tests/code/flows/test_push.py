@@ -47,7 +47,7 @@ def test_with_s3_gone_nothing_is_published_and_the_next_run_finishes(lab: Lab, s
         lab.stack.supervisor.start("object-store")
     assert failed.state == "Failed"
     assert failed.error == "TransientError"
-    assert "is out of reach" in failed.message
+    assert "is unreachable" in failed.message
     assert failed.log.count("Task run failed with exception: TransientError") == 3, "2 retries"
     assert lab.refs() == before
 
@@ -83,7 +83,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:
     before = lab.refs()
     failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="wrong-credentials")
     assert failed.error == "TerminalError"
-    assert "refuses the credentials of block s3-bucket/wrong-credentials" in failed.message
+    assert "denied access to the credentials of block s3-bucket/wrong-credentials" in failed.message
     assert "Retry" not in failed.log
     assert lab.refs() == before
 
@@ -91,7 +91,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:
 def test_read_only_credentials_cannot_push(lab: Lab, saved: str) -> None:
     failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="slipway-read")
     assert failed.error == "TerminalError"
-    assert "refuses the credentials of block s3-bucket/slipway-read" in failed.message
+    assert "denied access to the credentials of block s3-bucket/slipway-read" in failed.message
     assert not _in_bucket(lab, saved)
 
 

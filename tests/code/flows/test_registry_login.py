@@ -38,7 +38,9 @@ async def test_without_a_block_we_are_nobody_in_particular() -> None:
 async def test_another_block_is_refused_without_a_word_of_what_is_in_it() -> None:
     await Secret(value="hidden").save("no-registry", overwrite=True)
     for name in ("no-registry", "not-there"):
-        with pytest.raises(ConfigurationError, match=f"block secret/{name} does not") as told:
+        with pytest.raises(
+            ConfigurationError, match=f"block secret/{name} has no username"
+        ) as told:
             await load_login(name)
         assert "hidden" not in str(told.value)
         assert told.value.__cause__ is None
