@@ -19,12 +19,15 @@ from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
 from tests.shared_stack import stop_at_end, use_shared_stack
-from tests.trained import served, trained  # noqa: F401 (fixtures)
+from tests.trained import TRAINING_SECONDS, served, trained  # noqa: F401 (fixtures)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest, first."""
+    """Run the longest tests first, and let a user's model take the time that it needs."""
     items.sort(key=lambda item: rank(item.nodeid))
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(TRAINING_SECONDS + 300))
 
 
 @pytest.hookimpl(optionalhook=True)

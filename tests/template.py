@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from tasks.core.settings import CHECKOUT
 
 OVERLAY = Path(__file__).with_name("template")
@@ -39,6 +41,13 @@ _USER_FILE = re.compile(
 def is_user_file(path: str) -> bool:
     """Return whether a path, relative to the repository, belongs to the template's user."""
     return _USER_FILE.fullmatch(path) is not None
+
+
+def is_template() -> bool:
+    """Return whether the checkout is the template itself, whose model is that of its tests."""
+    parser = YAML(typ="safe")
+    shipped, own = (parser.load(folder / "params.yaml") for folder in (CHECKOUT, OVERLAY))
+    return bool(shipped == own)
 
 
 def copy_template(folder: Path) -> None:

@@ -42,7 +42,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "object": str,
 }
 _BATCH = 1000  # rows a request; a server refuses more than 10,000
-_TRAINING_SECONDS = 3600
+TRAINING_SECONDS = 4 * 3600.0  # as long as the flows allow by default
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _run(argv: Sequence[str], folder: Path) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=_TRAINING_SECONDS,
+        timeout=TRAINING_SECONDS,
         check=False,
     )
     if done.returncode:

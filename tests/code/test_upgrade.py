@@ -15,13 +15,13 @@ import pytest
 
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
-from tests.template import copy_template, is_user_file, working_tree
+from tests.template import copy_template, is_template, is_user_file, working_tree
 
 pytestmark = pytest.mark.timeout(900)
 
 # Where a later version appends a line: every file of these kinds that is not the user's.
 _COMMENTED = {".cfg", ".js", ".lock", ".md", ".py", ".sh", ".toml", ".yaml", ""}
-_FRONT_PAGE = "# Slipway\n\nThe template's front page.\n"
+SHIPPED_TESTS = ("tests/model/test_model.py", "tests/data/test_data.py")
 _PARAMETERS = """\
 name: houses
 seed: 1
@@ -90,9 +90,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template's repository: this version, tagged `copied`, and a later one on main."""
     folder = tmp_path_factory.mktemp("template")
     copy_template(folder)
-    for name in ("README.md", "tests/model/test_model.py", "tests/data/test_data.py"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(_FRONT_PAGE if name == "README.md" else '"""Shipped."""\n')
+    (folder / "README.md").write_text("# Slipway\n\nThe template's front page.\n")
+    for name in SHIPPED_TESTS:
+        (folder / name).parent.mkdir(parents=True)
+        # A user's repository may have others there, which are about another model than ours.
+        shipped = (CHECKOUT / name).read_text() if is_template() else '"""Shipped."""\n'
+        (folder / name).write_text(shipped)
     commit_all(folder, "This version")
     git(folder, "tag", "copied")
     for name in working_tree(folder):
@@ -118,8 +121,6 @@ def become_users(folder: Path) -> dict[str, str]:
         "deployments/environments/staging.toml": 'target = "process"\nport = 8085\n',
         **own_tests(),
     }
-    for name in ("tests/model/test_model.py", "tests/data/test_data.py"):
-        (folder / name).unlink()
     for name, text in theirs.items():
         (folder / name).write_text(text)
     write_houses(folder / "data" / "source" / "houses.csv")
