@@ -206,13 +206,20 @@ FAULTS = (
         "deployments/diagnosis", "deployments/diagnosis/origin.py",
         "if done.code:", "if not done.code:",
         f"{_DEPLOYMENTS}/test_doctor.py::test_unpushed_commit_for_workers_is_a_problem",
-        Old("deployments/checks.py"),
+        Old(
+            "deployments/checks.py",
+            f"{_DEPLOYMENTS}/test_doctor.py"
+            "::test_the_commit_that_workers_are_to_clone_has_to_be_on_origin",
+        ),
     ),
     Fault(
         "deployments/prefect_api", "deployments/prefect_api/connection.py",
         "if not _is_url(url):", "if _is_url(url):",
         f"{_DEPLOYMENTS}/test_trigger.py::test_links_lead_to_the_ui_of_prefect_cloud",
-        Old("deployments/api.py"),
+        Old(
+            "deployments/api.py",
+            f"{_DEPLOYMENTS}/test_trigger.py::test_the_ui_of_prefect_cloud_is_linked",
+        ),
     ),
     Fault(
         "deployments/local", "deployments/local/ports.py",
@@ -228,6 +235,7 @@ FAULTS = (
         "deployments/trigger", "deployments/trigger.py",
         "if not _COMMIT.fullmatch(commit):", "if _COMMIT.fullmatch(commit):",
         f"{_DEPLOYMENTS}/test_trigger.py::test_branch_is_refused",
+        Old(tests=f"{_DEPLOYMENTS}/test_trigger.py::test_a_branch_is_refused_because_it_moves"),
     ),
     Fault(
         "serving/limits", "serving/limits.py",
