@@ -6,10 +6,10 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from deployments.apply import server_url
+from deployments.apply import apply, server_url
 from deployments.catalogue.prefect_yaml import Manifest
 from deployments.diagnosis.finding import Finding, problem
-from tasks.core.errors import ConfigurationError
+from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.core.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         yield await checks.check_worker(client, Manifest.read(CHECKOUT).work_pool)
-        yield await checks.check_catalogue(options)
+        yield await check_catalogue(options)
         async for finding in checks.check_buckets():
             yield finding
         async for finding in checks.check_secrets():
@@ -42,6 +42,19 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         yield finding
     if pinned := await origin.check_pinned_commit():
         yield pinned
+
+
+async def check_catalogue(options: frozenset[str]) -> Finding:
+    """Check that the server has what the repository declares."""
+    thing = "deployments, pool, blocks"
+    try:
+        changes = await apply(options, dry_run=True)
+    except SlipwayError as error:
+        return problem(thing, error)
+    if changes:
+        names = ", ".join(f"{change.kind} {change.name}" for change in changes[:3])
+        return Finding(thing, f"{len(changes)} differ: {names}", "slipway apply --dry-run")
+    return Finding(thing, "equal to the repository")
 
 
 async def check_server(

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from deployments.apply import apply
 from deployments.catalogue import block_variables
 from deployments.catalogue.resources.blocks import notification_block
 from deployments.diagnosis.finding import Finding, problem
@@ -97,19 +96,6 @@ async def check_lock(environment: Environment) -> Finding | None:
     except SlipwayError as error:
         return problem(thing, error)
     return Finding(thing, f"{environment.name} is held by {holder}" if holder else "it is free")
-
-
-async def check_catalogue(options: frozenset[str]) -> Finding:
-    """Check that the server has what the repository declares."""
-    thing = "deployments, pool, blocks"
-    try:
-        changes = await apply(options, dry_run=True)
-    except SlipwayError as error:
-        return problem(thing, error)
-    if changes:
-        names = ", ".join(f"{change.kind} {change.name}" for change in changes[:3])
-        return Finding(thing, f"{len(changes)} differ: {names}", f"{_APPLY} --dry-run")
-    return Finding(thing, "equal to the repository")
 
 
 async def check_buckets() -> AsyncIterator[Finding]:

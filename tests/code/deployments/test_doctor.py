@@ -15,7 +15,7 @@ import pytest
 from deployments.apply import WITHOUT_SCHEDULES
 from deployments.catalogue import block_variables
 from deployments.diagnosis import checks, origin
-from deployments.doctor import examine
+from deployments.doctor import check_catalogue, examine
 from deployments.local import ports
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
@@ -64,13 +64,13 @@ async def test_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
 
 @pytest.mark.usefixtures("shell")
 async def test_edits_on_the_server_are_a_problem(stack: Stack) -> None:
-    assert (await checks.check_catalogue(OPTIONS)).ok
+    assert (await check_catalogue(OPTIONS)).ok
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
         deployment = http.get("/deployments/name/train/train").raise_for_status().json()
         path = f"/deployments/{deployment['id']}"
         http.patch(path, json={"tags": ["mine"]}).raise_for_status()
         try:
-            finding = await checks.check_catalogue(OPTIONS)
+            finding = await check_catalogue(OPTIONS)
         finally:
             http.patch(path, json={"tags": deployment["tags"]}).raise_for_status()
     assert "1 differ: deployment train/train" in finding.text
