@@ -77,9 +77,12 @@ FAULTS = (
     ),
     Fault(
         "repository", "tasks/repository/release_history.py",
-        "return stand[::-1]", "return stand",
+        "return remaining[::-1]", "return remaining",
         f"{_TASKS}/repository/test_release_history.py",
-        Old("tasks/history.py", f"{_TASKS}/test_history.py"),
+        Old(
+            "tasks/history.py", f"{_TASKS}/test_history.py",
+            "return stand[::-1]", "return stand",
+        ),
     ),
     Fault(
         "repository/git", "tasks/repository/git.py",
@@ -164,15 +167,21 @@ FAULTS = (
     ),
     Fault(
         "release", "tasks/release/status.py",
-        "self.released.at >= self.seen.at", "self.released.at < self.seen.at",
+        "self.newest.at >= self.observation.at", "self.newest.at < self.observation.at",
         f"{_TASKS}/release/test_status.py",
-        Old("tasks/condition.py", f"{_TASKS}/test_condition.py"),
+        Old(
+            "tasks/condition.py", f"{_TASKS}/test_condition.py",
+            "self.released.at >= self.seen.at", "self.released.at < self.seen.at",
+        ),
     ),
     Fault(
         "release/locks", "tasks/release/locks/shared.py",
-        "if found and self._is_ours(found):", "if found:",
+        "if variable and self._is_ours(variable):", "if variable:",
         f"{_TASKS}/release/test_locks.py",
-        Old("tasks/locks/shared.py", f"{_TASKS}/test_locks.py"),
+        Old(
+            "tasks/locks/shared.py", f"{_TASKS}/test_locks.py",
+            "if found and self._is_ours(found):", "if found:",
+        ),
     ),
     Fault(
         "reports", "tasks/reports/pictures.py",
@@ -188,8 +197,12 @@ FAULTS = (
     ),
     Fault(
         "flows/deploy", "flows/deploy.py",
-        "if not (force or rollback):", "if force or rollback:",
-        f"{_DEPLOY}::test_an_older_commit_is_superseded",
+        "if not (force or release.rollback):", "if force or release.rollback:",
+        f"{_DEPLOY}::test_older_commit_is_superseded",
+        Old(
+            tests=f"{_DEPLOY}::test_an_older_commit_is_superseded",
+            line="if not (force or rollback):", fault="if force or rollback:",
+        ),
     ),
     Fault(
         "flows/push", "flows/push.py",
@@ -228,8 +241,9 @@ FAULTS = (
     ),
     Fault(
         "deployments/github", "deployments/github/pull_request.py",
-        "if len(inside) > _LONGEST_CARD:", "if len(inside) < _LONGEST_CARD:",
+        "if len(details) > _LONGEST_CARD:", "if len(details) < _LONGEST_CARD:",
         f"{_DEPLOYMENTS}/github/test_pull_request.py",
+        Old(line="if len(inside) > _LONGEST_CARD:", fault="if len(inside) < _LONGEST_CARD:"),
     ),
     Fault(
         "deployments/trigger", "deployments/trigger.py",

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from deployments.prefect_api.models import FlowRun
+from deployments.prefect_api.release_note import ReleaseNote, read_release_note
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab
 
@@ -33,10 +34,10 @@ class Asking:
         return self._http.post(path, json=body).raise_for_status().json()
 
     def start(self, ref: str, **env: str) -> str:
-        """Ask the worker for a run whose environment asks for approval, as a file could say."""
-        found = self._http.get("/deployments/name/deploy/production").raise_for_status().json()
+        """Create a run for the worker, whose environment needs an approval."""
+        deployment = self._http.get("/deployments/name/deploy/production").raise_for_status()
         body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_ASK, **env}}}
-        return str(self.post(f"/deployments/{found['id']}/create_flow_run", body)["id"])
+        return str(self.post(f"/deployments/{deployment.json()['id']}/create_flow_run", body)["id"])
 
     def wait(self, run_id: str, *labels: str) -> FlowRun:
         """Wait until a run is in one of some states."""
@@ -49,11 +50,11 @@ class Asking:
 
     def states(self, run_id: str) -> list[str]:
         """The names of the states that a run was in."""
-        found = self._http.get("/flow_run_states/", params={"flow_run_id": run_id})
-        return [each["name"] for each in found.raise_for_status().json()]
+        answer = self._http.get("/flow_run_states/", params={"flow_run_id": run_id})
+        return [state["name"] for state in answer.raise_for_status().json()]
 
-    def suspended(self, ref: str, **env: str) -> str:
-        """Start a run, and wait until it asks."""
+    def start_and_suspend(self, ref: str, **env: str) -> str:
+        """Start a run, and wait until it shows its form."""
         run_id = self.start(ref, **env)
         self.wait(run_id, "Suspended")
         deadline = time.monotonic() + SECONDS
@@ -64,18 +65,18 @@ class Asking:
 
     def _has_form(self, run_id: str) -> bool:
         keys = self._keys(run_id).values()
-        asked = [self._http.get(f"/flow_runs/{run_id}/input/{key}").status_code for key in keys]
-        return asked.count(200) == 2  # the third is the answer
+        codes = [self._http.get(f"/flow_runs/{run_id}/input/{key}").status_code for key in keys]
+        return codes.count(200) == 2  # the third is the answer
 
     def answer(self, run_id: str, **run_input: str) -> Any:
-        """What the form in the UI sends."""
+        """Send what the form in the UI sends."""
         return self.post(f"/flow_runs/{run_id}/resume", {"run_input": run_input})
 
     def form(self, run_id: str, part: str) -> str:
-        """The description of what is asked, or the schema of the answer."""
+        """Return the description of the form, or the schema of the answer."""
         key = self._keys(run_id)[part]
-        found = self._http.get(f"/flow_runs/{run_id}/input/{key}").raise_for_status()
-        return str(found.json() if part == "description" else found.text)
+        answer = self._http.get(f"/flow_runs/{run_id}/input/{key}").raise_for_status()
+        return str(answer.json() if part == "description" else answer.text)
 
     def _keys(self, run_id: str) -> dict[str, str]:
         state = self._http.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
@@ -91,11 +92,11 @@ class Asking:
             return None
         return str(answer.json()["commit"]) if answer.status_code == 200 else None
 
-    def note(self, run_id: str) -> str:
-        """The release note of a run."""
-        found = self.lab.artifacts(self.lab.api.read_run(run_id))
-        (note,) = [each["data"] for each in found if each["key"] == "wine-production-release"]
-        return str(note)
+    def note(self, run_id: str) -> ReleaseNote:
+        """Return the release note of a run."""
+        note = read_release_note(self.lab.api, run_id)
+        assert note
+        return note
 
     def newest_tag(self) -> str:
         """Message of the newest tag of production's history."""
@@ -118,11 +119,11 @@ def _child(lab: Lab, base: str, branch: str) -> str:
     return lab.commit({"serving/settings.py": lambda old: old + note}, base, branch)
 
 
-def test_asked_it_waits_without_standing_in_the_way_and_releases_what_was_shown(
+def test_suspended_deploy_blocks_nobody_and_releases_the_approved_commit(
     lab: Lab, delivered: Delivery, asking: Asking
 ) -> None:
     shown = _child(lab, delivered.commit, "to-approve")
-    run_id = asking.suspended("to-approve")
+    run_id = asking.start_and_suspend("to-approve")
 
     text = asking.form(run_id, "description")
     assert f"Release wine@{shown[:7]} to production?" in text
@@ -148,29 +149,32 @@ def test_asked_it_waits_without_standing_in_the_way_and_releases_what_was_shown(
     assert asking.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
     assert asking.wait(run_id, "Completed").succeeded
     assert asking.live() == shown != moved
-    assert "approved: Jo:" in asking.note(run_id)
-    assert f"| wine@{delivered.commit[:7]} |" in asking.note(run_id)
+    note = asking.note(run_id)
+    assert note.data.outcome == "live"
+    assert "approved: Jo:" in note.markdown
+    assert f"| wine@{delivered.commit[:7]} |" in note.markdown
     assert "Approval: approved: Jo: fine" in asking.newest_tag()
     assert f"Flow-Run: {run_id}" in asking.newest_tag()
 
 
-def test_rejected_it_fails_and_leaves_all_as_it_was(
+def test_rejected_deploy_fails_and_changes_nothing(
     lab: Lab, delivered: Delivery, asking: Asking
 ) -> None:
     before, tags = asking.live(), lab.git("tag")
     _child(lab, before or delivered.commit, "to-reject")
-    run_id = asking.suspended("to-reject")
+    run_id = asking.start_and_suspend("to-reject")
     asking.answer(run_id, decision="reject", reason="not on a Friday")
     run = asking.wait(run_id, "Rejected")
     assert (run.state, run.succeeded) == ("FAILED", False), "CI must not take it for a release"
     assert "rejected: not on a Friday" in run.message
-    assert "| outcome | **rejected** |" in asking.note(run_id)
-    assert "not on a Friday" in asking.note(run_id)
+    note = asking.note(run_id)
+    assert (note.data.outcome, note.data.reason) == ("rejected", "rejected: not on a Friday")
+    assert "not on a Friday" in note.markdown
     assert asking.live() == before
     assert lab.git("tag") == tags
 
 
-def test_no_answer_in_time_is_a_no(lab: Lab, delivered: Delivery, asking: Asking) -> None:
+def test_deploy_without_an_answer_fails(lab: Lab, delivered: Delivery, asking: Asking) -> None:
     before = asking.live()
     _child(lab, before or delivered.commit, "too-late")
     run_id = asking.start("too-late", SLIPWAY_PRODUCTION_APPROVAL_HOURS="0.0001")
@@ -182,12 +186,11 @@ def test_no_answer_in_time_is_a_no(lab: Lab, delivered: Delivery, asking: Asking
     asking.post(f"/flow_runs/{run_id}/set_state", retry)
     asking.wait(run_id, "Suspended", "Failed")  # it may be over between two looks
     asking.wait(run_id, "Failed")
-    asked = asking.states(run_id).count("Suspended")
-    assert asked == 2
+    assert asking.states(run_id).count("Suspended") == 2
     assert asking.live() == before
 
 
-def test_by_hand_nobody_could_be_asked(lab: Lab, delivered: Delivery) -> None:
+def test_run_without_a_deployment_cannot_wait(lab: Lab, delivered: Delivery) -> None:
     refused = lab.run("deploy", {"environment": "production"}, **_ASK)
     assert refused.error == "ConfigurationError"
     assert "a release to production needs an approval" in refused.message
@@ -195,12 +198,12 @@ def test_by_hand_nobody_could_be_asked(lab: Lab, delivered: Delivery) -> None:
     assert "checked out" not in refused.log
 
 
-def test_a_person_reads_the_form_and_rejects(
+def test_person_reads_the_form_and_rejects(
     lab: Lab, delivered: Delivery, asking: Asking, visit: Callable[..., Page]
 ) -> None:
     before = asking.live()
     shown = _child(lab, before or delivered.commit, "to-look-at")
-    run_id = asking.suspended("to-look-at")
+    run_id = asking.start_and_suspend("to-look-at")
     page = visit(lab.api.approval_url(lab.api.read_run(run_id)), ours=False)
     page.get_by_role("button", name="Resume").click()
     form = page.get_by_role("dialog")

@@ -70,14 +70,14 @@ def test_unknown_environment_lists_the_known_ones(lab: Lab, delivered: Delivery)
     assert "checked out" not in refused.log
 
 
-def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
+def test_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
     refused = lab.run("deploy", {"ref": "wine@v0.0.9"})
     assert refused.error == "TerminalError"
     assert "ref 'wine@v0.0.9' does not exist on origin; did you mean 'wine@v0.0." in refused.message
     assert "Retry" not in refused.log
 
 
-def test_a_ref_without_a_saved_model_names_the_flow_to_run(lab: Lab, live: str) -> None:
+def test_ref_without_a_saved_model_names_the_flow_to_run(lab: Lab, live: str) -> None:
     commit = _broken(lab, live, "mlem", "model/wine.mlem", None)
     refused = lab.run("deploy", {"ref": commit})
     assert refused.error == "TerminalError"
@@ -127,7 +127,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, live: str, child: str)
 _SLEEP = "import time\nprint('waiting for Godot', flush=True)\ntime.sleep(600)\n"
 
 
-def test_what_does_not_run_as_it_was_saved_fails_in_preflight(lab: Lab, live: str) -> None:
+def test_server_that_crashes_at_start_is_rejected_in_preflight(lab: Lab, live: str) -> None:
     crash = "import sys\nsys.exit('cannot go on')\n"
     commit = _broken(lab, live, "crash", "serving/__main__.py", crash)
     with lab.traffic() as traffic:
@@ -148,7 +148,7 @@ if "SUPERVISOR_ENABLED" in os.environ:
 """
 
 
-def test_a_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -> None:
+def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -> None:
     crash = _TWO_FACED.format(deed="raise SystemExit('no room here')")
     commit = _broken(
         lab, live, "two-faced", "serving/__main__.py", lambda old: _after_doc(old, crash)
@@ -162,7 +162,7 @@ def test_a_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str)
     _untouched(lab, live)
 
 
-def test_a_model_that_goes_wrong_under_traffic_is_rolled_back(lab: Lab, live: str) -> None:
+def test_server_that_crashes_under_traffic_is_rolled_back(lab: Lab, live: str) -> None:
     # The public URL is proven last: this one dies a second after it was verified.
     deed = "import threading; threading.Timer(4.0, lambda: os._exit(1)).start()"
     commit = _broken(
@@ -198,7 +198,7 @@ def test_switching_under_load_loses_no_request_and_needs_no_right_to_write(
     assert f"refs/tags/wine@{lab.live()['version']}" in lab.refs()
 
 
-def test_an_older_commit_is_superseded(lab: Lab, live: str, child: str) -> None:
+def test_older_commit_is_superseded(lab: Lab, live: str, child: str) -> None:
     assert lab.run("deploy", {"ref": child}).data["outcome"] == "live"
     outcome = lab.run("deploy", {"ref": live})
     assert outcome.state == "Superseded"
@@ -206,7 +206,7 @@ def test_an_older_commit_is_superseded(lab: Lab, live: str, child: str) -> None:
     assert lab.live()["commit"] == child
 
 
-def test_of_two_at_once_the_newer_ends_live(lab: Lab, child: str) -> None:
+def test_newer_of_two_concurrent_deploys_ends_live(lab: Lab, child: str) -> None:
     grandchild = _child(lab, child)
     runs = [lab.start("deploy", {"ref": commit}) for commit in (grandchild, child)]
     outcomes = [run.outcome() for run in runs]
@@ -216,9 +216,7 @@ def test_of_two_at_once_the_newer_ends_live(lab: Lab, child: str) -> None:
     assert len(lab.servers()) == 1
 
 
-def test_killed_at_every_step_in_turn_the_last_run_completes(
-    lab: Lab, live: str, child: str
-) -> None:
+def test_deploy_completes_after_runs_killed_at_each_step(lab: Lab, live: str, child: str) -> None:
     with lab.traffic(clients=2) as traffic:
         # After the one, nothing has been started; after the other, two servers run.
         for step in ("preflight", "release"):
@@ -243,7 +241,7 @@ def test_killed_at_every_step_in_turn_the_last_run_completes(
 
 
 @pytest.mark.parametrize("step", ["verify wine", "release wine"])
-def test_cancelled_it_stops_what_it_started_and_lets_go(
+def test_cancelled_deploy_stops_its_server_and_releases_the_lock(
     lab: Lab, live: str, child: str, step: str
 ) -> None:
     run = lab.start("deploy", {"ref": child}, SLIPWAY_LOCAL_SOAK_SECONDS="60")
@@ -257,7 +255,7 @@ def test_cancelled_it_stops_what_it_started_and_lets_go(
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"
 
 
-def test_a_live_server_that_died_is_replaced(lab: Lab, live: str) -> None:
+def test_live_server_that_stopped_is_replaced(lab: Lab, live: str) -> None:
     (server,) = lab.servers()
     lab.stack.supervisor.stop(server)
     again = lab.run("deploy", {"ref": live})
@@ -266,7 +264,7 @@ def test_a_live_server_that_died_is_replaced(lab: Lab, live: str) -> None:
     assert lab.servers() != [server]
 
 
-def test_a_killed_server_is_started_again_by_itself(lab: Lab, live: str) -> None:
+def test_killed_server_is_restarted_by_supervisord(lab: Lab, live: str) -> None:
     (server,) = lab.servers()
     os.kill(lab.stack.supervisor.programs()[server]["pid"], signal.SIGKILL)
     deadline = time.monotonic() + 30
@@ -276,7 +274,7 @@ def test_a_killed_server_is_started_again_by_itself(lab: Lab, live: str) -> None
     assert lab.servers() == [server]
 
 
-def test_no_more_is_kept_than_asked_for_and_environments_with_a_longer_name_are_left_alone(
+def test_old_releases_are_removed_but_not_those_of_an_environment_with_a_longer_name(
     lab: Lab, live: str
 ) -> None:
     supervisor, folder = lab.stack.supervisor, lab.stack.home / "supervisor" / "conf.d"
@@ -294,7 +292,7 @@ def test_no_more_is_kept_than_asked_for_and_environments_with_a_longer_name_are_
     assert len(list((lab.stack.home / "bundles" / "local").iterdir())) == 2
 
 
-def test_killed_alone_its_preflight_server_is_ended_by_the_next_run(lab: Lab, live: str) -> None:
+def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, live: str) -> None:
     commit = _broken(lab, live, "waiting", "serving/__main__.py", _SLEEP)
     run = lab.start("deploy", {"ref": commit})
     servers = run.wait_for_children("-m serving")

@@ -1,4 +1,4 @@
-"""A deploy that is stopped at each of its steps: its outcome, its state, and what both say.
+"""Deploys that an error or a lost lock stops at each step: their outcome, and what they report.
 
 The flow, the history (a repository with GTO's tags) and the lock (on a real Prefect server) are
 real. The platform is one in memory, and the package needs no bucket.
@@ -175,23 +175,23 @@ async def test_deploy_that_fails_says_what_serves(
     scene: Scene, step: str, error: Exception, outcome: str, state: str
 ) -> None:
     scene.target.hooks[step] = _raise(error)
-    ended = await scene.deploy()
-    assert ended.name == "Failed", ended.message
-    data = scene.data(ended)
+    final = await scene.deploy()
+    assert final.name == "Failed", final.message
+    data = scene.data(final)
     assert (data.outcome, data.state) == (outcome, state.format(older=scene.older[:7]))
     assert data.reason == str(error).partition("\n")[0]
-    assert f"State: {data.state}" in (ended.message or "")
+    assert f"State: {data.state}" in (final.message or "")
     assert data.before
     assert data.before.commit == scene.older
 
 
 async def test_rollback_that_fails_is_no_rollback(scene: Scene) -> None:
     scene.target.hooks = {"settle": _raise(_REJECTED), "rollback": _raise(_OUTAGE)}
-    ended = await scene.deploy()
-    data = scene.data(ended)
+    final = await scene.deploy()
+    data = scene.data(final)
     assert data.outcome == "failed"
     assert data.state.startswith("the rollback did not complete: wine v0.0.1 and wine@")
-    assert "Next: run this flow again" in (ended.message or "")
+    assert "Next: run this flow again" in (final.message or "")
 
 
 @pytest.mark.parametrize(
@@ -205,22 +205,22 @@ async def test_deploy_that_loses_its_lock_stops_and_says_what_serves(
     scene: Scene, step: str, outcome: str, state: str
 ) -> None:
     scene.target.hooks[step] = scene.lose_lock
-    ended = await scene.deploy()
-    assert ended.name == "Failed", ended.message
-    data = scene.data(ended)
+    final = await scene.deploy()
+    assert final.name == "Failed", final.message
+    data = scene.data(final)
     assert (data.outcome, data.state) == (outcome, state.format(older=scene.older[:7]))
     assert data.reason.startswith(f"lost the lock of {scene.environment}")
-    assert f"State: {data.state}" in (ended.message or "")
+    assert f"State: {data.state}" in (final.message or "")
     assert "tidy" not in scene.target.calls
 
 
 async def test_deploy_that_loses_its_lock_after_it_is_recorded_is_live(scene: Scene) -> None:
     scene.target.hooks["tidy"] = scene.lose_lock
-    ended = await scene.deploy()
-    assert ended.name == "Completed", ended.message
-    data = scene.data(ended)
+    final = await scene.deploy()
+    assert final.name == "Completed", final.message
+    data = scene.data(final)
     assert (data.outcome, data.reason, data.state) == ("live", "released", "")
-    assert await ended.aresult() == data.to_json()
+    assert await final.aresult() == data.to_json()
     assert "rollback" not in scene.target.calls
 
 

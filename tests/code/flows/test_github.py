@@ -38,7 +38,7 @@ def push(act: Act, lab: Lab, commit: str, **secrets: str) -> Job:
     return act.run("push", "deploy.yaml", commit=commit, secrets=known, variables=variables)
 
 
-def test_a_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered: Delivery) -> None:
+def test_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered: Delivery) -> None:
     change = {"serving/settings.py": lambda old: f"{old}\n# pushed\n"}
     commit = lab.commit(change, delivered.commit, "pushed")
     job = push(act, lab, commit)
@@ -60,7 +60,7 @@ def test_a_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered
     assert lab.live()["version"] == version
 
 
-def test_by_hand_a_ref_is_deployed_and_again_is_a_new_run(
+def test_dispatch_deploys_a_ref_and_again_creates_a_new_run(
     act: Act, lab: Lab, delivered: Delivery
 ) -> None:
     def dispatch(**inputs: str) -> Job:
@@ -79,7 +79,7 @@ def test_by_hand_a_ref_is_deployed_and_again_is_a_new_run(
     assert first.run_id != again.run_id
 
 
-def test_a_deploy_that_fails_fails_the_job_with_its_reason(
+def test_failed_deploy_fails_the_job_with_its_reason(
     act: Act, lab: Lab, delivered: Delivery
 ) -> None:
     commit = lab.commit({"model/wine.mlem": None}, delivered.commit, "without-a-model")
@@ -94,16 +94,14 @@ def test_a_deploy_that_fails_fails_the_job_with_its_reason(
     assert "to try the same commit again" in again.output
 
 
-def test_a_server_out_of_reach_is_told_at_once(act: Act, lab: Lab, delivered: Delivery) -> None:
+def test_unreachable_server_fails_the_job_at_once(act: Act, lab: Lab, delivered: Delivery) -> None:
     job = push(act, lab, delivered.commit, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert job.code == 1
     assert "the Prefect server at" in job.output
     assert "does not answer" in job.output
 
 
-def test_a_pull_request_from_a_fork_is_reported_on_without_credentials(
-    act: Act, lab: Lab, delivered: Delivery
-) -> None:
+def test_report_on_a_fork_needs_no_credentials(act: Act, lab: Lab, delivered: Delivery) -> None:
     def quicker(old: str) -> str:
         return old.replace("cv: 5", "cv: 2").replace("[0.1, 1.0, 10.0]", "[10.0]")
 
@@ -142,26 +140,26 @@ def wait_for(log: Path, words: str) -> str:
     return next(line for line in log.read_text().splitlines() if words in line)
 
 
-def test_a_push_to_the_local_origin_deploys_what_is_served_and_nothing_else(
+def test_push_to_the_local_origin_deploys_changes_of_what_is_served(
     lab: Lab, delivered: Delivery, pushes_deploy: Path
 ) -> None:
     words = lab.commit({"README.md": "Other words"}, "main", "main")
     assert "the push changed nothing that is deployed" in wait_for(pushes_deploy, words[:7])
     change = {"deployments/environments/local.toml": lambda old: f"{old}# pushed\n"}
     commit = lab.commit(change, "main", "main")
-    said = wait_for(pushes_deploy, commit[:7])
+    log = wait_for(pushes_deploy, commit[:7])
     run = lab.api.find_run("deploy", f"deploy/local/{commit}")
     assert run
-    assert lab.api.ui_url(run) in said
+    assert lab.api.ui_url(run) in log
     *_, last = lab.api.follow(run.id)
     assert last.run.succeeded, last.run.message
     assert lab.api.find_run("deploy", f"deploy/local/{words}") is None
 
 
-def test_the_hook_knows_the_patterns_of_the_workflow() -> None:
+def test_hook_reads_the_path_patterns_of_the_workflow() -> None:
     patterns = paths_of((WORKFLOWS / "deploy.yaml").read_text())
     # Of GitHub's patterns, these two are all that the hook understands.
-    assert not any(set(each) & set("?+[]!") for each in patterns)
+    assert not any(set(pattern) & set("?+[]!") for pattern in patterns)
     served = (
         "model/wine.mlem",
         "model/wine.golden.json",

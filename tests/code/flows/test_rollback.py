@@ -17,7 +17,7 @@ def _shown(lab: Lab, key: str) -> str:
     return str(httpx.get(url, trust_env=False).raise_for_status().json()["data"])
 
 
-def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery) -> None:
+def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: Delivery) -> None:
     first = lab.live()["version"]
     assert lab.is_live(delivered.commit)
     bad = lab.commit(
@@ -49,11 +49,11 @@ def test_back_forward_and_back_to_a_named_version(lab: Lab, delivered: Delivery)
 
     healthy = lab.run("status")
     assert healthy.state == "Completed", healthy.log
-    told = {each["environment"]: each for each in healthy.data}
-    assert (told["local"]["version"], told["local"]["commit"]) == (first, delivered.commit)
-    assert told["local"]["health"] == "healthy"
-    assert f"Flow-Run: {told['local']['flow_run']}" in tag
-    assert told["docker"]["health"] == "never released"
+    statuses = {status["environment"]: status for status in healthy.data}
+    assert (statuses["local"]["version"], statuses["local"]["commit"]) == (first, delivered.commit)
+    assert statuses["local"]["health"] == "healthy"
+    assert f"Flow-Run: {statuses['local']['flow_run']}" in tag
+    assert statuses["docker"]["health"] == "never released"
     assert f"| healthy | wine | {first} |" in _shown(lab, "environments")
 
     (server,) = lab.servers()

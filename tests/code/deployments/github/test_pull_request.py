@@ -60,8 +60,8 @@ def test_revisions_have_names_that_people_know() -> None:
             "reports/none.csv": [],
         }
     }
-    (found,) = plot_specifications(plots, "origin/main").items()
-    assert found[0] == "reports/a.csv"
-    assert found[1]["mark"] == "rect"
-    assert [row["rev"] for row in found[1]["data"]["values"]] == ["this branch", "main"]
+    ((path, specification),) = plot_specifications(plots, "origin/main").items()
+    assert path == "reports/a.csv"
+    assert specification["mark"] == "rect"
+    assert [row["rev"] for row in specification["data"]["values"]] == ["this branch", "main"]
     assert plot_specifications({}, "origin/main") == {}

@@ -35,7 +35,7 @@ def _status(released: str = "", at: datetime = _LATER, **observation: Any) -> St
         (_status(_A, live=_live(_A)), "healthy"),
         (_status(_A, live=_live(_B), lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
         (_status(_A, lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
-        # Released after the platform was asked, before the history was read.
+        # Released after the observation, before the history was read.
         (_status(_A, _AT, live=_live(_B)), "deploy in progress: v1 was released just now"),
         (_status(_A, _AT, error="no way"), "deploy in progress: v1 was released just now"),
     ],
