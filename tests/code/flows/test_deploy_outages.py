@@ -7,6 +7,7 @@ real. The platform is one in memory, and the package needs no bucket.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,13 @@ from tasks.reports.release_data import ReleaseData
 from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
 
+pytestmark = [
+    pytest.mark.timeout(300),
+    # Prefect's clients leave sockets to the garbage collector.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 _RHYTHM = Rhythm(renew=0.2, lost=60.0, gone=100.0, poll=0.1)
 _STEPS = ("preflight", "release", "verify", "settle", "tidy")
 Hook = Callable[[], Awaitable[None]]
@@ -145,6 +153,7 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(steps, "_ROLLBACK_PAUSES", (0.0, 0.0))
     with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
         yield Scene(name, target, stack, older, newer)
+    gc.collect()  # while warnings about those sockets are ignored
 
 
 def _raise(error: Exception) -> Hook:
