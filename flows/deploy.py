@@ -36,11 +36,11 @@ async def deploy(
 ) -> State[dict[str, Any]]:
     """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
 
-    Whatever fails, the model that was live goes on serving.
+    Whatever fails, the model that was live keeps serving.
 
     Args:
         ref: Branch, tag or commit on origin to deploy; a version as `wine@v0.0.3`.
-        environment: Where to: a file in deployments/environments.
+        environment: Name of a file in deployments/environments.
         force: Release also what is live already, older than what is live, or was rolled back.
 
     Returns:
@@ -66,24 +66,24 @@ async def bring_live(
     *,
     force: bool = False,
 ) -> None:
-    """Bring a release live, on the one path that there is; the environment's lock is held.
+    """Bring a release live, the same way for a deploy and a rollback; the lock must be held.
 
     Args:
-        release: What to release. Its milestones and its outcome are written down in it.
-        target: Where to.
-        approval: Whether somebody has to approve it, and what they answered.
-        force: Release also what is live already, older, or was rolled back.
+        release: The release; its milestones and its outcome are noted in it.
+        target: The platform of its environment.
+        approval: Its approval, as read at the start of the run.
+        force: Release also what is live already, older than what is live, or was rolled back.
     """
     package, workspace = release.package, release.package.workspace
     release.approval = approval.text
     live = await steps.read_live(target)
+    # The commit that is live may have been pushed since the workspace was cloned.
+    history = await fetch_history(workspace, release.environment)
     await release.compare_with(live)
 
     if approval.rejected:
         return release.end("rejected", approval.text)
 
-    # What is live may have been pushed since the workspace was cloned.
-    history = await fetch_history(workspace, release.environment)
     # What a killed run has left live before it was proven is released anew.
     if live and live.runs(package) and is_recorded(history, live) and not force:
         release.version, release.milestone = live.version, Milestone.RECORDED
@@ -116,8 +116,8 @@ async def bring_live(
     await _record(release, version)
     release.milestone = Milestone.RECORDED
     release.end("live", "released")
-    # Under the lock still, since it cannot tell what a killed run has left from what another
-    # deploy has just started. What it does not get done, the next deploy does.
+    # Still under the lock: it cannot tell what a killed run has left from what another deploy has
+    # just started. If it fails for a lost lock or an outage, the next deploy does it.
     await steps.tidy(target)
 
 
@@ -133,12 +133,12 @@ async def _record(release: Release, version: Version) -> None:
 
 
 def final_state(release: Release) -> State[dict[str, Any]]:
-    """Return the state in which a flow ends that no error ended."""
+    """Return the final state of a flow run that no error ended."""
     message = (
         f"{release.package.label} to {release.environment}: {release.outcome}, {release.reason}"
     )
     data = release.data().to_json()
-    if release.outcome == "rejected":  # the run has not done what it was asked for
+    if release.outcome == "rejected":  # the run has not done its work
         return Failed(name="Rejected", message=message, data=data)
     name = "Superseded" if release.outcome == "superseded" else "Completed"
     return Completed(name=name, message=message, data=data)

@@ -81,7 +81,7 @@ async def roll_back(target: Target[StagedT, ReleasedT], staged: StagedT) -> bool
     """Restore what was live, also while the flow run is being cancelled.
 
     Returns:
-        Whether that worked; an error here must not hide why it came to this.
+        True if that worked. An error is logged only: it must not hide the one that led here.
     """
     # Not a task: Prefect starts none in a run that is being cancelled.
     with anyio.CancelScope(shield=True):

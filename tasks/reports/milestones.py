@@ -64,7 +64,7 @@ def describe_state(
     keeps = f"{before} keeps serving{ill}" if before else "nothing is live"
     states = {
         Milestone.STARTED: "nothing was changed",
-        Milestone.COMPARED: f"nothing was started; {keeps}",
+        Milestone.COMPARED: f"nothing was released; {keeps}",
         Milestone.STAGED: f"traffic was not switched; {keeps}",
         Milestone.SWITCHED: f"{candidate} serves all traffic; its release may not be recorded",
         Milestone.RECORDED: f"{candidate} is live and recorded",

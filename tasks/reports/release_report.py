@@ -164,7 +164,7 @@ class Release:
 
 @dataclass
 class ReleaseReport:
-    """The report of a deploy, which has something to say once it has a candidate."""
+    """The report of a deploy; it is published if the deploy got as far as a candidate."""
 
     environment: str
     target: AnyTarget
@@ -215,9 +215,9 @@ def _metrics_of(package: Package) -> Metrics:
 async def release_report(
     environment: str, target: AnyTarget, *, rollback: bool = False
 ) -> AsyncIterator[ReleaseReport]:
-    """Publish the report of a deploy at its end, and decide whether an error fails it.
+    """Publish the report of a deploy at its end, and decide whether an error fails the run.
 
-    It goes around the environment's lock: nobody waits for a note.
+    It goes around the environment's lock, so that no other deploy waits for a note.
 
     Args:
         environment: Name of the environment.
@@ -225,20 +225,22 @@ async def release_report(
         rollback: Whether the deploy goes back to an earlier version.
 
     Yields:
-        The report, in which the flow writes down how far it has come.
+        The report, which the flow tells its candidate.
     """
     report = ReleaseReport(environment, target, rollback)
     try:
         yield report
-    except Pause:  # it has not ended: it waits for a person
+    except Pause:  # the run is suspended until a person answers, and has no outcome yet
         raise
     except BaseException as error:
         release = report.release
         outage = isinstance(error, TransientError)
         if release and release.milestone is Milestone.RECORDED and outage:
-            # For instance the lock was lost. Only tidying is left to do then, which the next
-            # deploy does as well: no reason to call a release failed that is live and recorded.
-            run_logger().warning("%s is live; tidying up failed: %s", release.label, error)
+            # The lock was lost, say. All that is missing is the removal of old releases, which the
+            # next deploy does: no reason to call a release failed that is live and recorded.
+            run_logger().warning(
+                "%s is live, but old releases were not removed: %s", release.label, error
+            )
         else:
             if release:
                 release.fail(error)

@@ -171,9 +171,9 @@ _REFUSED = TerminalError("the platform refuses the token")
 @pytest.mark.parametrize(
     ("step", "error", "outcome", "state"),
     [
-        ("preflight", _OUTAGE, "failed", "nothing was started; wine@{older} keeps serving"),
-        ("preflight", _REFUSED, "failed", "nothing was started; wine@{older} keeps serving"),
-        ("preflight", _REJECTED, "rejected", "nothing was started; wine@{older} keeps serving"),
+        ("preflight", _OUTAGE, "failed", "nothing was released; wine@{older} keeps serving"),
+        ("preflight", _REFUSED, "failed", "nothing was released; wine@{older} keeps serving"),
+        ("preflight", _REJECTED, "rejected", "nothing was released; wine@{older} keeps serving"),
         ("release", _OUTAGE, "rolled_back", "wine v0.0.1 was rolled back; wine@{older} serves"),
         ("verify", _REJECTED, "rolled_back", "wine v0.0.1 was rolled back; wine@{older} serves"),
         ("settle", _OUTAGE, "rolled_back", "wine v0.0.1 was rolled back; wine@{older} serves"),
@@ -206,7 +206,7 @@ async def test_rollback_that_fails_is_no_rollback(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("step", "outcome", "state"),
     [
-        ("preflight", "failed", "nothing was started; wine@{older} keeps serving"),
+        ("preflight", "failed", "nothing was released; wine@{older} keeps serving"),
         ("verify", "rolled_back", "wine v0.0.1 was rolled back; wine@{older} serves"),
     ],
 )

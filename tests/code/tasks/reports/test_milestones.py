@@ -25,7 +25,7 @@ from tasks.repository.workspace import Workspace
 # Before a release began there is nothing to roll back; after the switch nobody does.
 _STATES = [
     (Milestone.STARTED, None, "nothing was changed"),
-    (Milestone.COMPARED, None, "nothing was started; wine@1111111 keeps serving"),
+    (Milestone.COMPARED, None, "nothing was released; wine@1111111 keeps serving"),
     (Milestone.STAGED, None, "traffic was not switched; wine@1111111 keeps serving"),
     (Milestone.STAGED, True, "traffic was not switched; wine@1111111 keeps serving"),
     (Milestone.STAGED, False, "traffic was not switched; wine@1111111 keeps serving"),
