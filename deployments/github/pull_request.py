@@ -141,14 +141,14 @@ def _rows(table: str) -> str:
 
 
 def _run(argv: Sequence[str], checkout: Path) -> str:
-    done = subprocess.run(argv, cwd=checkout, capture_output=True, text=True, check=False)
-    if done.returncode:
+    result = subprocess.run(argv, cwd=checkout, capture_output=True, text=True, check=False)
+    if result.returncode:
         raise TerminalError(
-            f"{' '.join(argv)} failed: {done.stderr.strip()[-800:]}",
+            f"{' '.join(argv)} failed: {result.stderr.strip()[-800:]}",
             state="no report was written",
             next_step=f"run it yourself: {' '.join(argv)}",
         )
-    return done.stdout
+    return result.stdout
 
 
 def main() -> int:

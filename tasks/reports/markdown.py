@@ -72,10 +72,10 @@ def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
         commit: The commit.
         short: Show its first seven digits only.
     """
-    shown = commit[:7] if short else commit
+    label = commit[:7] if short else commit
     if place := _WEB.fullmatch(origin):
-        return f"[`{shown}`](https://{place['host']}/{place['path']}/commit/{commit})"
-    return f"`{shown}`"
+        return f"[`{label}`](https://{place['host']}/{place['path']}/commit/{commit})"
+    return f"`{label}`"
 
 
 def data_summary(data: Mapping[str, Any], version: str) -> str:

@@ -33,8 +33,8 @@ def _read_json(workspace: Workspace, path: str) -> Any:
 
 async def _read_at(workspace: Workspace, commit: str, path: str) -> str:
     """Return the text of a file at a commit; empty if the commit does not have it."""
-    shown = await workspace.git(git.show(commit, path), ok=(0, 128))
-    return shown.stdout if shown.code == 0 else ""
+    result = await workspace.git(git.show(commit, path), ok=(0, 128))
+    return result.stdout if result.code == 0 else ""
 
 
 async def metrics_at(workspace: Workspace, commit: str) -> Metrics | None:
@@ -60,22 +60,22 @@ async def picture_of(workspace: Workspace, commit: str, champion: str | None = N
     if champion and champion != commit:
         old = await _read_at(workspace, champion, PREDICTIONS.as_posix())
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
-    shown = {label: rows for label, rows in points.items() if rows}
-    if not shown:
+    points = {label: rows for label, rows in points.items() if rows}
+    if not points:
         return ""
     template = template_of(workspace.path, workspace.parameters["data"]["task"])
-    title = f"predictions of {' and '.join(shown)}"
+    title = f"predictions of {' and '.join(points)}"
     return await asyncio.to_thread(
-        markdown.picture, title, lambda: draw_predictions(shown, template)
+        markdown.picture, title, lambda: draw_predictions(points, template)
     )
 
 
 async def _metrics_picture(workspace: Workspace, metrics: Mapping[str, Metrics | None]) -> str:
     """Draw the metrics of some models, as a markdown image."""
-    shown = {label: values for label, values in metrics.items() if values}
+    known = {label: values for label, values in metrics.items() if values}
     template = template_of(workspace.path, "metrics")
     return await asyncio.to_thread(
-        markdown.picture, f"metrics of {' and '.join(shown)}", lambda: draw_metrics(shown, template)
+        markdown.picture, f"metrics of {' and '.join(known)}", lambda: draw_metrics(known, template)
     )
 
 
@@ -149,7 +149,7 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
         f"{workspace.label} against {f'champion {champion.name}' if champion else 'no champion'}:"
         f" {'passed' if verdict.passed else 'rejected'}"
     )
-    shown = [
+    parts = [
         f"# {title}",
         *(f"- {reason}" for reason in verdict.reasons),
         markdown.comparison_table(candidate, old),
@@ -160,5 +160,5 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
         await picture_of(workspace, workspace.commit, champion.commit if champion else None),
     ]
     key = artifacts.artifact_key(workspace.model, "against-champion")
-    await artifacts.publish_markdown(key, "\n\n".join(shown), title)
+    await artifacts.publish_markdown(key, "\n\n".join(parts), title)
     return verdict

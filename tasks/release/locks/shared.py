@@ -76,8 +76,8 @@ class SharedLock:
         self._token = uuid4().hex
         self._holder: Holder | None = None
         self._id: UUID | None = None
-        self._seen: tuple[UUID, Any] | None = None
-        self._seen_at = 0.0
+        self._renewal: tuple[UUID, Any] | None = None
+        self._renewal_at = 0.0
 
     async def take(self, holder: Holder) -> bool:
         """Take the lock, unless another run holds it and is alive.
@@ -105,7 +105,7 @@ class SharedLock:
                     state="nothing was changed",
                     next_step="allow the worker's API key to write variables, then run this again",
                 ) from error
-            self._seen = None  # a renewal in this time could not be seen
+            self._renewal = None  # a renewal in this time could not be seen
             run_logger().warning("cannot ask for the lock of %s: %r", self.name, error)
         return False
 
@@ -167,10 +167,10 @@ class SharedLock:
 
     def _is_gone(self, variable: Variable) -> bool:
         """Check that the holder has not renewed its lock for long enough, by our clock."""
-        now, seen = time.monotonic(), (variable.id, variable.value)
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, now
-        return now - self._seen_at > self._rhythm.gone
+        now, renewal = time.monotonic(), (variable.id, variable.value)
+        if renewal != self._renewal:
+            self._renewal, self._renewal_at = renewal, now
+        return now - self._renewal_at > self._rhythm.gone
 
     async def _renew(self, lease: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()

@@ -17,13 +17,16 @@ from tests.code.flows.harness import SECONDS, Lab
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-_ASK = {"SLIPWAY_PRODUCTION_APPROVAL": "suspend", "SLIPWAY_PRODUCTION_SOAK_SECONDS": "0.5"}
+_WITH_APPROVAL = {
+    "SLIPWAY_PRODUCTION_APPROVAL": "suspend",
+    "SLIPWAY_PRODUCTION_SOAK_SECONDS": "0.5",
+}
 
 # The fixtures deliver a model, and a test waits for several runs.
 pytestmark = pytest.mark.timeout(900)
 
 
-class Asking:
+class Approvals:
     """Deploy runs to production that are to be approved."""
 
     def __init__(self, lab: Lab, http: httpx.Client) -> None:
@@ -36,7 +39,7 @@ class Asking:
     def start(self, ref: str, **env: str) -> str:
         """Create a run for the worker, whose environment needs an approval."""
         deployment = self._http.get("/deployments/name/deploy/production").raise_for_status()
-        body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_ASK, **env}}}
+        body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_WITH_APPROVAL, **env}}}
         return str(self.post(f"/deployments/{deployment.json()['id']}/create_flow_run", body)["id"])
 
     def wait(self, run_id: str, *labels: str) -> FlowRun:
@@ -107,10 +110,10 @@ class Asking:
 
 
 @pytest.fixture(scope="module")
-def asking(lab: Lab, delivered: Delivery) -> Iterator[Asking]:
+def approvals(lab: Lab, delivered: Delivery) -> Iterator[Approvals]:
     url = lab.stack.prefect_api_url
     with httpx.Client(base_url=url, trust_env=False, timeout=20) as http:
-        yield Asking(lab, http)
+        yield Approvals(lab, http)
 
 
 def _child(lab: Lab, base: str, branch: str) -> str:
@@ -120,18 +123,18 @@ def _child(lab: Lab, base: str, branch: str) -> str:
 
 
 def test_suspended_deploy_blocks_nobody_and_releases_the_approved_commit(
-    lab: Lab, delivered: Delivery, asking: Asking
+    lab: Lab, delivered: Delivery, approvals: Approvals
 ) -> None:
-    shown = _child(lab, delivered.commit, "to-approve")
-    run_id = asking.start_and_suspend("to-approve")
+    approved = _child(lab, delivered.commit, "to-approve")
+    run_id = approvals.start_and_suspend("to-approve")
 
-    text = asking.form(run_id, "description")
-    assert f"Release wine@{shown[:7]} to production?" in text
+    text = approvals.form(run_id, "description")
+    assert f"Release wine@{approved[:7]} to production?" in text
     assert "Gate: **passed**; f1_macro " in text
     assert "Preflight: **passed**" in text
     assert "| f1_macro | " in text
     assert "](data:image/png;base64," in text
-    assert asking.live() is None
+    assert approvals.live() is None
     bundles = lab.stack.home / "bundles" / "production"
     assert not list(bundles.iterdir()), "preflight leaves nothing behind"
 
@@ -139,59 +142,61 @@ def test_suspended_deploy_blocks_nobody_and_releases_the_approved_commit(
     other = lab.api.create_run("deploy/production", {"ref": delivered.commit})
     *_, last = lab.api.follow(other.id)
     assert last.run.succeeded, last.run.message
-    assert asking.live() == delivered.commit
+    assert approvals.live() == delivered.commit
 
     for wrong in ({}, {"decision": "perhaps"}, {"decision": "approve", "who": "me"}):
-        assert asking.answer(run_id, **wrong)["status"] == "REJECT"
+        assert approvals.answer(run_id, **wrong)["status"] == "REJECT"
     assert lab.api.read_run(run_id).label == "Suspended"
 
-    moved = _child(lab, shown, "to-approve")
-    assert asking.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
-    assert asking.wait(run_id, "Completed").succeeded
-    assert asking.live() == shown != moved
-    note = asking.note(run_id)
+    moved = _child(lab, approved, "to-approve")
+    assert approvals.answer(run_id, decision="approve", reason="Jo:\nfine")["status"] == "ACCEPT"
+    assert approvals.wait(run_id, "Completed").succeeded
+    assert approvals.live() == approved != moved
+    note = approvals.note(run_id)
     assert note.data.outcome == "live"
     assert "approved: Jo:" in note.markdown
     assert f"| wine@{delivered.commit[:7]} |" in note.markdown
-    assert "Approval: approved: Jo: fine" in asking.newest_tag()
-    assert f"Flow-Run: {run_id}" in asking.newest_tag()
+    assert "Approval: approved: Jo: fine" in approvals.newest_tag()
+    assert f"Flow-Run: {run_id}" in approvals.newest_tag()
 
 
 def test_rejected_deploy_fails_and_changes_nothing(
-    lab: Lab, delivered: Delivery, asking: Asking
+    lab: Lab, delivered: Delivery, approvals: Approvals
 ) -> None:
-    before, tags = asking.live(), lab.git("tag")
+    before, tags = approvals.live(), lab.git("tag")
     _child(lab, before or delivered.commit, "to-reject")
-    run_id = asking.start_and_suspend("to-reject")
-    asking.answer(run_id, decision="reject", reason="not on a Friday")
-    run = asking.wait(run_id, "Rejected")
+    run_id = approvals.start_and_suspend("to-reject")
+    approvals.answer(run_id, decision="reject", reason="not on a Friday")
+    run = approvals.wait(run_id, "Rejected")
     assert (run.state, run.succeeded) == ("FAILED", False), "CI must not take it for a release"
     assert "rejected: not on a Friday" in run.message
-    note = asking.note(run_id)
+    note = approvals.note(run_id)
     assert (note.data.outcome, note.data.reason) == ("rejected", "rejected: not on a Friday")
     assert "not on a Friday" in note.markdown
-    assert asking.live() == before
+    assert approvals.live() == before
     assert lab.git("tag") == tags
 
 
-def test_deploy_without_an_answer_fails(lab: Lab, delivered: Delivery, asking: Asking) -> None:
-    before = asking.live()
+def test_deploy_without_an_answer_fails(
+    lab: Lab, delivered: Delivery, approvals: Approvals
+) -> None:
+    before = approvals.live()
     _child(lab, before or delivered.commit, "too-late")
-    run_id = asking.start("too-late", SLIPWAY_PRODUCTION_APPROVAL_HOURS="0.0001")
-    run = asking.wait(run_id, "Failed")
+    run_id = approvals.start("too-late", SLIPWAY_PRODUCTION_APPROVAL_HOURS="0.0001")
+    run = approvals.wait(run_id, "Failed")
     assert run.message == "The flow was paused and never resumed."
-    late = asking.answer(run_id, decision="approve")
+    late = approvals.answer(run_id, decision="approve")
     assert late["status"] == "ABORT"
     retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}  # as the UI's Retry does
-    asking.post(f"/flow_runs/{run_id}/set_state", retry)
-    asking.wait(run_id, "Suspended", "Failed")  # it may be over between two looks
-    asking.wait(run_id, "Failed")
-    assert asking.states(run_id).count("Suspended") == 2
-    assert asking.live() == before
+    approvals.post(f"/flow_runs/{run_id}/set_state", retry)
+    approvals.wait(run_id, "Suspended", "Failed")  # it may be over between two looks
+    approvals.wait(run_id, "Failed")
+    assert approvals.states(run_id).count("Suspended") == 2
+    assert approvals.live() == before
 
 
 def test_run_without_a_deployment_cannot_wait(lab: Lab, delivered: Delivery) -> None:
-    refused = lab.run("deploy", {"environment": "production"}, **_ASK)
+    refused = lab.run("deploy", {"environment": "production"}, **_WITH_APPROVAL)
     assert refused.error == "ConfigurationError"
     assert "a release to production needs an approval" in refused.message
     assert "prefect deployment run deploy/production" in refused.message
@@ -199,23 +204,23 @@ def test_run_without_a_deployment_cannot_wait(lab: Lab, delivered: Delivery) -> 
 
 
 def test_person_reads_the_form_and_rejects(
-    lab: Lab, delivered: Delivery, asking: Asking, visit: Callable[..., Page]
+    lab: Lab, delivered: Delivery, approvals: Approvals, visit: Callable[..., Page]
 ) -> None:
-    before = asking.live()
-    shown = _child(lab, before or delivered.commit, "to-look-at")
-    run_id = asking.start_and_suspend("to-look-at")
+    before = approvals.live()
+    approved = _child(lab, before or delivered.commit, "to-read")
+    run_id = approvals.start_and_suspend("to-read")
     page = visit(lab.api.approval_url(lab.api.read_run(run_id)), ours=False)
     page.get_by_role("button", name="Resume").click()
     form = page.get_by_role("dialog")
-    form.get_by_text(f"Release wine@{shown[:7]} to production?").wait_for()
+    form.get_by_text(f"Release wine@{approved[:7]} to production?").wait_for()
     picture = form.locator("img")
     picture.wait_for()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     form.locator("button[class*=select]").focus()
     page.keyboard.press("ArrowDown")
     page.locator(".p-select-option", has_text="reject").click()
-    form.locator("textarea").fill("seen in a browser")
+    form.locator("textarea").fill("read in a browser")
     form.get_by_role("button", name="Submit").click()
-    run = asking.wait(run_id, "Rejected")
-    assert "seen in a browser" in run.message
-    assert asking.live() == before
+    run = approvals.wait(run_id, "Rejected")
+    assert "read in a browser" in run.message
+    assert approvals.live() == before

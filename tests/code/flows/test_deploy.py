@@ -189,8 +189,8 @@ def test_switching_under_load_loses_no_request_and_needs_no_right_to_write(
 ) -> None:
     with lab.traffic(clients=4, pause=0.02) as traffic:
         for commit in (newer, newest):
-            done = lab.run("deploy", {"ref": commit}, SLIPWAY_READ_WRITE_BLOCK="nobody")
-            assert done.data["outcome"] == "live"
+            deployed = lab.run("deploy", {"ref": commit}, SLIPWAY_READ_WRITE_BLOCK="nobody")
+            assert deployed.data["outcome"] == "live"
     assert traffic.answered > 200
     assert traffic.failures == []
     assert lab.live()["commit"] == newest
@@ -282,9 +282,9 @@ def test_old_releases_are_removed_but_not_those_of_an_environment_with_a_longer_
     supervisor.add(other, folder, lab.stack.logs)
     try:
         for _ in range(2):
-            done = lab.run("deploy", {"ref": live, "force": True},
+            deployed = lab.run("deploy", {"ref": live, "force": True},
                            SLIPWAY_LOCAL_KEEP="2", SLIPWAY_LOCAL_SOAK_SECONDS="0")  # fmt: skip
-            assert done.data["reason"] == "released"
+            assert deployed.data["reason"] == "released"
         assert supervisor.programs(other.name)[other.name]["statename"] == "RUNNING"
     finally:
         supervisor.remove(other.name, folder)

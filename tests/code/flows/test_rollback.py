@@ -11,8 +11,8 @@ from tests.code.flows.harness import Lab
 pytestmark = pytest.mark.timeout(900)
 
 
-def _shown(lab: Lab, key: str) -> str:
-    """The newest artifact of a key."""
+def _artifact(lab: Lab, key: str) -> str:
+    """Return the data of the newest artifact of a key."""
     url = f"{lab.stack.prefect_api_url}/artifacts/{key}/latest"
     return str(httpx.get(url, trust_env=False).raise_for_status().json()["data"])
 
@@ -23,22 +23,22 @@ def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: De
     bad = lab.commit(
         {"serving/settings.py": lambda old: old + "\n# bad\n"}, delivered.commit, "bad"
     )
-    going = lab.start("deploy", {"ref": bad})
-    going.wait_for(f"'preflight wine@{bad[:7]}' - Finished")
+    deploying = lab.start("deploy", {"ref": bad})
+    deploying.wait_for(f"'preflight wine@{bad[:7]}' - Finished")
 
     # The rollback undoes what has gone live while it waited, and needs no approval.
     with lab.traffic() as traffic:
-        back = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
-    assert going.outcome().data["outcome"] == "live"
+        rollback = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
+    assert deploying.outcome().data["outcome"] == "live"
     assert traffic.failures == []
-    assert back.state == "Completed", back.log
-    assert (back.data["outcome"], back.data["version"]) == ("live", first)
+    assert rollback.state == "Completed", rollback.log
+    assert (rollback.data["outcome"], rollback.data["version"]) == ("live", first)
     assert lab.live()["commit"] == delivered.commit
     tag = lab.git("cat-file", "-p", lab.live_tag())
     assert f"Before: wine@{bad[:7]}" in tag
     assert "Kind: rollback" in tag
-    assert f"rolls back wine@{bad[:7]}" in _shown(lab, "wine-local-release")
-    assert "live, by a rollback" in _shown(lab, "wine-local-timeline")
+    assert f"rolls back wine@{bad[:7]}" in _artifact(lab, "wine-local-release")
+    assert "live, by a rollback" in _artifact(lab, "wine-local-timeline")
 
     # What was rolled back is not deployed again by itself.
     again = lab.run("deploy", {"ref": bad})
@@ -54,14 +54,15 @@ def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: De
     assert statuses["local"]["health"] == "healthy"
     assert f"Flow-Run: {statuses['local']['flow_run']}" in tag
     assert statuses["docker"]["health"] == "never released"
-    assert f"| healthy | wine | {first} |" in _shown(lab, "environments")
+    assert f"| healthy | wine | {first} |" in _artifact(lab, "environments")
 
     (server,) = lab.servers()
     lab.stack.supervisor.stop(server)
-    ill = lab.run("status", {"environment": "local"})
-    assert ill.state == "Unhealthy"
+    unhealthy = lab.run("status", {"environment": "local"})
+    assert unhealthy.state == "Unhealthy"
     assert (
-        ill.message == f"local: the server at {lab.url} reports another release, or does not answer"
+        unhealthy.message
+        == f"local: the server at {lab.url} reports another release, or does not answer"
     )
 
     # A newer commit is deployed, although its parent was rolled back.

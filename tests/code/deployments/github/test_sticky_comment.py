@@ -57,8 +57,8 @@ class SmallGitHub(ThreadingHTTPServer):
     def files(self, commit: str) -> dict[str, str]:
         """Return the content of the pictures in a commit, without the signature of a PNG."""
         names = self.git("ls-tree", "-r", "--name-only", commit).splitlines()
-        shown = {name: self.git.run("show", f"{commit}:{name}").stdout for name in names}
-        return {name: content[-6:] for name, content in shown.items()}
+        contents = {name: self.git.run("show", f"{commit}:{name}").stdout for name in names}
+        return {name: content[-6:] for name, content in contents.items()}
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if self.forbidden and method != "GET":
@@ -122,14 +122,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(small: SmallGitHub, folder: Path, token: str = TOKEN) -> tuple[int, str]:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "deployments.github.sticky_comment", "--report", str(folder),
          "--pull-request", "7"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
         env={**os.environ, "GITHUB_API_URL": small.url, "GITHUB_SERVER_URL": small.server_url,
              "GITHUB_REPOSITORY": "me/slipway", "GITHUB_TOKEN": token},
     )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    return result.returncode, result.stdout + result.stderr
 
 
 def test_second_report_updates_the_one_comment(small: SmallGitHub, folder: Path) -> None:

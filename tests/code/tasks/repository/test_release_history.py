@@ -43,8 +43,8 @@ async def _release(workspace: Workspace, commit: str, version: str, message: str
         gto.register("wine", commit, "Registered"),
         gto.assign("wine", version, "local", message),
     ):
-        done = await run(argv, timeout=60, cwd=workspace.path, log=False)
-        assert done.code == 0, done.stderr
+        result = await run(argv, timeout=60, cwd=workspace.path, log=False)
+        assert result.code == 0, result.stderr
 
 
 async def test_history_is_read_from_tags(workspace: Workspace) -> None:
