@@ -17,7 +17,7 @@ from tests.code.flows.harness import SECONDS, Lab
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-_WITH_APPROVAL = {
+_SUSPEND = {
     "SLIPWAY_PRODUCTION_APPROVAL": "suspend",
     "SLIPWAY_PRODUCTION_SOAK_SECONDS": "0.5",
 }
@@ -39,7 +39,7 @@ class Approvals:
     def start(self, ref: str, **env: str) -> str:
         """Create a run for the worker, whose environment needs an approval."""
         deployment = self._http.get("/deployments/name/deploy/production").raise_for_status()
-        body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_WITH_APPROVAL, **env}}}
+        body = {"parameters": {"ref": ref}, "job_variables": {"env": {**_SUSPEND, **env}}}
         return str(self.post(f"/deployments/{deployment.json()['id']}/create_flow_run", body)["id"])
 
     def wait(self, run_id: str, *labels: str) -> FlowRun:
@@ -196,7 +196,7 @@ def test_deploy_without_an_answer_fails(
 
 
 def test_run_without_a_deployment_cannot_wait(lab: Lab, delivered: Delivery) -> None:
-    refused = lab.run("deploy", {"environment": "production"}, **_WITH_APPROVAL)
+    refused = lab.run("deploy", {"environment": "production"}, **_SUSPEND)
     assert refused.error == "ConfigurationError"
     assert "a release to production needs an approval" in refused.message
     assert "prefect deployment run deploy/production" in refused.message
