@@ -56,7 +56,7 @@ def test_push_deploys_once_and_shows_the_outcome(act: Act, lab: Lab, delivered: 
     again = push(act, lab, commit)
     assert again.code == 0, again.output
     assert again.run_id == job.run_id
-    assert "which was asked for before and is Completed" in again.output
+    assert "which was requested before and is Completed" in again.output
     assert lab.live()["version"] == version
 
 
