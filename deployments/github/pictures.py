@@ -7,14 +7,15 @@ commit.
 
 from __future__ import annotations
 
+import os
+import subprocess
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.core.commands import CommandResult
 from tasks.core.errors import TerminalError, TransientError
-from tasks.repository.git import Git
 
 BRANCH = "slipway-reports"
 _REF = f"refs/heads/{BRANCH}"
@@ -22,6 +23,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 2_000_000
 _MOST = 20
 _TRIES = 5
+_VARIABLES = {
+    "GIT_AUTHOR_NAME": "Slipway",
+    "GIT_AUTHOR_EMAIL": "slipway@localhost",
+    "GIT_COMMITTER_NAME": "Slipway",
+    "GIT_COMMITTER_EMAIL": "slipway@localhost",
+    "GIT_TERMINAL_PROMPT": "0",
+}
 
 
 def read_pictures(folder: Path) -> dict[str, bytes]:
@@ -52,26 +60,29 @@ def commit_pictures(url: str, token: str, pictures: Mapping[str, bytes], message
         TransientError: Other jobs kept committing at the same time.
     """
     with TemporaryDirectory() as name:
-        folder, git = Path(name), Git(Path(name))
+        folder = Path(name)
+        git = partial(_git, folder)
         git("init", "--quiet")
         _authorize(folder, token)
         for path, content in pictures.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
         for _ in range(_TRIES):
-            tip = _tip(git, url)
+            tip = _tip(folder, url)
             if tip:
-                _require(git.run("fetch", "--quiet", "--depth=1", url, _REF))
+                git("fetch", "--quiet", "--depth=1", url, _REF)
                 tip = git("rev-parse", "FETCH_HEAD")  # it may have moved in between
             git("read-tree", tip or "--empty")
             git("add", "--", *pictures)
             parents = [f"-p{tip}"] if tip else []
             commit = git("commit-tree", git("write-tree"), f"-m{message}", *parents)
-            pushed = git.run("push", "--quiet", url, f"{commit}:{_REF}")
-            if pushed.code == 0:
+            try:
+                git("push", "--quiet", url, f"{commit}:{_REF}")
+            except TerminalError:
+                if _tip(folder, url) == tip:  # no other job was faster: trying again cannot help
+                    raise
+            else:
                 return commit
-            if _tip(git, url) == tip:  # no other job was faster: trying again cannot help
-                _require(pushed)
     raise TransientError(
         f"other jobs kept committing to {BRANCH} at the same time",
         state="the comment is unchanged",
@@ -86,17 +97,25 @@ def _authorize(folder: Path, token: str) -> None:
         file.write(f'[http]\n\textraheader = "AUTHORIZATION: basic {credentials}"\n')
 
 
-def _tip(git: Git, url: str) -> str | None:
+def _tip(folder: Path, url: str) -> str | None:
     """Return the newest commit of the branch, None if there is no branch."""
-    listed = git.run("ls-remote", url, _REF)
-    _require(listed)
-    return listed.stdout.partition("\t")[0] or None
+    return _git(folder, "ls-remote", url, _REF).partition("\t")[0] or None
 
 
-def _require(result: CommandResult) -> None:
-    if result.code:
+def _git(folder: Path, *arguments: str) -> str:
+    # Not `tasks.repository.git`, which needs more than this job installs.
+    result = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env={**os.environ, **_VARIABLES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
         raise TerminalError(
             f"cannot read or write branch {BRANCH}: {result.stderr.strip()[-300:]}",
             state="the comment is unchanged; the report is in the job's summary",
             next_step="give the job the permission contents: write, then run it again",
         )
+    return result.stdout.strip()
