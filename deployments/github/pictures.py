@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.core.errors import TerminalError, TransientError
+from tasks.core.errors import TerminalError
 
 BRANCH = "slipway-reports"
 _REF = f"refs/heads/{BRANCH}"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 2_000_000
 _MOST = 20
-_TRIES = 5
+# Seconds before each try: the job of another pull request may push at the same time.
+_PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 _VARIABLES = {
     "GIT_AUTHOR_NAME": "Slipway",
     "GIT_AUTHOR_EMAIL": "slipway@localhost",
@@ -57,7 +59,6 @@ def commit_pictures(url: str, token: str, pictures: Mapping[str, bytes], message
 
     Raises:
         TerminalError: Git cannot read or write the branch.
-        TransientError: Other jobs kept committing at the same time.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,27 +68,22 @@ def commit_pictures(url: str, token: str, pictures: Mapping[str, bytes], message
         for path, content in pictures.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        for _ in range(_TRIES):
-            tip = _tip(folder, url)
-            if tip:
+        for pause in _PAUSES:
+            time.sleep(pause)
+            parents = []
+            if git("ls-remote", url, _REF):
                 git("fetch", "--quiet", "--depth=1", url, _REF)
-                tip = git("rev-parse", "FETCH_HEAD")  # it may have moved in between
-            git("read-tree", tip or "--empty")
+                parents = ["-p", "FETCH_HEAD"]
+            git("read-tree", *(["FETCH_HEAD"] if parents else ["--empty"]))
             git("add", "--", *pictures)
-            parents = [f"-p{tip}"] if tip else []
-            commit = git("commit-tree", git("write-tree"), f"-m{message}", *parents)
+            commit = git("commit-tree", *parents, "-m", message, git("write-tree"))
             try:
                 git("push", "--quiet", url, f"{commit}:{_REF}")
-            except TerminalError:
-                if _tip(folder, url) == tip:  # no other job was faster: trying again cannot help
-                    raise
+            except TerminalError as error:
+                refused = error
             else:
                 return commit
-    raise TransientError(
-        f"other jobs kept committing to {BRANCH} at the same time",
-        state="the comment is unchanged",
-        next_step="run this job again",
-    )
+    raise refused
 
 
 def _authorize(folder: Path, token: str) -> None:
@@ -95,11 +91,6 @@ def _authorize(folder: Path, token: str) -> None:
     credentials = b64encode(f"x-access-token:{token}".encode()).decode()
     with (folder / ".git" / "config").open("a") as file:
         file.write(f'[http]\n\textraheader = "AUTHORIZATION: basic {credentials}"\n')
-
-
-def _tip(folder: Path, url: str) -> str | None:
-    """Return the newest commit of the branch, None if there is no branch."""
-    return _git(folder, "ls-remote", url, _REF).partition("\t")[0] or None
 
 
 def _git(folder: Path, *arguments: str) -> str:
