@@ -1,4 +1,4 @@
-"""What all tests share: a real local stack of their own."""
+"""Fixtures of all tests: a real local stack, folders, and the order of the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.template import ENVIRONMENTS, copy_template
 
-# Before the first import of what reads it; programs that tests start inherit it.
+# Before the first import of a module that reads it; programs that tests start inherit it.
 os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
 
 from deployments.local.stack import Stack
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    """With several workers, what shares the most is run by one of them."""
+    """Give tests that share the most to one of several workers."""
     config.option.loadscopereorder = False  # it would put files of many short tests first
     return Scheduling(config, log)
 
@@ -46,7 +46,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose one commit is the checkout's code with the model of the tests."""
+    """Return a repository whose one commit is the checkout's code with the model of the tests."""
     folder = tmp_path_factory.mktemp("source")
     copy_template(folder)
     commit_all(folder, "Under test")
@@ -55,9 +55,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environments(run_folder: Path) -> Path:
-    """A folder of Python environments of models, for every home and every worker of the tests.
+    """Return the folder of the models' Python environments, shared by all homes and workers.
 
-    Locks that lie in it see to it that each is made, and its modules are compiled, once.
+    Lock files in it make sure that each is built, and its modules are compiled, once.
     """
     folder = run_folder / "environments"
     folder.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def environments(run_folder: Path) -> Path:
 def make_home(
     tmp_path_factory: pytest.TempPathFactory, environments: Path
 ) -> Callable[[str], Path]:
-    """Make a folder for all that a stack, or flows on another worker, write."""
+    """Return a function that makes a home for a stack, or for flows on another worker."""
 
     def make(name: str) -> Path:
         home = tmp_path_factory.mktemp(name)
@@ -80,14 +80,14 @@ def make_home(
 
 @pytest.fixture(scope="session")
 def stack(run_folder: Path, environments: Path) -> Iterator[Stack]:
-    """The real stack, up, with ports and a folder of its own; shared by all workers of a run."""
+    """Yield a real stack that is up, with ports and a folder of its own, shared by all workers."""
     with use_shared_stack(run_folder / "stack", environments) as stack:
         yield stack
 
 
 @pytest.fixture
 def stack_environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of the stack's worker, set in this process for one test."""
+    """Set the environment of the stack's worker in this process for one test."""
     variables = stack.environment()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -96,7 +96,7 @@ def stack_environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 @pytest.fixture(scope="session")
 def make_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Callable[[], Stack]]:
-    """Make further stacks, not up, that come down at the end of the run at the latest."""
+    """Yield a function that makes further stacks, not up, which come down at the end of the run."""
     from contextlib import ExitStack
 
     with ExitStack() as opened:
