@@ -278,7 +278,11 @@ def _change_containers(
                 from deployments.local.containers import ModelContainers
 
                 containers = ModelContainers(environment, layout.routes, layout.gateway_api_url)
-                getattr(containers, action)()
+                {
+                    "resume": containers.resume,
+                    "stop": containers.stop,
+                    "remove": containers.remove,
+                }[action]()
     except SlipwayError as error:
         log(f"could not {action} the model's container: {error.what}")
 
