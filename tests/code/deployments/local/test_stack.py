@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import httpx
@@ -196,23 +196,30 @@ def test_worker_keeps_its_settings_while_flow_runs_are_under_way(
     stack.up()
 
 
-def test_schedule_creates_runs(stack: Stack, api: PrefectAPI) -> None:
+_IN_A_DAY = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+
+
+@pytest.mark.parametrize("schedule", [
+    {"interval": 86400 * 30, "anchor_date": _IN_A_DAY.isoformat()},
+    {"cron": "0 4 * * 1", "timezone": "Europe/Berlin"},
+], ids=["interval", "cron"])  # fmt: skip
+def test_schedule_creates_runs(stack: Stack, api: PrefectAPI, schedule: dict[str, Any]) -> None:
+    name = "train/train"
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as client:
-        deployment = client.get("/deployments/name/train/train").raise_for_status().json()["id"]
-        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
-        schedule = {"interval": 86400 * 30, "anchor_date": soon.isoformat()}
+        deployment = client.get(f"/deployments/name/{name}").raise_for_status().json()["id"]
         made = client.post(
             f"/deployments/{deployment}/schedules", json=[{"active": True, "schedule": schedule}]
         )
         made.raise_for_status()
         try:
             deadline = time.monotonic() + 30
-            while not api.find_runs(["SCHEDULED"]):
+            while not api.find_runs(["SCHEDULED"], deployment=name):
                 assert time.monotonic() < deadline, "the scheduler makes no runs"
                 time.sleep(0.5)
         finally:
             schedule_id = made.json()[0]["id"]
             client.delete(f"/deployments/{deployment}/schedules/{schedule_id}").raise_for_status()
+        assert not api.find_runs(["SCHEDULED"], deployment=name)
 
 
 def test_same_key_returns_the_same_run_and_its_failure_has_a_message(api: PrefectAPI) -> None:
