@@ -74,7 +74,7 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
 
     Args:
         name: Name of the environment.
-        folder: Where the files are.
+        folder: Folder of the files.
 
     Returns:
         The settings, of the class that belongs to its target.

@@ -40,7 +40,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
 
     async def preflight(self, package: Package, file: Path) -> StagedImage:
         """Prove the package on the worker, push its image, rehearse it where that is possible."""
-        if self._trial is None:  # else the trial has passed, and what came after it is repeated
+        if self._trial is None:  # else the trial has passed, and this is a repetition
             tried = Staged(package, name_of_release(package))
             await self._run_trial(tried, file)
             self._trial = tried

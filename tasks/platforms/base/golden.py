@@ -45,7 +45,7 @@ def first_difference(expected: Sequence[Any], got: Any) -> str | None:
 
     Args:
         expected: Golden predictions, one per row.
-        got: What the server answered.
+        got: The server's answer.
 
     Returns:
         Row, expected and received value; None if all agree.

@@ -17,7 +17,7 @@ def no_answer(
         server: Name of the server, with its address where that is a setting.
         request: The request, without secrets.
         reason: The client's error, or its name where its text may hold secrets.
-        next_step: How to get on from here.
+        next_step: The next step of the reader.
         state: The state of things.
     """
     why = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else reason

@@ -16,7 +16,7 @@ from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 from tasks.runs.secrets import read_secret
 
 _SECONDS = 30.0
-# Of errors, those that say nothing against what was asked: too late, too early, too often.
+# Client errors that do not reject the request itself: too late, too early, too often.
 _PASSING = {408, 425, 429}
 
 
@@ -56,10 +56,10 @@ class RestAPI:
 
     Attributes:
         platform: Its name, for people.
-        token: Who we are.
+        token: Token of the API.
         block: Name of the block that the token is from, for people.
-        scheme: How the token is introduced.
-        headers: What every request carries beside.
+        scheme: Scheme of the header `Authorization`.
+        headers: Further headers of every request.
     """
 
     platform: str
@@ -86,8 +86,8 @@ class RestAPI:
             path: Path below the base URL.
             json: Body, None for none.
             params: Query.
-            headers: What only this request carries.
-            missing_ok: Whether 404 is an answer, None, and no error.
+            headers: Further headers of this request.
+            missing_ok: Return None for 404 instead of an error.
 
         Returns:
             The parsed answer; None for an empty one.

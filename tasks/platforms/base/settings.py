@@ -29,13 +29,13 @@ class Environment(BaseModel):
 
     Attributes:
         name: File name without `.toml`.
-        target: Which platform adapter releases to it.
-        keep: How many releases are kept for rollback.
-        ready_seconds: How long a started model may take to get ready.
-        soak_seconds: How long a new release must answer correctly before it is settled.
-        approval: Whether a person is asked before each release; `suspend` ends the run's process
+        target: Name of its platform.
+        keep: Number of releases kept for rollback.
+        ready_seconds: Longest time until a started model is ready.
+        soak_seconds: Time for which a new release must answer correctly before it is settled.
+        approval: `suspend` to ask a person before each release; that ends the run's process
             until there is an answer.
-        approval_hours: How long it waits for the answer; none in that time is a no.
+        approval_hours: Time for the answer; without one the release is rejected.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
     """
@@ -68,13 +68,13 @@ class HostEnvironment(Environment):
 
     Attributes:
         port: TCP port of the public URL, on loopback.
-        canary: Which shares of the predictions a new version gets before it gets all, in percent;
-            none: it gets all at once.
-        canary_seconds: How long it is compared with the live version at each share.
-        canary_requests: How many requests each of the two must have had for that; with fewer, the
-            golden predictions decide alone.
-        canary_errors: By how many percent points its share of errors may be above the live one's.
-        canary_slower: How many times longer than the live version's its requests may take.
+        canary: Shares of the predictions that a new version gets before it gets all, in percent;
+            empty to move all at once.
+        canary_seconds: Time of the comparison with the live version at each share.
+        canary_requests: Requests that each of the two needs for that; with fewer, the golden
+            predictions decide alone.
+        canary_errors: Percent points by which its share of errors may exceed the live one's.
+        canary_slower: Factor by which its requests may take longer than the live version's.
     """
 
     port: int = Field(8080, ge=1, le=65535)
@@ -102,9 +102,9 @@ class ImageEnvironment(Environment):
     """An environment whose target runs the model's container image.
 
     Attributes:
-        repository: Where images are pushed, `registry/repository`.
-        base: What they are built upon; `{python}` stands for the model's Python version.
-        platforms: What they are built for.
+        repository: Destination of images, `registry/repository`.
+        base: Their base image; `{python}` stands for the model's Python version.
+        platforms: Operating system and processor of each build.
         registry_block: Name of a Secret block with `username` and `password` for the registry;
             empty for a registry that asks for none.
     """

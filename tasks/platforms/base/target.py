@@ -38,7 +38,7 @@ class Live:
         md5: md5 of the model file that is loaded.
         serving: Fingerprint of its serving code and packages.
         version: Name of the model version, None if it has none.
-        healthy: Whether it answers, as what it says it is.
+        healthy: True if the server at the public URL answers as this release.
     """
 
     release: str
@@ -85,7 +85,7 @@ class Released(Generic[StagedT]):
     """A release that was started; it has no traffic yet.
 
     Attributes:
-        staged: What preflight has proven.
+        staged: The package that preflight has proven.
         version: Name of the model version, for `/version` to answer.
     """
 

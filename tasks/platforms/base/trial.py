@@ -32,8 +32,8 @@ async def stage(
 
     Args:
         file: Its verified model file.
-        folder: Where the bundle goes.
-        environment: Where it is to be released.
+        folder: Folder of the bundle.
+        environment: Name of the environment.
         identifier: Name of the release.
 
     Raises:
@@ -55,7 +55,7 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
     Raises:
         TerminalError: It crashes, does not get ready, or predicts something else.
     """
-    # In the workspace, so that what a killed run leaves behind is ended with it.
+    # In the workspace: its clean-up also ends processes that a killed run has left there.
     folder = bundle.package.workspace.path / "preflight"
     folder.mkdir(exist_ok=True)
     port = find_free_port()

@@ -27,7 +27,7 @@ class Engine:
     """The engine of one host.
 
     Args:
-        url: Where it listens; empty for what `docker` on the command line would use.
+        url: Its address; empty for the engine that the command `docker` uses.
     """
 
     def __init__(self, url: str = "") -> None:
@@ -43,7 +43,7 @@ class Engine:
 
         Args:
             image: Its name, by digest.
-            login: Who we are to the registry.
+            login: Login to the registry.
         """
         who: dict[str, str] | None = None
         if login:
@@ -56,8 +56,8 @@ class Engine:
 
         Args:
             image: Its image, by digest; it is pulled if it is not there.
-            options: What the Docker SDK takes beside.
-            login: Who we are to its registry.
+            options: Further options of the Docker SDK.
+            login: Login to its registry.
         """
         with _explaining_errors(f"start {name}"):
             try:

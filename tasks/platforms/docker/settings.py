@@ -14,8 +14,8 @@ class DockerEnvironment(HostEnvironment, ImageEnvironment):
 
     Attributes:
         engine: URL of the Docker engine; empty for the one that `docker` uses.
-        memory: How much memory a container may use.
-        cpus: How many processors it may use.
+        memory: Memory limit of a container.
+        cpus: Processor limit of a container.
     """
 
     target: Literal["docker"]

@@ -34,8 +34,8 @@ def container_options(
     """Make the options of a container: it may answer on one port of loopback, and little else.
 
     Args:
-        says: What it says of itself: `release`, `version`, `environment`.
-        proxy: What tells its environment from one of that name behind another proxy.
+        says: Facts of its release: `release`, `version`, `environment`.
+        proxy: Fingerprint that distinguishes environments of one name behind two proxies.
         variables: Variables of its server.
 
     Returns:
@@ -127,7 +127,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
                 self._engine.stop(container)
 
     def _running(self) -> list[str]:
-        # One that a killed preflight has left counts even if it has ended: it is to go.
+        # A container of a killed preflight counts even if it has ended: it must be removed.
         return [
             _release(container)
             for container in self._containers()

@@ -83,7 +83,7 @@ class FlyApp:
         """Create and start a machine that gets no requests yet; one of that name stays as it is.
 
         Args:
-            config: What it runs, and how.
+            config: Its configuration.
         """
         body = {
             "name": name,
@@ -101,7 +101,7 @@ class FlyApp:
         """Keep requests away from machines, or let them come again.
 
         Args:
-            away: Which of the two.
+            away: True to keep requests away.
         """
         async with self._leases.hold(map(self._of, machines)):
             for machine in machines:

@@ -30,7 +30,7 @@ def machine_config(
         environment: Its size, and when it may be stopped.
         image: Its image, by digest.
         variables: Variables of the server.
-        metadata: What it is to be labelled with.
+        metadata: Its labels.
 
     Returns:
         The `config` of a machine.
@@ -80,12 +80,12 @@ def machine_metadata(
     """Label a machine with its release; Fly keeps no other record of releases.
 
     Args:
-        environment: Where it is.
-        package: What it serves.
+        environment: Its environment.
+        package: The package that it serves.
         release: Name of the release.
         version: Name of the model version.
         images: Digests of the images of this release and of those before it, newest first.
-        created: Whether the app was created for the environment.
+        created: True if the app was created for the environment.
 
     Returns:
         The `metadata` of its configuration.

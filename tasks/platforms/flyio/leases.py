@@ -19,7 +19,7 @@ class Leases:
 
     Args:
         call: Calls the Machines API.
-        holder: Who holds them: a lease whose reply was lost is known by that.
+        holder: Name of the holder, by which a lease with a lost reply is recognized.
     """
 
     def __init__(self, call: Callable[..., Awaitable[Any]], holder: str) -> None:

@@ -16,10 +16,10 @@ class Machine:
     Attributes:
         name: Its name, which no other machine of the app has.
         state: Its state, in Fly's words.
-        cordoned: Whether Fly's proxies keep requests away from it.
-        metadata: What it was labelled with.
-        healthy: Whether it runs and passes all its checks.
-        end: How it ended on its own, empty if it has not.
+        cordoned: True if Fly's proxies keep requests away from it.
+        metadata: Its labels.
+        healthy: True if it runs and passes all its checks.
+        end: Description of an end on its own, empty without one.
         summary: State and checks, for people.
     """
 

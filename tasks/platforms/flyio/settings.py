@@ -21,14 +21,14 @@ class FlyioEnvironment(CloudEnvironment):
     Attributes:
         app: Name of the app; created if there is none.
         organization: Slug of the organization in which it is created.
-        region: Where its machines are.
-        machines: How many there are.
+        region: Region of its machines.
+        machines: Number of machines.
         size: Processors of each, as Fly names them.
         memory: Memory of each.
         internal_port: TCP port that the server listens on in its machine.
-        auto_stop: Whether Fly stops or suspends machines that nobody asks; a request starts them.
-        min_machines_running: How many it leaves running.
-        proxy_seconds: How long Fly's proxies may take to learn where traffic goes.
+        auto_stop: Let Fly stop or suspend idle machines; a request starts them.
+        min_machines_running: Number of machines that stay running.
+        proxy_seconds: Time for Fly's proxies to learn of a new route.
         fly_toml: flyctl's file, from the repository's root; one that is named has to be there.
         token_block: Name of the Secret block with the token for the API and Fly's own registry.
         api: URL of the Machines API.

@@ -97,7 +97,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
     async def verify(self, released: Released[StagedImage]) -> None:
         """Wait until each new machine passes its check, which is the server's own proof."""
         for machine in self._require_machines(await self._machines(), released.staged.release):
-            if not machine.cordoned:  # what is live would be read wrongly from now on
+            if not machine.cordoned:  # `status` would take it for live
                 raise release_error(
                     f"Fly.io did not report new machine {machine.identifier} as cordoned"
                 )
@@ -179,7 +179,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             self._created = True  # even if we never hear of it
             try:
                 await self._app.create()
-            except TerminalError:  # whoever has one of this name, it is not ours
+            except TerminalError:  # the name is taken by somebody else's app
                 self._created = False
                 raise
         await self._app.ensure_public_ips()
@@ -247,7 +247,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
 
     async def _end(self, machines: Sequence[Machine]) -> None:
         await self._route(machines, away=True)
-        for machine in machines:  # all are asked before the first is waited for
+        for machine in machines:  # stop all before waiting for the first
             await self._app.stop(machine)
         for machine in machines:
             await self._app.destroy(machine)

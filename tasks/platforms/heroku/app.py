@@ -30,7 +30,7 @@ class App:
     """One app.
 
     Args:
-        environment: Which, and whose.
+        environment: Settings with its name and its owner.
     """
 
     def __init__(self, environment: HerokuEnvironment) -> None:
@@ -115,7 +115,7 @@ class App:
         """Return the state of the app with an earlier image.
 
         Args:
-            state: How it stands; so many dynos of that size are taken to have been before.
+            state: Its present state; number and size of dynos are assumed unchanged.
             image: First digits of the earlier image.
 
         Returns:
@@ -143,7 +143,7 @@ class App:
         """Release an image, and wait for the release phase; one that it runs already stays.
 
         Args:
-            before: How the app stood before.
+            before: The state before.
 
         Raises:
             TerminalError: The release phase failed.
@@ -174,12 +174,12 @@ class App:
         """Restore an earlier state unless it is the present one; wait for the release phase.
 
         Args:
-            before: How it stood.
+            before: The state to restore.
 
         Returns:
             Whether there has been anything to go back from.
         """
-        await self.wait_for_releases()  # what is not live yet may become so
+        await self.wait_for_releases()  # a pending release may still become live
         now = await self.state()
         if (now and now.size == before.size) or not before.preboot:
             await self._set_preboot(before.preboot)
@@ -218,7 +218,7 @@ class App:
         """Return whether all its web dynos run a release.
 
         Args:
-            state: How the app stands with that release.
+            state: The app's state with that release.
 
         Returns:
             Whether as many run it, or a later one, as there should be.
@@ -250,7 +250,7 @@ class App:
                 timeout=_LOG_SECONDS, trust_env=False, verify=ssl_context()
             ) as client:
                 answer = await client.get(session["logplex_url"])  # which has its own key
-        except (SlipwayError, httpx.HTTPError):  # what failed is known without
+        except (SlipwayError, httpx.HTTPError):  # the log only adds to a known error
             return ""
         return answer.text.strip() if answer.is_success else ""
 

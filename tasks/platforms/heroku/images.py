@@ -20,7 +20,7 @@ class Images:
     """The images of one app.
 
     Args:
-        repository: Where they are.
+        repository: Their repository.
         environment: Name of the environment.
     """
 

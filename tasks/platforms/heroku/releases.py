@@ -42,8 +42,8 @@ class AppState:
         release: The release that its dynos run.
         images: First digits of the images that it has run, without those it has gone back from:
             what it runs now, what it ran before, and so on.
-        quantity: How many web dynos it should have.
-        preboot: Whether new ones start before old ones stop; None if that is no affair of ours.
+        quantity: Number of web dynos that it should have.
+        preboot: True if new dynos start before old ones stop; None if the file leaves it alone.
     """
 
     release: Release

@@ -17,10 +17,10 @@ class HerokuEnvironment(CloudEnvironment):
     Attributes:
         app: Its name; it is created if there is none.
         team: The team that a new app belongs to; empty for the account itself.
-        region: Where a new app runs.
+        region: Region of a new app.
         size: Size of a web dyno, as `standard-1x`; empty to leave it as it is.
-        quantity: How many web dynos run; None to leave it as it is.
-        preboot: Whether new dynos start before old ones stop; None to leave it as it is.
+        quantity: Number of web dynos; None to leave it as it is.
+        preboot: Start new dynos before old ones stop; None to leave it as it is.
         token_block: Name of the Secret block with the token for the API and Heroku's own registry.
         api: URL of the Platform API.
         repository: The registry's place for the app's `web` process; follows from `app`.

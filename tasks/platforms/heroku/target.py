@@ -28,7 +28,7 @@ from tasks.platforms.heroku.settings import REGISTRY, HerokuEnvironment
 
 # With preboot, traffic moves about three minutes after the dynos are up.
 _SWITCH_SECONDS = 300.0
-# Heroku routes to what listens, so the server listens once it is proven.
+# Heroku routes to any dyno that listens, so the server listens only once it is proven.
 _VARIABLES = {"SLIPWAY_LISTEN_WHEN_READY": "1"}
 # It takes no image without; one word, so that no shell has anything to split.
 _ARGUMENTS = ("--host=0.0.0.0",)
@@ -112,7 +112,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
             self.url,
             released.staged.package,
             release,
-            crashed=lambda: False,  # said by the public URL
+            crashed=lambda: False,  # the public URL shows it
             last_lines=lambda: asyncio.run(self._app.last_lines()),
         )
         await soak(candidate, self._environment.soak_seconds)
@@ -201,7 +201,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         """Return the app's state, or the last proven one if a killed deploy left another."""
         state, images = await self._app.state(), await self._images()
         if state is None or not await in_thread(images.has, state.image):
-            return state  # nothing runs, or nothing of ours
+            return state  # no image runs, or a foreign one
         proven = await in_thread(images.proven)
         if proven in {"", state.image}:
             return state

@@ -24,7 +24,7 @@ class Canary:
     """The steps of one deploy.
 
     Args:
-        environment: Which shares, for how long, and what may be worse.
+        environment: Settings with the shares, their duration and the limits.
     """
 
     def __init__(self, gateway: Gateway, environment: HostEnvironment) -> None:
@@ -40,8 +40,8 @@ class Canary:
         """Take every step; afterwards, the last share is still in force.
 
         Args:
-            live: What is live.
-            new: What is to become it.
+            live: Route of the live version.
+            new: Route of the new version.
             candidate: The new version at its private URL.
 
         Raises:

@@ -21,11 +21,11 @@ class Counters:
     """Requests for predictions, since the proxy has started or between two readings.
 
     Attributes:
-        requests: How many were answered, or given up by their clients.
-        errors: How many were refused or failed. A refusal counts like a failure: against a version
-            that is asked the same by the same clients, it says that an interface has changed.
-        seconds: How long all of them took together.
-        within: How many took at most so many seconds, by the bounds of the proxy's histogram.
+        requests: Number that were answered, or given up by their clients.
+        errors: Number that were refused or failed. A refusal counts like a failure: the live version
+            gets the same requests from the same clients, so it shows a changed interface.
+        seconds: Total duration.
+        within: Number that took at most so many seconds, by the bounds of the proxy's histogram.
     """
 
     requests: int = 0

@@ -121,7 +121,7 @@ class Gateway:
         """Send all traffic somewhere else, and wait until Traefik does.
 
         Args:
-            route: Where to; None for nowhere.
+            route: The new route; None to remove it.
 
         Raises:
             TransientError: Traefik does not take the new route.
@@ -136,8 +136,8 @@ class Gateway:
         """Send some of the predictions to a new release, and wait until Traefik does.
 
         Args:
-            live: What is live, and gets all other traffic.
-            new: What gets the share.
+            live: Route of the live release, which gets all other traffic.
+            new: Route of the new release.
 
         Raises:
             TransientError: Traefik does not take the new routes.

@@ -47,7 +47,7 @@ class HostRelease(Released[S]):
     """A release that was started on the worker's own host.
 
     Attributes:
-        route: Where it answers.
+        route: Its private route.
         old: The route that had the traffic before, None if there was none.
     """
 
@@ -85,7 +85,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Return the release that is live, None if there is none."""
         route = await in_thread(self._gateway.route)
         description = await in_thread(self._describe, route.release) if route else None
-        if route is None or description is None:  # or routed to what is not there any more
+        if route is None or description is None:  # or the routed release is gone
             return None
         answer = await version(self.url)
         return Live(

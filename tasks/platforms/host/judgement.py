@@ -43,9 +43,9 @@ class Limits:
     """How much worse a new version may be.
 
     Attributes:
-        requests: How many requests each of the two needs before anything is said.
+        requests: Number of requests that each of the two needs for a judgement.
         errors: By how much its share of errors may be above the live one's, between 0 and 1.
-        slower: How many times longer its requests may take.
+        slower: Factor by which its requests may take longer.
     """
 
     requests: int
@@ -88,11 +88,11 @@ def judge(
     """Say in what a new version is worse.
 
     Args:
-        live: What was counted of the live version.
-        new: What was counted of the new version in the same time.
+        live: Counters of the live version.
+        new: Counters of the new version in the same time.
         exposure: The share that the new version got, and for how long.
-        limits: What it may do worse.
-        certainty: How certain that has to be, between 0 and 1.
+        limits: How much worse it may be.
+        certainty: Required certainty, between 0 and 1.
 
     Returns:
         What is worse, with numbers; None if nothing is, or if there were too few requests.
@@ -126,7 +126,7 @@ def exceeds(new: Share, live: Share, margin: float, certainty: float) -> bool:
 
     Args:
         margin: The difference that is allowed, between 0 and 1.
-        certainty: How certain it has to be, between 0 and 1.
+        certainty: Required certainty, between 0 and 1.
 
     Returns:
         Whether Newcombe's interval lies above the margin; never if one of the two is of nothing.
@@ -144,7 +144,7 @@ def wilson(share: Share, certainty: float) -> tuple[float, float]:
 
     Args:
         share: The share, of at least one.
-        certainty: How certain each end has to be, between 0 and 1.
+        certainty: Required certainty of each end, between 0 and 1.
 
     Returns:
         Lower and upper end, between 0 and 1.

@@ -48,7 +48,7 @@ def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
     """Make a client with the address and the credentials of a kubeconfig.
 
     Args:
-        access: How it is reached.
+        access: Source of the kubeconfig, for people.
         kubeconfig: What the block holds; None for what `kubectl` would use, or where there is no
             such file, the cluster that we are in.
 
@@ -58,7 +58,7 @@ def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
     Raises:
         ConfigurationError: There is no kubeconfig, or it makes no sense.
     """
-    # Without a number of tries of its own: the steps of a deploy are what is tried again.
+    # Without retries of its own: the steps of a deploy are repeated as a whole.
     settings = Configuration(retries=False)
     context = access.context or None
     try:
@@ -72,7 +72,7 @@ def make_client(access: Access, kubeconfig: str | None) -> ApiClient:
         else:
             _load_usual(context, settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
-        # What YAML cannot read it quotes, and what it quotes may be secret.
+        # YAML's errors quote the text, which may be secret.
         why = type(error).__name__ if isinstance(error, yaml.YAMLError) else str(error)
         raise ConfigurationError(
             f"no cluster can be reached with {access.source}: {why}",

@@ -59,7 +59,7 @@ class Cluster:
 
     Args:
         api: The official client.
-        access: Where its credentials are from.
+        access: Source of its credentials, for people.
     """
 
     def __init__(self, api: ApiClient, access: Access, namespace: str) -> None:

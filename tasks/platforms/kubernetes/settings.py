@@ -19,7 +19,7 @@ class Autoscale(BaseModel):
     Attributes:
         min: At least.
         max: At most.
-        cpu: How busy they should be, in percent of the processors that they ask for.
+        cpu: Target load of the pods, in percent of the processors that they request.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,28 +37,28 @@ class KubernetesEnvironment(CloudEnvironment):
         url: The public URL of the live model.
         kubeconfig_block: Name of a Secret block that holds a kubeconfig; empty for the one that
             `kubectl` uses, or in a cluster for that cluster.
-        context: Which context of the kubeconfig; empty for its current one.
-        namespace: Where everything goes.
-        create_namespace: Whether the namespace may be created; it is never deleted.
-        replicas: How many pods serve.
+        context: Context of the kubeconfig; empty for its current one.
+        namespace: Namespace of all objects.
+        create_namespace: Create the namespace if it is missing; it is never deleted.
+        replicas: Number of pods.
         autoscale: Lets the cluster choose how many, instead of `replicas`.
         cpu: Processors that a pod is given.
         cpu_limit: Processors that it may use.
         memory: Memory that a pod is given.
         memory_limit: Memory that it may use.
         pull_secret: Name of a secret in the namespace with which nodes pull the image.
-        service_type: How the service is reached.
+        service_type: Type of the service.
         node_port: Its port on the nodes; 0 lets the cluster choose.
         ingress_host: Host name of an Ingress; empty for none.
         ingress_class: Its class; empty for the cluster's default.
         ingress_tls: Name of a secret in the namespace with the certificate of that host.
-        schedule_seconds: How long a pod may wait for a node and for its image.
-        steady_seconds: How long a pod has to be ready before the next old one goes.
-        drain_seconds: How long an old pod goes on serving after it was taken out of the traffic.
+        schedule_seconds: Longest time that a pod may wait for a node and for its image.
+        steady_seconds: Time that a pod must be ready before the next old one is replaced.
+        drain_seconds: Time that an old pod goes on serving after it has left the traffic.
     """
 
     target: Literal["kubernetes"]
-    # 63 characters are what a name may have, and ours are longer.
+    # Names may have 63 characters, and ours add a prefix and a suffix to this.
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
     url: str = Field(pattern=r"^https?://\S+[^/\s]$")
     kubeconfig_block: str = ""

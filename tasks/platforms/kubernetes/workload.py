@@ -36,8 +36,8 @@ class Before:
     """The objects of an environment before a deploy.
 
     Attributes:
-        manifests: What was applied of each kind, None if nothing was.
-        replicas: How many pods were wanted, whoever said so.
+        manifests: The applied manifest of each kind, None if there was none.
+        replicas: The number of replicas, whoever had set it.
     """
 
     manifests: Mapping[Kind, Manifest | None]
@@ -101,9 +101,9 @@ class Workload:
         """Make these objects what they should be, in the order of `KINDS`.
 
         Args:
-            wanted: What they should be; None is to be gone.
-            replicas: How many pods there are to be if the Deployment leaves that to others and has
-                not done so until now; None for as many as there are.
+            objects: The manifest of each kind; None deletes the object.
+            replicas: Number of replicas to hand over if the Deployment leaves that to others from
+                now on; None for the present number.
         """
         deployment = objects.get(Kind.DEPLOYMENT)
         if deployment and "replicas" not in deployment["spec"]:
@@ -172,7 +172,7 @@ class Workload:
         """Wait until all pods are of a release, are ready, and no others are left.
 
         Args:
-            anew: Whether it has never been rolled out before: what the cluster says of it is news.
+            anew: True for the first rollout of the release, when no condition is an old one.
 
         Raises:
             TerminalError: It will not come to that.

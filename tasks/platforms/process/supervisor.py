@@ -17,7 +17,7 @@ from tasks.platforms.base.no_answer import no_answer
 
 _RPC_SECONDS = 20.0
 _STOP_SECONDS = 40.0
-_ENDS = ("\n", "\r", " ;", " #")  # what ends a value in supervisord's configuration
+_ENDS = ("\n", "\r", " ;", " #")  # these end a value in supervisord's configuration
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Program:
         argv: Command and arguments; never a secret, every user of the machine can read them.
         directory: Working directory.
         environment: Variables beside the inherited ones.
-        autostart: Whether it starts together with supervisord.
-        stop_signal: What asks it to stop.
-        stop_seconds: How long it may take to stop before it is killed.
+        autostart: Start it together with supervisord.
+        stop_signal: Signal that asks it to stop.
+        stop_seconds: Time to stop before it is killed.
         priority: Lower ones start first and stop last.
     """
 
@@ -61,7 +61,7 @@ class Supervisor:
     """Remote control of one supervisord.
 
     Args:
-        url: Where it listens.
+        url: Address on which it listens.
         username: Login.
         password: Password.
     """
@@ -135,7 +135,7 @@ class Supervisor:
         (folder / f"{name}.conf").unlink(missing_ok=True)
         deadline = time.monotonic() + _STOP_SECONDS
         while name in self.programs(name):
-            # Again and again: one that has just died is started again unless it is told to stop.
+            # Repeatedly: supervisord restarts a program that has just died unless it is stopped.
             self._call("stopProcess", name, False, ignore=("NOT_RUNNING", "BAD_NAME"))
             self._call("removeProcessGroup", name, ignore=("STILL_RUNNING", "BAD_NAME"))
             if time.monotonic() > deadline:

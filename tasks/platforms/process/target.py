@@ -103,7 +103,7 @@ class ProcessTarget(HostTarget[StagedBundle]):
         self._supervisor.remove(self._program(release), self._programs)
 
     def _running(self) -> list[str]:
-        # By the whole name: `local` must not stop what belongs to `local-eu`.
+        # By the whole name: `local` must not stop servers of `local-eu`.
         ours = re.compile(rf"{re.escape(self._program(''))}(\d{{8}}T\d{{6}}-\w+-\w+)")
         matches = map(ours.fullmatch, self._supervisor.programs("model-"))
         return [name[1] for name in matches if name]

@@ -31,10 +31,10 @@ class Aws:
     """AWS in one region, with one set of credentials.
 
     Args:
-        session: Who we are.
+        session: Session with the credentials.
         region: Name of the region.
         block: Name of the block that the credentials are from, for people; empty for the host's.
-        url: Where all services are, where that is not AWS itself.
+        url: Address of all services, unless that is AWS itself.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Aws:
             config = Config(
                 connect_timeout=5,
                 read_timeout=SECONDS.get(service, USUAL_SECONDS),
-                # Whole steps are tried again, after a look at what the lost call has done.
+                # Whole steps are repeated, after a look at the effect of the lost call.
                 retries={"total_max_attempts": 1, "mode": "standard"},
             )
             client = cast("Any", self._session).client(
@@ -182,7 +182,7 @@ def _refuse_half(response_dict: Mapping[str, Any], **_: Any) -> None:
     from botocore.exceptions import IncompleteReadError
 
     body, length = response_dict["body"], int(response_dict["headers"].get("content-length", 0))
-    if isinstance(body, bytes) and len(body) < length:  # what is streamed, it counts itself
+    if isinstance(body, bytes) and len(body) < length:  # botocore counts streamed bodies itself
         raise IncompleteReadError(actual_bytes=len(body), expected_bytes=length)
 
 

@@ -77,8 +77,8 @@ class EcrRepository(Repository):
 
     Args:
         reference: Where it is.
-        login: Who we are to the registry.
-        aws: Who we are to AWS.
+        login: Login to the registry.
+        aws: Client of AWS.
     """
 
     def __init__(self, reference: Reference, login: Login, aws: Aws) -> None:

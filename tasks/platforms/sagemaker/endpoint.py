@@ -13,11 +13,11 @@ from tasks.platforms.base.model_server import Answer
 from tasks.platforms.sagemaker.aws import Aws
 
 IN_SERVICE = "InService"
-FAILED = "Failed"  # it never served, or does not any more; all that can be done is to delete it
+FAILED = "Failed"  # it never served, or no longer does; it can only be deleted
 _MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 _ABSENT = "Could not find"
 _LONGEST_PAUSE = 10.0
-_MISSES = 5  # in a row, while an update goes on whether we are told of it or not
+_MISSES = 5  # in a row; meanwhile the update goes on
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Endpoint:
 
         Args:
             configuration: Name of the endpoint configuration.
-            how: How the traffic moves, as further parameters of `UpdateEndpoint`.
+            how: Further parameters of `UpdateEndpoint`, which say how the traffic moves.
 
         Raises:
             TerminalError: SageMaker has given up, and rolled back if there was something to.
@@ -106,7 +106,7 @@ class Endpoint:
             await self._aws.call("sagemaker", "update_endpoint", **to, **how)
             self._taken = True
         state = await self.wait_until_idle()
-        self._ordered = ""  # it is done, or a new order is to be a new one
+        self._ordered = ""  # done; a later order is a new one
         if state and (state.status, state.configuration) == (IN_SERVICE, configuration):
             return
         raise TerminalError(

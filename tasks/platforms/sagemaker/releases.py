@@ -30,7 +30,7 @@ class Releases:
         Args:
             image: Its image, by digest.
             variables: Environment variables of its servers.
-            said: What is to be known of it.
+            labels: Its labels.
         """
         tags = requests.tags(labels)
         model = requests.model(self._environment, name, image, variables)

@@ -10,7 +10,7 @@ from tasks.images.image import LABEL
 from tasks.package.package import Package
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 
-# An update has to keep the name of what it replaces.
+# An update must keep the name of the variant that it replaces.
 VARIANT = "AllTraffic"
 _RELEASE = r"\d{8}T\d{6}-[0-9a-f]{7}-[0-9a-f]{4}"
 _ERRORS = 0.05  # of the requests of a minute
@@ -23,7 +23,7 @@ def name_of(environment: SageMakerEnvironment, release: str) -> str:
 
 def is_ours(environment: SageMakerEnvironment, name: str) -> bool:
     """Return whether a model or configuration is a release of this environment."""
-    # By the whole name: `wine` must not touch what belongs to `wine-eu`.
+    # By the whole name: `wine` must not touch releases of `wine-eu`.
     return bool(re.fullmatch(name_of(environment, _RELEASE), name))
 
 

@@ -14,7 +14,7 @@ class Serverless(BaseModel):
 
     Attributes:
         memory_mb: Memory of one server, in steps of 1024.
-        concurrency: How many requests are answered at once; more are turned away.
+        concurrency: Requests at once; more are refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,15 +33,15 @@ class SageMakerEnvironment(CloudEnvironment):
         endpoint: Name of the endpoint; empty for `slipway-<environment>`.
         aws_block: Name of the AwsCredentials block; empty for what the worker's host has.
         instance_type: Of the endpoint's instances.
-        instances: How many there are.
+        instances: Number of instances.
         serverless: Instead of instances.
-        traffic: How an update moves it: at once, a canary first, or step by step.
-        step_percent: How much the canary, or each step, is.
-        wait_seconds: How long SageMaker watches the alarms after each step.
-        termination_seconds: How long the old servers stay after that.
-        update_seconds: How long an update may take before SageMaker rolls it back.
+        traffic: Way in which an update moves it: at once, a canary first, or step by step.
+        step_percent: Size of the canary, or of each step.
+        wait_seconds: Time for which SageMaker watches the alarms after each step.
+        termination_seconds: Time for which the old servers stay after the last step.
+        update_seconds: Longest duration of an update before SageMaker rolls it back.
         alarms: Names of CloudWatch alarms that roll an update back.
-        alarm: Whether there is one of our own, on requests that the endpoint answers with 5xx.
+        alarm: Create an alarm of our own, on requests that the endpoint answers with 5xx.
     """
 
     target: Literal["sagemaker"]

@@ -87,7 +87,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
     async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
         """Describe the new servers to SageMaker, which does not start them yet."""
         endpoint, releases = await self._endpoint(), await self._releases()
-        await endpoint.wait_until_idle()  # from what a killed run had begun
+        await endpoint.wait_until_idle()  # a killed run may have begun an update
         state = await self._state()
         if state and state.status == FAILED:
             await endpoint.delete()
@@ -157,7 +157,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
 
     async def remove(self) -> None:
         """Take the environment down; nothing of it is left but the empty repository."""
-        await self._state()  # what is not ours is refused
+        await self._state()  # refuses a foreign endpoint
         await (await self._endpoint()).delete()
         releases = await self._releases()
         for name in {*await releases.names(), *await releases.models()}:
@@ -175,7 +175,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         return state
 
     async def _prepare(self) -> None:
-        await self._state()  # what is not ours, or not open to us, is refused before the image
+        await self._state()  # refuses a foreign or inaccessible endpoint before the push
         if ecr.is_ecr(self._where):
             await ecr.make_repository(await self._aws(), self._where)
 
@@ -194,7 +194,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         return await (await self._releases()).digests()
 
     async def _endpoint(self) -> Endpoint:
-        if self._reached is None:  # it remembers what it was told
+        if self._reached is None:  # it remembers its last order
             self._reached = Endpoint(await self._aws(), self._environment.endpoint_name)
         return self._reached
 
