@@ -22,7 +22,7 @@ class Counters:
 
     Attributes:
         requests: Number that were answered, or given up by their clients.
-        errors: Number that were refused or failed. A refusal counts like a failure: the live version
+        errors: Number that were refused or failed. A refusal counts as a failure: the live version
             gets the same requests from the same clients, so it shows a changed interface.
         seconds: Total duration.
         within: Number that took at most so many seconds, by the bounds of the proxy's histogram.
