@@ -39,7 +39,7 @@ with PrefectAPI.from_environment() as api:
 
 
 def ways() -> dict[str, list[str]]:
-    """The ways, as argvs."""
+    """Return the argv of each way."""
     prefect = version("prefect")
     # What uv resolves without a lock is broken, see pyproject.toml.
     pins = ["--with", "fastapi<0.151", "--with", "sqlalchemy<2.1"]
@@ -75,7 +75,7 @@ def seconds(argv: Sequence[str], cache: Path, environment: Path) -> float:
 
 
 def megabytes(folder: Path) -> float:
-    """How much is in a folder."""
+    """Return the size of a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 

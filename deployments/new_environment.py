@@ -117,7 +117,7 @@ def _required(name: str, target: str, settings: type[Environment]) -> dict[str, 
                     next_step="choose a shorter name",
                 ) from None
             # A platform's own keys first: those of its base classes may follow from them.
-            key = str(min(missing, key=lambda each: each not in settings.__annotations__))
+            key = str(min(missing, key=lambda key: key not in settings.__annotations__))
             placeholder = _PLACEHOLDERS.get(f"{target}.{key}") or _PLACEHOLDERS.get(
                 key, f"your-{key}"
             )
@@ -137,9 +137,9 @@ def _toml(value: Any) -> str:
 
 def _descriptions(settings: type[Environment]) -> dict[str, str]:
     """Return what the docstrings of a settings class and its bases say of each key."""
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(settings.__mro__):
         if section := _SECTION.search(inspect.getdoc(base) or ""):
             for key, text in _ATTRIBUTE.findall(textwrap.dedent(section[1])):
-                found[key] = " ".join(text.split())
-    return found
+                descriptions[key] = " ".join(text.split())
+    return descriptions

@@ -127,10 +127,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return service.metrics.make_response()
 
     async def model() -> Response:
-        described = pages.describe(
+        description = pages.describe(
             service.bundle, service.interface, service.limits.max_rows, service.describe_version()
         )
-        return json_response(described)
+        return json_response(description)
 
     async def page() -> Response:
         return pages.read_page("page.html")

@@ -29,7 +29,7 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Digest:
-    """What identifies a file's content."""
+    """Size and hashes of a file."""
 
     size: int  # bytes
     md5: str

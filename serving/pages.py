@@ -222,14 +222,14 @@ def _get_cell(row: Any, number: int, column: Column) -> Any:
 
 def _describe_column(column: Column, values: Sequence[Any]) -> dict[str, Any]:
     present = [value for value in values if value is not None]
-    described: dict[str, Any] = {
+    description: dict[str, Any] = {
         "name": column.name,
         "kind": column.kind,
         "nullable": column.nullable,
         "expected": describe_values(column),
     }
     if column.kind in {Kind.INTEGER, Kind.NUMBER} and present:
-        described |= {"low": min(present), "high": max(present)}
+        description |= {"low": min(present), "high": max(present)}
     if column.kind is Kind.TEXT and len(set(present)) <= CHOICES:
-        described["choices"] = sorted(set(present))
-    return described
+        description["choices"] = sorted(set(present))
+    return description

@@ -68,10 +68,10 @@ def rank(nodeid: str) -> int:
 
 @cache
 def _tests_that_take(fixture: str, file: str) -> frozenset[str]:
-    found = ast.walk(ast.parse((_ROOT / file).read_text()))
+    result = ast.walk(ast.parse((_ROOT / file).read_text()))
     return frozenset(
         node.name
-        for node in found
+        for node in result
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and any(argument.arg == fixture for argument in node.args.args)
     )

@@ -72,7 +72,7 @@ class Trained:
 
     @property
     def is_classification(self) -> bool:
-        """Whether the target is a class, not a quantity."""
+        """True if the target is a class, not a quantity."""
         return bool(self.params["data"]["task"] == "classification")
 
     @property

@@ -137,17 +137,22 @@ def _print_changes(changes: Sequence[Change], url: str, *, dry_run: bool) -> Non
 
 def _report(findings: AsyncIterator[Finding], *, as_json: bool) -> None:
     """Print findings; a problem makes the command fail."""
-    found = asyncio.run(_collect(findings))
+    results = asyncio.run(_collect(findings))
     if as_json:
         print_json([
-            {"checked": each.thing, "ok": each.ok, "finding": each.text, "fix": each.fix}
-            for each in found
+            {
+                "checked": finding.thing,
+                "ok": finding.ok,
+                "finding": finding.text,
+                "fix": finding.fix,
+            }
+            for finding in results
         ])  # fmt: skip
     else:
-        print_findings(found)
-    if not all(each.ok for each in found):
+        print_findings(results)
+    if not all(finding.ok for finding in results):
         raise typer.Exit(ExitCode.FAILED)
 
 
 async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
-    return [each async for each in findings]
+    return [finding async for finding in findings]

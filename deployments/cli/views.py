@@ -133,17 +133,17 @@ def logs(
     place: Place = context.obj
     stack = place.choose_server()
     if subject in list_environments():
-        found = _model_log(place.stack(), subject, lines)
+        output = _model_log(place.stack(), subject, lines)
     elif subject and (log := place.stack().logs / f"{subject}.log").is_file():
-        found = _tail(log.read_text(errors="replace"), lines)
+        output = _tail(log.read_text(errors="replace"), lines)
     else:
         with place.open_api() as api:
-            found = _run_log(api, subject, lines, known=_program_names(stack))
+            output = _run_log(api, subject, lines, known=_program_names(stack))
     if as_json:
-        print_json(found)
+        print_json(output)
     else:
         console = open_console()
-        for line in found:
+        for line in output:
             console.print(line, markup=False, soft_wrap=True)
 
 
@@ -161,7 +161,7 @@ def _run_log(api: PrefectAPI, subject: str, lines: int, known: Iterable[str]) ->
     heading = f"{run.name}: {run.label}, {api.ui_url(run)}"
     return [heading] + [
         f"{line.at.astimezone():%H:%M:%S} {line.task}{': ' if line.task else ''}{line.message}"
-        for line in api.read_logs([each.id for each in family], count=lines)
+        for line in api.read_logs([member.id for member in family], count=lines)
     ]
 
 

@@ -47,7 +47,10 @@ def program(
             "--providers.file.watch=true",
             # The default of 2 s is how long a switch would take.
             "--providers.providersThrottleDuration=50ms",
-            *(f"--entrypoints.{each}.address={HOST}:{ports[each]}" for each in environments),
+            *(
+                f"--entrypoints.{environment}.address={HOST}:{ports[environment]}"
+                for environment in environments
+            ),
         ),
         directory=routes,
         environment={"GOMEMLIMIT": "96MiB"},

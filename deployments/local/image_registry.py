@@ -35,8 +35,8 @@ def find_program(path: str | None = None) -> Path:
         ConfigurationError: Neither is installed.
     """
     for name in (_PROGRAM, "docker"):
-        if found := shutil.which(name, path=path):
-            return Path(found)
+        if program := shutil.which(name, path=path):
+            return Path(program)
     raise ConfigurationError(
         "no container registry is available: neither `docker-registry` nor `docker` is on PATH",
         state="nothing was started",

@@ -19,7 +19,7 @@ from tasks.platforms.catalogue import environment_names, load_environment, varia
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of one stack is; no secret.
+    """The files and ports of one stack; no secrets.
 
     Attributes:
         home: Folder for everything the stack writes.
@@ -136,7 +136,7 @@ class Layout:
 
     @property
     def has_image_registry(self) -> bool:
-        """Whether the stack runs a container registry of its own.
+        """True if the stack runs its own container registry.
 
         It does if main's environment pushes to loopback, and no variable names another registry.
         """

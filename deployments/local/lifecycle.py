@@ -59,7 +59,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How a stack is brought up.
+    """The options of a start.
 
     Attributes:
         source: Repository that origin is made from.
@@ -302,4 +302,4 @@ def _set_hook(layout: Layout, secrets: Credentials, options: Options) -> None:
 
 def _pids(supervisor: Supervisor) -> dict[str, int]:
     programs = supervisor.programs() if supervisor.alive() else {}
-    return {name: each["pid"] for name, each in programs.items() if each["pid"]}
+    return {name: program["pid"] for name, program in programs.items() if program["pid"]}

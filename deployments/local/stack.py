@@ -50,7 +50,7 @@ class Stack:
 
     @property
     def layout(self) -> Layout:
-        """Where everything is, as the last start left it."""
+        """The layout that the last start wrote."""
         return state_file.read_layout(self.home, self.checkout, self._main_environment)
 
     @property
@@ -121,7 +121,7 @@ class Stack:
 
     @property
     def apply_options(self) -> tuple[str, ...]:
-        """How the Prefect server differs from one in production, as options of `apply`."""
+        """Options of `apply` for a Prefect server that is not in production."""
         return APPLY_OPTIONS
 
     # What `layout` says, for those who know a stack only.
@@ -148,7 +148,7 @@ class Stack:
 
     @property
     def main_environment(self) -> str:
-        """Where a push to origin's main deploys to; a new stack's is `local`."""
+        """The environment to which a push to origin's main deploys; `local` in a new stack."""
         return self.layout.main_environment
 
     @property

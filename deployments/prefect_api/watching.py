@@ -168,7 +168,7 @@ def require_completed(
         return
     message = _shorten(run.message)
     write("the end of its log:")
-    for line in api.read_logs([each.id for each in runs], count=15):
+    for line in api.read_logs([run.id for run in runs], count=15):
         write(f"  {describe_line(line, runs)}")
     raise RunFailed(
         f"the {run.flow} run ended as {run.label}: {message}",

@@ -63,7 +63,7 @@ _STAND_INS = {
 
 @dataclass(frozen=True)
 class Job:
-    """How a workflow went."""
+    """The outcome of a workflow."""
 
     code: int
     output: str
@@ -71,15 +71,15 @@ class Job:
     @property
     def run_id(self) -> str:
         """The Prefect run that it asked for."""
-        found = re.search(r" run ([0-9a-f-]{36})", self.output)
-        assert found, self.output
-        return found[1]
+        match = re.search(r" run ([0-9a-f-]{36})", self.output)
+        assert match, self.output
+        return match[1]
 
     def set_output(self, name: str) -> str:
         """An output of a step."""
-        found = re.search(rf"::set-output:: {name}=(\S*)", self.output)
-        assert found, self.output
-        return found[1]
+        match = re.search(rf"::set-output:: {name}=(\S*)", self.output)
+        assert match, self.output
+        return match[1]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Act:
 
     @property
     def artifacts(self) -> Path:
-        """What workflows have uploaded."""
+        """The folder of the artifacts that workflows uploaded."""
         return self.folder / "artifacts"
 
     def run(
@@ -158,8 +158,8 @@ class Act:
             action = yaml.safe_load(text.replace("FOLDER", str(self.artifacts)))
             folder = self.folder / name.replace("/", "-")
             folder.mkdir(exist_ok=True)
-            described = {"name": name, "description": "stands in", **action}
-            (folder / "action.yml").write_text(json.dumps(described))
+            description = {"name": name, "description": "stands in", **action}
+            (folder / "action.yml").write_text(json.dumps(description))
             argv += ["--local-repository", f"{name}@{commit}={folder}"]
         return argv
 

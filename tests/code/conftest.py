@@ -47,13 +47,13 @@ def bundles(shared: Path) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium; the test is skipped where there is none."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    result = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if result is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=QUIET)
+        opened = playwright.chromium.launch(executable_path=result, args=QUIET)
         yield opened
         opened.close()
 
@@ -78,6 +78,6 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert [text for kind, text in complaints if kind == "error" and "422" not in text] == []
-    for url, asked in requests:
+    for url, item in requests:
         origin = "/".join(url.split("/")[:3])
-        assert asked.startswith((f"{origin}/", "data:", "blob:")), asked
+        assert item.startswith((f"{origin}/", "data:", "blob:")), item

@@ -11,7 +11,7 @@ _ERRORS = {
     "CandidateRejected", "ConfigurationError", "TerminalError", "TransientError", "_unfit",
 }  # fmt: skip
 # What every message that is told to a person comes with.
-_TOLD = {"state", "next_step"}
+_PARTS = {"state", "next_step"}
 _SHORTEST = 6
 
 
@@ -20,15 +20,15 @@ def _words(text: str) -> str:
 
 
 def _messages() -> Iterator[tuple[str, list[str]]]:
-    """Where each message is made, and those of its parts that do not vary."""
+    """Yield the place of each message, and its constant parts."""
     for folder in ("flows", "tasks", "deployments"):
         for path in sorted((CHECKOUT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if not isinstance(node, ast.Call) or not node.args:
                     continue
                 named = isinstance(node.func, ast.Name) and node.func.id in _ERRORS
-                told = {keyword.arg for keyword in node.keywords} & _TOLD
-                if not named and not told:
+                keywords = {keyword.arg for keyword in node.keywords} & _PARTS
+                if not named and not keywords:
                     continue
                 message = node.args[0]
                 parts = message.values if isinstance(message, ast.JoinedStr) else [message]
@@ -37,7 +37,7 @@ def _messages() -> Iterator[tuple[str, list[str]]]:
                     for part in parts
                     if isinstance(part, ast.Constant) and isinstance(part.value, str)
                 ]
-                if telling := [each for each in fixed if len(each) >= _SHORTEST]:
+                if telling := [item for item in fixed if len(item) >= _SHORTEST]:
                     yield f"{path.relative_to(CHECKOUT)}:{node.lineno}", telling
 
 
@@ -54,6 +54,6 @@ def test_every_message_is_explained_in_one_row() -> None:
 
 
 def test_messages_are_found() -> None:
-    found = [parts for _, parts in _messages()]
-    assert len(found) > 60
-    assert ["does not exist on origin"] in found
+    results = [parts for _, parts in _messages()]
+    assert len(results) > 60
+    assert ["does not exist on origin"] in results

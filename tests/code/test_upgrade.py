@@ -203,10 +203,10 @@ def test_copy_without_history_merges_once_it_says_what_was_copied(
     page = (CHECKOUT / "docs" / "upgrade.md").read_text()
     search = re.search(r"^(git log --format.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert search
-    found = subprocess.run(
+    result = subprocess.run(
         search[1], shell=True, cwd=folder, capture_output=True, text=True, check=True
     )
-    copied = found.stdout.split()[-1]
+    copied = result.stdout.split()[-1]
     assert copied == git(template, "rev-parse", "copied").stdout.strip()
     join = "git merge -s ours --allow-unrelated-histories"
     assert f"\n{join} <commit>\n" in page

@@ -155,8 +155,8 @@ def _bucket_blocks(storage: ObjectStorage) -> dict[str, Block]:
         )
     }
     return {
-        **{f"{each.get_block_type_slug()}/{name}": each for name, each in identities.items()},
-        **{f"{each.get_block_type_slug()}/{name}": each for name, each in buckets.items()},
+        **{f"{block.get_block_type_slug()}/{name}": block for name, block in identities.items()},
+        **{f"{block.get_block_type_slug()}/{name}": block for name, block in buckets.items()},
     }
 
 
@@ -185,8 +185,8 @@ def _plain(block: Block) -> dict[str, Any]:
 def _without_marks(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: _without_marks(each)
-            for key, each in value.items()
+            key: _without_marks(item)
+            for key, item in value.items()
             if not key.startswith("_") and key != "block_type_slug"
         }
     if isinstance(value, SecretStr | Secret):

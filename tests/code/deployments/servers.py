@@ -100,7 +100,7 @@ class PrefectServer:
             )  # fmt: skip
 
     def variables(self) -> dict[str, str]:
-        """What a shell has in which this server is used."""
+        """Return the variables of a shell that uses this server."""
         return {
             "PREFECT_API_URL": self.url,
             "PREFECT_API_AUTH_STRING": PASSWORD,
@@ -161,7 +161,7 @@ def in_shell_of(url: str, password: str | None = None) -> Iterator[None]:
 
 async def listed(findings: AsyncIterator[Finding]) -> dict[str, Finding]:
     """Findings by what was looked at."""
-    return {each.thing: each async for each in findings}
+    return {finding.thing: finding async for finding in findings}
 
 
 def clean_environment() -> dict[str, str]:

@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 @dataclass(frozen=True)
 class First:
-    """What came of the first applies, on an empty server."""
+    """The results of the first applies, on an empty server."""
 
     repository: Repository
     dry_run: subprocess.CompletedProcess[str]
@@ -74,7 +74,7 @@ def first(server: PrefectServer, source: Path, tmp_path_factory: pytest.TempPath
     """A dry run, then two applies at once."""
     cloned = clone(source, tmp_path_factory.mktemp("repository") / "slipway", server)
     dry_run = cloned.apply("--dry-run", "--exit-code")
-    after = sum(len(rows(server, each)) for each in ("deployments", "work_pools", "flows"))
+    after = sum(len(rows(server, item)) for item in ("deployments", "work_pools", "flows"))
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda _: cloned.apply(), range(2)))
     return First(cloned, dry_run, after, results)
@@ -98,11 +98,11 @@ def rows(server: PrefectServer, kind: str) -> list[dict[str, Any]]:
 
 
 def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
-    return {each["name"]: each for each in rows(server, "deployments")}
+    return {row["name"]: row for row in rows(server, "deployments")}
 
 
 def summarize(changes: list[Change]) -> set[str]:
-    return {f"{each.action} {each.kind} {each.name}" for each in changes}
+    return {f"{change.action} {change.kind} {change.name}" for change in changes}
 
 
 def test_dry_run_shows_everything_and_creates_nothing(first: First) -> None:
@@ -112,32 +112,32 @@ def test_dry_run_shows_everything_and_creates_nothing(first: First) -> None:
 
 
 def test_two_concurrent_applies_create_everything_once(first: First, server: PrefectServer) -> None:
-    assert [each.returncode for each in first.results] == [0, 0], first.results
+    assert [result.returncode for result in first.results] == [0, 0], first.results
     assert len(rows(server, "deployments")) == len(Manifest.read(CHECKOUT).names)
     assert len(rows(server, "work_pools")) == 1
-    automations = [each["name"] for each in rows(server, "automations")]
+    automations = [row["name"] for row in rows(server, "automations")]
     assert automations
     assert len(automations) == len(set(automations))
-    documents = [each["name"] for each in rows(server, "block_documents")]
+    documents = [item["name"] for item in rows(server, "block_documents")]
     once = {block_variables.RESULTS, GIT_TOKEN, block_variables.NOTIFY}
     twice = {block_variables.READ, block_variables.READ_WRITE}
     assert sorted(documents) == sorted([*once, *twice, *twice])
     again = first.repository.apply()
     assert again.returncode == 0
     assert EQUAL in again.stdout
-    for each in (first.dry_run, *first.results, again):
-        assert not any(secret in each.stdout + each.stderr for secret in SECRETS)
+    for process in (first.dry_run, *first.results, again):
+        assert not any(secret in process.stdout + process.stderr for secret in SECRETS)
 
 
 async def test_deployments_equal_their_declarations(
     repository: Repository, server: PrefectServer
 ) -> None:
     deployed = deployments(server)
-    for each in deployed.values():
-        assert each["version"] == repository.head()
-        assert each["tags"] == ["idempotent", "slipway"]
-        assert each["enforce_parameter_schema"]
-        assert each["work_pool_name"] == "slipway"
+    for item in deployed.values():
+        assert item["version"] == repository.head()
+        assert item["tags"] == ["idempotent", "slipway"]
+        assert item["enforce_parameter_schema"]
+        assert item["work_pool_name"] == "slipway"
     assert deployed["local"]["concurrency_options"] == {
         "collision_strategy": "ENQUEUE",
         "grace_period_seconds": 120,
@@ -153,7 +153,7 @@ async def test_edits_on_the_server_are_set_back(
 ) -> None:
     before = deployments(server)
     retrain, train = before["retrain"], before["train"]
-    documents = {each["name"]: each for each in rows(server, "block_documents")}
+    documents = {row["name"]: row for row in rows(server, "block_documents")}
     token = documents[GIT_TOKEN]["id"]
     for path, body in (
         ("/work_pools/slipway", {"concurrency_limit": 1}),
@@ -183,7 +183,7 @@ async def test_edits_on_the_server_are_set_back(
     assert await apply() == planned
     assert not await apply()
     after = deployments(server)
-    assert [each["slug"] for each in after["retrain"]["schedules"]] == ["weekly"]
+    assert [schedule["slug"] for schedule in after["retrain"]["schedules"]] == ["weekly"]
     assert after["train"]["id"] == train["id"]
 
 
@@ -222,7 +222,7 @@ async def test_undeclared_resources_are_removed_and_foreign_ones_stay(
         "remove deployment of-others/ours-of-old",
         "remove variable ours_of_old",
     }
-    assert "theirs" in {each["name"] for each in rows(server, "variables")}
+    assert "theirs" in {row["name"] for row in rows(server, "variables")}
     deployed = deployments(server)
     assert "theirs" in deployed
     assert not {"save", "ours-of-old"} & deployed.keys()
@@ -232,7 +232,7 @@ async def test_undeclared_resources_are_removed_and_foreign_ones_stay(
 @pytest.mark.usefixtures("repository")
 async def test_without_schedules_they_are_inactive(server: PrefectServer) -> None:
     changes = await apply(frozenset({WITHOUT_SCHEDULES}))
-    assert {each.name: each.fields() for each in changes} == {
+    assert {change.name: change.fields() for change in changes} == {
         "retrain/retrain": ["schedules.weekly.active: true → false"],
         "status/status": ["schedules.half-hourly.active: true → false"],
     }
@@ -249,7 +249,7 @@ async def test_prefect_deploy_makes_the_same_deployments_without_a_model_environ
     deployed = repository.run("prefect", "--no-prompt", "deploy", "--all")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     differ = {
-        line.partition(":")[0] for each in await apply(dry_run=True) for line in each.fields()
+        line.partition(":")[0] for item in await apply(dry_run=True) for line in item.fields()
     }
     assert differ <= {"description"}  # which `apply` shortens
     await apply()
@@ -261,7 +261,7 @@ async def test_workers_without_a_checkout_clone_the_commit_with_the_token(
 ) -> None:
     monkeypatch.delenv("SLIPWAY_CHECKOUT")
     monkeypatch.setenv("SLIPWAY_ORIGIN", "https://git.example/slipway.git")
-    changes = [each for each in await apply(dry_run=True) if each.kind == "deployment"]
+    changes = [item for item in await apply(dry_run=True) if item.kind == "deployment"]
     assert len(changes) == len(Manifest.read(CHECKOUT).names)
     for change in changes:
         assert change.after
@@ -405,7 +405,7 @@ async def test_concurrent_applies_create_no_second_automation() -> None:
     async with get_client() as client:
 
         async def names() -> list[str]:
-            return sorted(each.name for each in await client.read_automations())
+            return sorted(automation.name for automation in await client.read_automations())
 
         declared = [automation("slipway: one"), automation("slipway: two")]
         for name in ("of others", "slipway: of old", "slipway: one", "slipway: one"):
@@ -420,4 +420,4 @@ async def test_concurrent_applies_create_no_second_automation() -> None:
         assert not await reconcile(Automations(client, changed))
         await reconcile(Automations(client, []))
         assert await names() == ["of others"]
-    assert {each.kind for each in await apply()} == {"automation"}
+    assert {item.kind for item in await apply()} == {"automation"}

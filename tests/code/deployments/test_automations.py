@@ -20,21 +20,21 @@ _GRANULARITY = get_current_settings().server.events.proactive_granularity
 
 def by_name(automations: list[AutomationCore]) -> dict[str, EventTrigger]:
     triggers = {}
-    for each in automations:
-        assert isinstance(each.trigger, EventTrigger)
-        triggers[each.name.removeprefix(PREFIX)] = each.trigger
+    for automation in automations:
+        assert isinstance(automation.trigger, EventTrigger)
+        triggers[automation.name.removeprefix(PREFIX)] = automation.trigger
     return triggers
 
 
 def test_names_have_our_prefix_and_differ() -> None:
-    names = [each.name for each in declare_automations(uuid4())]
+    names = [automation.name for automation in declare_automations(uuid4())]
     assert all(name.startswith("slipway: ") for name in names)
     assert len(set(names)) == len(names)
 
 
 def test_every_deployment_sets_the_heartbeat() -> None:
-    for each in Manifest.read(CHECKOUT).deployments:
-        variables = each["work_pool"]["job_variables"]["env"]
+    for deployment in Manifest.read(CHECKOUT).deployments:
+        variables = deployment["work_pool"]["job_variables"]["env"]
         assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 
 
@@ -48,7 +48,11 @@ def test_only_our_runs_are_changed() -> None:
     for trigger in by_name(declare_automations(uuid4())).values():
         related = trigger.match_related
         specifications = related if isinstance(related, list) else [related]
-        tags = [str(each) for each in specifications if "prefect.tag." in str(each)]
+        tags = [
+            str(specification)
+            for specification in specifications
+            if "prefect.tag." in str(specification)
+        ]
         assert tags
         assert trigger.for_each == {"prefect.resource.id"}
 
@@ -60,10 +64,12 @@ def test_any_event_of_a_run_is_a_sign_of_life() -> None:
 
 
 def test_without_a_block_nobody_is_notified() -> None:
-    actions = [action.type for each in declare_automations(None) for action in each.actions]
+    actions = [
+        action.type for automation in declare_automations(None) for action in automation.actions
+    ]
     assert set(actions) == {"change-flow-run-state"}
-    notifying = [each for each in declare_automations(uuid4()) if "send-notification" in
-            [action.type for action in each.actions]]  # fmt: skip
+    notifying = [item for item in declare_automations(uuid4()) if "send-notification" in
+            [action.type for action in item.actions]]  # fmt: skip
     assert len(notifying) == 2
 
 

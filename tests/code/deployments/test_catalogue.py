@@ -37,9 +37,9 @@ def schema() -> dict[str, Any]:
     It ignores keys that Prefect ignores; here they are refused, for they are mistakes.
     """
     schema = PrefectYamlModel.model_json_schema()
-    for each in (schema, *schema["$defs"].values()):
-        if "properties" in each:
-            each["additionalProperties"] = False
+    for item in (schema, *schema["$defs"].values()):
+        if "properties" in item:
+            item["additionalProperties"] = False
     schema["properties"]["definitions"] = {
         "type": "object"
     }  # is ours; YAML anchors are defined in it
@@ -65,13 +65,13 @@ def test_mistakes_in_prefect_yaml_are_found(mistake: dict[str, Any]) -> None:
 
 
 def test_every_entrypoint_is_a_flow_that_accepts_its_parameters() -> None:
-    for each in _DECLARED:
-        path, _, name = each["entrypoint"].partition(":")
+    for item in _DECLARED:
+        path, _, name = item["entrypoint"].partition(":")
         assert (CHECKOUT / path).is_file()
         flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
         assert isinstance(flow, Flow)
         assert flow.name == name
-        parameters = each.get("parameters", {})
+        parameters = item.get("parameters", {})
         assert parameters.keys() <= flow.parameters.properties.keys()
         flow.validate_parameters({**dict.fromkeys(flow.parameters.required, "x"), **parameters})
         assert flow.description
@@ -86,16 +86,16 @@ def test_schedules_name_existing_environments() -> None:
 def test_every_flow_has_a_deployment() -> None:
     files = (CHECKOUT / "flows").glob("[!_]*.py")
     flows = {path.stem for path in files if "@flow" in path.read_text()}
-    assert {each["entrypoint"].rpartition(":")[2] for each in _DECLARED} == flows
+    assert {item["entrypoint"].rpartition(":")[2] for item in _DECLARED} == flows
 
 
 def test_deployments_have_tag_pool_and_version() -> None:
-    for each in _DECLARED:
-        assert TAG in each["tags"]
-        assert each["work_pool"]["name"] == _MANIFEST.work_pool == WORK_POOL
-        assert each["enforce_parameter_schema"]
-        assert each["version"] == "{{ commit.stdout }}"
-        for schedule in each.get("schedules", []):
+    for item in _DECLARED:
+        assert TAG in item["tags"]
+        assert item["work_pool"]["name"] == _MANIFEST.work_pool == WORK_POOL
+        assert item["enforce_parameter_schema"]
+        assert item["version"] == "{{ commit.stdout }}"
+        for schedule in item.get("schedules", []):
             assert schedule["slug"]
             assert schedule["timezone"]
 
@@ -127,28 +127,28 @@ def test_upstream_files_name_no_environment() -> None:
     )
     assert ignored.returncode == 0
     source = YAML(typ="safe").load(CHECKOUT / prefect_yaml.SOURCE)
-    flows = {each["entrypoint"].rpartition(":")[2] for each in source["deployments"]}
+    flows = {deployment["entrypoint"].rpartition(":")[2] for deployment in source["deployments"]}
     assert not flows & {"deploy", "rollback"}
 
 
 @pytest.mark.parametrize("flow", ["deploy", "rollback"])
 def test_every_environment_has_a_deployment(flow: str) -> None:
-    deployed = [each for each in _DECLARED if each["entrypoint"].endswith(f":{flow}")]
-    assert sorted(each["name"] for each in deployed) == environment_names()
-    for each in deployed:
-        assert each["parameters"] == {"environment": each["name"]}
+    deployed = [entry for entry in _DECLARED if entry["entrypoint"].endswith(f":{flow}")]
+    assert sorted(item["name"] for item in deployed) == environment_names()
+    for deployment in deployed:
+        assert deployment["parameters"] == {"environment": deployment["name"]}
 
 
 def test_pushes_deploys_and_rollbacks_run_one_at_a_time() -> None:
-    for each in _DECLARED:
-        if each["entrypoint"].endswith((":push", ":deploy", ":rollback")):
-            assert each["concurrency_limit"]["limit"] == 1
-            assert each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
-            assert each["concurrency_limit"]["grace_period_seconds"] >= 60
+    for item in _DECLARED:
+        if item["entrypoint"].endswith((":push", ":deploy", ":rollback")):
+            assert item["concurrency_limit"]["limit"] == 1
+            assert item["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+            assert item["concurrency_limit"]["grace_period_seconds"] >= 60
 
 
 def test_flows_import_nothing_heavy() -> None:
-    modules = [each["entrypoint"].partition(".")[0].replace("/", ".") for each in _DECLARED]
+    modules = [item["entrypoint"].partition(".")[0].replace("/", ".") for item in _DECLARED]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True

@@ -79,7 +79,7 @@ async def test_lock_of_a_remote_environment_is_free_or_names_its_holder() -> Non
     assert free.ok
     assert free.text == "it is free"
     async with hold(lock_of(environment), "wine@1234567"):
-        held = await checks.check_lock(environment)
-    assert held
-    assert "flyio is held by flow run by hand for wine@1234567" in held.text
+        lock = await checks.check_lock(environment)
+    assert lock
+    assert "flyio is held by flow run by hand for wine@1234567" in lock.text
     assert await checks.check_lock(load_environment("local")) is None

@@ -11,7 +11,7 @@ def test_diff_lists_the_changes_to_make() -> None:
     desired = {"new": {"a": 1}, "same": {"a": 1}, "other": {"a": 1}}
     actual = {"old": {"a": 1}, "same": {"a": 1}, "other": {"a": 2}}
     changes = diff("thing", desired, actual)
-    assert [(each.action, each.name) for each in changes] == [
+    assert [(change.action, change.name) for change in changes] == [
         ("create", "new"),
         ("change", "other"),
         ("remove", "old"),

@@ -115,8 +115,8 @@ async def test_credentials_with_too_few_or_too_many_rights_are_problems(
     absent, wrong = (findings[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
     assert "does not exist" in absent.text
     assert "denied access to the credentials" in wrong.text
-    for each in (absent, wrong):
-        assert "slipway apply" in each.fix
+    for item in (absent, wrong):
+        assert "slipway apply" in item.fix
 
 
 def objects(stack: Stack) -> list[str]:
@@ -131,12 +131,12 @@ def objects(stack: Stack) -> list[str]:
         aws_secret_access_key=identity.secret,
     )
     listing = client.list_objects_v2(Bucket=stack.storage.bucket, Prefix="dvc/slipway-doctor")
-    return [each["Key"] for each in listing.get("Contents", [])]
+    return [content["Key"] for content in listing.get("Contents", [])]
 
 
 @pytest.mark.usefixtures("shell")
 async def test_probes_leave_nothing_in_the_bucket(stack: Stack) -> None:
-    assert all(each.ok for each in (await listed(checks.check_buckets())).values())
+    assert all(item.ok for item in (await listed(checks.check_buckets())).values())
     assert objects(stack) == []
 
 
@@ -194,7 +194,7 @@ async def test_unreachable_origin_is_shown_without_its_password(
 ) -> None:
     monkeypatch.setenv("SLIPWAY_ORIGIN", "http://me:hush@127.0.0.1:9/slipway.git")
     findings = await listed(origin.check_origin())
-    assert not any(each.ok for each in findings.values())
+    assert not any(finding.ok for finding in findings.values())
     assert "hush" not in repr(findings)
 
 

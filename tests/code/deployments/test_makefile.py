@@ -37,7 +37,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What `make setup` reads of a checkout."""
+    """A checkout with only the files that `make setup` reads."""
     folder = tmp_path / "checkout"
     for name in ("Makefile", "pyproject.toml", "uv.lock", "model/pyproject.toml", "model/uv.lock"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ def test_second_setup_waits_for_the_first(checkout: Path, programs: Path, tmp_pa
         subprocess.Popen(["make", "setup"], cwd=checkout, env=variables, stdout=subprocess.PIPE)
         for _ in range(2)
     ]
-    output = b"".join(each.communicate()[0] for each in both)
-    assert [each.returncode for each in both] == [0, 0]
+    output = b"".join(entry.communicate()[0] for entry in both)
+    assert [item.returncode for item in both] == [0, 0]
     assert b"waiting for another make setup" in output
     calls = (tmp_path / "log").read_text().splitlines()
     assert "overlap" not in calls

@@ -60,4 +60,4 @@ def test_existing_environments_and_unknown_targets_are_refused(tmp_path: Path) -
     assert path.read_text() == text
     with pytest.raises(ConfigurationError, match="unknown target 'mars'"):
         write_environment("other", "mars", tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["staging.toml"]
+    assert [item.name for item in tmp_path.iterdir()] == ["staging.toml"]

@@ -122,7 +122,7 @@ def act(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Act:
 
 
 def push(act: Act, server: ServerWithoutFlows, environment: str, key: str) -> Job:
-    """What the workflow makes of a push."""
+    """Run the workflow for a push."""
     return act.run(
         "push",
         "deploy.yaml",

@@ -16,11 +16,11 @@ answers = []
 for old, new in json.loads(Path(sys.argv[1]).read_text()):
     assert old in good, old
     Path("params.yaml").write_text(good.replace(old, new))
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             params.run(fetch.main)
     except SystemExit as end:
-        answers.append([end.code, said.getvalue()])
+        answers.append([end.code, output.getvalue()])
 Path("params.yaml").write_text(good)
 print(json.dumps(answers))

@@ -37,7 +37,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a workspace, its output captured; `more` are environment variables."""
     done = subprocess.run(
-        [str(each) for each in argv],
+        [str(item) for item in argv],
         cwd=cwd,
         env=environment() | more,
         capture_output=True,

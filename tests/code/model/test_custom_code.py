@@ -66,11 +66,16 @@ def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
     support.run(python, "-c", REPLAY, "mlem", cwd=alone, **quiet)
 
     requirements = YAML(typ="safe").load(mlem)["requirements"]
-    (custom,) = [each for each in requirements if each.get("type") == "custom"]
+    (custom,) = [item for item in requirements if item.get("type") == "custom"]
     assert custom["name"] == "model"
-    assert [each["module"] for each in requirements] == ["numpy", "pandas", "sklearn", "model"]
+    assert [requirement["module"] for requirement in requirements] == [
+        "numpy",
+        "pandas",
+        "sklearn",
+        "model",
+    ]
     packed = json.loads(zlib.decompress(base64.b64decode(custom["source64zip"])))
-    files = {name: zlib.decompress(base64.b64decode(each)) for name, each in packed.items()}
+    files = {name: zlib.decompress(base64.b64decode(entry)) for name, entry in packed.items()}
     assert set(files) == {
         "model/__init__.py",
         "model/custom/__init__.py",

@@ -66,17 +66,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     edits.append([OPTIONAL, "  task: classification\n"])
     cases.write_text(json.dumps(edits))
     done = support.model_python(Path(__file__).with_name("bad_params.py"), cases, cwd=folder)
-    return [(code, said) for code, said in json.loads(done.stdout)]
+    return [(code, item) for code, item in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize("i", range(len(BAD)), ids=[f"{new}".strip() for _, new, *_ in BAD])
 def test_mistake_is_refused(answers: list[tuple[int, str]], i: int) -> None:
-    code, said = answers[i]
+    code, output = answers[i]
     _, _, begins, mentions = BAD[i]
     assert code == 2
-    assert f"params.yaml: {begins}" in said
-    assert mentions in said
-    assert all(line.startswith("params.yaml: ") for line in said.splitlines())
+    assert f"params.yaml: {begins}" in output
+    assert mentions in output
+    assert all(line.startswith("params.yaml: ") for line in output.splitlines())
 
 
 def test_correct_parameters_are_accepted(answers: list[tuple[int, str]]) -> None:
@@ -88,8 +88,8 @@ def test_stages_name_only_parameters_that_must_be_given() -> None:
     stages = YAML(typ="safe").load(support.ROOT / "dvc.yaml")["stages"].values()
     named = {name for stage in stages for name in stage.get("params", [])}
     schema = "from model.params import Params; print(Params.schema_json())"
-    described = json.loads(support.model_python("-c", schema, cwd=support.ROOT).stdout)
-    required = {*described["required"]}
-    for section, definition in described["definitions"].items():
+    description = json.loads(support.model_python("-c", schema, cwd=support.ROOT).stdout)
+    required = {*description["required"]}
+    for section, definition in description["definitions"].items():
         required |= {f"{section.lower()}.{key}" for key in definition.get("required", [])}
     assert named <= required

@@ -14,7 +14,7 @@ echo "${UV_PROJECT_ENVIRONMENT:-none}" > "$ENVIRONMENT_USED"
 
 @pytest.fixture
 def used(tmp_path: Path) -> Path:
-    """Where a uv that does nothing else writes the environment it is to use."""
+    """A file in which a stand-in for uv writes the environment that it was given."""
     uv = tmp_path / "bin" / "uv"
     uv.parent.mkdir()
     uv.write_text(_UV)

@@ -67,8 +67,8 @@ def test_loaded_file_is_the_hashed_one(make):
 def test_variable_overrides_the_release_file(make):
     folder = make(pickle.dumps(1))
     written = read_bundle(folder, {}).release
-    told = {"SLIPWAY_RELEASE": '{"version": "v7"}'}
-    assert read_bundle(folder, told).release == {**written, "version": "v7"}
+    variables = {"SLIPWAY_RELEASE": '{"version": "v7"}'}
+    assert read_bundle(folder, variables).release == {**written, "version": "v7"}
     with pytest.raises(BundleError, match="SLIPWAY_RELEASE: not valid JSON"):
         read_bundle(folder, {"SLIPWAY_RELEASE": "{"})
 

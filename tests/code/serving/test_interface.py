@@ -153,8 +153,8 @@ def test_model_without_methods_is_refused():
 def test_mlem_can_read_the_type_of_text():
     returns = {"type": "ndarray", "dtype": "str96", "shape": [None]}
     interface = read_interface(bundle(frame(a="float64"), returns=returns))
-    described = interface.mlem["methods"]["predict"]["returns"]["data_type"]
-    assert described == {"type": "ndarray", "dtype": "U", "shape": [None]}
+    description = interface.mlem["methods"]["predict"]["returns"]["data_type"]
+    assert description == {"type": "ndarray", "dtype": "U", "shape": [None]}
 
 
 def test_estimate_is_an_upper_bound_of_a_row():

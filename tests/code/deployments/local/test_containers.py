@@ -114,8 +114,8 @@ def test_stack_runs_a_registry_where_mains_environment_needs_one(
 
 
 def test_main_environment_is_remembered(home: Path) -> None:
-    described = json.loads((home / "stack.json").read_text())
-    (home / "stack.json").write_text(json.dumps({**described, "main_environment": "docker"}))
+    description = json.loads((home / "stack.json").read_text())
+    (home / "stack.json").write_text(json.dumps({**description, "main_environment": "docker"}))
     assert Stack(home).main_environment == "docker"
     assert Stack(home, main_environment="local").main_environment == "local"
 

@@ -89,7 +89,7 @@ def test_missing_member_is_named_and_copied_later(checkout: Path, tmp_path: Path
     name = next(name for name, text in content(own).items() if text == b"c")
     aside = (own / name).rename(tmp_path / "aside")
     copied, missing = data.copy_objects(checkout, cache)
-    assert (copied, [each.path for each in missing]) == (3, ["parts/c"])
+    assert (copied, [item.path for item in missing]) == (3, ["parts/c"])
     aside.rename(own / name)
     assert data.copy_objects(checkout, cache) == (1, [])
 

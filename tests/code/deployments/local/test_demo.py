@@ -45,8 +45,8 @@ def test_without_a_terminal_every_event_is_one_line() -> None:
     output = io.StringIO()
     last = show_lines(lambda line: print(line, file=output))(iter(steps()))
     assert last.run.succeeded
-    told = [line.split() for line in output.getvalue().splitlines()]
-    assert [words[:2] for words in told] == [
+    rows = [line.split() for line in output.getvalue().splitlines()]
+    assert [words[:2] for words in rows] == [
         ["retrain", "Running"],
         ["train", "Running"],
         ["fitting", "[1/3]"],

@@ -43,10 +43,10 @@ LOST_SECONDS, LATE_SECONDS = 45, 11
 
 def wait_until(true: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + SECONDS
-    while not (found := true()):
+    while not (result := true()):
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.1)
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +96,12 @@ def lab(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def processes_of(lab: Lab, run_id: str) -> list[psutil.Process]:
     """Return the engine of a flow run, and all that it has started."""
-    found = []
+    results = []
     for process in processes.of_stack(lab.stack.credentials.stack):
         with contextlib.suppress(psutil.Error):
             if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
-                found.append(process)
-    return found
+                results.append(process)
+    return results
 
 
 def logs_contain(lab: Lab, run_id: str, words: str) -> bool:
@@ -118,7 +118,7 @@ def state_names(lab: Lab, run_id: str) -> list[str]:
     """Return the names of the states that a run was in, in order."""
     url = f"{lab.stack.prefect_api_url}/flow_run_states/"
     states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
-    return [each["name"] for each in sorted(states.json(), key=lambda each: each["timestamp"])]
+    return [entry["name"] for entry in sorted(states.json(), key=lambda item: item["timestamp"])]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def trained(lab: Lab) -> FlowRun:
     """A retrain that completed although the server was killed in the middle of it."""
     run = lab.api.create_run("retrain/retrain", {})
     wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
-    pids = {name: each["pid"] for name, each in lab.stack.supervisor.programs().items()}
+    pids = {name: item["pid"] for name, item in lab.stack.supervisor.programs().items()}
     os.kill(pids[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
     return follow_to_end(lab, run.id)
@@ -218,12 +218,12 @@ def night(lab: Lab, short_timeouts: None) -> Night:
         }
 
         def fired() -> list[dict[str, Any]]:
-            found = client.post("/flow_runs/filter", json=query).raise_for_status().json()
-            return list(found)
+            result = client.post("/flow_runs/filter", json=query).raise_for_status().json()
+            return list(result)
 
         with another_worker(lab):
             killed = follow_to_end(lab, run.id)
-            wait_until(lambda: [each for each in fired() if each["end_time"]], "the hour comes")
+            wait_until(lambda: [item for item in fired() if item["end_time"]], "the hour comes")
             a_little_later = due.replace(second=20)  # another one would have come by then
             wait_until(lambda: datetime.datetime.now(zone) > a_little_later, "the hour is over")
         scheduled = fired()
@@ -315,7 +315,7 @@ def test_late_run_is_cancelled_with_a_notification(
 ) -> None:
     assert night.late.label == "Cancelled"
     assert "no worker has started the run" in night.late.message
-    [letter] = [each for each in letters[1:] if night.late.id in each["text"]]
+    [letter] = [item for item in letters[1:] if night.late.id in item["text"]]
     assert letter["subject"] == "Slipway: a run of train/train was cancelled"
 
 
@@ -372,7 +372,7 @@ def test_failed_deploy_sends_a_notification(
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
     assert follow_to_end(lab, run.id).state == "FAILED"
     letter = wait_until(
-        lambda: next((each for each in letters[1:] if run.id in each["text"]), None),
+        lambda: next((item for item in letters[1:] if run.id in item["text"]), None),
         "it is notified",
     )
     assert letter["subject"] == "Slipway: deploy no-such-ref to local failed"

@@ -69,7 +69,7 @@ def state_names(stack: Stack, run_id: str) -> list[str]:
     """Return the names of the states that a run was in, in order."""
     url = f"{stack.prefect_api_url}/flow_run_states/"
     states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
-    return [each["name"] for each in sorted(states.json(), key=lambda each: each["timestamp"])]
+    return [entry["name"] for entry in sorted(states.json(), key=lambda item: item["timestamp"])]
 
 
 def test_second_up_changes_nothing(stack: Stack) -> None:

@@ -66,15 +66,15 @@ def test_app_in_the_file_sets_url_and_repository(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "means"),
+    ("section", "means"),
     [
         ("auto_stop_machines = true", "stop"),
         ("auto_stop_machines = false", "off"),
         ("", "off"),
     ],
 )
-def test_files_of_older_flyctl_versions_are_read(tmp_path: Path, said: str, means: str) -> None:
-    old = f"app = 'old'\nprimary_region = 'fra'\n[http_service]\n{said}\n[[vm]]\nmemory_mb = 512"
+def test_files_of_older_flyctl_versions_are_read(tmp_path: Path, section: str, means: str) -> None:
+    old = f"app = 'old'\nprimary_region = 'fra'\n[http_service]\n{section}\n[[vm]]\nmemory_mb = 512"
     environment = _load(tmp_path, "", old)
     assert (environment.auto_stop, environment.memory, environment.size) == (
         means,
