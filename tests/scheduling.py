@@ -40,6 +40,17 @@ _LONG = (
     "tests/code/images/test_build.py",
 )
 
+# Groups of few tests that take half a minute or more: after those that are soon through.
+_LATE = (
+    "model",
+    "tests/code/model/test_pipeline.py",
+    "tests/code/model/test_data_sets.py",
+    "tests/code/model/test_custom_code.py",
+    f"{_DEPLOYMENTS}test_apply.py",
+    f"{_DEPLOYMENTS}test_trigger.py",
+    f"{_DEPLOYMENTS}local/test_origin.py",
+)
+
 
 def group_of(nodeid: str) -> str:
     """Return the group of a test: those of a group run on one worker, in turn."""
@@ -63,7 +74,7 @@ def group_of(nodeid: str) -> str:
 def rank(nodeid: str) -> int:
     """Return the place of a test's group in the order of all; equals stay as collected."""
     group = group_of(nodeid)
-    return _LONG.index(group) if group in _LONG else len(_LONG)
+    return _LONG.index(group) if group in _LONG else len(_LONG) + (group in _LATE)
 
 
 @cache
