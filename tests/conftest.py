@@ -112,3 +112,11 @@ def make_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Calla
             return opened.enter_context(stop_at_end(stack))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def second_stack(make_stack: Callable[[], Stack]) -> Stack:
+    """A stack of this worker, up, for tests that would disturb those of the shared one."""
+    stack = make_stack()
+    stack.up(print)
+    return stack

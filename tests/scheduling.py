@@ -12,7 +12,7 @@ from xdist.workermanage import WorkerController
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
-_DEPLOYMENTS = "tests/code/deployments/"
+_DEPLOYMENTS, _TRAINING = "tests/code/deployments/", "tests/code/training/"
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Files whose tests release to the platform in their parameter, or to the worker's host.
@@ -20,7 +20,7 @@ _RELEASING = tuple(
     f"{_PLATFORMS}test_{name}.py" for name in ("contract", "flows", "canary", "docker", "process")
 )
 _ELSEWHERE = ("flyio", "heroku", "kubernetes", "sagemaker")
-# Files that share a stack which they disturb.
+# Files that share a worker's second stack, as those of training do: they disturb it.
 _ON_A_STACK = tuple(
     f"{_DEPLOYMENTS}{name}"
     for name in (
@@ -28,13 +28,14 @@ _ON_A_STACK = tuple(
         "test_check.py", "test_remove.py",
     )
 )  # fmt: skip
+_SECOND_STACK = "on a second stack"
 # Groups that take minutes, the longest first: a worker that got one of them last would work on
 # when all others are through.
 _LONG = (
     _FLOWS,
+    _SECOND_STACK,
     f"{_DEPLOYMENTS}local/test_self_healing.py",
     f"{_PLATFORMS} on the host",
-    f"{_DEPLOYMENTS} on a stack",
     *(f"{_PLATFORMS} {platform}" for platform in _ELSEWHERE),
     "tests/code/test_upgrade.py",
     "tests/code/images/test_build.py",
@@ -59,8 +60,8 @@ def group_of(nodeid: str) -> str:
         return _FLOWS
     if file.startswith(_MODEL):
         return "model"
-    if file in _ON_A_STACK:
-        return f"{_DEPLOYMENTS} on a stack"
+    if file.startswith(_TRAINING) or file in _ON_A_STACK:
+        return _SECOND_STACK
     if file in _RELEASING:
         platform = next((name for name in _ELSEWHERE if name in test), "on the host")
         return f"{_PLATFORMS} {platform}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 _TASKS, _PLATFORMS = "tests/code/tasks", "tests/code/platforms"
 _OLD_PLATFORMS = "tests/code/targets"
 _DEPLOYMENTS, _SERVING, _MODEL = "tests/code/deployments", "tests/code/serving", "tests/code/model"
-_DEPLOY, _PUSH = "tests/code/flows/test_deploy.py", "tests/code/flows/test_push.py"
+_DEPLOY = "tests/code/flows/test_deploy.py"
+_PUSH, _OLD_PUSH = "tests/code/training/test_push.py", "tests/code/flows/test_push.py"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ FAULTS = (
         "runs", "tasks/runs/retrying.py",
         "isinstance(error, TransientError | TimeoutError)", "isinstance(error, TimeoutError)",
         f"{_PUSH}::test_errors_of_s3_are_retried",
-        Old("tasks/capability.py"),
+        Old("tasks/capability.py", f"{_OLD_PUSH}::test_errors_of_s3_are_retried"),
     ),
     Fault(
         "repository", "tasks/repository/release_history.py",
@@ -208,6 +209,7 @@ FAULTS = (
         "flows/push", "flows/push.py",
         "branch or None", "None",
         f"{_PUSH}::test_a_person_who_changed_something_else_meanwhile_is_merged",
+        Old(tests=f"{_OLD_PUSH}::test_a_person_who_changed_something_else_meanwhile_is_merged"),
     ),
     Fault(
         "deployments/catalogue", "deployments/catalogue/difference.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,11 +11,9 @@ from tests.code.deployments.servers import in_shell_of
 
 
 @pytest.fixture(scope="session")
-def stack(make_stack: Callable[[], Stack]) -> Stack:
-    """A stack of their own: these tests kill its worker, and change its settings."""
-    stack = make_stack()
-    stack.up(print)
-    return stack
+def stack(second_stack: Stack) -> Stack:
+    """Not the shared stack: these tests kill its worker, and change its settings."""
+    return second_stack
 
 
 @pytest.fixture

@@ -236,6 +236,23 @@ class Lab:
             )
         )  # fmt: skip
 
+    def run_by_worker(self, deployment: str) -> FlowRun:
+        """Have the worker run a deployment at main, to its end; it has to succeed."""
+        run = self.api.create_run(deployment, {"ref": "main"})
+        *_, last = self.api.follow(run.id)
+        lines = "\n".join(line.message for line in self.api.read_logs([run.id]))
+        assert last.run.succeeded, f"{last.run.state}: {last.run.message}\n{lines}"
+        return last.run
+
+    def train_candidate(self, base: str, cost: float) -> str:
+        """Train a model from a commit with an override, save and push it; return its commit."""
+        overrides = {"train.grid.C": [cost], "train.grid.gamma": ["scale"]}
+        trained = self.run("train", {"ref": base, "overrides": overrides})
+        saved = self.run("save", {"ref": trained.data})
+        pushed = self.run("push", {"ref": saved.data})
+        assert pushed.state == "Completed", trained.log + saved.log + pushed.log
+        return str(pushed.data)
+
     def run(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Outcome:
         """Run a flow to its end."""
         return self.start(flow, parameters, **env).outcome()
@@ -364,6 +381,15 @@ class Lab:
         """Key of a commit's model in the bucket."""
         runtime = self.show("model/wine.runtime.json", commit)
         return self.key(runtime["artifacts"]["model/wine"]["md5"])
+
+
+@contextlib.contextmanager
+def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
+    """Make a lab of a stack that is up."""
+    with PrefectAPI(stack.prefect_api_url) as api, flow_fork_server(stack) as forks:
+        lab = Lab(stack, api, folder, forks)
+        lab.block("wrong-credentials", aws_secret_access_key="wrong")  # not the bucket's
+        yield lab
 
 
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:

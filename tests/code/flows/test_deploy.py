@@ -185,8 +185,9 @@ def _after_doc(source: str, code: str) -> str:
 
 
 def test_switching_under_load_loses_no_request_and_needs_no_right_to_write(
-    lab: Lab, live: str, newer: str, newest: str
+    lab: Lab, live: str, newer: str
 ) -> None:
+    newest = _child(lab, newer)
     with lab.traffic(clients=4, pause=0.02) as traffic:
         for commit in (newer, newest):
             deployed = lab.run("deploy", {"ref": commit}, SLIPWAY_READ_WRITE_BLOCK="nobody")

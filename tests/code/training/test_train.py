@@ -8,14 +8,13 @@ import psutil
 import pytest
 import yaml
 
-from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, alive, stages
 
 # With one combination of parameters to try, training is soon over.
 ONE = {"train.grid.C": [1.0], "train.grid.gamma": ["scale"]}
 
 
-def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered: Delivery) -> None:
+def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered: str) -> None:
     before = lab.refs()
     refused = lab.run("train", {"overrides": {"train.girdd": 1}})
     assert (refused.state, refused.error) == ("Failed", "ConfigurationError")
@@ -27,7 +26,7 @@ def test_an_unknown_override_is_refused_before_anything_runs(lab: Lab, delivered
     assert lab.refs() == before
 
 
-def test_parameters_the_model_refuses_name_file_and_key(lab: Lab, delivered: Delivery) -> None:
+def test_parameters_the_model_refuses_name_file_and_key(lab: Lab, delivered: str) -> None:
     before = lab.refs()
     refused = lab.run("train", {"overrides": {"train.estimator": "sklearn.svm.SCV"}})
     assert (refused.state, refused.error) == ("Failed", "ConfigurationError")
@@ -38,7 +37,7 @@ def test_parameters_the_model_refuses_name_file_and_key(lab: Lab, delivered: Del
     assert lab.refs() == before
 
 
-def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: Delivery) -> None:
+def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: str) -> None:
     refused = lab.run("train", {"overrides": {"data.target": "cultivar"}})
     assert refused.error == "ConfigurationError"
     assert "params.yaml: " in refused.message
@@ -46,16 +45,14 @@ def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: Delive
     assert not stages(["train"], refused.log)
 
 
-def test_retrain_refuses_an_unknown_environment_before_it_trains(
-    lab: Lab, delivered: Delivery
-) -> None:
+def test_retrain_refuses_an_unknown_environment_before_it_trains(lab: Lab, delivered: str) -> None:
     refused = lab.run("retrain", {"environment": "moon", "overrides": {"train.cv": 9}})
     assert refused.error == "ConfigurationError"
     assert "environment 'moon' does not exist; known: " in refused.message
     assert "checked out" not in refused.log
 
 
-def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
+def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: str) -> None:
     refused = lab.run("train", {"ref": "no-such-branch"})
     assert refused.error == "TerminalError"
     assert "ref 'no-such-branch' does not exist on origin; " in refused.message
@@ -65,22 +62,20 @@ def test_a_ref_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) ->
     assert "Retry" not in refused.log
 
 
-def test_an_origin_that_does_not_exist_is_terminal(lab: Lab, delivered: Delivery) -> None:
+def test_an_origin_that_does_not_exist_is_terminal(lab: Lab, delivered: str) -> None:
     refused = lab.run("train", SLIPWAY_ORIGIN=str(lab.folder / "nowhere.git"))
     assert refused.error == "TerminalError"
     assert "SLIPWAY_ORIGIN" in refused.message
 
 
-def test_overrides_are_committed_and_comments_kept(
-    lab: Lab, delivered: Delivery, newer: str
-) -> None:
+def test_overrides_are_committed_and_comments_kept(lab: Lab, delivered: str, newer: str) -> None:
     params = lab.git("show", f"{newer}:params.yaml")
     assert "C: [2.0]" in params or "- 2.0" in params
     assert "# The model of the template's own tests" in params, "comments are kept"
-    assert lab.git("merge-base", newer, delivered.commit) == delivered.commit
+    assert lab.git("merge-base", newer, delivered) == delivered
 
 
-def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delivery) -> None:
+def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: str) -> None:
     folds = (3, 4)
     runs = [lab.start("train", {"overrides": {**ONE, "train.cv": number}}) for number in folds]
     outcomes = [run.outcome() for run in runs]
@@ -91,9 +86,7 @@ def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: Delive
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_killed_in_the_middle_the_next_run_completes(
-    lab: Lab, delivered: Delivery, alone: bool
-) -> None:
+def test_killed_in_the_middle_the_next_run_completes(lab: Lab, delivered: str, alone: bool) -> None:
     # Children that are left alone must not be through before the next run is there.
     parameters = {"overrides": {"train.cv": 8} if alone else {**ONE, "train.cv": 6}}
     run = lab.start("train", parameters)
@@ -106,9 +99,7 @@ def test_killed_in_the_middle_the_next_run_completes(
     assert not alive(children), "and so are its children"
 
 
-def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
-    lab: Lab, delivered: Delivery
-) -> None:
+def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(lab: Lab, delivered: str) -> None:
     before = lab.refs()
     run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
     run.wait_for("Running stage 'train'")
@@ -122,10 +113,10 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(
 
 
 def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
-    lab: Lab, delivered: Delivery, make_home: Callable[[str], Path]
+    lab: Lab, delivered: str, make_home: Callable[[str], Path]
 ) -> None:
     overrides = {"train.grid.C": [4.0], "train.grid.gamma": ["scale"]}
-    trained = lab.run("train", {"ref": delivered.commit, "overrides": overrides})
+    trained = lab.run("train", {"ref": delivered, "overrides": overrides})
     saved = lab.run("save", {"ref": trained.data}, SLIPWAY_HOME=str(make_home("worker")))
     assert saved.state == "Completed", saved.log
     assert stages(["train", "save"], saved.log) == ["train", "save"], "made again, as it was"
@@ -135,12 +126,12 @@ def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
     assert both[0]["artifacts"] == both[1]["artifacts"]
 
 
-def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery) -> None:
+def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: str) -> None:
     spy = "import os, sys\nprint('SEEN', sorted(k for k in os.environ if 'SECRET' in k or "
     spy += "'PASSWORD' in k or k.startswith('PREFECT_API')), file=sys.stderr, flush=True)\n"
     start = 'if __name__ == "__main__":'
     commit = lab.commit(
-        {"model/process.py": lambda old: old.replace(start, spy + start)}, delivered.commit, "spy"
+        {"model/process.py": lambda old: old.replace(start, spy + start)}, delivered, "spy"
     )
     trained = lab.run("train", {"ref": commit})
     assert trained.state == "Completed", trained.log
@@ -148,7 +139,7 @@ def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: Delivery
 
 
 def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
-    lab: Lab, delivered: Delivery, newer: str, make_home: Callable[[str], Path]
+    lab: Lab, delivered: str, newer: str, make_home: Callable[[str], Path]
 ) -> None:
     lock = yaml.safe_load(lab.git("show", f"{newer}:dvc.lock"))
     md5 = lock["stages"]["train"]["outs"][0]["md5"]

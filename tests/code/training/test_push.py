@@ -5,15 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.code.flows.conftest import Delivery
-from tests.code.flows.faults import faulty_s3
 from tests.code.flows.harness import Lab
+from tests.code.training.faults import faulty_s3
 
 
 @pytest.fixture(autouse=True)
-def _main_stays(lab: Lab, delivered: Delivery) -> Iterator[None]:
+def _main_stays(lab: Lab, delivered: str) -> Iterator[None]:
     yield
-    lab.git("update-ref", "refs/heads/main", delivered.commit)
+    lab.git("update-ref", "refs/heads/main", delivered)
 
 
 def _unpublish(lab: Lab, commit: str) -> str:
@@ -95,7 +94,7 @@ def test_read_only_credentials_cannot_push(lab: Lab, saved: str) -> None:
     assert not _in_bucket(lab, saved)
 
 
-def test_a_block_that_is_missing_is_named(lab: Lab, delivered: Delivery) -> None:
+def test_a_block_that_is_missing_is_named(lab: Lab, delivered: str) -> None:
     failed = lab.run("push", {"ref": "main"}, SLIPWAY_READ_WRITE_BLOCK="nobody")
     assert failed.error == "TerminalError"
     assert "block s3-bucket/nobody does not exist" in failed.message
@@ -103,9 +102,7 @@ def test_a_block_that_is_missing_is_named(lab: Lab, delivered: Delivery) -> None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed"])
-def test_a_wrong_object_in_the_bucket_is_replaced(
-    lab: Lab, delivered: Delivery, damage: str
-) -> None:
+def test_a_wrong_object_in_the_bucket_is_replaced(lab: Lab, delivered: str, damage: str) -> None:
     s3, key = lab.s3(), lab.model_key()
     good = s3.get_object(Bucket=lab.bucket, Key=key)["Body"].read()
     bad = good[:-10] if damage == "truncated" else good[:-1] + bytes([good[-1] ^ 1])
