@@ -88,12 +88,12 @@ def _lines(name: str, target: str, settings: type[Environment]) -> Iterator[str]
     for key in [*required, *others]:
         yield ""
         yield from textwrap.wrap(
-            descriptions.get(key, key), _WIDTH, initial_indent="# ", subsequent_indent="# "
+            descriptions.get(key, ""), _WIDTH, initial_indent="# ", subsequent_indent="# "
         )
         if key in required:
             yield f"{key} = {json.dumps(required[key])}"
         else:
-            default = settings.model_fields[key].get_default()
+            default = settings.model_fields[key].get_default(call_default_factory=True)
             # A key that the platform fills in from others has no default to show.
             yield f"# {key} = {_toml(default if default == effective.get(key) else None)}"
 
