@@ -53,6 +53,6 @@ def register(
         raise TransientError(
             f"registering with Prefect failed; the end of {file}:\n{tail(file, _LOG_LINES)}",
             state="the servers run; some deployments may be missing",
-            next_step="mend what it complains about and run the same command again",
+            next_step="fix what the log names, then run the same command again",
         )
     prefect_yaml.mark_registered(api, expected)

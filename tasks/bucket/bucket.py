@@ -207,7 +207,7 @@ def explain(bucket: Bucket, error: ClientError | BotoCoreError) -> SlipwayError:
 
 def _denied(bucket: Bucket, why: str) -> TerminalError:
     return TerminalError(
-        f"{bucket.url} denied access to the credentials of block s3-bucket/{bucket.block} ({why})",
+        f"{bucket.url} rejected the credentials of block s3-bucket/{bucket.block} ({why})",
         state="nothing was changed",
         next_step=f"correct the credentials and register the blocks again: {_REGISTER}",
     )

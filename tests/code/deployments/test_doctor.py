@@ -104,7 +104,7 @@ async def test_credentials_with_too_few_or_too_many_rights_are_problems(
     monkeypatch.setenv("SLIPWAY_READ_WRITE_BLOCK", "doctor-reads")
     monkeypatch.setenv("SLIPWAY_READ_BLOCK", "doctor-writes")
     findings = await listed(checks.check_buckets())
-    assert "denied access to the credentials" in findings["block s3-bucket/doctor-reads"].text
+    assert "rejected the credentials" in findings["block s3-bucket/doctor-reads"].text
     assert "can put" in findings["block s3-bucket/doctor-writes"].text
     assert "SLIPWAY_S3_READ_KEY_ID" in findings["block s3-bucket/doctor-writes"].fix
     assert findings[f"block s3-bucket/{block_variables.RESULTS}"].ok
@@ -114,7 +114,7 @@ async def test_credentials_with_too_few_or_too_many_rights_are_problems(
     findings = await listed(checks.check_buckets())
     absent, wrong = (findings[f"block s3-bucket/doctor-{name}"] for name in ("absent", "wrong"))
     assert "does not exist" in absent.text
-    assert "denied access to the credentials" in wrong.text
+    assert "rejected the credentials" in wrong.text
     for item in (absent, wrong):
         assert "slipway apply" in item.fix
 

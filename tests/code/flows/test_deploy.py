@@ -116,7 +116,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, live: str, child: str)
     refused = lab.run("deploy", {"ref": child}, SLIPWAY_READ_BLOCK="wrong-credentials")
     assert refused.error == "TerminalError"
     assert (
-        "denied access to the credentials of block s3-bucket/wrong-credentials" in refused.message
+        "rejected the credentials of block s3-bucket/wrong-credentials" in refused.message
     )
     assert "Retry" not in refused.log
     _untouched(lab, live)

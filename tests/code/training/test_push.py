@@ -82,7 +82,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:
     before = lab.refs()
     failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="wrong-credentials")
     assert failed.error == "TerminalError"
-    assert "denied access to the credentials of block s3-bucket/wrong-credentials" in failed.message
+    assert "rejected the credentials of block s3-bucket/wrong-credentials" in failed.message
     assert "Retry" not in failed.log
     assert lab.refs() == before
 
@@ -90,7 +90,7 @@ def test_wrong_credentials_are_terminal_at_once(lab: Lab, saved: str) -> None:
 def test_read_only_credentials_cannot_push(lab: Lab, saved: str) -> None:
     failed = lab.run("push", {"ref": saved}, SLIPWAY_READ_WRITE_BLOCK="slipway-read")
     assert failed.error == "TerminalError"
-    assert "denied access to the credentials of block s3-bucket/slipway-read" in failed.message
+    assert "rejected the credentials of block s3-bucket/slipway-read" in failed.message
     assert not _in_bucket(lab, saved)
 
 
