@@ -115,9 +115,7 @@ def test_wrong_bytes_in_the_bucket_are_refused_before_unpickling(
 def test_wrong_credentials_are_terminal_at_once(lab: Lab, live: str, child: str) -> None:
     refused = lab.run("deploy", {"ref": child}, SLIPWAY_READ_BLOCK="wrong-credentials")
     assert refused.error == "TerminalError"
-    assert (
-        "rejected the credentials of block s3-bucket/wrong-credentials" in refused.message
-    )
+    assert "rejected the credentials of block s3-bucket/wrong-credentials" in refused.message
     assert "Retry" not in refused.log
     _untouched(lab, live)
 
