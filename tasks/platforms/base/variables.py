@@ -104,6 +104,11 @@ class VariableReader:
             self._variables = Variables(self._plain, secret)
         return self._variables
 
+    async def check(self) -> list[str]:
+        """Prove that the variables can be read; name them in a finding, if there are any."""
+        names = sorted((await self.read()).reveal())
+        return [f"the model server gets the variables {', '.join(names)}"] if names else []
+
     async def _secret(self, name: str) -> SecretStr:
         # It imports Prefect, which commands that only read settings do without.
         from tasks.runs.secrets import read_secret

@@ -165,14 +165,17 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
     async def check(self) -> Sequence[str]:
         """Prove the token, the app and the registry by reading."""
         app, organization = self._environment.app, self._environment.organization
+        variables = await self._variables.check()
         if not await self._app.exists():
             count = await self._app.siblings()
             return [
                 f"organization {organization} is accessible; it has {count} apps",
                 f"app {app} does not exist yet: the first deploy creates it",
+                *variables,
             ]
         addresses = ", ".join(await self._app.addresses()) or "none yet"
-        return [f"app {app} exists; its addresses: {addresses}", await self._try_registry()]
+        finding = f"app {app} exists; its addresses: {addresses}"
+        return [finding, await self._try_registry(), *variables]
 
     async def _prepare(self) -> None:
         if not await self._app.exists():

@@ -166,7 +166,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
             findings.append(
                 f"the first deploy creates app {self._environment.app}: {region}, {owner}"
             )
-        return findings
+        return [*findings, *await self._variables.check()]
 
     async def _prepare(self) -> None:
         await self._app.create()

@@ -79,7 +79,8 @@ class HostTarget(Target[S, HostRelease[S]]):
     async def check(self) -> Sequence[str]:
         """Prove that the proxy and what runs the servers are there."""
         address = await in_thread(self._gateway.address)
-        return [f"the proxy has an entry point at {address}", *await self._check_runner()]
+        runner, variables = await self._check_runner(), await self._variables.check()
+        return [f"the proxy has an entry point at {address}", *runner, *variables]
 
     async def status(self) -> Live | None:
         """Return the release that is live, None if there is none."""

@@ -83,6 +83,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
             f"the cluster is Kubernetes {name}",
             f"the kubeconfig's user has the rights that a deploy needs in namespace {where}",
             await self._try_registry(),
+            *await self._variables.check(),
         ]
 
     async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:

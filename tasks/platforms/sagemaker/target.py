@@ -64,7 +64,8 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
             )
         else:
             findings.append(await self._try_registry())
-        return [*findings, *await (await self._releases()).check_alarms()]
+        alarms = await (await self._releases()).check_alarms()
+        return [*findings, *alarms, *await self._variables.check()]
 
     async def status(self) -> Live | None:
         """Return the release that is live, None if there is none."""

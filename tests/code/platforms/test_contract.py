@@ -152,7 +152,7 @@ async def test_variables_reach_the_server_of_every_step(
     async def read_secret(block: str) -> str:
         return f"hush, {block}!"
 
-    monkeypatch.setattr("tasks.platforms.base.variables.read_secret", read_secret)
+    monkeypatch.setattr("tasks.runs.secrets.read_secret", read_secret)
     expected = {"SLIPWAY_SERVING_MAX_ROWS": "500", "API_TOKEN": "hush, our-token!"}
     # Neither the trial nor a server on the platform starts without them.
     check = f"import os\nassert {expected!r}.items() <= os.environ.items(), 'variables'"

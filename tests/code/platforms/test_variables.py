@@ -85,13 +85,15 @@ async def test_secrets_are_read_once_and_not_shown(monkeypatch: pytest.MonkeyPat
         blocks.append(block)
         return "hush"
 
-    monkeypatch.setattr("tasks.platforms.base.variables.read_secret", read_secret)
+    monkeypatch.setattr("tasks.runs.secrets.read_secret", read_secret)
     reader = VariableReader("staging", {"A": "x"}, {"API_TOKEN": "our-token"})
     for _ in range(2):
         variables = await reader.read()
     assert blocks == ["our-token"]
     assert variables.reveal() == {"A": "x", "API_TOKEN": "hush"}
     assert "hush" not in repr(variables)
+    assert await reader.check() == ["the model server gets the variables A, API_TOKEN"]
+    assert await VariableReader("staging", {}, {}).check() == []
 
 
 @pytest.mark.parametrize("content", [None, "", {"a": 1}])
@@ -101,7 +103,7 @@ async def test_secret_without_a_text_names_variable_and_block(
     async def read_secret(_: str) -> object:
         return content
 
-    monkeypatch.setattr("tasks.platforms.base.variables.read_secret", read_secret)
+    monkeypatch.setattr("tasks.runs.secrets.read_secret", read_secret)
     reader = VariableReader("staging", {}, {"API_TOKEN": "our-token"})
     message = "variable API_TOKEN of environment staging: block secret/our-token"
     with pytest.raises(ConfigurationError, match=message) as refusal:
