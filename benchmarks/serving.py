@@ -120,14 +120,14 @@ async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[fl
     return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
 
 
-def runtime(folder: Path, described: Path) -> Path:
+def runtime(folder: Path, metadata: Path) -> Path:
     """Make the runtime environment of a model; returns its Python."""
     home = folder / "runtime"
     run(
         uv.find_uv_bin(), "sync", "--quiet", "--project", "serving", "--frozen",
         UV_PROJECT_ENVIRONMENT=str(home),
     )  # fmt: skip
-    packages = json.loads(described.read_text())["packages"]
+    packages = json.loads(metadata.read_text())["packages"]
     python = home / "bin" / "python"
     pins = [f"{name}=={version}" for name, version in packages.items()]
     run(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, *pins)

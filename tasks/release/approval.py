@@ -64,7 +64,7 @@ class Approval:
 
     @property
     def rejected(self) -> bool:
-        """Whether a person rejected the release."""
+        """True if a person rejected the release."""
         return self.answer is not None and self.answer.decision == "reject"
 
     @property

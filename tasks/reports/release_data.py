@@ -22,7 +22,7 @@ KEY_SUFFIX = "-release-data"
 
 @dataclass(frozen=True)
 class PreviousRelease:
-    """What was live when the deploy began.
+    """The release that was live when the deploy began.
 
     Attributes:
         version: Name of the model version, None if it has none.

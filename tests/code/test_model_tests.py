@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """What the fixtures `trained` and `served` give, made up: a class that follows from `size`."""
+    """A stand-in for the fixtures `trained` and `served`: a class that follows from `size`."""
 
     train: list[Row] = field(default_factory=lambda: rows(80))
     test: list[Row] = field(default_factory=lambda: rows(20, 80))

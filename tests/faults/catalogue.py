@@ -13,7 +13,7 @@ _PUSH, _OLD_PUSH = "tests/code/training/test_push.py", "tests/code/flows/test_pu
 
 @dataclass(frozen=True)
 class Old:
-    """Where a fault is in revisions from before the rooms, as far as it is elsewhere.
+    """The place of a fault in revisions from before the rooms, if it is another.
 
     Attributes:
         file: The file; empty if it is the same.

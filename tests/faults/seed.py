@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bad = 0
     with work_tree(options.at, setup=not options.dry) as tree:
         has_rooms = (tree / _ROOMS).exists()
-        faults = [each if has_rooms else each.before_rooms() for each in chosen]
+        faults = [item if has_rooms else item.before_rooms() for item in chosen]
         if not options.dry and (code := run_tests(faults, tree)) != _PASSED:
             print(f"without any fault, pytest ends with {code}: no fault was tried")
             return 1

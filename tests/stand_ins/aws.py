@@ -42,7 +42,7 @@ class Call:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a JSON body says."""
+        """The content of a JSON body."""
         return dict(json.loads(self.body or b"{}"))
 
 

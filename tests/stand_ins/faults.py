@@ -60,7 +60,7 @@ class Faults:
 
     @property
     def met(self) -> int:
-        """How many calls have gone wrong since the first calls of each name are to."""
+        """Number of calls that failed, as the first calls of each name do."""
         return self._met.total()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -40,7 +40,7 @@ class Refusal(Exception):
 
 @dataclass
 class Lease:
-    """Who alone may change a machine, and until when."""
+    """The exclusive right to change a machine, until it expires."""
 
     nonce: str
     description: str

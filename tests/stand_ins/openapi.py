@@ -19,7 +19,7 @@ _ROOT = "urn:description"
 
 
 class Description:
-    """What requests of an API look like.
+    """The description of an API, which checks requests.
 
     Args:
         newer: Operations, and their parameters as `"DELETE /path?parameter"`, that came later.

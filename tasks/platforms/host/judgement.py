@@ -40,7 +40,7 @@ _LEAST_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Limits:
-    """How much worse a new version may be.
+    """Bounds for the errors and the latency of a new version.
 
     Attributes:
         requests: Number of requests that each of the two needs for a judgement.

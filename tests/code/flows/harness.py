@@ -62,7 +62,7 @@ _READ_AT_IMPORT = frozenset({"SLIPWAY_RETRIES", "SLIPWAY_BACKOFF_SECONDS"})
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a flow run ended: its state, what it returned or raised, and its log."""
+    """The end of a flow run: state, result or exception, and log."""
 
     state: str
     message: str
@@ -100,19 +100,19 @@ class Started:
     def wait_for_children(self, words: str) -> list[psutil.Process]:
         """Wait until it has started what has these words in its command line; return that."""
         deadline = time.monotonic() + SECONDS
-        while not (found := self._children(words)):
+        while not (result := self._children(words)):
             assert self.process.poll() is None, f"ended before it started {words!r}:\n{self.log}"
             assert time.monotonic() < deadline, f"never started {words!r}:\n{self.log}"
             time.sleep(0.02)
-        return found
+        return result
 
     def _children(self, words: str) -> list[psutil.Process]:
-        found = []
+        results = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):  # it has just ended
                 if words in " ".join(child.cmdline()):
-                    found.append(child)
-        return found
+                    results.append(child)
+        return results
 
     def kill(self, *, alone: bool = False) -> None:
         """Nothing gets to clean up: of the run alone, or of all that it has started too."""
@@ -215,7 +215,7 @@ def flow_fork_server(stack: Stack) -> Iterator[ForkServer]:
 
 @dataclass
 class Lab:
-    """What a test of the flows works with."""
+    """The stack and its clients, for tests of flows."""
 
     stack: Stack
     api: PrefectAPI
@@ -262,20 +262,20 @@ class Lab:
         arguments = [name, json.dumps(changes)]
         saving = self.forks.start(_BLOCK, arguments, flow_environment(self.stack))
         with saving.stdout as output:
-            said = output.read()
-        assert saving.wait(SECONDS) == 0, said
+            answer = output.read()
+        assert saving.wait(SECONDS) == 0, answer
 
     def artifacts(self, *runs: FlowRun) -> list[dict[str, Any]]:
-        """What some runs and their subflow runs have shown."""
+        """Return the artifacts of some runs and their subflow runs."""
         family = [run.id for first in runs for run in self.api.read_run_tree(first.id)]
         query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
         url = f"{self.stack.prefect_api_url}/artifacts/filter"
-        found = (
+        result = (
             httpx.post(url, json=query, trust_env=False, verify=ssl_context())
             .raise_for_status()
             .json()
         )
-        return list(found)
+        return list(result)
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run Git on origin, or in a clone of it."""
@@ -329,7 +329,7 @@ class Lab:
         return self.stack.model_url("local")
 
     def live(self) -> dict[str, Any]:
-        """What the live model says it is."""
+        """Return `/version` of the live model."""
         answer = httpx.get(f"{self.url}/version", timeout=10, trust_env=False, verify=ssl_context())
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
@@ -342,7 +342,7 @@ class Lab:
             return None
 
     def is_live(self, commit: str) -> bool:
-        """Whether the live model answers and is this commit's."""
+        """Check that the live model answers and is this commit's."""
         return self.live_commit() == commit
 
     def live_tag(self) -> str:
@@ -394,12 +394,12 @@ def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
 
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Those that run; one that nobody has asked for its end does not."""
-    found = []
+    results = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                results.append(process)
+    return results
 
 
 def stages(names: Sequence[str], log: str) -> list[str]:

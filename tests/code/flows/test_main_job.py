@@ -45,11 +45,13 @@ def test_bytes_are_in_the_bucket_and_metadata_in_git(lab: Lab, delivered: Delive
 
 
 def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
-    found = lab.artifacts(delivered.retrain, delivered.deploy)
+    artifacts = lab.artifacts(delivered.retrain, delivered.deploy)
     content = {
-        each["key"]: each for each in found if delivered.commit[:7] in (each["description"] or "")
+        artifact["key"]: artifact
+        for artifact in artifacts
+        if delivered.commit[:7] in (artifact["description"] or "")
     }
-    assert "wine-training" in {each["key"] for each in found}
+    assert "wine-training" in {item["key"] for item in artifacts}
     assert {
         "wine-card", "wine-against-champion",
         "wine-local-release", "wine-local-release-data", "wine-local-page",
@@ -65,21 +67,21 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     assert (released["outcome"], released["commit"]) == ("live", delivered.commit)
     assert (released["before"], released["run"]) == (None, delivered.deploy.id)
     assert released["metrics"] == lab.show("reports/metrics.json")
-    (timeline,) = [each["data"] for each in found if each["key"] == "wine-local-timeline"]
+    (timeline,) = [item["data"] for item in artifacts if item["key"] == "wine-local-timeline"]
     assert f"| **v0.0.1** | `{delivered.commit[:7]}` | live |" in timeline
     assert f"/runs/flow-run/{delivered.deploy.id}" in timeline
     assert lab.url in content["wine-local-page"]["data"]
-    progress = [each for each in found if each["type"] == "progress"]
+    progress = [item for item in artifacts if item["type"] == "progress"]
     assert progress
-    assert all(each["data"] == 100.0 for each in progress)
+    assert all(item["data"] == 100.0 for item in progress)
 
 
 def test_results_survive_in_the_bucket(lab: Lab, delivered: Delivery) -> None:
     listed = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix="results/")
     assert listed["KeyCount"] >= 4  # of retrain, train, save and push
     bodies = [
-        lab.s3().get_object(Bucket=lab.bucket, Key=each["Key"])["Body"].read().decode()
-        for each in listed["Contents"]
+        lab.s3().get_object(Bucket=lab.bucket, Key=content["Key"])["Body"].read().decode()
+        for content in listed["Contents"]
     ]
     assert any(delivered.commit in body for body in bodies)
 
@@ -87,14 +89,14 @@ def test_results_survive_in_the_bucket(lab: Lab, delivered: Delivery) -> None:
 def test_no_secret_is_in_logs_artifacts_or_git(lab: Lab, delivered: Delivery) -> None:
     runs = [run.id for first in (delivered.retrain, delivered.deploy)
             for run in lab.api.read_run_tree(first.id)]  # fmt: skip
-    said = "\n".join(line.message for line in lab.api.read_logs(runs, count=200, least_level=0))
-    said += json.dumps(lab.artifacts(delivered.retrain, delivered.deploy))
-    said += lab.git("log", "--all", "-p")
+    output = "\n".join(line.message for line in lab.api.read_logs(runs, count=200, least_level=0))
+    output += json.dumps(lab.artifacts(delivered.retrain, delivered.deploy))
+    output += lab.git("log", "--all", "-p")
     for file in lab.stack.logs.glob("*.log"):
-        said += file.read_text(errors="replace")
+        output += file.read_text(errors="replace")
     storage = lab.stack.storage
     for secret in (storage.read_write.secret, storage.read.secret):
-        assert secret not in said
+        assert secret not in output
 
 
 def test_child_output_is_in_the_log_line_by_line(lab: Lab, delivered: Delivery) -> None:

@@ -24,7 +24,9 @@ def test_prefects_ui_shows_the_runs_and_their_tasks(
 def test_prefects_ui_shows_the_model_card_with_its_picture(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    (card,) = [each for each in lab.artifacts(delivered.retrain) if each["key"] == "wine-card"]
+    (card,) = [
+        artifact for artifact in lab.artifacts(delivered.retrain) if artifact["key"] == "wine-card"
+    ]
     page = visit(f"{lab.stack.prefect_ui_url}/artifacts/artifact/{card['id']}", ours=False)
     page.get_by_text("Model card of").first.wait_for()
     picture = page.locator("img[src^='data:image/png']")

@@ -40,19 +40,19 @@ async def test_another_block_is_refused_without_a_word_of_what_is_in_it() -> Non
     for name in ("no-registry", "not-there"):
         with pytest.raises(
             ConfigurationError, match=f"block secret/{name} has no username"
-        ) as told:
+        ) as raised:
             await load_login(name)
-        assert "hidden" not in str(told.value)
-        assert told.value.__cause__ is None
+        assert "hidden" not in str(raised.value)
+        assert raised.value.__cause__ is None
 
 
 @pytest.mark.usefixtures("_on_the_stack")
 async def test_aws_is_opened_with_a_block_and_its_secret_is_not_told() -> None:
     # The stack's own block is of another kind of server: it does not know STS.
     aws = await open_aws("slipway-read-write", "us-east-1")
-    with pytest.raises(SlipwayError, match="AWS: sts get_caller_identity") as told:
+    with pytest.raises(SlipwayError, match="AWS: sts get_caller_identity") as raised:
         await aws.call("sts", "get_caller_identity")
     block = await AwsCredentials.aload("slipway-read-write")
-    assert block.aws_secret_access_key.get_secret_value() not in str(told.value)
+    assert block.aws_secret_access_key.get_secret_value() not in str(raised.value)
     with pytest.raises(ConfigurationError, match="block aws-credentials/not-there does not exist"):
         await open_aws("not-there", "us-east-1")

@@ -73,7 +73,7 @@ def _once_each() -> Callable[[Bundle, float, Mapping[str, str]], Awaitable[None]
 
 @pytest.fixture(scope="session")
 def home(make_home: Callable[[str], Path]) -> Path:
-    """What the targets write to."""
+    """The folder to which the targets write."""
     return make_home("home")
 
 
@@ -215,7 +215,7 @@ def paper(tmp_path: Path) -> Package:
 
 @pytest.fixture(scope="session")
 def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
-    """Where the process target releases to."""
+    """A place for the process target."""
     environment = ProcessEnvironment(
         name="process", target="process", port=ports["process"], soak_seconds=0.3, keep=2
     )
@@ -231,7 +231,7 @@ def engine(shared: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the registry keeps what it has."""
+    """The folder in which the registry stores images."""
     return tmp_path_factory.mktemp("registry")
 
 
@@ -255,7 +255,7 @@ def registry(
 def docker_place(
     host: Supervisor, ports: dict[str, int], engine: str, registry: str
 ) -> Iterator[Place]:
-    """Where the docker target releases to."""
+    """A place for the docker target."""
     environment = DockerEnvironment(
         name="docker",
         target="docker",
@@ -279,14 +279,14 @@ def flyio_place(
     registry_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[FlyioPlace]:
-    """Where the flyio target releases to."""
+    """A place for the flyio target."""
     with running_fly(tmp_path_factory.mktemp("fly"), engine, registry, registry_folder) as place:
         yield place
 
 
 @pytest.fixture(scope="session")
 def sagemaker_place(host: Supervisor, engine: str, registry: str) -> Iterator[SageMakerPlace]:
-    """Where the sagemaker target releases to."""
+    """A place for the sagemaker target."""
     with running_sagemaker(engine, registry) as place:
         yield place
 
@@ -295,7 +295,7 @@ def sagemaker_place(host: Supervisor, engine: str, registry: str) -> Iterator[Sa
 def heroku_place(
     host: Supervisor, engine: str, registry: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HerokuPlace]:
-    """Where the heroku target releases to."""
+    """A place for the heroku target."""
     with running_heroku(tmp_path_factory.mktemp("heroku"), engine, registry) as place:
         yield place
 
@@ -304,7 +304,7 @@ def heroku_place(
 def kubernetes_place(
     host: Supervisor, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RemotePlace]:
-    """Where the kubernetes target releases to: the stand-in, or a cluster of one's own."""
+    """A place for the kubernetes target: the stand-in, or a cluster of one's own."""
     if OWN_CLUSTER:
         with own_kubernetes() as place:
             yield place

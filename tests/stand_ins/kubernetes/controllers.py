@@ -22,7 +22,7 @@ _TOTALS = ("replicas", "readyReplicas", "availableReplicas")
 
 
 class Controllers:
-    """What brings objects to where they should be, one step at each call of `step`.
+    """The controllers, which move objects to their desired state, one step at each call of `step`.
 
     Args:
         namespace: Where they are.

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Refusal(Exception):
-    """What an API server does not do.
+    """An error of the API server.
 
     Attributes:
         code: HTTP status.
