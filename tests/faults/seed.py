@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,15 +41,16 @@ def seed(fault: Fault, tree: Path) -> str:
         What the file was before.
 
     Raises:
-        CannotSeedError: The line is not there, or there more than once.
+        CannotSeedError: The pattern does not match, or matches more than once.
     """
     file = tree / fault.file
     if not file.is_file():
         raise CannotSeedError(f"{fault.file} does not exist")
     before = file.read_text()
-    if (count := before.count(fault.line)) != 1:
-        raise CannotSeedError(f"{fault.file} has {fault.line!r} {count} times, not once")
-    file.write_text(before.replace(fault.line, fault.fault))
+    after, count = re.subn(fault.pattern, fault.fault, before)
+    if count != 1:
+        raise CannotSeedError(f"{fault.pattern!r} matches {count} times in {fault.file}, not once")
+    file.write_text(after)
     return before
 
 
