@@ -83,6 +83,11 @@ def test_files_of_older_flyctl_versions_are_read(tmp_path: Path, section: str, m
     )
 
 
+def test_machine_without_number_of_processors_has_one(tmp_path: Path) -> None:
+    fly_toml = "app = 'a'\nprimary_region = 'fra'\n[[vm]]\ncpu_kind = 'performance'"
+    assert _load(tmp_path, "", fly_toml).size == "performance-1x"
+
+
 @pytest.mark.parametrize(
     ("fly_toml", "says"),
     [
