@@ -146,13 +146,13 @@ FAULTS = (
     Fault(
         "platforms/heroku", "tasks/platforms/heroku/releases.py",
         r"\.version > newest\)", ".version < newest)",
-        f"{_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run",
+        f"{_PLATFORMS}/test_heroku.py::test_releases_give_images_of_an_app",
         Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run"),
     ),
     Fault(
         "platforms/sagemaker", "tasks/platforms/sagemaker/requests.py",
         r'if environment\.traffic == "canary":', 'if environment.traffic != "canary":',
-        f"{_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",
+        f"{_PLATFORMS}/test_sagemaker.py::test_requests_match_the_service_description",
         Old(
             "tasks/platforms/aws/requests.py",
             f"{_OLD_PLATFORMS}/test_sagemaker.py::test_requests_are_as_the_service_describes_them",
@@ -185,7 +185,8 @@ FAULTS = (
     Fault(
         "flows/deploy", "flows/deploy.py",
         r"if not \((force or [\w.]+)\):", r"if (\1):",
-        f"{_DEPLOY}::test_an_older_commit_is_superseded",
+        f"{_DEPLOY}::test_older_commit_is_superseded",
+        Old(tests=f"{_DEPLOY}::test_an_older_commit_is_superseded"),
     ),
     Fault(
         "flows/push", "flows/push.py",
@@ -202,15 +203,21 @@ FAULTS = (
     Fault(
         "deployments/diagnosis", "deployments/diagnosis/origin.py",
         r"if (\w+)\.code:", r"if not \1.code:",
-        f"{_DEPLOYMENTS}/test_doctor.py"
-        "::test_the_commit_that_workers_are_to_clone_has_to_be_on_origin",
-        Old("deployments/checks.py"),
+        f"{_DEPLOYMENTS}/test_doctor.py::test_unpushed_commit_for_workers_is_a_problem",
+        Old(
+            "deployments/checks.py",
+            f"{_DEPLOYMENTS}/test_doctor.py"
+            "::test_the_commit_that_workers_are_to_clone_has_to_be_on_origin",
+        ),
     ),
     Fault(
         "deployments/prefect_api", "deployments/prefect_api/connection.py",
         r"if not _is_url\(url\):", "if _is_url(url):",
-        f"{_DEPLOYMENTS}/test_trigger.py::test_the_ui_of_prefect_cloud_is_linked",
-        Old("deployments/api.py"),
+        f"{_DEPLOYMENTS}/test_trigger.py::test_links_lead_to_the_ui_of_prefect_cloud",
+        Old(
+            "deployments/api.py",
+            f"{_DEPLOYMENTS}/test_trigger.py::test_the_ui_of_prefect_cloud_is_linked",
+        ),
     ),
     Fault(
         "deployments/local", "deployments/local/ports.py",
@@ -225,7 +232,8 @@ FAULTS = (
     Fault(
         "deployments/trigger", "deployments/trigger.py",
         r"if not _COMMIT\.fullmatch\(commit\):", "if _COMMIT.fullmatch(commit):",
-        f"{_DEPLOYMENTS}/test_trigger.py::test_a_branch_is_refused_because_it_moves",
+        f"{_DEPLOYMENTS}/test_trigger.py::test_branch_is_refused",
+        Old(tests=f"{_DEPLOYMENTS}/test_trigger.py::test_a_branch_is_refused_because_it_moves"),
     ),
     Fault(
         "serving/limits", "serving/limits.py",
