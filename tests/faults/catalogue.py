@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "platforms/heroku", "tasks/platforms/heroku/releases.py",
-        r"\.version > newest\)", ".version < newest)",
+        r"\.version > newest\b", ".version < newest",
         f"{_PLATFORMS}/test_heroku.py::test_releases_give_images_of_an_app",
         Old(tests=f"{_OLD_PLATFORMS}/test_heroku.py::test_releases_say_which_images_an_app_has_run"),
     ),

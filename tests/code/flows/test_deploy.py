@@ -104,7 +104,8 @@ def test_wrong_bytes_in_the_bucket_are_refused_before_unpickling(
         refused = lab.run("deploy", {"ref": child})
     finally:
         s3.put_object(Bucket=lab.bucket, Key=key, Body=good)
-    assert refused.error == "TerminalError", refused.log
+    expected = "TerminalError" if damage == "missing" else "CandidateRejected"
+    assert refused.error == expected, refused.log
     assert "preflight" not in refused.log
     says = "missing" if damage == "missing" else "is not the model that was saved"
     assert says in refused.message
@@ -130,7 +131,7 @@ def test_server_that_crashes_at_start_is_rejected_in_preflight(lab: Lab, live: s
     commit = _broken(lab, live, "crash", "serving/__main__.py", crash)
     with lab.traffic() as traffic:
         refused = lab.run("deploy", {"ref": commit})
-    assert refused.error == "TerminalError", refused.log
+    assert refused.error == "CandidateRejected", refused.log
     assert "ended at start:\ncannot go on" in refused.message
     assert "release wine" not in refused.log
     assert traffic.answered
@@ -153,7 +154,7 @@ def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -
     )
     with lab.traffic() as traffic:
         failed = lab.run("deploy", {"ref": commit})
-    assert failed.error == "TerminalError", failed.log
+    assert failed.error == "CandidateRejected", failed.log
     assert "no room here" in failed.message
     assert "rolled back" in failed.log
     assert traffic.failures == []
