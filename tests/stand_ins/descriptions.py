@@ -1,4 +1,4 @@
-"""Where the descriptions of APIs are that platforms have published, to hold requests against."""
+"""The published descriptions of the APIs of platforms, to check requests against."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Refused(Exception):
         self.status, self.message = status, message
 
 
-def error_body(status: int, message: str = "told to fail") -> dict[str, str]:
+def error_body(status: int, message: str = "a fault on purpose") -> dict[str, str]:
     """Make an error in Heroku's words."""
     return {"id": _NAMES.get(status, "error"), "message": message}
 

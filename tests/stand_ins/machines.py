@@ -1,4 +1,4 @@
-"""What runs behind a stand-in: released images, in real containers."""
+"""The machines behind a stand-in: released images, in real containers."""
 
 from __future__ import annotations
 

@@ -362,4 +362,4 @@ class AwsFaults(Faults):
 def aws_error(code: int) -> Mapping[str, Any]:
     """Make an error in the words of AWS: too many requests, or a failure."""
     kind = "ThrottlingException" if code == 429 else "InternalFailure"
-    return {"__type": kind, "message": "told to fail"}
+    return {"__type": kind, "message": "a fault on purpose"}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 # Whether a server is the one that was released, not that of preflight: only that has a version.
 _RELEASED = """
 import json, os, sys, pathlib
-_told = json.loads(os.environ.get("SLIPWAY_RELEASE") or "{}")
+_facts = json.loads(os.environ.get("SLIPWAY_RELEASE") or "{}")
 if "--bundle" in sys.argv:
     _bundle = pathlib.Path(sys.argv[sys.argv.index("--bundle") + 1])
-    _told = json.loads((_bundle / "release.json").read_text())
-if _told.get("version"):
+    _facts = json.loads((_bundle / "release.json").read_text())
+if _facts.get("version"):
     DEED
 """
 # What ends a server as soon as clients ask it: they ask for one row, golden predictions for more.

@@ -168,7 +168,7 @@ class Place(ABC):
 
 
 class RemotePlace(Place):
-    """A stand-in of a platform elsewhere, any call of which can be told to go wrong.
+    """A stand-in of a platform elsewhere, any call of which can be made to fail.
 
     Attributes:
         necessary_calls: What a deploy cannot do without.

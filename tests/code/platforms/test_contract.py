@@ -1,4 +1,4 @@
-"""What every target does, on each platform; what flows do with it is in `test_flows.py`."""
+"""The contract of a target, on each platform; the flows on it are in `test_flows.py`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_failure_after_preflight_is_rolled_back(
     before, bad = await place.snapshot(), make_package("bad", **{"serving/__main__.py": fault})
     with place.traffic(live) as traffic, pytest.raises(TerminalError):
         await place.deploy(bad, soak_seconds=soak)
-    # What ends when it has traffic, nobody can keep from losing some.
+    # A server that ends under traffic loses some of it, whatever the target does.
     never_served = soak < 1
     assert not (never_served and traffic.failures), traffic.failures
     assert await place.snapshot() == before
@@ -110,7 +110,7 @@ async def test_next_run_completes_after_kill_at_any_step(
     if place.killed_in_flows:
         pytest.skip("runs are killed on it, at every step, by the tests of flows")
     new = others[0]
-    # What preflight leaves on the platform, where it leaves something.
+    # Preflight leaves something only on the worker's host.
     steps = ["release", "settle"] if place.proves_on_worker else ["preflight", "release", "settle"]
     with place.traffic(live) as traffic:
         for step in steps:
@@ -174,7 +174,7 @@ async def test_remove_leaves_nothing(place: Place) -> None:
         await place.live_version()
 
 
-# What only platforms elsewhere have
+# The contract of platforms elsewhere
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ async def live_elsewhere(remote_place: RemotePlace, models: list[Package]) -> Pa
     return await remote_place.ensure_live(models)
 
 
-# What hangs is waited for less long than usual, so it is tried by itself.
+# Calls that hang have a shorter time-out here, so they are tried by themselves.
 @pytest.mark.parametrize("kinds", [("429", "500", "drop"), ("hang",)], ids="-".join)
 async def test_any_call_may_fail(
     remote_place: RemotePlace,

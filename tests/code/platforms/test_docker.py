@@ -1,4 +1,4 @@
-"""What only containers on the worker's host have."""
+"""The properties of containers on the worker's host."""
 
 from __future__ import annotations
 

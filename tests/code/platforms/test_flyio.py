@@ -1,4 +1,4 @@
-"""What only Fly.io has: apps that are made and go again, machines, addresses."""
+"""The properties of Fly.io: apps that Slipway creates and deletes, machines, addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only Heroku has: its releases and their images, scale, stacks, the release phase."""
+"""The properties of Heroku: releases and their images, scale, stacks, the release phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What targets on the worker's own host say where something is missing: engine, proxy, ports."""
+"""The errors of targets on the worker's own host without an engine, a proxy or a port."""
 
 from __future__ import annotations
 

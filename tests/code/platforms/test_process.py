@@ -1,4 +1,4 @@
-"""What only processes on the worker's host have."""
+"""The properties of processes on the worker's host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only SageMaker has: its states, alarms, another registry."""
+"""The properties of SageMaker: its states, its alarms, its registry."""
 
 from __future__ import annotations
 

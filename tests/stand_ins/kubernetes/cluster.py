@@ -34,7 +34,7 @@ class StubCluster:
     Attributes:
         url: Of its API, as clients reach it.
         server: What answers there.
-        faults: What its API can be told to do wrong.
+        faults: The faults of its API.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""A node that runs nothing: its pods are at once what they are told to be."""
+"""A node that runs nothing: its pods reach their fate at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real cluster behind a relay, so that its API can be told to go wrong as well."""
+"""A real cluster behind a relay, so that its API can be made to fail as well."""
 
 from __future__ import annotations
 
