@@ -71,7 +71,7 @@ class Outcome:
     log: str
 
 
-class Started:
+class FlowProcess:
     """A flow run in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
@@ -98,7 +98,7 @@ class Started:
             time.sleep(0.02)
 
     def wait_for_children(self, words: str) -> list[psutil.Process]:
-        """Wait until it has started what has these words in its command line; return that."""
+        """Wait until a child has these words in its command line; return all such children."""
         deadline = time.monotonic() + SECONDS
         while not (result := self._children(words)):
             assert self.process.poll() is None, f"ended before it started {words!r}:\n{self.log}"
@@ -115,7 +115,7 @@ class Started:
         return results
 
     def kill(self, *, alone: bool = False) -> None:
-        """Nothing gets to clean up: of the run alone, or of all that it has started too."""
+        """Kill the run so that nothing cleans up; with `alone`, its children go on."""
         for child in [] if alone else psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -132,13 +132,13 @@ class Started:
 
 
 class Traffic:
-    """Clients on keep-alive connections that never stop asking the live model.
+    """Clients that send one request after another to the live model on keep-alive connections.
 
     Args:
         url: Where it is.
-        row: What they ask it.
-        clients: How many they are.
-        pause: Seconds between an answer and the next question.
+        row: The row of each request.
+        clients: Number of clients.
+        pause: Seconds between an answer and the next request.
     """
 
     def __init__(
@@ -173,11 +173,11 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        assert self.answered, "nobody was asked"
+        assert self.answered, "no request was answered"
 
 
-def s3_of(stack: Stack) -> Any:
-    """An S3 client that may do everything in a stack's bucket."""
+def connect_s3(stack: Stack) -> Any:
+    """Return an S3 client with all rights in a stack's bucket."""
     import boto3
 
     identity = stack.storage.read_write
@@ -222,13 +222,15 @@ class Lab:
     folder: Path
     forks: ForkServer
 
-    def start(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Started:
+    def start(
+        self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str
+    ) -> FlowProcess:
         """Start a flow in a process of its own."""
         arguments = [flow, json.dumps(parameters or {})]
         variables = {**flow_environment(self.stack), **env}
         if _READ_AT_IMPORT.isdisjoint(env):
-            return Started(self.forks.start(_RUNNER, arguments, variables))
-        return Started(
+            return FlowProcess(self.forks.start(_RUNNER, arguments, variables))
+        return FlowProcess(
             subprocess.Popen(
                 [sys.executable, "-W", "error::SyntaxWarning", "-c", _RUNNER, *arguments],
                 cwd=CHECKOUT, env=variables, text=True,
@@ -357,7 +359,7 @@ class Lab:
         return dict(self.show("model/wine.golden.json")["inputs"][0])
 
     def servers(self) -> list[str]:
-        """The model servers that supervisord keeps alive."""
+        """Return the names of the model servers that supervisord runs."""
         return sorted(n for n in self.stack.supervisor.programs() if n.startswith("model-local-"))
 
     def traffic(self, clients: int = 3, pause: float = 0.05) -> Traffic:
@@ -366,7 +368,7 @@ class Lab:
 
     def s3(self) -> Any:
         """An S3 client that may do everything in the bucket."""
-        return s3_of(self.stack)
+        return connect_s3(self.stack)
 
     @property
     def bucket(self) -> str:
@@ -392,8 +394,8 @@ def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
         yield lab
 
 
-def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """Those that run; one that nobody has asked for its end does not."""
+def select_running(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that run; a zombie does not."""
     results = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -402,6 +404,6 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     return results
 
 
-def stages(names: Sequence[str], log: str) -> list[str]:
-    """Those of the stages that a log says were run."""
+def stages_run(names: Sequence[str], log: str) -> list[str]:
+    """Return those of the stages that ran, as a log says."""
     return [name for name in names if f"Running stage '{name}'" in log]

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import Lab, alive
+from tests.code.flows.harness import Lab, select_running
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -249,7 +249,7 @@ def test_cancelled_deploy_stops_its_server_and_releases_the_lock(
     children = psutil.Process(run.process.pid).children(recursive=True)
     run.process.terminate()
     run.process.wait(20)
-    assert not alive(children)
+    assert not select_running(children)
     assert lab.live()["commit"] == live
     assert len(lab.servers()) == 1
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"
@@ -297,7 +297,7 @@ def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, liv
     run = lab.start("deploy", {"ref": commit})
     servers = run.wait_for_children("-m serving")
     run.kill(alone=True)
-    assert alive(servers)
+    assert select_running(servers)
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"
-    assert not alive(servers)
+    assert not select_running(servers)
     _untouched(lab, live)

@@ -17,7 +17,7 @@ from flows.deploy import deploy
 from flows.rollback import rollback
 from tasks.package.package import Package
 from tasks.release.locks.lock import lock_of
-from tests.code.flows.harness import s3_of
+from tests.code.flows.harness import connect_s3
 from tests.code.platforms.conftest import ELSEWHERE
 from tests.code.platforms.places import Place
 
@@ -38,7 +38,7 @@ def line(stack: Stack, make_package: Callable[..., Package]) -> list[Package]:
         made.append(make_package(name, after=made[-1] if made else None))
         model = made[-1].workspace.path / "model" / "wine"
         key = f"dvc/files/md5/{made[-1].md5[:2]}/{made[-1].md5[2:]}"
-        s3_of(stack).put_object(Bucket=stack.storage.bucket, Key=key, Body=model.read_bytes())
+        connect_s3(stack).put_object(Bucket=stack.storage.bucket, Key=key, Body=model.read_bytes())
     return made
 
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.code.flows.harness import Lab, alive, stages
+from tests.code.flows.harness import Lab, select_running, stages_run
 
 # With one combination of parameters to try, training is soon over.
 ONE = {"train.grid.C": [1.0], "train.grid.gamma": ["scale"]}
@@ -42,7 +42,7 @@ def test_a_target_that_is_not_in_the_data_is_refused(lab: Lab, delivered: str) -
     assert refused.error == "ConfigurationError"
     assert "params.yaml: " in refused.message
     assert "cultivar" in refused.message
-    assert not stages(["train"], refused.log)
+    assert not stages_run(["train"], refused.log)
 
 
 def test_retrain_refuses_an_unknown_environment_before_it_trains(lab: Lab, delivered: str) -> None:
@@ -81,7 +81,7 @@ def test_runs_side_by_side_do_not_disturb_each_other(lab: Lab, delivered: str) -
     outcomes = [run.outcome() for run in runs]
     assert [outcome.state for outcome in outcomes] == ["Completed", "Completed"]
     for number, outcome in zip(folds, outcomes, strict=True):
-        assert stages(["process", "train"], outcome.log) == ["train"], "what depends on it"
+        assert stages_run(["process", "train"], outcome.log) == ["train"], "what depends on it"
         assert f"cv: {number}" in lab.git("show", f"{outcome.data}:params.yaml")
 
 
@@ -96,7 +96,7 @@ def test_killed_in_the_middle_the_next_run_completes(lab: Lab, delivered: str, a
     again = lab.run("train", parameters)
     assert again.state == "Completed", again.log
     assert not list((lab.stack.home / "workspaces").iterdir()), "the killed run's workspace is gone"
-    assert not alive(children), "and so are its children"
+    assert not select_running(children), "and so are its children"
 
 
 def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(lab: Lab, delivered: str) -> None:
@@ -119,9 +119,9 @@ def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
     trained = lab.run("train", {"ref": delivered, "overrides": overrides})
     saved = lab.run("save", {"ref": trained.data}, SLIPWAY_HOME=str(make_home("worker")))
     assert saved.state == "Completed", saved.log
-    assert stages(["train", "save"], saved.log) == ["train", "save"], "made again, as it was"
+    assert stages_run(["train", "save"], saved.log) == ["train", "save"], "made again, as it was"
     cached = lab.run("save", {"ref": trained.data})
-    assert stages(["train", "save"], cached.log) == ["save"]
+    assert stages_run(["train", "save"], cached.log) == ["save"]
     both = [lab.show("model/wine.runtime.json", commit) for commit in (saved.data, cached.data)]
     assert both[0]["artifacts"] == both[1]["artifacts"]
 
@@ -153,6 +153,6 @@ def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
     finally:
         s3.put_object(Bucket=lab.bucket, Key=key, Body=good)
     assert saved.state == "Completed", saved.log
-    assert stages(["train", "save"], saved.log) == ["train", "save"]
+    assert stages_run(["train", "save"], saved.log) == ["train", "save"]
     again = yaml.safe_load(lab.git("show", f"{saved.data}:dvc.lock"))
     assert again["stages"]["train"]["outs"][0]["md5"] == md5

@@ -32,7 +32,7 @@ from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
-from tests.code.flows.harness import Lab, alive, flow_fork_server
+from tests.code.flows.harness import Lab, flow_fork_server, select_running
 from tests.shared_stack import stop_at_end
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
@@ -355,7 +355,7 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
     state = {"type": "CANCELLING", "name": "Cancelling"}
     url = f"{lab.stack.prefect_api_url}/flow_runs/{run.id}/set_state"
     httpx.post(url, json={"state": state}, trust_env=False).raise_for_status()
-    wait_until(lambda: not alive(children), "its processes are gone")
+    wait_until(lambda: not select_running(children), "its processes are gone")
     assert time.monotonic() - started < 10
     assert follow_to_end(lab, run.id).label == "Cancelled"
     assert not lab.api.find_runs(["RUNNING", "CANCELLING"])
