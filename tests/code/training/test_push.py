@@ -8,6 +8,9 @@ import pytest
 from tests.code.flows.harness import Lab
 from tests.code.training.faults import faulty_s3
 
+# The first test waits for a stack, a retraining and another candidate.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(autouse=True)
 def _main_stays(lab: Lab, delivered: str) -> Iterator[None]:

@@ -10,6 +10,8 @@ import yaml
 
 from tests.code.flows.harness import Lab, select_running, stages_run
 
+# The first test waits for a stack and a retraining.
+pytestmark = pytest.mark.timeout(900)
 # With one combination of parameters to try, training is soon over.
 ONE = {"train.grid.C": [1.0], "train.grid.gamma": ["scale"]}
 
