@@ -39,7 +39,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
         return self.url
 
     async def preflight(self, package: Package, file: Path) -> StagedImage:
-        """Prove the package on the worker, push its image, rehearse it where that is possible."""
+        """Prove the package on the worker, push its image, and prove it on the platform too if possible."""
         if self._trial is None:  # else the trial has passed, and this is a repetition
             tried = Staged(package, name_of_release(package))
             await self._run_trial(tried, file)
@@ -48,7 +48,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
             await self._prepare()
             image = await self._build(package, file)
             staged = StagedImage(package, self._trial.release, image)
-            await self._rehearse(staged)
+            await self._prove_on_platform(staged)
             return staged
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
@@ -74,7 +74,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
     async def _prepare(self) -> None:
         """Make what the image is pushed to, where it is not there by itself."""
 
-    async def _rehearse(self, staged: StagedImage) -> None:
+    async def _prove_on_platform(self, staged: StagedImage) -> None:
         """Prove the image on the platform itself, without traffic, where it can be proven so."""
 
     def _release_variables(self, staged: Staged, version: str) -> dict[str, str]:

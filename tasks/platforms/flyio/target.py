@@ -69,7 +69,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         """Prove the package on the worker, push its image; if that fails, leave no new app."""
         try:
             return await super().preflight(package, file)
-        except TransientError:  # it is tried again, and needs the app
+        except TransientError:  # the repetition needs the app
             raise
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -80,7 +80,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             raise
 
     async def release(self, staged: StagedImage, version: str) -> Released[StagedImage]:
-        """Start the new machines beside the live ones; no request comes to them."""
+        """Start the new machines beside the live ones; they get no requests."""
         machines = await self._machines()
         self._old = live(machines)
         old = of_release(machines, self._old)
@@ -131,12 +131,12 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
     async def _has_ended(self, release: str) -> bool:
         try:
             machines = await self._machines()
-        except TransientError:  # Fly does not say
+        except TransientError:  # the next look may tell
             return False
         return any(machine.end for machine in of_release(machines, release))
 
     async def rollback(self, staged: StagedImage) -> None:
-        """Let requests go to the old machines again, and leave nothing of the new ones."""
+        """Route requests to the old machines again, and leave nothing of the new ones."""
         machines = await self._machines()
         await self._route(of_release(machines, self._old), away=False)
         await self._end(of_release(machines, staged.release))
@@ -155,7 +155,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         await self._retire()
 
     async def remove(self) -> None:
-        """Take the environment down; an app that was created for it goes too, once it is empty."""
+        """Take the environment down, with the app if it was created for it and is empty."""
         machines = await self._machines()
         self._created |= _is_created_here(machines)
         await self._end(machines)
@@ -179,7 +179,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
 
     async def _prepare(self) -> None:
         if not await self._app.exists():
-            self._created = True  # even if we never hear of it
+            self._created = True  # even if the reply is lost
             try:
                 await self._app.create()
             except TerminalError:  # the name is taken by somebody else's app
@@ -188,7 +188,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         await self._app.ensure_public_ips()
 
     async def _leave_no_app(self) -> None:
-        """Delete the app if it was created for the environment, and nobody has a machine in it."""
+        """Delete the app if it was created for the environment and has no machines."""
         if self._created and not await self._app.machines():
             await self._app.delete()
 
@@ -240,7 +240,7 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
         return ours
 
     async def _route(self, machines: Iterable[Machine], *, away: bool) -> None:
-        """Keep requests away from machines, or let them come, until Fly's proxies know."""
+        """Cordon or uncordon machines, and wait until Fly's proxies know."""
         if changed := [machine for machine in machines if machine.cordoned is not away]:
             self._proxies_know = False
             await self._app.route(changed, away=away)

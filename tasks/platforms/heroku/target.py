@@ -93,16 +93,16 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         return HerokuRelease(staged, version, variant)
 
     async def verify(self, released: HerokuRelease) -> None:
-        """Prove nothing yet: preflight has, and the next place is the live one."""
+        """Do nothing: Heroku has no place beside the live one, where a release could be proven."""
 
     async def settle(self, released: HerokuRelease) -> None:
         """Release the image to the app, and prove it at the public URL."""
         release = released.staged.release
-        if not self._settling:  # else it is tried again
+        if not self._settling:  # else this is a repetition
             self._before = await self._proven_state()
             self._settling = True
-        # Not in the image, which is in a registry. They make a release of the app, so that going
-        # back to an earlier one brings its values back.
+        # Not in the image, which lies in a registry. Config vars make a release of the app, so a
+        # rollback to an earlier release restores its values.
         await self._app.set_variables((await self._variables.read()).reveal_secret())
         await self._app.run(image_id(released.variant), self._before)
         await self._wait_for_url(
@@ -119,7 +119,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         await self._mark()
 
     async def rollback(self, staged: StagedImage) -> None:
-        """Let the app run what it ran before, as it ran it; leave nothing of the new image."""
+        """Restore the earlier state of the app; leave nothing of the new image."""
         if self._settling and self._before is None:
             await self._app.stop()
         elif self._settling and self._before:
@@ -139,7 +139,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         await self._retire()
 
     async def check(self) -> Sequence[str]:
-        """Try what a deploy needs, by reading only.
+        """Prove by reading that a deploy could be made.
 
         Returns:
             What was found.
@@ -193,7 +193,7 @@ class HerokuTarget(CloudTarget[HerokuEnvironment, HerokuRelease]):
         return await in_thread((await self._images()).digests, images)
 
     async def _mark(self) -> None:
-        """Have the image that runs known as proven: to no other does a rollback return."""
+        """Mark the present image as proven; a rollback returns to no other."""
         if state := await self._app.state():
             await in_thread((await self._images()).mark, state.image)
 

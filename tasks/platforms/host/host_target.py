@@ -77,7 +77,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         return self.url
 
     async def check(self) -> Sequence[str]:
-        """Prove that the proxy and what runs the servers are there."""
+        """Prove that the proxy and the runner of the servers answer."""
         address = await in_thread(self._gateway.address)
         runner, variables = await self._check_runner(), await self._variables.check()
         return [f"the proxy has an entry point at {address}", *runner, *variables]
@@ -100,7 +100,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         )
 
     async def preflight(self, package: Package, file: Path) -> S:
-        """Make what would be released, and boot it where nothing of ours is around."""
+        """Stage the release, and boot it in isolation."""
         release = name_of_release(package)
         try:
             staged = await self._make(package, file, release)
@@ -133,7 +133,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         await prove(self._candidate(released, released.route.url), self._host.ready_seconds)
 
     async def settle(self, released: HostRelease[S]) -> None:
-        """Move the traffic, in steps where asked to, and prove the public URL for the soak time."""
+        """Move the traffic, in canary steps if there are any, and prove the public URL."""
         route = released.route
         self._switched = True
         if self._host.canary and (old := await self._live_beside(route)):
@@ -147,8 +147,8 @@ class HostTarget(Target[S, HostRelease[S]]):
         if self._started:
             if self._switched:  # or tried to: the proxy may take the route later
                 await in_thread(self._gateway.switch, self._started.old)
-            # Once it answers, or never will, it has taken on what was sent to it before: one that
-            # is stopped earlier drops what still waits for it.
+            # Wait for an answer first: a server that is stopped while it starts would drop the
+            # requests that the proxy has sent to it already.
             await version(self._started.route.url)
             await in_thread(self._stop, staged.release)
         await self._drop([staged.release])
@@ -178,7 +178,7 @@ class HostTarget(Target[S, HostRelease[S]]):
     async def _live_beside(self, route: Route) -> Route | None:
         """Return the live route to compare with; None if there is none, or it does not answer."""
         live = await in_thread(self._gateway.route)
-        if live is None or live == route:  # or settled already, and tried again
+        if live is None or live == route:  # or this is a repetition
             return None
         answer = await version(live.url)
         return live if answer and answer.get("release") == live.release else None
@@ -197,7 +197,7 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     async def _check_runner(self) -> Sequence[str]:
-        """Prove that servers can be started; what was found, each in one sentence."""
+        """Prove that servers can be started; return findings, each in one sentence."""
 
     @abstractmethod
     def _describe(self, release: str) -> Mapping[str, Any] | None:
@@ -205,15 +205,15 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     async def _make(self, package: Package, file: Path, release: str) -> S:
-        """Make what can be started."""
+        """Stage the release: make the files or the image of its server."""
 
     @abstractmethod
     async def _boot(self, staged: S) -> None:
-        """Start what was made in isolation, prove it, and stop it."""
+        """Boot the server in isolation, prove it, and stop it."""
 
     @abstractmethod
     async def _start(self, released: HostRelease[S]) -> None:
-        """Start what was made where it stays; may be called again."""
+        """Start the server where it stays; may be called again."""
 
     @abstractmethod
     def _stop(self, release: str) -> None:

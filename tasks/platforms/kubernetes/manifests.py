@@ -33,7 +33,7 @@ class Released:
 
     Attributes:
         release: Name of the release.
-        version: Name of the model version, empty for a rehearsal.
+        version: Name of the model version, empty for a preflight.
         image: Its image, by digest.
         variables: Variables of the server.
         secrets: Secret variables of the server; their values are in a Secret alone.

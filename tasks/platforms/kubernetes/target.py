@@ -126,7 +126,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
     async def tidy(self) -> None:
         """Take back a rollout that a killed run has left half-way, drop what is not kept."""
         workload = await self._workload()
-        await workload.end_rehearsals()
+        await workload.delete_preflight_pods()
         await workload.recover()
         serving, sets = await workload.serving(), await workload.replica_sets()
         others = [
@@ -141,7 +141,7 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
     async def rollback(self, staged: StagedImage) -> None:
         """Make all objects what they were, and leave nothing of the new release."""
         workload = await self._workload()
-        await workload.end_rehearsals()
+        await workload.delete_preflight_pods()
         if self._before is not None:
             await workload.restore(self._before)
             if before := self._before.manifests[Kind.DEPLOYMENT]:
@@ -156,20 +156,22 @@ class KubernetesTarget(CloudTarget[KubernetesEnvironment, Released[StagedImage]]
         """Take the environment down; the namespace stays, whoever made it."""
         workload = await self._workload()
         await workload.make(dict.fromkeys(KINDS))
-        await workload.end_rehearsals()
+        await workload.delete_preflight_pods()
         await workload.drop(await workload.replica_sets())
         await workload.wait_until_gone()
         await workload.drop_secrets(())
         await self._retire()
 
-    async def _rehearse(self, staged: StagedImage) -> None:
+    async def _prove_on_platform(self, staged: StagedImage) -> None:
         workload = await self._workload()
         if self._environment.create_namespace:
             await workload.make_namespace()
         description = await self._describe(staged, "")
         await workload.make_secret(manifests.secret(self._environment, description))
         try:
-            await workload.rehearse(manifests.preflight_pod(self._environment, description))
+            await workload.run_preflight_pod(
+                manifests.preflight_pod(self._environment, description)
+            )
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._drop_secrets(workload)

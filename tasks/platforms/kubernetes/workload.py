@@ -117,7 +117,7 @@ class Workload:
                 await in_thread(self._cluster.delete, kind, self._name)
 
     async def restore(self, before: Before) -> None:
-        """Make objects what they were, and leave alone those that still are."""
+        """Apply the earlier manifests of objects that have changed."""
         changed = {}
         for kind, manifest in before.manifests.items():
             there = await in_thread(self._cluster.find, kind, self._name)
@@ -138,7 +138,7 @@ class Workload:
             await in_thread(self._cluster.apply, Kind.SECRET, secret)
 
     async def drop_secrets(self, keep: Collection[str]) -> None:
-        """Delete the Secrets of other releases than these, where they may be listed."""
+        """Delete the Secrets of all other releases, if the kubeconfig's user may list them."""
         may = bool(self._environment.secrets) or await in_thread(
             self._cluster.may, "list", Kind.SECRET
         )
@@ -147,23 +147,23 @@ class Workload:
                 name = secret["metadata"]["name"]
                 await in_thread(self._cluster.delete, Kind.SECRET, name)
 
-    async def rehearse(self, pod: Manifest) -> None:
-        """Start a pod without traffic, wait until it is ready, and take it away.
+    async def run_preflight_pod(self, pod: Manifest) -> None:
+        """Run a pod without traffic until it is ready, and delete it.
 
         Raises:
             TerminalError: It cannot be started, ends, or does not get ready.
         """
         name = pod["metadata"]["name"]
-        await self.end_rehearsals()
+        await self.delete_preflight_pods()
         try:
             await in_thread(self._cluster.apply, Kind.POD, pod)
             await self._ready(name)
         finally:
             with anyio.CancelScope(shield=True):
-                await self.end_rehearsals()
+                await self.delete_preflight_pods()
 
-    async def end_rehearsals(self) -> None:
-        """Take away the pods of rehearsals, also those that a killed run has left."""
+    async def delete_preflight_pods(self) -> None:
+        """Delete the pods of preflights, also those that a killed run has left."""
         for pod in await self._pods(PREFLIGHT):
             await in_thread(self._cluster.delete, Kind.POD, pod["metadata"]["name"])
         await self._wait_until_ended(PREFLIGHT)
@@ -198,7 +198,7 @@ class Workload:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def recover(self) -> None:
-        """Take back a rollout that a killed run has left half-way; there may be none."""
+        """Undo the unfinished rollout of a killed run, if there is one."""
         deployment, sets = await self._deployment(), await self.replica_sets()
         serving = rollouts.serving(deployment, sets) if deployment else None
         if deployment is None or serving is None or rollouts.same(deployment, serving):
@@ -207,7 +207,7 @@ class Workload:
             manifest = _with_its_replicas(applied, deployment["spec"]["replicas"])
             await self.make({Kind.DEPLOYMENT: manifest})
             await self.wait_for_rollout(rollouts.release_of(serving), anew=False)
-            # Looked for again: the cluster may have made it only after the first look.
+            # List them again: the cluster may have made one after the first look.
             left = await self.replica_sets()
             await self.drop(
                 replica_set for replica_set in left if rollouts.same(replica_set, deployment)
@@ -220,7 +220,7 @@ class Workload:
         )
 
     async def drop(self, replica_sets: Iterable[Manifest]) -> None:
-        """Remove ReplicaSets that serve no more."""
+        """Delete ReplicaSets that no longer serve."""
         for replica_set in replica_sets:
             name = replica_set["metadata"]["name"]
             await in_thread(self._cluster.delete, Kind.REPLICA_SET, name)
@@ -268,7 +268,7 @@ class Workload:
     async def _wait_until_ended(
         self, component: str, doomed: Callable[[Manifest], bool] = lambda _: True
     ) -> None:
-        """Wait for pods to end, but not for ever: those of a node that died never do."""
+        """Wait for pods to end, for a limited time: pods of a dead node never do."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + manifests.termination_seconds(self._environment) + _MARGIN_SECONDS
         while loop.time() < deadline:
@@ -277,7 +277,7 @@ class Workload:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _hand_over(self, replicas: int | None) -> None:
-        """Let go of the number of replicas, which would be 1 if nobody had it.
+        """Hand over the number of replicas; without an owner it would become 1.
 
         https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
         """

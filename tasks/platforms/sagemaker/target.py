@@ -105,7 +105,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         return Released(staged, version)
 
     async def verify(self, released: Released[StagedImage]) -> None:
-        """Make sure that what SageMaker is about to start is what was proven and pushed."""
+        """Prove that SageMaker's model has the image that was pushed."""
         name, expected = self._name(released.staged), released.staged.image.reference
         actual = await (await self._releases()).image(name)
         if actual != str(expected):
@@ -131,12 +131,12 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         await soak(candidate, self._environment.soak_seconds)
 
     async def rollback(self, staged: StagedImage) -> None:
-        """Have the endpoint serve from what it served from before, and leave nothing of this."""
+        """Move the endpoint to its earlier configuration, and leave nothing of this release."""
         endpoint, releases = await self._endpoint(), await self._releases()
         state = await endpoint.wait_until_idle() if self._moved else None
         if state and state.configuration == self._name(staged):
             if self._previous:
-                await endpoint.move(self._previous, {})  # at once, whatever alarms say
+                await endpoint.move(self._previous, {})  # at once, regardless of alarms
             else:
                 await endpoint.delete()
         if self._made_alarm:
@@ -145,7 +145,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         await self._retire()
 
     async def tidy(self) -> None:
-        """Drop releases beyond those kept, and models that belong to none."""
+        """Drop releases beyond those kept, and models without a release."""
         releases, state = await self._releases(), await self._state()
         live = {state.configuration, state.pending} if state else set()
         names = await releases.names()

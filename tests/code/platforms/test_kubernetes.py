@@ -445,7 +445,7 @@ async def test_every_call_may_fail_once(
         before.append(await workload.read_before())
 
     steps = [
-        lambda: workload.rehearse(pod),
+        lambda: workload.run_preflight_pod(pod),
         workload.recover,
         remember,
         lambda: workload.make(_objects(_ALL, 2)),
