@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
@@ -62,12 +63,14 @@ def group_of(nodeid: str) -> str:
         return "model"
     if file.startswith(_TRAINING) or file in _ON_A_STACK:
         return _SECOND_STACK
+    if file.startswith(_DEPLOYMENTS) and _name(test) in _tests_that_take("stack", file):
+        return _SECOND_STACK
     if file in _RELEASING:
         platform = next((name for name in _ELSEWHERE if name in test), "on the host")
         return f"{_PLATFORMS} {platform}"
     for platform in _ELSEWHERE:
         if file == f"{_PLATFORMS}test_{platform}.py":
-            releases = test.partition("[")[0] in _tests_that_take(f"{platform}_place", file)
+            releases = _name(test) in _tests_that_take(f"{platform}_place", file)
             return f"{_PLATFORMS} {platform}" if releases else file
     return file
 
@@ -76,6 +79,19 @@ def rank(nodeid: str) -> int:
     """Return the place of a test's group in the order of all; equals stay as collected."""
     group = group_of(nodeid)
     return _LONG.index(group) if group in _LONG else len(_LONG) + (group in _LATE)
+
+
+def check(item: pytest.Item) -> None:
+    """Refuse a test that would start a second stack on one more worker."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "second_stack" in fixtures and group_of(item.nodeid) != _SECOND_STACK:
+        raise pytest.UsageError(
+            f"{item.nodeid} uses the second stack: add its file to _ON_A_STACK in {__name__}"
+        )
+
+
+def _name(test: str) -> str:
+    return test.partition("[")[0]
 
 
 @cache
