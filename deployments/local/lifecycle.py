@@ -55,6 +55,7 @@ _LOCK_SECONDS = 240.0
 _RUNNING = "RUNNING"
 
 Log = Callable[[str], None]
+ReadLayout = Callable[[], Layout]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Options:
     deploy_on_push: bool = True
 
 
-def bring_up(layout: Layout, options: Options, log: Log) -> None:
+def bring_up(read_layout: ReadLayout, options: Options, log: Log) -> None:
     """Start what does not run, and bring origin and the Prefect server up to date.
 
     Args:
-        layout: The stack, as its last start left it.
+        read_layout: Reads the stack, as its last start left it.
         options: How it is brought up.
         log: Receives a line on every step.
 
@@ -86,10 +87,12 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
         TransientError: A program does not get ready; has the end of its log.
         TerminalError: The checkout's commits do not merge into origin's main.
     """
+    layout = read_layout()
     postgres.find_programs()
     if layout.has_image_registry:
         image_registry.find_program()
     with _locked(layout.home):
+        layout = read_layout()  # as the command left it that this one has waited for
         secrets = credentials.load(layout.home / "secrets")
         for note in origin.bring_up_to_date(layout.origin, options.source):
             log(note)
@@ -113,16 +116,19 @@ def bring_up(layout: Layout, options: Options, log: Log) -> None:
         data.require_in_bucket(missing, layout.storage(secrets))
 
 
-def take_down(layout: Layout, log: Log) -> None:
+def take_down(read_layout: ReadLayout, log: Log) -> None:
     """Stop everything that runs, whatever state it is in; data stays.
 
     Args:
-        layout: The stack; one that has never been up is left alone.
+        read_layout: Reads the stack, as its last start left it; one that has never been up is left
+            alone.
         log: Receives a line on every step.
     """
+    layout = read_layout()
     if not layout.home.exists():
         return
     with _locked(layout.home):
+        layout = read_layout()  # as the command left it that this one has waited for
         secrets = credentials.load(layout.home / "secrets")
         if layout.ports:
             _stop_programs(connect(layout, secrets), layout, secrets, log)

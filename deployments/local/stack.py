@@ -67,11 +67,11 @@ class Stack:
         Raises:
             SlipwayError: See `lifecycle.bring_up`.
         """
-        lifecycle.bring_up(self.layout, self._options, log)
+        lifecycle.bring_up(lambda: self.layout, self._options, log)
 
     def down(self, log: Callable[[str], None] = lambda _: None) -> None:
         """Stop everything that runs, whatever state it is in; data stays."""
-        lifecycle.take_down(self.layout, log)
+        lifecycle.take_down(lambda: self.layout, log)
 
     def clean(self, log: Callable[[str], None] = lambda _: None) -> None:
         """Stop everything, and remove what is not in the stack's folder: model containers."""
