@@ -42,7 +42,7 @@ _LONG = (
     "tests/code/images/test_build.py",
 )
 
-# Groups of few tests that take half a minute or more: after those that are soon through.
+# Groups of few tests that take half a minute or more: last of all, where they fill what is left.
 _LATE = (
     "model",
     "tests/code/model/test_pipeline.py",
@@ -114,8 +114,16 @@ class Scheduling(LoadFileScheduling):
     def _assign_work_unit(self, node: WorkerController) -> None:
         takes_long = self.nodes.index(node) < len(self.nodes) // 2
         groups: Any = self.workqueue
-        chosen = next(
-            (group for group in groups if (group in _LONG) == takes_long), next(iter(groups))
-        )
+        first = _is_long if takes_long else _is_short
+        # Without any of those left: what takes longest, so that it does not come last.
+        chosen = next(filter(first, groups), next(iter(groups)))
         groups.move_to_end(chosen, last=False)
         super()._assign_work_unit(node)
+
+
+def _is_long(group: str) -> bool:
+    return group in _LONG
+
+
+def _is_short(group: str) -> bool:
+    return group not in _LONG and group not in _LATE
