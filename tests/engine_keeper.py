@@ -1,5 +1,7 @@
-"""Runs a Docker engine for as long as anybody holds a lock: it goes with the last of its users,
-however that ends. Arguments: its folder, which goes too, and the file that is locked.
+"""Run a Docker engine for as long as a file is locked, and end it with the last lock.
+
+`python engine_keeper.py FOLDER FILE`: each user of the engine locks the file. The folder of the
+engine is removed with it.
 """
 
 from __future__ import annotations
