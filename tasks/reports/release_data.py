@@ -81,6 +81,12 @@ class ReleaseData:
         Raises:
             KeyError: A key is missing.
         """
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = _known(cls, values)
         before = known["before"]
-        return cls(**{**known, "before": PreviousRelease(**before) if before else None})
+        if before:
+            before = PreviousRelease(**_known(PreviousRelease, before))
+        return cls(**{**known, "before": before or None})
+
+
+def _known(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(kind)}

@@ -80,7 +80,8 @@ class Release:
         """Note what is live before the release, with its metrics."""
         self.before, self.milestone = live, Milestone.COMPARED
         if live:
-            self.metrics_before = await metrics_at(self.package.workspace, live.commit)
+            with artifacts.best_effort(f"the metrics of {live.label}"):
+                self.metrics_before = await metrics_at(self.package.workspace, live.commit)
 
     def end(self, outcome: Outcome, reason: str) -> None:
         """Note the outcome of a release that no error ended."""
@@ -186,7 +187,11 @@ class ReleaseReport:
         """Publish the data, the note, the timeline and the link; a failure is logged only."""
         if self.release is None:
             return
-        release, package = self.release, self.release.package
+        with anyio.CancelScope(shield=True):  # a deploy that is cancelled meanwhile has them too
+            await self._publish(self.release)
+
+    async def _publish(self, release: Release) -> None:
+        package = release.package
         key = artifacts.artifact_key(package.model, self.environment)
         title = f"{package.label} {release.outcome} in {self.environment}"
         with artifacts.best_effort("the release note"):
@@ -234,17 +239,17 @@ async def release_report(
         raise
     except BaseException as error:
         release = report.release
-        outage = isinstance(error, TransientError)
+        outage = isinstance(error, TransientError | TimeoutError)
         if release and release.milestone is Milestone.RECORDED and outage:
-            # The lock was lost, say. All that is missing is the removal of old releases, which the
-            # next deploy does: no reason to call a release failed that is live and recorded.
+            # The lock was lost, or a call took too long. All that is missing is the removal of old
+            # releases, which the next deploy does: no reason to call a release failed that is live
+            # and recorded.
             run_logger().warning(
                 "%s is live, but old releases were not removed: %s", release.label, error
             )
         else:
             if release:
                 release.fail(error)
-            with anyio.CancelScope(shield=True):  # a cancelled deploy has a report too
-                await report.publish()
+            await report.publish()
             raise
     await report.publish()
