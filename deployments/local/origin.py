@@ -105,6 +105,9 @@ def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log
     draft.write_text(text)
     draft.chmod(0o700)
     draft.replace(hook)
+    # A push to a folder runs with the pusher's settings: hooks of all their repositories would
+    # take the place of this one.
+    Git(origin)("config", "core.hooksPath", hook.parent.name)
 
 
 def ignore_pushes(origin: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,23 @@ def test_merge_into_origin_triggers_no_deploy(checkout: Path, origin: Path, tmp_
     ignore_pushes(origin)
     ignore_pushes(origin)
     assert not hook.exists()
+
+
+def test_push_runs_the_hook_whatever_hooks_the_pusher_has_for_all_repositories(
+    checkout: Path, origin: Path, tmp_path: Path
+) -> None:
+    commit(checkout, a="1")
+    bring_up_to_date(origin, checkout)
+    pushes = tmp_path / "pushes"
+    deploy_on_push(origin, tmp_path, home=tmp_path, marker="A=b", log=pushes)
+    (origin / "hooks" / "post-receive").write_text(f"#!/bin/sh\ncat >> '{pushes}'\n")
+    settings = tmp_path / "gitconfig"
+    settings.write_text(f"[core]\n hooksPath = {tmp_path / 'hooks-of-the-user'}\n")
+    commit(checkout, a="2")
+    subprocess.run(
+        ["git", "push", "--quiet", str(origin), "HEAD:main"],
+        cwd=checkout,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": str(settings)},
+        check=True,
+    )
+    assert len(pushes.read_text().splitlines()) == 1
