@@ -150,9 +150,14 @@ class Layout:
 
     @property
     def image_repository(self) -> str:
-        """The repository in the stack's own container registry; empty if it runs none."""
+        """The repository in the stack's own container registry; empty if it runs none.
+
+        One that the stack is to run, but has not since its last start, has no port yet.
+        """
         settings = self.host_settings().get(self.main_environment)
         if not self.has_image_registry or not isinstance(settings, ImageEnvironment):
+            return ""
+        if image_registry.PORT not in self.ports:
             return ""
         name = parse_reference(settings.repository).repository
         return f"{HOST}:{self.ports[image_registry.PORT]}/{name}"

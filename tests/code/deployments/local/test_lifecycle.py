@@ -1,9 +1,10 @@
-"""Commands for one stack take turns, and each sees what the one before it has done."""
+"""Commands for one stack see what its last start has left, and what the one before them did."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,15 @@ def test_command_that_waited_sees_the_stack_that_was_started_meanwhile(
     with pytest.raises(Interrupted):
         command(stack)
     assert ports_at_work == [PORTS]
+
+
+def test_registry_that_the_last_start_did_not_need_has_no_address(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("supervisor", "prefect", "s3", "gateway-api")
+    state_file.write_ports(
+        replace(stack.layout, main_environment="docker", ports=dict.fromkeys(names, 20_001))
+    )
+    monkeypatch.delenv("SLIPWAY_DOCKER_REPOSITORY", raising=False)
+    assert stack.layout.has_image_registry
+    assert "SLIPWAY_DOCKER_REPOSITORY" not in stack.environment()
