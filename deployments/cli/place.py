@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from deployments.local.stack import Stack
     from deployments.prefect_api.client import PrefectAPI
@@ -40,13 +42,20 @@ class Place:
 
         return Stack(self.home)
 
-    def choose_server(self) -> Stack | None:
+    def choose_server(self, *, for_changes: bool = False) -> Stack | None:
         """Set the variables of the server to use: `PREFECT_API_URL`, `.env`, or the local stack.
 
         A Prefect profile comes last: it is one for the whole machine, the stack is this checkout's.
 
+        Args:
+            for_changes: Refuse a local stack that is down: by now another checkout's stack may
+                listen on its ports.
+
         Returns:
             The local stack if it was chosen, else None.
+
+        Raises:
+            ConfigurationError: The local stack was chosen, and is down.
         """
         from dotenv import load_dotenv
 
@@ -56,6 +65,13 @@ class Place:
         stack = self.stack()
         if not stack.ports:
             return None
+        if for_changes and not stack.supervisor.alive():
+            raise ConfigurationError(
+                f"the local stack in {self.home} is down",
+                state="nothing was changed",
+                next_step="slipway up, or for a server of your own: export"
+                " PREFECT_API_URL=https://<your server>/api",
+            )
         os.environ.update({**stack.environment(), **stack.storage.to_environment()})
         return stack
 
@@ -63,11 +79,11 @@ class Place:
         """Return a client of the chosen server that needs no import of Prefect.
 
         Raises:
-            ConfigurationError: No server is named anywhere.
+            ConfigurationError: No server is named anywhere, or the local stack is down.
         """
         from deployments.prefect_api.client import PrefectAPI
 
-        self.choose_server()
+        self.choose_server(for_changes=True)
         return PrefectAPI.from_environment({**profile_variables(os.environ), **os.environ})
 
 

@@ -82,7 +82,7 @@ def apply(
     longer declared is removed. A second time it changes nothing.
     """
     place: Place = context.obj
-    stack = place.choose_server()
+    stack = place.choose_server(for_changes=True)
 
     # It imports Prefect, which has to find its variables set.
     from deployments import apply as module

@@ -142,6 +142,19 @@ def test_server_comes_from_variable_file_stack_or_profile_in_this_order(
     assert chosen(stack.home) == "https://variable.example/api"
 
 
+@pytest.mark.parametrize("command", [["apply"], ["deploy", "local"], ["retrain"]])
+def test_stack_that_is_down_is_not_changed_through_its_old_ports(
+    command: list[str], tmp_path: Path
+) -> None:
+    # Another checkout's stack may listen there by now.
+    names = ["supervisor", "prefect", "s3", "gateway-api"]
+    (tmp_path / "stack.json").write_text(json.dumps({"ports": dict.fromkeys(names, 1)}))
+    code, _, error = slipway(f"--home={tmp_path}", *command, HOME=str(tmp_path))
+    assert code == 1
+    assert f"the local stack in {tmp_path} is down" in error
+    assert "slipway up" in error
+
+
 def test_active_profile_names_the_server(tmp_path: Path) -> None:
     assert profile_variables({"PREFECT_HOME": str(tmp_path)}) == {}
     (tmp_path / "profiles.toml").write_text(
