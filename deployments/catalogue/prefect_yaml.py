@@ -200,7 +200,6 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
     files = [
         *checkout.glob("flows/**/*.py"),
         *checkout.glob("deployments/**/*.py"),
-        *checkout.glob("flows/parameters.py"),  # what forms offer
     ]
     variables = block_variables.secret_variables() | automation_timeouts.variables()
     variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}
