@@ -36,7 +36,7 @@ class Model:
 
     @property
     def params(self) -> dict[str, Any]:
-        return {"gate": {"metric": "score", "minimum": 0.9}}
+        return {"gate": {"metric": "score", "minimum": 0.9, "maximum": None}}
 
     @property
     def metrics(self) -> dict[str, float]:
