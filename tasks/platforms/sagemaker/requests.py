@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.core.errors import ConfigurationError
 from tasks.images.image import LABEL
 from tasks.package.package import Package
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
@@ -14,6 +15,7 @@ from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 VARIANT = "AllTraffic"
 _RELEASE = r"\d{8}T\d{6}-[0-9a-f]{7}-[0-9a-f]{4}"
 _ERRORS = 0.05  # of the requests of a minute
+_VARIABLES, _VALUE = 100, 1024  # limits of CreateModel: variables, characters of a value
 
 
 def name_of(environment: SageMakerEnvironment, release: str) -> str:
@@ -65,6 +67,26 @@ def labels(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {
         tag["Key"].removeprefix(ours): tag["Value"] for tag in tags if tag["Key"].startswith(ours)
     }
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Refuse variables that SageMaker refuses; its own error shows their values, secret ones too.
+
+    Raises:
+        ConfigurationError: There are too many, or a value is too long.
+    """
+    if len(variables) >= _VARIABLES:  # the release is one more
+        raise ConfigurationError(
+            f"SageMaker cannot hold {len(variables)} variables",
+            state="nothing was started",
+            next_step=f"set at most {_VARIABLES - 1} in the environment's file",
+        )
+    if long := [name for name, value in variables.items() if len(value) > _VALUE]:
+        raise ConfigurationError(
+            f"SageMaker cannot hold the value of {long[0]}",
+            state="nothing was started",
+            next_step=f"give {long[0]} a value of at most {_VALUE} characters",
+        )
 
 
 def model(

@@ -176,6 +176,7 @@ class SageMakerTarget(CloudTarget[SageMakerEnvironment, Released[StagedImage]]):
         return state
 
     async def _prepare(self) -> None:
+        requests.check_variables((await self._variables.read()).reveal())
         await self._state()  # refuses a foreign or inaccessible endpoint before the push
         if ecr.is_ecr(self._where):
             await ecr.make_repository(await self._aws(), self._where)

@@ -178,6 +178,22 @@ def test_sagemaker_has_them_in_the_environment_of_the_model() -> None:
     assert model["PrimaryContainer"]["Environment"] == _VARIABLES
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"API_TOKEN": "hush" * 257}, "the value of API_TOKEN"),
+        ({f"V{number}": "hush" for number in range(100)}, "100 variables"),
+    ],
+)
+def test_sagemaker_refuses_variables_that_aws_would_quote_in_its_error(
+    variables: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refusal:
+        requests.check_variables(variables)
+    assert "hush" not in str(refusal.value)
+    requests.check_variables({"API_TOKEN": "hush" * 256})
+
+
 async def test_heroku_has_secret_ones_as_config_vars_and_sets_only_other_values(
     heroku: HerokuPlace,  # noqa: F811
 ) -> None:
