@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from tasks.core.settings import CHECKOUT
 
 _ERRORS = {
-    "CandidateRejected", "ConfigurationError", "TerminalError", "TransientError", "_unfit",
+    "CandidateRejected", "ConfigurationError", "TerminalError", "TransientError",
+    "_proof_error", "_rollout_error", "release_error",
 }  # fmt: skip
 # What every message that is told to a person comes with.
 _PARTS = {"state", "next_step"}
@@ -57,3 +58,5 @@ def test_messages_are_found() -> None:
     results = [parts for _, parts in _messages()]
     assert len(results) > 60
     assert ["does not exist on origin"] in results
+    assert ["the model server ended at start"] in results
+    assert ["does not get ready in the cluster"] in results
