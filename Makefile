@@ -102,12 +102,15 @@ endef
 # A second `make setup` waits: of two at once, one would call the other's half environment complete.
 # mkdir is atomic everywhere; flock is not on macOS. A lock whose owner is gone is taken over.
 define hold_setup_lock
-lock=.slipway/setup.lock; announced=; mkdir -p .slipway; \
+lock=.slipway/setup.lock; announced=; \
+mkdir -p .slipway && [ -w .slipway ] || { \
+  echo "Cannot write to $(CURDIR)/.slipway. Make it yours (it may be root's), then run the same command again." >&2; \
+  exit 1; }; \
 until mkdir $$lock 2>/dev/null; do \
   owner=$$(cat $$lock/pid 2>/dev/null); \
-  if [ -n "$$owner" ]; then kill -0 "$$owner" 2>/dev/null; else [ -z "$$(find $$lock -prune -mmin +1)" ]; fi || { \
+  if [ -n "$$owner" ]; then kill -0 "$$owner" 2>/dev/null; else [ -z "$$(find $$lock -prune -mmin +1 2>/dev/null)" ]; fi || { \
     rm -rf $$lock; continue; }; \
-  [ -n "$$announced" ] || echo "waiting for another make setup (process $$owner)"; announced=yes; \
+  [ -n "$$announced" ] || echo "waiting for another make setup (process $$owner; if it is none: rm -r $$lock)"; announced=yes; \
   sleep 1; \
 done; \
 echo $$$$ > $$lock/pid; \

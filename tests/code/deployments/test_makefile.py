@@ -176,6 +176,14 @@ def test_lock_of_a_killed_setup_is_taken_over(
     assert not lock.exists()
 
 
+@pytest.mark.timeout(30)
+def test_setup_is_refused_where_it_cannot_write(checkout: Path, programs: Path) -> None:
+    (checkout / ".slipway").touch()  # like a folder of another user, which root could write to
+    refused = make("setup", folder=checkout, PATH=str(programs), UV_PYTHON="")
+    assert refused.returncode != 0
+    assert f"Cannot write to {checkout}/.slipway" in refused.stderr
+
+
 @pytest.mark.parametrize("python", [None, "#!/nowhere/python\n", "#!/bin/sh\nexit 1\n"])
 def test_clean_keeps_everything_if_the_stack_cannot_be_stopped(
     tmp_path: Path, python: str | None
