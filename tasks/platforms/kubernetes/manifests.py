@@ -217,7 +217,11 @@ def _pod(environment: KubernetesEnvironment, released: Released) -> Manifest:
 
 def _variables(environment: KubernetesEnvironment, released: Released) -> list[Manifest]:
     source = secret_name(environment, released.release)
-    plain = [{"name": name, "value": value} for name, value in released.variables.items()]
+    # A node reads `$(NAME)` as another variable, and `$$` as `$`.
+    plain = [
+        {"name": name, "value": value.replace("$", "$$")}
+        for name, value in released.variables.items()
+    ]
     secret = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": source, "key": name}}}
         for name in released.secrets

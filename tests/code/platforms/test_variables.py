@@ -153,7 +153,9 @@ def test_kubernetes_has_secret_ones_in_a_secret_of_the_release(paper: Package) -
         name="paper", target="kubernetes", url="http://w.example", repository="r.example/wine"
     )
     secret = {"API_TOKEN": "hush"}
-    released = Released("20260101T000000-a-b", "v1", paper, "image", {"A": "x"}, secret)
+    plain_value = "5 $$ and $(API_TOKEN)"  # which a node would expand
+    variables = {"A": plain_value}
+    released = Released("20260101T000000-a-b", "v1", paper, "image", variables, secret)
     made = manifests.secret(environment, released)
     assert made
     assert made["data"] == {"API_TOKEN": "aHVzaA=="}
@@ -162,7 +164,7 @@ def test_kubernetes_has_secret_ones_in_a_secret_of_the_release(paper: Package) -
         manifests.preflight_pod(environment, released)["spec"],
     ):
         plain, reference = pod["containers"][0]["env"]
-        assert plain == {"name": "A", "value": "x"}
+        assert plain == {"name": "A", "value": "5 $$$$ and $$(API_TOKEN)"}
         source = {"name": made["metadata"]["name"], "key": "API_TOKEN"}
         assert reference == {"name": "API_TOKEN", "valueFrom": {"secretKeyRef": source}}
     assert "hush" not in repr(released)

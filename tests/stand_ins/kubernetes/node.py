@@ -5,6 +5,7 @@ that are ready. It asks the API server for all it knows, so it serves any API se
 from __future__ import annotations
 
 import base64
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -115,10 +116,12 @@ class Node:
 
     def variables(self, declared: list[Object]) -> dict[str, str]:
         """Return the variables of a container, secret ones from their Secrets."""
-        return {
-            variable["name"]: variable.get("value") or self._secret(variable)
-            for variable in declared
-        }
+        values: dict[str, str] = {}
+        for variable in declared:
+            plain = variable.get("value")
+            content = self._secret(variable) if plain is None else _expand(plain, values)
+            values[variable["name"]] = content
+        return values
 
     def _secret(self, variable: Object) -> str:
         source = variable["valueFrom"]["secretKeyRef"]
@@ -129,6 +132,15 @@ class Node:
     def let_go(self, name: str) -> None:
         """Say that a pod has ended."""
         self._api.delete(f"{self._pods}/{name}", params={"gracePeriodSeconds": 0})
+
+
+def _expand(value: str, earlier: Mapping[str, str]) -> str:
+    """Put earlier variables for their names: `$(NAME)`; `$$` is a dollar sign."""
+
+    def content(match: re.Match[str]) -> str:
+        return "$" if match[0] == "$$" else earlier.get(match[1], match[0])
+
+    return re.sub(r"\$\$|\$\(([^)]*)\)", content, value)
 
 
 class _Pod:
