@@ -252,7 +252,7 @@ FAULTS = (
     ),
     Fault(
         "model/params", "model/params.py",
-        r"return \{\} if value is None else value", "return value",
+        "if not values:", "if values is None:",
         f"{_MODEL}/test_params.py",
     ),
     Fault(

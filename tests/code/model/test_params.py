@@ -60,10 +60,11 @@ OPTIONAL = """\
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     folder = support.workspace(tmp_path_factory.mktemp("params") / "w")
     cases = folder / "cases.json"
-    # The last three are not mistakes.
+    # The last four are not mistakes.
     edits = [[old, new] for old, new, *_ in BAD]
     edits += [["[scale, 0.01, 0.1]", "[1e-3]"], ["    gamma: [scale, 0.01, 0.1]\n", ""]]
     edits.append([OPTIONAL, "  task: classification\n"])
+    edits.append(["    C: [0.1, 1.0, 10.0]\n    gamma: [scale, 0.01, 0.1]\n", ""])  # an empty grid
     cases.write_text(json.dumps(edits))
     done = support.model_python(Path(__file__).with_name("bad_params.py"), cases, cwd=folder)
     return [(code, item) for code, item in json.loads(done.stdout)]
@@ -80,7 +81,7 @@ def test_mistake_is_refused(answers: list[tuple[int, str]], i: int) -> None:
 
 
 def test_correct_parameters_are_accepted(answers: list[tuple[int, str]]) -> None:
-    assert answers[len(BAD) :] == [(0, "")] * 3
+    assert answers[len(BAD) :] == [(0, "")] * 4
 
 
 def test_stages_name_only_parameters_that_must_be_given() -> None:
