@@ -75,7 +75,7 @@ def pod_spec(
 
 
 def drain_command(environment: KubernetesEnvironment) -> list[str]:
-    """Make the command that lets a server drain (`serving/leaving.py`) before it is ended."""
+    """Make the command that lets a server drain (`serving/draining.py`) before it is ended."""
     drain = "os.kill(1, signal.SIGUSR1)"
     code = f"import os, signal, time; {drain}; time.sleep({environment.drain_seconds})"
     return ["python3", "-IS", "-c", code]  # every image has this, and not every one a shell
