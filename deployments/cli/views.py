@@ -201,7 +201,9 @@ def _model_log(stack: Stack, environment: str, lines: int) -> list[str]:
 
     settings = load_environment(environment)
     if isinstance(settings, ProcessEnvironment):
-        logs = stack.logs.glob(f"model-{environment}-*.log")
+        # By the form of a release's name: `local` must not show a server of `local-eu`.
+        release = f"{'[0-9]' * 8}T{'[0-9]' * 6}-*"
+        logs = stack.logs.glob(f"model-{environment}-{release}.log")
         newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
         if newest:
             return _tail(newest.read_text(errors="replace"), lines)

@@ -247,6 +247,14 @@ def test_logs_finds_runs_by_flow_and_id(server: ServerWithoutFlows) -> None:
     assert "no flow run is known as 'mars'" in error
 
 
+def test_logs_of_an_environment_are_not_those_of_one_with_a_longer_name(tmp_path: Path) -> None:
+    logs = tmp_path / "log"
+    logs.mkdir()
+    (logs / "model-local-20261130T001500-a1-b2.log").write_text("of local\n")
+    (logs / "model-local-eu-20261130T001600-a1-b2.log").write_text("of local-eu\n")
+    assert slipway(f"--home={tmp_path}", "logs", "local", HOME=str(tmp_path))[1] == "of local\n"
+
+
 def test_open_prints_the_page_that_the_server_itself_opens(server: ServerWithoutFlows) -> None:
     code, out, _ = slipway("open", "--print", **server.variables())
     assert code == 0
