@@ -6,6 +6,7 @@ import json
 import os
 import random
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,8 +94,13 @@ def _reservations() -> Iterator[dict[str, tuple[str, float]]]:
 
     Seconds lie between the choice of a port and its use. Another stack that starts meanwhile would
     see the port free: of two stacks with 16 ports each, one in ten pairs chose one in common.
+    Without a private folder for them nothing is reserved.
     """
-    file = Path(tempfile.gettempdir()) / f"slipway-ports-{os.getuid()}.json"
+    folder = _private_folder()
+    if folder is None:
+        yield {}
+        return
+    file = folder / "ports.json"
     with FileLock(f"{file}.lock"):
         try:
             content = json.loads(file.read_text())
@@ -104,3 +110,18 @@ def _reservations() -> Iterator[dict[str, tuple[str, float]]]:
         reserved = {port: (who, since) for port, (who, since) in content.items() if since > oldest}
         yield reserved
         file.write_text(json.dumps(reserved))
+
+
+def _private_folder() -> Path | None:
+    """Return this user's folder among the temporary ones; None if another user took its name.
+
+    Everybody may write there: a link in its place would have us write to a file of their choice.
+    """
+    folder = Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError:
+        return None
+    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    return folder if is_own else None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +61,15 @@ def test_port_is_reserved_for_its_owner_until_it_is_released() -> None:
     ports.release("other")
     assert ports.choose({"x": [port]}, keep={}, companions={}, owner="other") == {"x": port}
     ports.release("other")
+
+
+def test_reservations_do_not_follow_a_link_that_another_user_has_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"slipway-{os.getuid()}").symlink_to(elsewhere)
+    (tmp_path / f"slipway-ports-{os.getuid()}.json").symlink_to(elsewhere / "file")
+    assert ports.choose({"x": []}, keep={}, companions={}).keys() == {"x"}
+    assert not list(elsewhere.iterdir())
