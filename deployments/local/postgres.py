@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
+
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from tasks.core.errors import ConfigurationError
@@ -145,6 +147,22 @@ def serve(programs: Path, data: str, port: int) -> list[str]:
     return [str(programs / "postgres"), "-D", data, *options]
 
 
+def remove_stale_lock(data: Path) -> None:
+    """Remove the lock of a killed server whose process id another program has by now.
+
+    After a reboot, or in a container that started again, that is likely; PostgreSQL takes any such
+    program of its user for itself, and refuses to start.
+    """
+    file = data / "postmaster.pid"
+    try:
+        owner = psutil.Process(int(file.read_text().splitlines()[0]))
+        is_server = owner.name() == "postgres"
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return  # no lock, or one of a process that is gone: PostgreSQL sees to it
+    if not is_server and owner.pid != os.getpid():
+        file.unlink()
+
+
 def main() -> None:
     """Make the database unless there is one, then become its server."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,6 +191,7 @@ def main() -> None:
             close_fds=False,
         )
         Path(draft).rename(data)
+    remove_stale_lock(Path(data))
     os.chdir("/")
     command = serve(programs, data, arguments.port)
     os.execv(command[0], command)  # noqa: S606

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,29 @@ def test_earlier_database_is_mentioned_until_there_is_a_new_one(tmp_path: Path) 
     assert f"earlier runs stay in {prefect_home}/prefect.db" in note
     (folder / "data-18").mkdir(parents=True)
     assert postgres.explain_fresh_start(folder, prefect_home) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "removed"), [("sleep", True), ("postgres", False), ("gone", False)]
+)
+def test_lock_of_a_killed_server_is_removed_if_another_program_has_its_id(
+    tmp_path: Path, program: str, removed: bool
+) -> None:
+    lock = tmp_path / "postmaster.pid"
+    (tmp_path / "postgres").symlink_to(Path(sys.executable).resolve())
+    wait = "import time; time.sleep(60)"
+    argv = {
+        "sleep": ["sleep", "60"],
+        "postgres": [f"{tmp_path}/postgres", "-c", wait],
+        "gone": ["true"],
+    }
+    with subprocess.Popen(argv[program]) as process:
+        if program == "gone":
+            process.wait()
+        lock.write_text(f"{process.pid}\n/data\n")
+        postgres.remove_stale_lock(tmp_path)
+        process.kill()
+    assert lock.exists() != removed
 
 
 @pytest.fixture
