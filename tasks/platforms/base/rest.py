@@ -129,8 +129,11 @@ class RestAPI:
         try:
             return answer.json() if answer.content else None
         except ValueError as error:
+            # Broken JSON is the platform's own answer, which may hold secrets of a server.
+            broken = "json" in answer.headers.get("Content-Type", "")
+            text = "the answer is broken" if broken else answer.text[:200]
             raise TransientError(
-                f"{what} did not return JSON: {answer.text[:200]}",
+                f"{what} did not return JSON: {text}",
                 state=UNCHANGED,
                 next_step="check the API's URL, then run the flow again",
             ) from error
