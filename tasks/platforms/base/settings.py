@@ -35,7 +35,7 @@ class Environment(BaseModel):
         soak_seconds: Time for which a new release must answer correctly before it is settled.
         approval: `suspend` to ask a person before each release; that ends the run's process
             until there is an answer.
-        approval_hours: Time for the answer; without one the release is rejected.
+        approval_hours: Time for the answer; without one the run fails, and nothing is released.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
     """
