@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from tasks.core.errors import TerminalError
+from tasks.platforms.base.no_answer import UNCHANGED
 
 _NAME = r"(?P<library>lib[\w.+-]+?\.so(?:\.\d+)*)"
 _MESSAGES = (
@@ -51,6 +52,6 @@ def library_error(log: str, base: str) -> TerminalError | None:
         )
     return TerminalError(
         f"{where} lacks the shared library {library}, which the model needs:\n{log}",
-        state="what was live before goes on serving",
+        state=UNCHANGED,
         next_step=next_step,
     )

@@ -19,6 +19,7 @@ from tasks.package.package import Package
 from tasks.platforms.base import golden
 from tasks.platforms.base.libraries import library_error
 from tasks.platforms.base.model_server import HttpServer, Server
+from tasks.platforms.base.no_answer import UNCHANGED
 
 _POLL_SECONDS = 0.1
 _SHOWN = 200  # characters of an answer
@@ -140,6 +141,4 @@ def _proof_error(
     what: str,
     next_step: str = "fix the model or the serving code, commit, and deploy that commit",
 ) -> CandidateRejected:
-    return CandidateRejected(
-        what, state="what was live before goes on serving", next_step=next_step
-    )
+    return CandidateRejected(what, state=UNCHANGED, next_step=next_step)

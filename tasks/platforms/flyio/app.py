@@ -11,6 +11,7 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from tasks.core.errors import TerminalError
+from tasks.platforms.base.no_answer import UNCHANGED
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.flyio.leases import Leases, lease_error
 from tasks.platforms.flyio.machine import Machine
@@ -177,7 +178,7 @@ def release_error(what: str) -> TerminalError:
     """Make the error of a release that cannot serve."""
     return TerminalError(
         what,
-        state="what was live before goes on serving",
+        state=UNCHANGED,
         next_step="see `fly logs`; fix the model or the serving code, or give the machine more"
         " memory, then deploy again",
     )

@@ -228,6 +228,5 @@ class Gateway:
                 f"the proxy at {self._api}",
                 "its API",
                 error,
-                state="traffic was not switched",
                 next_step="run `slipway up`, then the flow again",
             ) from error

@@ -12,6 +12,7 @@ import anyio
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.threads import in_thread
 from tasks.platforms.base.libraries import library_error
+from tasks.platforms.base.no_answer import UNCHANGED
 from tasks.platforms.kubernetes import manifests, rollouts
 from tasks.platforms.kubernetes.cluster import MANAGER, Cluster, Kind
 from tasks.platforms.kubernetes.manifests import APPLIED, COMPONENT, PREFLIGHT, SERVER, Manifest
@@ -309,6 +310,6 @@ def _applied(thing: Manifest) -> Manifest | None:
 def _rollout_error(what: str) -> TerminalError:
     return TerminalError(
         what,
-        state="what was live before goes on serving",
+        state=UNCHANGED,
         next_step="`kubectl describe` the named object, fix it, and run the flow again",
     )

@@ -42,8 +42,9 @@ async def test_end_of_one_of_several_servers_is_noticed(url: str, paper: Package
         url, paper, _RELEASE, crashed=lambda: next(looks), last_lines=lambda: "out of memory"
     )
     await soak(candidate, 0)
-    with pytest.raises(TerminalError, match="ended after it was proven:\nout of memory"):
+    with pytest.raises(TerminalError, match="ended after it was proven:\nout of memory") as end:
         await soak(candidate, 1)
+    assert "before" not in end.value.state, "it soaks when the traffic has moved"
 
 
 @pytest.mark.parametrize(
