@@ -10,8 +10,6 @@ import pytest
 
 from tests.code.model import support
 
-PLAIN = {"params": {}, "grid": {}}
-
 
 def customers(path: Path) -> None:
     """Text, numbers, missing values of both, truth values, decimal commas, labels of text."""
