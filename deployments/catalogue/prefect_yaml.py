@@ -170,12 +170,21 @@ def render(checkout: Path, environments: Iterable[str] | None = None) -> str:
 
 def environments_folder(checkout: Path) -> Path:
     """Return the folder of a checkout's environments; of this one, a variable may name another."""
-    return FOLDER if checkout == CHECKOUT else checkout / "deployments" / "environments"
+    return FOLDER if checkout == CHECKOUT else _own_folder(checkout)
+
+
+def _own_folder(checkout: Path) -> Path:
+    return checkout / "deployments" / "environments"
 
 
 def write_prefect_yaml(checkout: Path) -> None:
-    """Write `prefect.yaml` for Prefect's own commands, if it differs."""
-    path, text = checkout / GENERATED, render(checkout)
+    """Write `prefect.yaml` for Prefect's own commands, if it differs.
+
+    It has the checkout's own environments even while a variable names another folder, as in tests:
+    the file stays when the variable is gone.
+    """
+    names = environment_names(_own_folder(checkout))
+    path, text = checkout / GENERATED, render(checkout, names)
     if path.is_file() and path.read_text() == text:
         path.touch()  # newer than its sources, for make
         return

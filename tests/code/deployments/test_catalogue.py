@@ -118,6 +118,20 @@ def test_file_of_an_environment_makes_its_deployments(tmp_path: Path) -> None:
     assert Manifest.read(tmp_path).names == common
 
 
+def test_written_file_has_the_checkouts_environments_while_tests_use_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_yaml, "CHECKOUT", tmp_path)  # with the folder of the tests
+    own = tmp_path / "deployments" / "environments" / "own.toml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    shutil.copy2(CHECKOUT / prefect_yaml.SOURCE, tmp_path / prefect_yaml.SOURCE)
+    prefect_yaml.write_prefect_yaml(tmp_path)
+    deployments = YAML(typ="safe").load(tmp_path / prefect_yaml.GENERATED)["deployments"]
+    environments = [item["name"] for item in deployments if item.get("parameters")]
+    assert environments == ["own", "own"]
+
+
 def test_upstream_files_name_no_environment() -> None:
     ignored = subprocess.run(
         ["git", "check-ignore", prefect_yaml.GENERATED],
