@@ -153,13 +153,14 @@ async def test_variables_reach_the_server_of_every_step(
         return f"hush, {block}!"
 
     monkeypatch.setattr("tasks.runs.secrets.read_secret", read_secret)
-    expected = {"SLIPWAY_SERVING_MAX_ROWS": "500", "API_TOKEN": "hush, our-token!"}
+    plain = {"SLIPWAY_SERVING_MAX_ROWS": "500", "PRICE": "5 $$ and $(SLIPWAY_SERVING_MAX_ROWS)"}
+    expected = {**plain, "API_TOKEN": "hush, our-token!"}
     # Neither the trial nor a server on the platform starts without them.
     check = f"import os\nassert {expected!r}.items() <= os.environ.items(), 'variables'"
     package = make_package("variables", **{"serving/__main__.py": in_main(check)})
     await place.deploy(
         package,
-        variables={"SLIPWAY_SERVING_MAX_ROWS": "500"},
+        variables=plain,
         secrets={"API_TOKEN": "our-token"},
     )
     await place.assert_live(package)
