@@ -32,7 +32,7 @@ class ForkedProcess:
     def __init__(self, pid: int, exit_code: int, output: int) -> None:
         self.pid = pid
         self.stdout = os.fdopen(output, "r")
-        self._exit_code = os.fdopen(exit_code, "r")
+        self._exit_code = exit_code
         self._lock = threading.Lock()
         self._code: int | None = None
 
@@ -48,15 +48,22 @@ class ForkedProcess:
             if self._code is None:
                 if not select.select([self._exit_code], [], [], timeout)[0]:
                     raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-                self._code = int(self._exit_code.readline())
-                self._exit_code.close()
+                self._code = int(os.read(self._exit_code, 16))
+                os.close(self._exit_code)
             return self._code
+
+    def terminate(self) -> None:
+        """Ask the program to end, if it has not ended."""
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill the program, if it has not ended."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
 
 
 class ForkServer:

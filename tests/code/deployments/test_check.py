@@ -51,7 +51,7 @@ async def test_host_without_supervisord_is_a_problem(
 ) -> None:
     monkeypatch.delenv("SLIPWAY_SUPERVISOR_URL")
     findings = await listed(examine("local", local=True))
-    assert "this one has no SLIPWAY_SUPERVISOR_URL" in findings["target process"].text
+    assert "this host lacks SLIPWAY_SUPERVISOR_URL" in findings["target process"].text
 
 
 @pytest.mark.usefixtures("shell")

@@ -275,7 +275,7 @@ def test_status_logs_and_open_use_the_local_stack(stack: Stack) -> None:
     assert slipway(home, "open", "model", "local", "--print")[1].strip() == stack.model_url("local")
     assert slipway(home, "open", "s3", "--print")[1].strip() == stack.s3_endpoint_url
     assert slipway(home, "open", "mars", "--print")[0] == 1
-    code, out, _ = slipway(home, "logs", "prefect-server", "--lines", "3")
+    code, out, _ = slipway(home, "logs", "object-store", "--lines", "3")
     assert code == 0
     assert 0 < len(out.splitlines()) <= 3
     code, _, error = slipway(home, "logs", "kubernetes")
