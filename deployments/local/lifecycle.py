@@ -181,10 +181,10 @@ def _start_programs(layout: Layout, secrets: Credentials, options: Options, log:
     state_file.write_ports(layout)
     if note := postgres.explain_fresh_start(layout.database, layout.prefect_home):
         log(note)
-    changed = _write_files(layout, secrets)
+    _write_files(layout, secrets)
     supervisor = connect(layout, secrets)
     if alive:
-        running -= _reload(supervisor, layout, secrets, changed=changed, log=log)
+        running -= _reload(supervisor, layout, secrets, log)
     else:
         log("starting")
         start_daemon(layout.supervisor_configuration, base_environment(layout, secrets))
@@ -195,18 +195,16 @@ def _start_programs(layout: Layout, secrets: Credentials, options: Options, log:
     return layout
 
 
-def _reload(
-    supervisor: Supervisor, layout: Layout, secrets: Credentials, *, changed: bool, log: Log
-) -> set[str]:
+def _reload(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: Log) -> set[str]:
     """Make a living supervisord take over changed programs; return those it has stopped for it."""
     # A registry that the stack no longer needs must go, too.
     names = list(dict.fromkeys([image_registry.NAME, *program_names(layout)]))
     # A worker that stops takes its flow runs with it; another PATH is no reason for that.
-    if _runs_flows(secrets.stack):
-        names.remove(prefect_programs.WORKER)
-        if changed:
-            log("flow runs are under way: the worker keeps its settings until the next up")
-    return set(supervisor.reload(names))
+    keep = [prefect_programs.WORKER] if _runs_flows(secrets.stack) else []
+    reload = supervisor.reload(names, keep=keep)
+    if reload.outdated:
+        log("flow runs are under way: the worker keeps its settings until an up after their end")
+    return set(reload.restarted)
 
 
 def _running(supervisor: Supervisor) -> set[str]:
@@ -223,23 +221,20 @@ def _runs_flows(token: str) -> bool:
     return False
 
 
-def _write_files(layout: Layout, secrets: Credentials) -> bool:
-    """Write what the programs read at their start; return whether supervisord's changed."""
+def _write_files(layout: Layout, secrets: Credentials) -> None:
+    """Write what the programs read at their start."""
     for folder in (layout.logs, layout.routes, layout.prefect_home, layout.temporary):
         folder.mkdir(parents=True, exist_ok=True)
     object_store.prepare(layout.objects, secrets)
     if layout.has_image_registry:
         image_registry.prepare(layout.images, layout.ports)
-    file = layout.supervisor_configuration
-    before = file.read_text() if file.exists() else ""
     write_configuration(
-        file,
+        layout.supervisor_configuration,
         port=layout.ports[SUPERVISOR_PORT],
         password=secrets.supervisor,
         logs=layout.logs,
         programs=stack_programs(layout, secrets),
     )
-    return file.read_text() != before
 
 
 def _stop_programs(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: Log) -> None:

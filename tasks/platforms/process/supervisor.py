@@ -7,7 +7,7 @@ import http.client
 import shlex
 import time
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,19 @@ class Program:
     stop_signal: str = "TERM"
     stop_seconds: int = 10
     priority: int = 100
+
+
+@dataclass(frozen=True)
+class Reload:
+    """The outcome of a reload of the configuration.
+
+    Attributes:
+        restarted: Programs that were added, or stopped because they changed; none runs yet.
+        outdated: Programs that changed and were kept as they were.
+    """
+
+    restarted: Sequence[str]
+    outdated: Sequence[str]
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -147,16 +160,16 @@ class Supervisor:
             time.sleep(0.05)
         self._call("reloadConfig")
 
-    def reload(self, ours: Sequence[str]) -> list[str]:
+    def reload(self, ours: Sequence[str], *, keep: Collection[str] = ()) -> Reload:
         """Take over what changed in the configuration of some programs.
 
         Args:
             ours: Names of the programs; others are left as they are.
-
-        Returns:
-            The programs that were added, or stopped because they changed.
+            keep: Those that go on with their former configuration until a later reload.
         """
         added, changed, removed = self._call("reloadConfig")[0]
+        outdated = [name for name in ours if name in keep and name in (*changed, *removed)]
+        ours = [name for name in ours if name not in outdated]
         for name in ours:
             if name in changed or name in removed:
                 self.stop(name)
@@ -164,7 +177,7 @@ class Supervisor:
         fresh = [name for name in ours if name in added or name in changed]
         for name in fresh:
             self._call("addProcessGroup", name)
-        return fresh
+        return Reload(fresh, outdated)
 
     def _call(self, method: str, *arguments: Any, ignore: Sequence[str] = ()) -> Any:
         """Call a method of supervisord, ignoring some faults by their names."""

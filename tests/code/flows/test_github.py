@@ -123,9 +123,10 @@ def test_report_on_a_fork_needs_no_credentials(act: Act, lab: Lab, delivered: De
 
 
 @pytest.fixture
-def pushes_deploy(lab: Lab, source: Path) -> Iterator[Path]:
+def pushes_deploy(lab: Lab, run_folder: Path) -> Iterator[Path]:
     """The stack as it is outside of tests: pushes deploy. Afterwards main is where it was."""
     before = lab.head()
+    source = run_folder / "stack" / "source"  # of the worker that has started the shared stack
     Stack(lab.stack.home, CHECKOUT, source=source, usual_ports=False).up()
     yield lab.stack.logs / "post-receive.log"
     lab.stack.up()

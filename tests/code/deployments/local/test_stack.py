@@ -192,7 +192,7 @@ def test_worker_keeps_its_settings_while_flow_runs_are_under_way(
     assert worker() == before
     assert any("flow runs are under way" in line for line in lines)
     # A run that another test has left under way holds it back as well, until it ends.
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while lines and time.monotonic() < deadline:
         lines.clear()
         stack.up(lines.append)
