@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tasks.core.errors import TransientError
+from tasks.platforms.base.no_answer import UNCHANGED
 from tasks.platforms.base.rest import RefusedError
 
 _SECONDS = 60
@@ -77,6 +78,6 @@ def lease_error(error: RefusedError) -> TransientError:
     """Make the error of a machine whose lease somebody else holds."""
     return TransientError(
         f"somebody else is changing a machine: {error.what}",
-        state="what is live goes on serving",
+        state=UNCHANGED,
         next_step="wait until they have finished, then run the flow again",
     )

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 from tasks.core.tls import ssl_context
 from tasks.platforms.base.libraries import library_error
+from tasks.platforms.base.no_answer import UNCHANGED
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.heroku.releases import AppState, Release, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
@@ -23,7 +24,6 @@ _ACCEPT = "application/vnd.heroku+json; version=3"
 # The variant that knows of images; others neither take nor tell them.
 _IMAGES = {"Accept": f"{_ACCEPT}.docker-releases"}
 _CONFLICT = 409
-_STATE = "what is live goes on serving"
 
 
 class App:
@@ -78,7 +78,7 @@ class App:
         if (stack := app["stack"]["name"]) != "container":
             raise ConfigurationError(
                 f"app {self._name} has the stack {stack}, which runs no images",
-                state=_STATE,
+                state=UNCHANGED,
                 next_step=f"`heroku stack:set container --app {self._name}`, or name another app",
             )
         return True
@@ -159,14 +159,14 @@ class App:
                 if release.status == "failed":
                     raise TerminalError(
                         f"the release phase of v{release.version} of app {self._name} failed",
-                        state=_STATE,
+                        state=UNCHANGED,
                         next_step=f"`heroku releases:output v{release.version} --app {self._name}`",
                     )
                 await self._set_preboot(preboot)  # which dynos of another size may not have had
                 return
         raise TerminalError(
             f"app {self._name} has no release of image {short(image)}, which it was given",
-            state=_STATE,
+            state=UNCHANGED,
             next_step=f"look at `heroku releases --app {self._name}`, then run the flow again",
         )
 
