@@ -15,6 +15,10 @@ def _secret() -> str:
     return secrets.token_hex(20)
 
 
+def _login() -> str:
+    return f"slipway:{_secret()}"
+
+
 def _identity() -> S3Identity:
     return S3Identity(secrets.token_hex(10), _secret())
 
@@ -29,6 +33,7 @@ class Credentials:
         supervisor: Password of the process runner.
         signing: Key with which the parts of the S3 server trust each other.
         database: Password of PostgreSQL.
+        prefect: `user:password` of the Prefect API.
         stack: Marks the processes of this stack; not a secret, but as unique.
     """
 
@@ -37,6 +42,7 @@ class Credentials:
     supervisor: str = field(default_factory=_secret, repr=False)
     signing: str = field(default_factory=_secret, repr=False)
     database: str = field(default_factory=_secret, repr=False)
+    prefect: str = field(default_factory=_login, repr=False)
     stack: str = field(default_factory=_secret)
 
 

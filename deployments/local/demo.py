@@ -217,7 +217,7 @@ def _deliver(
     stack.up(lambda line: console.print(line, style="dim", markup=False))
     if target == "docker":
         containers.require_base(environment)
-    with PrefectAPI(stack.prefect_api_url) as api:
+    with stack.open_api() as api:
         console.print(f"Prefect UI: {api.ui_url()}")
         runs = watch(api, retrain_run(api, environment, _tag(stack, environment)), console)
         if runs[0].label == REJECTED:

@@ -42,6 +42,7 @@ from deployments.local.supervisor import (
 )
 from deployments.local.worker_environment import base_environment
 from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.server_auth import basic
 from tasks.core.errors import SlipwayError, TransientError
 from tasks.core.settings import Settings
 from tasks.platforms.docker.settings import DockerEnvironment
@@ -106,12 +107,12 @@ def bring_up(read_layout: ReadLayout, options: Options, log: Log) -> None:
         ports.release(str(layout.home))
         log("database, S3 server, Prefect server and proxy are ready")
         _change_containers(layout, "resume", log)
-        with PrefectAPI(layout.prefect_api_url) as api:
+        with open_api(layout, secrets) as api:
             registration.register(api, layout, secrets, log)
             _start_worker(api, supervisor, layout)
         state_file.write_description(layout, _pids(supervisor))
         _set_hook(layout, secrets, options)
-        client_settings.write_settings(layout, log)
+        client_settings.write_settings(layout, secrets, log)
         write_dvc_config(layout.home, layout.storage(secrets))
         data.require_in_bucket(missing, layout.storage(secrets))
 
@@ -145,6 +146,11 @@ def remove_containers(layout: Layout, log: Log) -> None:
     """Remove what a stack that is down has outside of its folder: model containers."""
     if layout.ports:
         _change_containers(layout, "remove", log)
+
+
+def open_api(layout: Layout, secrets: Credentials) -> PrefectAPI:
+    """Return a client of a stack's Prefect server."""
+    return PrefectAPI(layout.prefect_api_url, basic(secrets.prefect))
 
 
 def connect(layout: Layout, secrets: Credentials) -> Supervisor:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import yaml
 
+from deployments.local import credentials
 from deployments.prefect_api.client import PrefectAPI
+from deployments.prefect_api.server_auth import basic
 from deployments.trigger import request_deploy_patiently
 from tasks.core.errors import SlipwayError
 from tasks.repository.git import Git
@@ -78,7 +80,8 @@ def main() -> int:
         print(f"{prefix}: the push changed nothing that is deployed")
         return 0
     try:
-        with PrefectAPI(stack["prefect_api_url"]) as api:
+        secrets = credentials.load(arguments.home / "secrets")
+        with PrefectAPI(stack["prefect_api_url"], basic(secrets.prefect)) as api:
             run = request_deploy_patiently(api, stack["main_environment"], arguments.new)
             print(f"{prefix}: {api.ui_url(run)}")
     except SlipwayError as error:

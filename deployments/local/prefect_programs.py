@@ -15,7 +15,9 @@ SERVER_PORT = "prefect"
 WORK_POOL = "slipway"
 
 
-def server(checkout: Path, folder: Path, ports: Mapping[str, int], database_url: str) -> Program:
+def server(
+    checkout: Path, folder: Path, ports: Mapping[str, int], *, database_url: str, login: str
+) -> Program:
     """Describe the server.
 
     Args:
@@ -23,8 +25,10 @@ def server(checkout: Path, folder: Path, ports: Mapping[str, int], database_url:
         folder: Its `PREFECT_HOME`.
         ports: Its port, by name.
         database_url: URL of its PostgreSQL, with the password in it.
+        login: `user:password` that it asks for.
     """
     port = ports[SERVER_PORT]
+    url = f"http://{HOST}:{port}"
     return Program(
         name=SERVER,
         argv=(
@@ -39,8 +43,12 @@ def server(checkout: Path, folder: Path, ports: Mapping[str, int], database_url:
         environment={
             "PYTHONPATH": str(checkout),
             "PREFECT_HOME": str(folder),
-            "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
-            "PREFECT_UI_URL": f"http://{HOST}:{port}",  # of links in notifications
+            "PREFECT_UI_API_URL": f"{url}/api",
+            "PREFECT_UI_URL": url,  # of links in notifications
+            # Without them, every web page and every user of this machine runs what it likes here.
+            "PREFECT_SERVER_API_AUTH_STRING": login,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             # The form for approval of v2 does not show what is approved; v2 asks amplitude.com too.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -50,7 +58,7 @@ def server(checkout: Path, folder: Path, ports: Mapping[str, int], database_url:
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         },
-        health=f"http://{HOST}:{port}/api/health",
+        health=f"{url}/api/health",
         priority=20,
     )
 

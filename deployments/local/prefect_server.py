@@ -13,6 +13,8 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
+from deployments.local.browser_guard import guard
+
 # A first start makes the database, one after a crash replays its log.
 _DATABASE_SECONDS = 60.0
 
@@ -43,11 +45,13 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    database = get_current_settings().server.database.connection_url
+    settings = get_current_settings().server
+    database, login = settings.database.connection_url, settings.api.auth_string
     assert database is not None
+    assert login is not None
     asyncio.run(wait_for_database(database.get_secret_value()))
     uvicorn.run(
-        create_app(final=True),
+        guard(create_app(final=True), port=arguments.port, login=login.get_secret_value()),
         host=arguments.host,
         port=arguments.port,
         log_level="warning",

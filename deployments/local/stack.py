@@ -15,6 +15,7 @@ from deployments.local.lifecycle import Options
 from deployments.local.program import Program
 from deployments.local.registration import APPLY_OPTIONS
 from deployments.local.worker_environment import worker_environment
+from deployments.prefect_api.client import PrefectAPI
 from tasks.core.settings import CHECKOUT
 from tasks.platforms.process.supervisor import Supervisor
 
@@ -108,6 +109,10 @@ class Stack:
     def programs(self) -> tuple[Program, ...]:
         """Return the programs of the stack, in the order they start."""
         return programs.stack_programs(self.layout, self.credentials)
+
+    def open_api(self) -> PrefectAPI:
+        """Return a client of the Prefect server."""
+        return lifecycle.open_api(self.layout, self.credentials)
 
     @property
     def supervisor(self) -> Supervisor:

@@ -67,7 +67,7 @@ def recover_lost_runs(api: PrefectAPI, token: str) -> list[str]:
 def main() -> None:
     """Recover lost runs, then become Prefect's worker."""
     deadline = time.monotonic() + _SERVER_SECONDS
-    with PrefectAPI(os.environ["PREFECT_API_URL"]) as api:
+    with PrefectAPI.from_environment() as api:
         while not api.is_healthy():
             if time.monotonic() > deadline:
                 raise TransientError(

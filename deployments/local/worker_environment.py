@@ -85,6 +85,7 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
         "PATH": os.pathsep.join([str(program_folder()), os.environ.get("PATH", os.defpath)]),
+        "PREFECT_API_AUTH_STRING": credentials.prefect,
         "PREFECT_API_URL": layout.prefect_api_url,
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_HOME": str(layout.prefect_home),

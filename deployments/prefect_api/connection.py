@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
 import httpx
 
+from deployments.prefect_api.server_auth import ServerAuth, basic
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 
 _CLOUD = re.compile(r"https://api(\.[\w.]+)/api/accounts/([^/]+)/workspaces/([^/]+)")
@@ -22,19 +22,20 @@ class Connection:
 
     Args:
         url: The server's API URL: it ends in `/api`, of Prefect Cloud in a workspace's id.
-        headers: Headers of every request, for instance `Authorization`.
+        authorization: Value of the header `Authorization` of every request; empty for none.
         ui: Address of the server's UI, if it does not follow from the API URL.
     """
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, ui: str | None = None
-    ) -> None:
+    def __init__(self, url: str, authorization: str = "", ui: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._ui = (ui or "").rstrip("/")
         # The environment's proxies do not reach a server on this machine.
         self._local = _LOCAL.match(url) is not None
         self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=15, trust_env=not self._local
+            base_url=self.url,
+            auth=ServerAuth(self.url, authorization),
+            timeout=15,
+            trust_env=not self._local,
         )
 
     @classmethod
@@ -58,11 +59,11 @@ class Connection:
                 " that of a workspace of Prefect Cloud (`prefect config view` shows it); on GitHub"
                 " it is a secret; for a server on this machine: slipway up",
             )
-        headers = _authorization(
+        authorization = _authorization(
             key=environment.get("PREFECT_API_KEY", "").strip(),
             user=environment.get("PREFECT_API_AUTH_STRING", "").strip(),
         )
-        return cls(url, headers, environment.get("PREFECT_UI_URL"))
+        return cls(url, authorization, environment.get("PREFECT_UI_URL"))
 
     def __enter__(self) -> Self:
         return self
@@ -202,8 +203,7 @@ def _is_url(text: str) -> bool:
     return re.fullmatch(r"https?://[^\s/]+(/\S*)?", text) is not None
 
 
-def _authorization(*, key: str, user: str) -> dict[str, str]:
-    user = user or (key if ":" in key else "")
-    if user:
-        return {"Authorization": f"Basic {b64encode(user.encode()).decode()}"}
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def _authorization(*, key: str, user: str) -> str:
+    if login := user or (key if ":" in key else ""):
+        return basic(login)
+    return f"Bearer {key}" if key else ""

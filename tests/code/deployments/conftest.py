@@ -19,5 +19,5 @@ def stack(second_stack: Stack) -> Stack:
 @pytest.fixture
 def shell(stack: Stack, stack_environment: dict[str, str]) -> Iterator[dict[str, str]]:
     """This process is where flows of the stack run."""
-    with in_shell_of(stack.prefect_api_url):
+    with in_shell_of(stack.prefect_api_url, stack.credentials.prefect):
         yield stack_environment

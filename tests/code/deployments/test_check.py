@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import httpx
 import pytest
 
 from deployments.check import examine
@@ -13,6 +12,7 @@ from deployments.local.stack import Stack
 from tasks.platforms.catalogue import load_environment
 from tasks.release.locks.lock import hold, lock_of
 from tests.code.deployments.servers import CHECKED_OUT, listed
+from tests.stack_access import prefect_http
 
 
 def test_local_environment_has_no_problem(stack: Stack) -> None:
@@ -58,7 +58,7 @@ async def test_host_without_supervisord_is_a_problem(
 async def test_missing_or_paused_deployment_is_a_problem(stack: Stack) -> None:
     from prefect import get_client
 
-    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+    with prefect_http(stack) as http:
         deployment = http.get("/deployments/name/rollback/docker").raise_for_status().json()
         async with get_client() as client:
             absent = await listed(checks.check_deployment(client, "deploy/moon"))

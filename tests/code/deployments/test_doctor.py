@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.apply import WITHOUT_SCHEDULES
@@ -21,6 +20,7 @@ from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from deployments.local.stack import Stack
 from tests.code.deployments.servers import CHECKED_OUT, listed
+from tests.stack_access import prefect_http
 
 OPTIONS = frozenset({WITHOUT_SCHEDULES})
 
@@ -53,7 +53,7 @@ async def test_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
     from prefect import get_client
 
     pool = {"name": "nobody-works-here", "type": "process"}
-    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+    with prefect_http(stack) as http:
         http.post("/work_pools/", json=pool).raise_for_status()
     async with get_client() as client:
         idle = await checks.check_worker(client, "nobody-works-here")
@@ -65,7 +65,7 @@ async def test_pool_without_a_worker_is_a_problem(stack: Stack) -> None:
 @pytest.mark.usefixtures("shell")
 async def test_edits_on_the_server_are_a_problem(stack: Stack) -> None:
     assert (await check_catalogue(OPTIONS)).ok
-    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as http:
+    with prefect_http(stack) as http:
         deployment = http.get("/deployments/name/train/train").raise_for_status().json()
         path = f"/deployments/{deployment['id']}"
         http.patch(path, json={"tags": ["mine"]}).raise_for_status()

@@ -24,6 +24,7 @@ from deployments.prefect_api.models import FlowRun
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tests.fork_server import ForkedProcess, ForkServer
+from tests.stack_access import prefect_http
 
 _RUNNER = """
 import asyncio, importlib, json, sys
@@ -271,13 +272,8 @@ class Lab:
         """Return the artifacts of some runs and their subflow runs."""
         family = [run.id for first in runs for run in self.api.read_run_tree(first.id)]
         query = {"flow_runs": {"id": {"any_": family}}, "limit": 200}
-        url = f"{self.stack.prefect_api_url}/artifacts/filter"
-        result = (
-            httpx.post(url, json=query, trust_env=False, verify=ssl_context())
-            .raise_for_status()
-            .json()
-        )
-        return list(result)
+        with prefect_http(self.stack) as http:
+            return list(http.post("/artifacts/filter", json=query).raise_for_status().json())
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run Git on origin, or in a clone of it."""
@@ -388,7 +384,7 @@ class Lab:
 @contextlib.contextmanager
 def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
     """Make a lab of a stack that is up."""
-    with PrefectAPI(stack.prefect_api_url) as api, flow_fork_server(stack) as forks:
+    with stack.open_api() as api, flow_fork_server(stack) as forks:
         lab = Lab(stack, api, folder, forks)
         lab.block("wrong-credentials", aws_secret_access_key="wrong")  # not the bucket's
         yield lab

@@ -13,6 +13,7 @@ from deployments.prefect_api.models import FlowRun
 from deployments.prefect_api.release_note import ReleaseNote, read_release_note
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab
+from tests.stack_access import prefect_http
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -111,8 +112,7 @@ class Approvals:
 
 @pytest.fixture(scope="module")
 def approvals(lab: Lab, delivered: Delivery) -> Iterator[Approvals]:
-    url = lab.stack.prefect_api_url
-    with httpx.Client(base_url=url, trust_env=False, timeout=20) as http:
+    with prefect_http(lab.stack) as http:
         yield Approvals(lab, http)
 
 

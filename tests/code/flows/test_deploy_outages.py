@@ -17,11 +17,9 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import flows.deploy
 from deployments.local.stack import Stack
-from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.release_note import read_release_note
 from flows.deploy import deploy
 from tasks.core.errors import CandidateRejected, TerminalError, TransientError
@@ -33,6 +31,7 @@ from tasks.release.locks.shared import Rhythm, SharedLock
 from tasks.reports.release_data import ReleaseData
 from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
+from tests.stack_access import prefect_of
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -106,7 +105,7 @@ class Scene:
 
     def data(self, state: State[Any]) -> ReleaseData:
         """Return what the run has published."""
-        with PrefectAPI(self.stack.prefect_api_url) as api:
+        with self.stack.open_api() as api:
             note = read_release_note(api, str(state.state_details.flow_run_id))
         assert note
         assert f"| outcome | **{note.data.outcome}** |" in note.markdown
@@ -151,7 +150,7 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for step in _STEPS:
         monkeypatch.setattr(steps, step, getattr(steps, step).with_options(retries=0))
     monkeypatch.setattr(steps, "_ROLLBACK_PAUSES", (0.0, 0.0))
-    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+    with prefect_of(stack):
         yield Scene(name, target, stack, older, newer)
     gc.collect()  # while warnings about those sockets are ignored
 

@@ -32,8 +32,14 @@ def _ends_as_it_began(lab: Lab, delivered: Delivery) -> Iterator[None]:
         assert again.state == "Completed", again.log
 
 
+def server_secrets(lab: Lab) -> dict[str, str]:
+    """Return the secrets that a repository on GitHub has of the server."""
+    login = lab.stack.credentials.prefect
+    return {"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": login}
+
+
 def push(act: Act, lab: Lab, commit: str, **secrets: str) -> Job:
-    known = {"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": "", **secrets}
+    known = {**server_secrets(lab), **secrets}
     variables = {"SLIPWAY_ENVIRONMENT": "local"}
     return act.run("push", "deploy.yaml", commit=commit, secrets=known, variables=variables)
 
@@ -69,7 +75,7 @@ def test_dispatch_deploys_a_ref_and_again_creates_a_new_run(
             "deploy.yaml",
             commit=delivered.commit,
             payload={"inputs": {"environment": "local", **inputs}},
-            secrets={"PREFECT_API_URL": lab.stack.prefect_api_url, "PREFECT_API_KEY": ""},
+            secrets=server_secrets(lab),
         )
 
     commit = lab.commit({"README.md": "Other words"}, delivered.commit, "of-a-person")

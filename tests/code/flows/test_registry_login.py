@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from deployments.local.stack import Stack
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.images.login import load_login
 from tasks.platforms.sagemaker.aws import open_aws
+from tests.stack_access import prefect_of
 
 
 @pytest.fixture
 def _on_the_stack(stack: Stack) -> Iterator[None]:
-    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+    with prefect_of(stack):
         yield
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
+from tests.stack_access import prefect_http
 
 pytestmark = pytest.mark.timeout(900)
 
 
 def _artifact(lab: Lab, key: str) -> str:
     """Return the data of the newest artifact of a key."""
-    url = f"{lab.stack.prefect_api_url}/artifacts/{key}/latest"
-    return str(httpx.get(url, trust_env=False).raise_for_status().json()["data"])
+    with prefect_http(lab.stack) as http:
+        return str(http.get(f"/artifacts/{key}/latest").raise_for_status().json()["data"])
 
 
 def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: Delivery) -> None:

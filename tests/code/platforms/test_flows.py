@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.stack import Stack
 from flows.deploy import deploy
@@ -20,6 +19,7 @@ from tasks.release.locks.lock import lock_of
 from tests.code.flows.harness import connect_s3
 from tests.code.platforms.conftest import ELSEWHERE
 from tests.code.platforms.places import Place
+from tests.stack_access import prefect_of
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -52,7 +52,7 @@ def origin(
         ["git", "clone", "--quiet", "--bare", str(line[-1].workspace.path), str(path)], check=True
     )
     monkeypatch.setenv("SLIPWAY_ORIGIN", str(path))
-    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+    with prefect_of(stack):
         yield path
     gc.collect()  # what has been left here is not to disturb other tests
 

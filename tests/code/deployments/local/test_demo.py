@@ -17,7 +17,6 @@ from deployments.local.demo import (
     watch,
 )
 from deployments.local.stack import Stack
-from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.display import show_live
 from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
 from deployments.prefect_api.watching import RunFailed, describe_line, show_lines
@@ -99,19 +98,19 @@ def test_metrics_are_those_of_the_commit(tmp_path: Path) -> None:
 def test_failed_run_is_shown_with_message_log_and_link(stack: Stack) -> None:
     output = io.StringIO()
     console = Console(file=output, width=200)
-    with PrefectAPI(stack.prefect_api_url) as api:
+    with stack.open_api() as api:
         run = api.create_run("deploy/local", {"ref": "no-such-ref"})
         with pytest.raises(RunFailed, match="no-such-ref") as failed:
             watch(api, run, console)
     assert "the end of its log:" in output.getvalue()
-    with PrefectAPI(stack.prefect_api_url) as api:
+    with stack.open_api() as api:
         assert api.ui_url(run) in failed.value.next_step
 
 
 def test_unfinished_retraining_is_taken_over(
     stack: Stack,
 ) -> None:
-    with PrefectAPI(stack.prefect_api_url) as api:
+    with stack.open_api() as api:
         first = retrain_run(api, "local", "demo-of-a-commit")
         again = retrain_run(api, "local", "demo-of-a-commit")
         other = retrain_run(api, "local", "demo-of-another-commit")
@@ -125,7 +124,7 @@ def test_unfinished_retraining_is_taken_over(
 
 def test_deploy_of_the_push_is_used_unless_it_ended_earlier(stack: Stack) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    with PrefectAPI(stack.prefect_api_url) as api:
+    with stack.open_api() as api:
         before = datetime.datetime.now(datetime.UTC)
         pushed = request_deploy(api, "local", commit)
         assert deploy_run(api, "local", commit, before).id == pushed.id

@@ -22,18 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import psutil
 import pytest
 
 from deployments.local import postgres, prefect_programs, processes
 from deployments.local.stack import Stack
-from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
 from tests.code.flows.harness import Lab, flow_fork_server, select_running
 from tests.shared_stack import stop_at_end
+from tests.stack_access import prefect_http
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
 SECONDS = 240.0
@@ -91,7 +90,7 @@ def own_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]
 
 @pytest.fixture(scope="module")
 def lab(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with PrefectAPI(own_stack.prefect_api_url) as api, flow_fork_server(own_stack) as forks:
+    with own_stack.open_api() as api, flow_fork_server(own_stack) as forks:
         yield Lab(own_stack, api, tmp_path_factory.mktemp("lab"), forks)
 
 
@@ -117,8 +116,8 @@ def follow_to_end(lab: Lab, run_id: str) -> FlowRun:
 
 def state_names(lab: Lab, run_id: str) -> list[str]:
     """Return the names of the states that a run was in, in order."""
-    url = f"{lab.stack.prefect_api_url}/flow_run_states/"
-    states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
+    with prefect_http(lab.stack) as http:
+        states = http.get("/flow_run_states/", params={"flow_run_id": run_id}).raise_for_status()
     return [entry["name"] for entry in sorted(states.json(), key=lambda item: item["timestamp"])]
 
 
@@ -191,7 +190,7 @@ class Night:
 def night(lab: Lab, short_timeouts: None) -> Night:
     """A worker dies with the deploy it was at; a run is late, another one is scheduled."""
     zone = datetime.timezone(datetime.timedelta(hours=9))
-    with httpx.Client(base_url=lab.stack.prefect_api_url, trust_env=False) as client:
+    with prefect_http(lab.stack) as client:
         with another_worker(lab) as worker:
             run = lab.api.create_run("deploy/local", {"ref": "main"})
             wait_until(lab.servers, "the new server is there")
@@ -285,10 +284,11 @@ def test_run_without_worker_and_process_is_crashed_and_run_again_once(
 
 @pytest.fixture
 def paused_pool(lab: Lab) -> Iterator[None]:
-    pool = f"{lab.stack.prefect_api_url}/work_pools/{prefect_programs.WORK_POOL}"
-    httpx.patch(pool, json={"is_paused": True}, trust_env=False).raise_for_status()
-    yield
-    httpx.patch(pool, json={"is_paused": False}, trust_env=False).raise_for_status()
+    pool = f"/work_pools/{prefect_programs.WORK_POOL}"
+    with prefect_http(lab.stack) as http:
+        http.patch(pool, json={"is_paused": True}).raise_for_status()
+        yield
+        http.patch(pool, json={"is_paused": False}).raise_for_status()
 
 
 @pytest.mark.usefixtures("paused_pool", "night")
@@ -354,8 +354,8 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
     assert children
     started = time.monotonic()
     state = {"type": "CANCELLING", "name": "Cancelling"}
-    url = f"{lab.stack.prefect_api_url}/flow_runs/{run.id}/set_state"
-    httpx.post(url, json={"state": state}, trust_env=False).raise_for_status()
+    with prefect_http(lab.stack) as http:
+        http.post(f"/flow_runs/{run.id}/set_state", json={"state": state}).raise_for_status()
     wait_until(lambda: not select_running(children), "its processes are gone")
     assert time.monotonic() - started < 10
     assert follow_to_end(lab, run.id).label == "Cancelled"

@@ -32,6 +32,7 @@ from deployments.prefect_api.models import State
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.catalogue import environment_names, load_environment
+from tests.stack_access import prefect_http
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,7 +42,7 @@ PROGRAMS = {"postgres", "object-store", "prefect-server", "prefect-worker", "gat
 
 @pytest.fixture(scope="module")
 def api(stack: Stack) -> Iterator[PrefectAPI]:
-    with PrefectAPI(stack.prefect_api_url) as client:
+    with stack.open_api() as client:
         yield client
 
 
@@ -67,8 +68,8 @@ def refused(call: Callable[[], object]) -> bool:
 
 def state_names(stack: Stack, run_id: str) -> list[str]:
     """Return the names of the states that a run was in, in order."""
-    url = f"{stack.prefect_api_url}/flow_run_states/"
-    states = httpx.get(url, params={"flow_run_id": run_id}, trust_env=False).raise_for_status()
+    with prefect_http(stack) as http:
+        states = http.get("/flow_run_states/", params={"flow_run_id": run_id}).raise_for_status()
     return [entry["name"] for entry in sorted(states.json(), key=lambda item: item["timestamp"])]
 
 
@@ -150,6 +151,7 @@ def test_secrets_are_in_private_files_alone(stack: Stack) -> None:
         secrets.signing,
         secrets.supervisor,
         secrets.database,
+        secrets.prefect,
     }
     private = {
         stack.home / "secrets" / "credentials.json",
@@ -211,7 +213,7 @@ _IN_A_DAY = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 ], ids=["interval", "cron"])  # fmt: skip
 def test_schedule_creates_runs(stack: Stack, api: PrefectAPI, schedule: dict[str, Any]) -> None:
     name = "train/train"
-    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False) as client:
+    with prefect_http(stack) as client:
         deployment = client.get(f"/deployments/name/{name}").raise_for_status().json()["id"]
         made = client.post(
             f"/deployments/{deployment}/schedules", json=[{"active": True, "schedule": schedule}]
@@ -253,13 +255,14 @@ def test_unknown_deployment_is_a_terminal_error(api: PrefectAPI) -> None:
 def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots(
     stack: Stack, api: PrefectAPI
 ) -> None:
-    pool = f"{stack.prefect_api_url}/work_pools/{WORK_POOL}"
-    httpx.patch(pool, json={"is_paused": True}, trust_env=False).raise_for_status()
+    with prefect_http(stack) as http:
+        http.patch(f"/work_pools/{WORK_POOL}", json={"is_paused": True}).raise_for_status()
     ref = {"ref": "no-such-ref"}
     taken, cancelling = (api.create_run("train/train", ref) for _ in range(2))
     api.force_state(taken.id, State("PENDING", "Pending", "a worker has taken it"))
     api.force_state(cancelling.id, State("CANCELLING", "Cancelling", "somebody cancels it"))
-    httpx.patch(pool, json={"is_paused": False}, trust_env=False).raise_for_status()
+    with prefect_http(stack) as http:
+        http.patch(f"/work_pools/{WORK_POOL}", json={"is_paused": False}).raise_for_status()
     run = api.create_run("deploy/local", {"ref": "main"})
     for step in api.follow(run.id, every=0.05):
         if step.run.state == "RUNNING":

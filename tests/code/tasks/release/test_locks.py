@@ -30,6 +30,7 @@ from tasks.release.locks.holder import Holder
 from tasks.release.locks.host import HostLock
 from tasks.release.locks.lock import Lock, hold, lock_of
 from tasks.release.locks.shared import Rhythm, SharedLock
+from tests.stack_access import prefect_of
 from tests.stand_ins.serve import serving
 
 # For holders that must not lose a lock on a slow machine, and for those that must do so soon.
@@ -54,7 +55,7 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.fixture(autouse=True)
 def _here(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
-    with temporary_settings({PREFECT_API_URL: stack.prefect_api_url}):
+    with prefect_of(stack):
         yield
 
 
@@ -76,7 +77,11 @@ def _lock(kind: str, name: str, rhythm: Rhythm = _PATIENT) -> Lock:
 @pytest.fixture
 def killed(kind: str, name: str, stack: Stack) -> str:
     """The name of a lock whose holder was killed."""
-    variables = {**os.environ, "PREFECT_API_URL": stack.prefect_api_url}
+    variables = {
+        **os.environ,
+        "PREFECT_API_URL": stack.prefect_api_url,
+        "PREFECT_API_AUTH_STRING": stack.credentials.prefect,
+    }
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, kind, name],
         cwd=CHECKOUT, env=variables, stdout=subprocess.PIPE, text=True,
