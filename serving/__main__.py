@@ -53,25 +53,24 @@ def _serve(settings: Settings) -> int:
         failures.append(reason)
         server.should_exit = True
 
-    app = Draining(
-        create_app(
-            read_bundle(settings.bundle),
-            settings.limits,
-            fail,
-            listen_when_ready=settings.listen_when_ready,
-        )
+    app = create_app(
+        read_bundle(settings.bundle),
+        settings.limits,
+        fail,
+        listen_when_ready=settings.listen_when_ready,
     )
-    app.start_on_signal()
+    draining = Draining(app)
+    draining.start_on_signal()
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            draining,
+            http=app.state.connections.make_protocol,
             host=settings.host,
             port=settings.port,
             access_log=False,
             log_config=None,
             server_header=False,
             ws="none",
-            limit_concurrency=settings.limits.connections,
             timeout_keep_alive=settings.limits.keep_alive_seconds,
             timeout_graceful_shutdown=settings.limits.shutdown_seconds,
         )

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +14,9 @@ from starlette.responses import Response
 
 from serving import pages, sagemaker
 from serving.bundle import Bundle
+from serving.connections import ConnectionLimit, Connections, fit_open_files
 from serving.errors import RequestError, json_response
+from serving.failures import FailureAnswer
 from serving.limits import BodyLimit
 from serving.metrics import Measure
 from serving.service import Service
@@ -23,6 +24,7 @@ from serving.settings import Limits
 
 log = logging.getLogger(__name__)
 
+PAGES = ("/", "/docs", "/model.json", "/openapi.json")
 DOCUMENTED = ("/healthz", "/readyz", "/version", "/metrics", "/interface.json")
 
 
@@ -48,6 +50,7 @@ def create_app(
         BundleError: the model's interface cannot be served.
     """
     service = Service(bundle, limits, fail or log.error)
+    connections = Connections(fit_open_files(limits.connections), limits.header_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,25 +75,19 @@ def create_app(
             Middleware(
                 Measure,
                 metrics=service.metrics,
-                routes=[
-                    "/",
-                    "/docs",
-                    "/model.json",
-                    "/openapi.json",
-                    *DOCUMENTED,
-                    *sagemaker_routes,
-                    *methods,
-                ],
+                routes=[*PAGES, *DOCUMENTED, *sagemaker_routes, *methods],
             ),
+            Middleware(FailureAnswer, failures=service.failures),
+            Middleware(ConnectionLimit, connections=connections),
             Middleware(BodyLimit, max_bytes=service.max_body_bytes, seconds=limits.body_seconds),
         ],
         exception_handlers={
             RequestError: _answer_request_error,
             HTTPException: _answer_http_error,
-            Exception: _answer_unexpected_error,
         },
     )
     app.state.service = service
+    app.state.connections = connections
     _add_routes(app, service)
     app.openapi = pages.make_openapi(bundle, service.interface, service.adapter, app.openapi)  # type: ignore[method-assign]
     return app
@@ -188,12 +185,4 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     }.get(error.status_code, str(error.detail))
     return RequestError(
         error.status_code, message, kind="http", headers=error.headers
-    ).make_response()
-
-
-async def _answer_unexpected_error(_: Request, error: Exception) -> Response:
-    reference = secrets.token_hex(4)
-    log.error("unexpected, reference %s", reference, exc_info=error)
-    return RequestError(
-        500, f"Something went wrong in the service (reference {reference}).", kind="unexpected"
     ).make_response()

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from serving.bundle import Bundle, BundleError
 from serving.errors import RequestError
+from serving.failures import Failures
 from serving.interface import (
     Interface,
     estimate_row_bytes,
@@ -47,6 +47,7 @@ class Service:
         self.interface: Interface = read_interface(bundle)
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.metrics = Metrics()
+        self.failures = Failures()
         self.batches = Workers(limits.threads, limits.queue)
         # Small requests of a slow model wait for each other only, and only the bound on
         # connections turns them away.
@@ -144,10 +145,10 @@ class Service:
         self.singles.close()
 
     def _make_model_error(self, method: str, error: Exception) -> RequestError:
-        reference = secrets.token_hex(4)
-        log.error("%s failed, reference %s", method, reference, exc_info=error)
         if isinstance(error, ValueError):  # how scikit-learn says that it has no use for a value
+            reference = self.failures.log_refusal(method, error)
             message = f"The model does not accept these values (reference {reference})."
             return RequestError(422, message, kind="model_value")
+        reference = self.failures.log_failure(method, error)
         message = f"The model failed on this request (reference {reference})."
         return RequestError(500, message, kind="model_failed")

@@ -18,14 +18,15 @@ class Limits:
 
     max_rows: int = 10_000
     max_body_bytes: int = 0  # 0: as much as max_rows rows of this model can need, within bounds
+    header_seconds: float = 10.0  # to receive one request's header, from its first byte
     body_seconds: float = 10.0  # to receive one request's body
     threads: int = 2  # larger batches are computed on these
     queue: int = 16  # larger batches that may wait for a thread; one more is answered 503
     inline_rows: int = 32  # up to this many rows are answered without a change of thread …
     inline_milliseconds: float = 5.0  # … if this model answers one within this time
-    keep_alive_seconds: int = 120  # longer than a proxy's, so that the proxy is first to close
+    keep_alive_seconds: int = 120  # without a request, also the first; longer than a proxy's
     shutdown_seconds: int = 30  # for requests in flight after SIGTERM
-    connections: int = 1_000  # at once; more are answered 503
+    connections: int = 1_000  # one more closes the one that has been idle longest
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":

@@ -1,0 +1,242 @@
+"""Connections that wait, dribble or do not read: each has its time, none takes others' place."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import httpx
+import pytest
+
+from tests.code.serving.running import HERE, ROOT, clean_environment
+
+RESERVED = 32  # connections for health checks alone
+REQUEST = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+BOUNDS = {
+    "ordinary": {},
+    "idle": {"most": 3},
+    "used": {"most": 3},
+    "busy": {"most": 3},
+    "posts": {"most": 3},
+    "full": {"most": 1},
+    "short header": {"header_seconds": 0.2},
+    "short idle": {"keep_alive": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def ports(runtime):
+    """The port of a small server for each of the bounds."""
+    argv = [runtime, HERE / "small_servers.py", json.dumps([*BOUNDS.values()])]
+    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as process:
+        yield dict(zip(BOUNDS, json.loads(process.stdout.readline()), strict=True))
+        process.kill()
+
+
+class Clients:
+    """Clients of one of the small servers."""
+
+    def __init__(self, port):
+        self._port = port
+        self._writers = []
+
+    async def connect(self, sent=b"", **options):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, **options)
+        self._writers.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+    async def begin(self, path):
+        """Send a request, and wait until it is being answered."""
+        reader, _ = await self.connect(REQUEST % path)
+        assert await status(reader) == 200
+        return reader
+
+    async def ask(self, path):
+        """Return the status of the answer on a connection of its own."""
+        reader, _ = await self.connect(REQUEST % path)
+        return await status(reader)
+
+    def close(self):
+        for writer in self._writers:
+            writer.close()
+
+
+@pytest.fixture
+async def clients(ports):
+    """Makes clients of the server with the bounds of that name."""
+    made = []
+
+    def make(name):
+        made.append(Clients(ports[name]))
+        return made[-1]
+
+    yield make
+    for some in made:
+        some.close()
+
+
+async def status(reader):
+    async with asyncio.timeout(10):
+        return int((await reader.readuntil(b"\r\n\r\n")).split()[1])
+
+
+async def is_closed(reader, seconds=10.0):
+    try:
+        async with asyncio.timeout(seconds):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_idle_connections_make_room_oldest_first(clients):
+    server = clients("idle")
+    idle = [(await server.connect())[0] for _ in range(9)]
+    assert await server.ask(b"/healthz") == 200
+    assert await server.ask(b"/predict") == 200
+    assert [await is_closed(reader) for reader in idle[:6]] == [True] * 6
+
+
+async def test_unused_connection_makes_room_before_one_that_had_answers(clients):
+    server = clients("used")
+    reader, writer = await server.connect(REQUEST % b"/predict")
+    assert await status(reader) == 200
+    await reader.readexactly(2)
+    for _ in range(9):
+        await server.connect()
+    assert await server.ask(b"/predict") == 200
+    writer.write(REQUEST % b"/predict")
+    assert await status(reader) == 200
+
+
+async def test_busy_server_answers_health_checks_and_refuses_the_rest(clients):
+    server = clients("busy")
+    busy = [await server.begin(b"/predict?slow") for _ in range(3)]
+    assert await server.ask(b"/predict") == 503
+    idle = [(await server.connect())[0] for _ in range(50)]
+    for path in (b"/healthz", b"/readyz", b"/ping"):
+        assert await server.ask(path) == 200
+    assert await is_closed(idle[0])
+    assert await server.ask(b"/healthz?go") == 200
+    assert [await reader.readexactly(2) for reader in busy] == [b"xx"] * 3
+    assert await server.ask(b"/predict") == 200
+
+
+async def test_connections_beyond_the_reserve_are_closed(clients):
+    server = clients("full")
+    for _ in range(1 + RESERVED):
+        await server.begin(b"/healthz?slow")
+    assert await is_closed((await server.connect())[0])
+    server.close()
+    async with asyncio.timeout(10):
+        while await is_closed((await server.connect())[0], 0.1):
+            pass  # until the server has noticed
+    assert await server.ask(b"/healthz") == 200
+
+
+async def test_only_reading_is_a_health_check(clients):
+    server = clients("posts")
+    for _ in range(3):
+        await server.begin(b"/healthz?slow")
+    reader, _ = await server.connect(b"POST /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await status(reader) == 503
+
+
+@pytest.mark.parametrize("sent", [b"GET / HT", b"\r\n", b"G"])
+async def test_header_that_does_not_end_has_a_time_out(clients, sent):
+    server = clients("short header")
+    reader, writer = await server.connect()
+
+    async def dribble():
+        while True:
+            writer.write(sent[:1] if sent == b"\r\n" else b"x")
+            await asyncio.sleep(0.02)
+
+    writer.write(sent)
+    task = asyncio.create_task(dribble())
+    assert await is_closed(reader, 5)
+    task.cancel()
+
+
+async def test_second_header_has_a_time_out_too(clients):
+    server = clients("short header")
+    reader, _ = await server.connect(REQUEST % b"/predict" + b"GET /pre")
+    assert await status(reader) == 200
+    assert await is_closed(reader, 5)
+
+
+async def test_connection_without_a_request_has_a_time_out(clients):
+    server = clients("short idle")
+    assert await is_closed((await server.connect())[0], 5)
+    reader, _ = await server.connect(REQUEST % b"/predict")
+    assert await status(reader) == 200
+    assert await is_closed(reader, 5)
+
+
+async def test_long_header_is_refused(clients):
+    server = clients("ordinary")
+    reader, writer = await server.connect(b"GET / HTTP/1.1\r\n")
+    with contextlib.suppress(ConnectionError):
+        for number in range(17):
+            writer.write(b"X-%d: %s\r\n" % (number, b"x" * 4000))
+            await asyncio.sleep(0)
+            await writer.drain()
+    assert await status(reader) == 400
+
+
+async def test_client_that_does_not_read_its_answer_is_closed(clients):
+    server = clients("short idle")
+    _, writer = await server.connect(REQUEST % b"/large", limit=1)
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+
+def test_model_server_answers_beside_1005_idle_connections(served, golden):
+    wine = served("wine")
+    row = {"data": {"values": golden("wine")["inputs"][:1]}}
+    with contextlib.ExitStack() as stack:
+        for _ in range(1005):
+            stack.enter_context(socket.create_connection(("127.0.0.1", wine.port)))
+        for path in ("/healthz", "/readyz"):
+            assert httpx.get(f"{wine.url}{path}").status_code == 200
+        assert wine.post("/predict", row).status_code == 200
+
+
+def test_client_that_writes_before_it_reads_sees_413(served):
+    request = urllib.request.Request(
+        f"{served('wine').url}/predict", data=b" " * (60 << 20),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert caught.value.code == 413
+    assert b"too large" in caught.value.read()
+
+
+def test_refused_values_cost_one_short_line(served, golden):
+    mixed = served("mixed")
+    bad = {**golden("mixed")["inputs"][0], "size": "s" * 300}
+    before = len(mixed.log)
+    assert mixed.post("/predict", {"data": {"values": [bad]}}).status_code == 422
+    assert len(lines := mixed.log[before:].splitlines()) == 1
+    assert len(lines[0]) < 330
+
+
+def test_failure_is_logged_in_full_once(served):
+    moody = served("moody")
+    bad = {"data": {"values": [{"first": 666.0, "second": 1.0}]}}
+    moody.post("/predict", bad)
+    before = len(moody.log)
+    assert moody.post("/predict", bad).status_code == 500
+    assert len(lines := moody.log[before:].splitlines()) == 1
+    assert "no luck" in lines[0]
