@@ -12,6 +12,7 @@ from deployments.cli import environments, runs, server, stack, views
 from deployments.cli.exit_codes import EXPLANATION, ExitCode
 from deployments.cli.output import print_error
 from deployments.cli.place import Place
+from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import SlipwayError
 
 app = typer.Typer(
@@ -53,7 +54,8 @@ def choose_place(
 def main() -> None:
     """Run the command; an error becomes its message and an exit code."""
     try:
-        app()
+        with explaining_disk_errors():
+            app()
     except SlipwayError as error:
         print_error(error)
         sys.exit(ExitCode.FAILED)

@@ -99,6 +99,12 @@ def _print_status(facts: dict[str, Any]) -> None:
             print_rows(title, ["", ""], [list(row) for row in facts[key].items()])
         elif key == "programs":
             open_console().print("the local stack has never been up here: slipway up")
+    if "unsupervised" in facts["programs"].values():
+        open_console().print(
+            "supervisord does not run: what is unsupervised runs on, and nothing restarts it.\n"
+            "Next: slipway up, which adopts it as it is",
+            soft_wrap=True,
+        )
     for row in facts.get("environments", []):
         if "error" in row:
             open_console().print(f"environments: {row['error']}", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from filelock import FileLock, Timeout
 
 from deployments.local import (
+    adoption,
     client_settings,
     credentials,
     data,
@@ -50,7 +49,6 @@ from tasks.platforms.process.supervisor import Supervisor
 
 # How long supervisord may take to stop everything before its processes are ended one by one.
 _STOP_SECONDS = 30.0
-_GRACE_SECONDS = 5.0
 # As long as a first start may take, twice: whoever waits comes to its turn.
 _LOCK_SECONDS = 240.0
 _RUNNING = "RUNNING"
@@ -110,7 +108,7 @@ def bring_up(read_layout: ReadLayout, options: Options, log: Log) -> None:
         with open_api(layout, secrets) as api:
             registration.register(api, layout, secrets, log)
             _start_worker(api, supervisor, layout)
-        state_file.write_description(layout, _pids(supervisor))
+        state_file.write_description(layout, adoption.running_programs(layout.logs))
         _set_hook(layout, secrets, options)
         client_settings.write_settings(layout, secrets, log)
         write_dvc_config(layout.home, layout.storage(secrets))
@@ -133,7 +131,7 @@ def take_down(read_layout: ReadLayout, log: Log) -> None:
         secrets = credentials.load(layout.home / "secrets")
         if layout.ports:
             _stop_programs(connect(layout, secrets), layout, secrets, log)
-        processes.end(secrets.stack, grace_seconds=_GRACE_SECONDS)
+        processes.end(secrets.stack, grace_seconds=adoption.GRACE_SECONDS)
         postgres.remove_copy(layout.database)
         client_settings.remove_settings(layout)
         if layout.ports:
@@ -176,14 +174,14 @@ def _locked(home: Path) -> Iterator[None]:
 def _start_programs(layout: Layout, secrets: Credentials, options: Options, log: Log) -> Layout:
     """Make supervisord run the programs of now; return the layout with the ports of now."""
     alive = bool(layout.ports) and connect(layout, secrets).alive()
-    running = _running(connect(layout, secrets)) if alive else set()
-    if not alive:
-        if orphans := processes.end(secrets.stack, grace_seconds=_GRACE_SECONDS):
-            log(f"ended {orphans} processes that an earlier stack left behind")
-        shutil.rmtree(layout.temporary, ignore_errors=True)
+    orphans = {} if alive else adoption.end_leftovers(layout, secrets.stack, log)
+    running = _running(connect(layout, secrets)) if alive else {*orphans}
     in_use = {SUPERVISOR_PORT} if alive else set()
     in_use = in_use.union(*(ports_of(name, layout) for name in running))
     layout = layout.with_ports(choose_ports(layout, in_use=in_use, usual=options.usual_ports))
+    if not alive:
+        programs = stack_programs(layout, secrets)
+        running = adoption.adopt_programs(layout, programs, orphans, secrets.stack, log)
     state_file.write_ports(layout)
     if note := postgres.explain_fresh_start(layout.database, layout.prefect_home):
         log(note)
@@ -195,6 +193,8 @@ def _start_programs(layout: Layout, secrets: Credentials, options: Options, log:
         log("starting")
         start_daemon(layout.supervisor_configuration, base_environment(layout, secrets))
         readiness.wait_for_supervisor(supervisor, layout.logs)
+        if prefect_programs.WORKER in running:
+            supervisor.start(prefect_programs.WORKER)
     for program in stack_programs(layout, secrets):
         if program.autostart and program.name not in running:
             supervisor.start(program.name)
@@ -206,7 +206,7 @@ def _reload(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: L
     # A registry that the stack no longer needs must go, too.
     names = list(dict.fromkeys([image_registry.NAME, *program_names(layout)]))
     # A worker that stops takes its flow runs with it; another PATH is no reason for that.
-    keep = [prefect_programs.WORKER] if _runs_flows(secrets.stack) else []
+    keep = [prefect_programs.WORKER] if adoption.runs_flows(secrets.stack) else []
     reload = supervisor.reload(names, keep=keep)
     if reload.outdated:
         log("flow runs are under way: the worker keeps its settings until an up after their end")
@@ -216,15 +216,6 @@ def _reload(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: L
 def _running(supervisor: Supervisor) -> set[str]:
     states = supervisor.programs()
     return {name for name, program in states.items() if program["statename"] == _RUNNING}
-
-
-def _runs_flows(token: str) -> bool:
-    """Return whether the worker is executing a flow run."""
-    for process in processes.of_stack(token):
-        with contextlib.suppress(psutil.Error):
-            if "prefect.engine" in process.cmdline():
-                return True
-    return False
 
 
 def _write_files(layout: Layout, secrets: Credentials) -> None:
@@ -305,8 +296,3 @@ def _set_hook(layout: Layout, secrets: Credentials, options: Options) -> None:
         )
     else:
         origin.ignore_pushes(layout.origin)
-
-
-def _pids(supervisor: Supervisor) -> dict[str, int]:
-    programs = supervisor.programs() if supervisor.alive() else {}
-    return {name: program["pid"] for name, program in programs.items() if program["pid"]}

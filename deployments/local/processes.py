@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 import psutil
 
@@ -31,19 +32,20 @@ def of_stack(token: str) -> list[psutil.Process]:
     return list(members.values())
 
 
-def end(token: str, *, grace_seconds: float) -> int:
+def end(token: str, *, grace_seconds: float, spare: Collection[int] = ()) -> int:
     """End every process of a stack: ask, wait, then kill.
 
     Args:
         token: The stack's own value of the marker.
         grace_seconds: How long a process may take to end by itself.
+        spare: Ids of processes that go on.
 
     Returns:
         How many processes there were.
     """
     count = 0
     # Again, because a dying process may start another one.
-    while processes := of_stack(token):
+    while processes := [process for process in of_stack(token) if process.pid not in spare]:
         count += len(processes)
         # psutil compares start times, so another process with a reused id is never ended.
         for process in processes:

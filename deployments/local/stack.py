@@ -9,7 +9,14 @@ from pathlib import Path
 import psutil
 
 from deployments.catalogue.block_variables import ObjectStorage
-from deployments.local import credentials, lifecycle, processes, programs, state_file
+from deployments.local import (
+    adoption,
+    credentials,
+    lifecycle,
+    processes,
+    programs,
+    state_file,
+)
 from deployments.local.layout import Layout
 from deployments.local.lifecycle import Options
 from deployments.local.program import Program
@@ -20,6 +27,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.platforms.process.supervisor import Supervisor
 
 _STOPPED = "STOPPED"
+UNSUPERVISED = "UNSUPERVISED"
 
 
 class Stack:
@@ -84,10 +92,14 @@ class Stack:
 
         Returns:
             supervisord's word for it (`RUNNING`, `STOPPED`, `FATAL`, …) by name of the program,
-            the model servers included; all `STOPPED` if the process runner does not run.
+            the model servers included; without supervisord `UNSUPERVISED` for what runs, and
+            `STOPPED` for the rest.
         """
         if not self.ports or not self.supervisor.alive():
-            return dict.fromkeys(programs.program_names(self.layout), _STOPPED)
+            return {
+                **dict.fromkeys(programs.program_names(self.layout), _STOPPED),
+                **dict.fromkeys(adoption.running_programs(self.logs), UNSUPERVISED),
+            }
         return {
             name: str(program["statename"]) for name, program in self.supervisor.programs().items()
         }

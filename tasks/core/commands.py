@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from tasks.core.disk import require_space
 from tasks.core.errors import TransientError
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -107,6 +108,7 @@ async def run(
 
     Raises:
         CommandTimeout: The time was up.
+        TerminalError: It failed, and a disk is full.
     """
     logger = run_logger()
     started = time.monotonic()
@@ -134,6 +136,8 @@ async def run(
         await asyncio.shield(_kill_group(process))
         raise
     assert process.returncode is not None
+    if process.returncode:
+        require_space(cwd, " ".join(argv[:3]))
     return CommandResult(
         tuple(argv), process.returncode, out.text(), err.text(), time.monotonic() - started
     )
@@ -160,6 +164,7 @@ def run_blocking(
 
     Raises:
         CommandTimeout: The time was up.
+        TerminalError: It failed, and a disk is full.
     """
     started = time.monotonic()
     try:
@@ -176,6 +181,8 @@ def run_blocking(
         )
     except subprocess.TimeoutExpired:
         raise _too_slow(argv, timeout) from None
+    if done.returncode:
+        require_space(cwd, " ".join(argv[:3]))
     return CommandResult(
         tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - started
     )

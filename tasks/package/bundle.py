@@ -57,10 +57,14 @@ def make_bundle(
     path, partial = folder / identifier, folder / f"{identifier}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    shutil.copy2(file, partial / package.model)
-    for source in package.files:
-        shutil.copy2(source, partial)
-    shutil.copytree(package.workspace.path / "serving", partial / "serving")
+    try:
+        shutil.copy2(file, partial / package.model)
+        for source in package.files:
+            shutil.copy2(source, partial)
+        shutil.copytree(package.workspace.path / "serving", partial / "serving")
+    except OSError:  # a full disk would stay full
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     bundle = Bundle(package, identifier, path, python, environment)
     partial.rename(path)
     bundle.describe(version=None)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from prefect.runtime import flow_run
 
 from tasks.core import commands
+from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git
@@ -195,15 +196,16 @@ async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
         TransientError: Origin cannot be reached.
     """
     settings = Settings()
-    settings.workspaces.mkdir(parents=True, exist_ok=True)
     path = settings.workspaces / f"{flow_run.get_id() or 'by-hand'}-{uuid4().hex[:4]}"
-    with FileLock(f"{path}.lock"):
-        await asyncio.to_thread(_remove_abandoned, settings.workspaces)
-        try:
-            yield await check_out(ref, path, settings.origin)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-            Path(f"{path}.lock").unlink(missing_ok=True)
+    with explaining_disk_errors():
+        settings.workspaces.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            await asyncio.to_thread(_remove_abandoned, settings.workspaces)
+            try:
+                yield await check_out(ref, path, settings.origin)
+            finally:
+                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+                Path(f"{path}.lock").unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -11,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import TransientError
 
 P = ParamSpec("P")
@@ -49,6 +51,11 @@ def capability(
     """
 
     def decorate(function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
+        @functools.wraps(function)
+        async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with explaining_disk_errors():
+                return await function(*args, **kwargs)
+
         return task(
             name=name,
             task_run_name=run_name,
@@ -58,6 +65,6 @@ def capability(
             retry_condition_fn=is_transient,
             timeout_seconds=timeout,
             cache_policy=NO_CACHE,
-        )(function)
+        )(run)
 
     return decorate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import shlex
+import sys
 import time
 import xmlrpc.client
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.platforms.base.no_answer import no_answer
+from tasks.platforms.process import launch
 
 _RPC_SECONDS = 20.0
 _STOP_SECONDS = 40.0
@@ -216,7 +218,7 @@ def section(program: Program, logs: Path) -> str:
     )
     return f"""
 [program:{program.name}]
-command = {plain(shlex.join(program.argv))}
+command = {plain(shlex.join(_launch(program, logs)))}
 directory = {plain(program.directory)}
 environment = {variables}
 autostart = {str(program.autostart).lower()}
@@ -233,6 +235,18 @@ stdout_logfile = {_path(logs / f"{program.name}.log")}
 stdout_logfile_maxbytes = 5MB
 stdout_logfile_backups = 1
 """
+
+
+def record_of(name: str, logs: Path) -> Path:
+    """Return the file that names the process of a program, beside its log."""
+    return logs / f"{name}.pid"
+
+
+def _launch(program: Program, logs: Path) -> list[str]:
+    """Make the command that becomes the program, unless a former supervisord's still runs."""
+    launcher = [sys.executable, "-I", "-S", launch.__file__]
+    record = str(record_of(program.name, logs))
+    return [*launcher, record, str(program.stop_seconds), *program.argv]
 
 
 def plain(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,16 @@ from tasks.package.package import Package
 from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot, serve, stage
 from tasks.platforms.host.host_target import HostRelease, HostTarget
+from tasks.platforms.process import launch
 from tasks.platforms.process.settings import ProcessEnvironment
-from tasks.platforms.process.supervisor import Program, Supervisor, check_variables
+from tasks.platforms.process.supervisor import (
+    Program,
+    Supervisor,
+    check_variables,
+    record_of,
+)
+
+_STOP_SECONDS = 35  # the server gives requests under way 30 s
 
 
 class SupervisorSettings(BaseSettings):
@@ -95,12 +104,17 @@ class ProcessTarget(HostTarget[StagedBundle]):
             argv=tuple(serve(bundle.python, bundle.path, route.port)),
             directory=bundle.path,
             environment=(await self._variables.read()).reveal(),
-            stop_seconds=35,  # the server gives requests under way 30 s
+            stop_seconds=_STOP_SECONDS,
         )
         await in_thread(self._supervisor.add, program, self._programs, self._logs)
 
     def _stop(self, release: str) -> None:
-        self._supervisor.remove(self._program(release), self._programs)
+        program = self._program(release)
+        self._supervisor.remove(program, self._programs)
+        # A server that supervisord has adopted outlives a stand-in that is killed before it could
+        # pass on a signal.
+        if running := launch.read_process(record_of(program, self._logs)):
+            launch.stop(running, signal.SIGTERM, _STOP_SECONDS)
 
     def _running(self) -> list[str]:
         # By the whole name: `local` must not stop servers of `local-eu`.
@@ -122,8 +136,9 @@ class ProcessTarget(HostTarget[StagedBundle]):
     async def _drop(self, releases: Collection[str]) -> None:
         for release in releases:
             shutil.rmtree(self._bundles / release, ignore_errors=True)
-            for log in self._logs.glob(f"{self._log(release).name}*"):  # supervisord rotates it
-                log.unlink(missing_ok=True)
+            # Its log, which supervisord rotates, and the record of its process.
+            for file in self._logs.glob(f"{self._program(release)}.*"):
+                file.unlink(missing_ok=True)
 
     def _program(self, release: str) -> str:
         return f"model-{self._environment.name}-{release}"

@@ -34,7 +34,11 @@ class HostLock:
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
-        self._holder_file.write_text(json.dumps(holder.to_json()))
+        try:
+            self._holder_file.write_text(json.dumps(holder.to_json()))
+        except OSError:  # a full disk
+            self._lock.release()
+            raise
         return True
 
     async def read_holder(self) -> Holder | None:

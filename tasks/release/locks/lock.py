@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from tasks.core.commands import run_logger
+from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import TransientError
 from tasks.platforms.base.settings import CANARY_SECONDS, Environment, HostEnvironment
 from tasks.release.locks.holder import Holder
@@ -54,9 +55,10 @@ async def hold(lock: Lock, version: str, *, wait: float = _WAIT_SECONDS) -> Asyn
     Raises:
         TransientError: Another run still held the lock after that time, or the lock was lost.
     """
-    await _wait_for(lock, Holder.this_run(version), wait)
-    async with lock.keep():
-        yield
+    with explaining_disk_errors():
+        await _wait_for(lock, Holder.this_run(version), wait)
+        async with lock.keep():
+            yield
 
 
 async def _wait_for(lock: Lock, holder: Holder, seconds: float) -> None:

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from deployments.local import processes
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
-from deployments.local.stack import Stack
+from deployments.local.stack import UNSUPERVISED, Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import State
 from tasks.core.errors import TerminalError
@@ -304,7 +304,7 @@ def shell_full_of_secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return for_worker
 
 
-def test_second_stack_is_apart_and_small_and_survives_a_kill(
+def test_second_stack_is_apart_and_small_and_adopted_after_a_kill(
     stack: Stack, make_stack: Callable[[], Stack], shell_full_of_secrets: dict[str, str]
 ) -> None:
     other = make_stack()
@@ -330,11 +330,15 @@ def test_second_stack_is_apart_and_small_and_survives_a_kill(
         assert environment["HOME"] == os.environ["HOME"]
 
     os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    assert set(other.status().values()) == {UNSUPERVISED}
     lines: list[str] = []
     other.up(lines.append)
-    assert any("left behind" in line for line in lines)
+    assert any("adopts" in line for line in lines)
+    assert not any("left behind" in line for line in lines)
     assert other.ports == ports
-    assert set(other.status().values()) == {"RUNNING"}
+    assert json.loads((other.home / "stack.json").read_text())["pids"] == pids
+    # supervisord calls it running after a second.
+    assert set(other.status().values()) <= {"RUNNING", "STARTING"}
 
     other.down()
     other.down()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deployments.local import ports, processes
+from deployments.local import adoption, ports, processes, readiness
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from deployments.local.supervisor import USERNAME, start_daemon, write_configuration
 from tasks.core.errors import ConfigurationError, TransientError
-from tasks.platforms.process.supervisor import Supervisor
+from tasks.platforms.process.launch import read_process
+from tasks.platforms.process.supervisor import Supervisor, record_of
 
 PASSWORD = "not-to-be-seen"
 
@@ -52,6 +57,58 @@ def test_special_characters_reach_the_program_unchanged(tmp_path: Path) -> None:
         assert not Supervisor(url(port), USERNAME, "wrong").alive()
     finally:
         processes.end(PASSWORD, grace_seconds=5)
+
+
+def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    program = Program("kept", (sys.executable, "-c", "import time; time.sleep(600)"), tmp_path)
+    configuration, port, token = tmp_path / "supervisord.conf", free_port(), str(tmp_path)
+    write_configuration(
+        configuration, port=port, password=PASSWORD, logs=tmp_path, programs=[program]
+    )
+    supervisor = Supervisor(url(port), USERNAME, PASSWORD)
+    record = record_of("kept", tmp_path)
+
+    def wait_for(true: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + 60
+        while not (result := true()):
+            assert time.monotonic() < deadline, supervisor.programs()
+            time.sleep(0.05)
+        return result
+
+    def start_supervisord() -> None:
+        start_daemon(configuration, {processes.MARKER: token})
+        readiness.wait_for_supervisor(supervisor, tmp_path)
+        wait_for(lambda: supervisor.programs()["kept"]["statename"] == "RUNNING")
+
+    def kill_supervisord() -> None:
+        os.kill(int((tmp_path / "supervisord.pid").read_text()), signal.SIGKILL)
+        wait_for(lambda: not supervisor.alive())
+
+    try:
+        start_supervisord()
+        first = read_process(record)
+        assert first
+        kill_supervisord()
+        assert adoption.running_programs(tmp_path) == {"kept": first}
+        start_supervisord()
+        assert read_process(record) == first
+        os.kill(first, signal.SIGKILL)
+        second = wait_for(lambda: {read_process(record)} - {None, first}).pop()
+        kill_supervisord()
+        start_supervisord()
+        assert read_process(record) == second
+        supervisor.stop("kept")
+        assert read_process(record) is None
+    finally:
+        processes.end(token, grace_seconds=5)
+
+
+def test_record_of_a_process_whose_id_another_one_has_by_now_is_none(tmp_path: Path) -> None:
+    record = tmp_path / "kept.pid"
+    for content in (f"{os.getpid()} 1", "", "no number at all", f"{2**22 + 1} 1"):
+        record.write_text(content)
+        assert read_process(record) is None
+    assert read_process(tmp_path / "none.pid") is None
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "a ;comment", "a # comment", "both \" and '"])
