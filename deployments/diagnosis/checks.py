@@ -144,13 +144,9 @@ async def check_secrets() -> AsyncIterator[Finding]:
         if name == secret_blocks.GIT_TOKEN and Settings().origin.startswith("https://"):
             token = f"x-access-token:{secret.get()}".encode()
             header = f"Authorization: Basic {base64.b64encode(token).decode()}"
-            variables = {
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": "http.extraHeader",
-                "GIT_CONFIG_VALUE_0": header,
-            }
+            settings = {"http.extraHeader": header}
             yield await run_git(
-                thing, git.list_branches(Settings().origin), "accepts the token", variables
+                thing, git.list_branches(Settings().origin), "accepts the token", settings
             )
         else:
             yield Finding(thing, "it exists")

@@ -15,6 +15,7 @@ from tasks.core import commands
 from tasks.core.errors import SlipwayError
 from tasks.core.settings import CHECKOUT, Settings
 from tasks.repository import git
+from tasks.repository.git_variables import git_variables
 
 _GIT_SECONDS = 30.0
 _PROBE_BRANCH = "slipway-doctor"
@@ -47,7 +48,7 @@ async def run_git(
     thing: str,
     argv: Sequence[str],
     success: str,
-    variables: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     folder: Path = CHECKOUT,
 ) -> Finding:
     """Check something by a Git command on origin.
@@ -56,14 +57,12 @@ async def run_git(
         thing: The thing that is checked.
         argv: The command.
         success: The result if the command succeeds, after the URL of origin.
-        variables: Further variables of the command.
+        settings: Further settings of Git, which may be secret.
         folder: Folder to run it in.
     """
-    environment = {"GIT_TERMINAL_PROMPT": "0", **(variables or {})}
     try:
-        done = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=folder, env=environment, log=False
-        )
+        variables = git_variables(settings)
+        done = await commands.run(argv, timeout=_GIT_SECONDS, cwd=folder, env=variables, log=False)
     except SlipwayError as error:
         return problem(thing, error)
     url = _CREDENTIALS.sub("://", Settings().origin)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from deployments.github.job import without_pictures
@@ -141,7 +142,15 @@ def _rows(table: str) -> str:
 
 
 def _run(argv: Sequence[str], checkout: Path) -> str:
-    result = subprocess.run(argv, cwd=checkout, capture_output=True, text=True, check=False)
+    with TemporaryDirectory() as cache:  # DVC unpickles what it finds there
+        result = subprocess.run(
+            argv,
+            cwd=checkout,
+            env=os.environ | {"DVC_SITE_CACHE_DIR": cache},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if result.returncode:
         raise TerminalError(
             f"{' '.join(argv)} failed: {result.stderr.strip()[-800:]}",

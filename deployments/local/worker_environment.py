@@ -75,11 +75,7 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         "DO_NOT_TRACK": "1",
         "DVC_GLOBAL_CONFIG_DIR": str(dvc / "global"),
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(dvc / "site"),
         "DVC_SYSTEM_CONFIG_DIR": str(dvc / "system"),
-        # The user's own settings, such as signed commits, are not for commits of flows.
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "ITERATIVE_DO_NOT_TRACK": "1",
         "NO_PROXY": no_proxy,

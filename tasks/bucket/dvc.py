@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.core.commands import Argv
+from tasks.repository.workspace import Workspace
 
 LOCK_WAIT = "--wait-for-lock"  # else DVC gives up after 3 s; the time-out of `run` is the limit
+
+
+def variables(workspace: Workspace) -> dict[str, str]:
+    """Return the variables of every DVC command in a workspace.
+
+    DVC unpickles what it finds in its site cache, which by default is a folder that everybody on
+    the host may write. Each workspace has one of its own, which goes with it.
+    """
+    return {"DVC_SITE_CACHE_DIR": str(workspace.tool_cache)}
 
 
 def list_changes(until: str) -> Argv:

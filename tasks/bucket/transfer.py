@@ -54,11 +54,11 @@ async def restore(workspace: Workspace, *, sources: bool) -> None:
     if not outputs:
         return
     targets = sorted({stored.target for stored in outputs})
-    if all(stored.is_cached(cache) for stored in outputs):
-        argv, secrets = dvc.checkout(targets), None
-    else:
-        argv, secrets = dvc.pull_available(bucket.remote, targets), bucket.environment
-    result = await commands.run(argv, timeout=_TRANSFER_SECONDS, cwd=workspace.path, env=secrets)
+    argv, variables = dvc.checkout(targets), dvc.variables(workspace)
+    if not all(stored.is_cached(cache) for stored in outputs):
+        argv = dvc.pull_available(bucket.remote, targets)
+        variables.update(bucket.environment)
+    result = await commands.run(argv, timeout=_TRANSFER_SECONDS, cwd=workspace.path, env=variables)
     if result.code:
         raise await transfer_failed(bucket, result)
 
@@ -96,7 +96,7 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
             dvc.push(bucket.remote, sorted({stored.target for stored in objects})),
             timeout=_TRANSFER_SECONDS,
             cwd=workspace.path,
-            env=bucket.environment,
+            env={**dvc.variables(workspace), **bucket.environment},
         )
         if result.code:
             raise await transfer_failed(bucket, result)
@@ -136,7 +136,7 @@ async def pull(workspace: Workspace, target: str) -> Path:
         dvc.pull(bucket.remote, [target]),
         timeout=_TRANSFER_SECONDS,
         cwd=workspace.path,
-        env=bucket.environment,
+        env={**dvc.variables(workspace), **bucket.environment},
     )
     if result.code:
         raise await transfer_failed(bucket, result)

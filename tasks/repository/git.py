@@ -19,10 +19,9 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "slipway@localhost",
 }
 VARIABLES = {**IDENTITY, "GIT_TERMINAL_PROMPT": "0"}
-# What a user's own Git configuration must not change: a key to sign with that asks for a
-# passphrase, hooks, line ends that differ from what was hashed, ignored files that belong to the
-# candidate, signatures between the lines of a log. The rest of it stays, such as credential
-# helpers, proxies and certificates.
+# What no Git configuration of the host may change: a key to sign with that asks for a passphrase,
+# hooks, line ends that differ from what was hashed, ignored files that belong to the candidate,
+# signatures between the lines of a log.
 _SETTINGS = {
     "commit.gpgSign": "false",
     "tag.gpgSign": "false",

@@ -23,6 +23,7 @@ from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git
+from tasks.repository.git_variables import git_variables
 from tasks.runs.retrying import capability
 from tasks.runs.run_names import run_name
 
@@ -61,6 +62,14 @@ class Workspace:
     path: Path
     commit: str
     ref: str
+
+    @property
+    def tool_cache(self) -> Path:
+        """Folder for what tools remember of the workspace, such as pickles that they trust.
+
+        It lies beside the workspace: code of the commit may write inside.
+        """
+        return self.path.with_name(f"{self.path.name}.tools")
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -112,7 +121,7 @@ class Workspace:
             TerminalError: Origin denies access, or the command failed in the workspace itself.
         """
         result = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=self.path, env=git.VARIABLES, log=False
+            argv, timeout=_GIT_SECONDS, cwd=self.path, env=git_variables(), log=False
         )
         if result.code not in ok:
             raise _git_failed(result)
@@ -198,14 +207,19 @@ async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
     settings = Settings()
     path = settings.workspaces / f"{flow_run.get_id() or 'by-hand'}-{uuid4().hex[:4]}"
     with explaining_disk_errors():
-        settings.workspaces.mkdir(parents=True, exist_ok=True)
+        settings.workspaces.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(f"{path}.lock"):
             await asyncio.to_thread(_remove_abandoned, settings.workspaces)
             try:
                 yield await check_out(ref, path, settings.origin)
             finally:
-                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+                await asyncio.to_thread(_remove, path)
                 Path(f"{path}.lock").unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    for folder in (path, Workspace(path, "", "").tool_cache):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -215,7 +229,7 @@ def _remove_abandoned(folder: Path) -> None:
             with FileLock(lock, blocking=False):
                 abandoned = lock.with_suffix("")
                 commands.end_processes_in(abandoned)
-                shutil.rmtree(abandoned, ignore_errors=True)
+                _remove(abandoned)
                 lock.unlink(missing_ok=True)
         except Timeout:
             continue
@@ -234,13 +248,14 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
         TerminalError: The ref does not exist, or origin denies access.
         TransientError: Origin cannot be reached.
     """
-    shutil.rmtree(path, ignore_errors=True)  # what an earlier try left
+    _remove(path)  # what an earlier try left
     result = await commands.run(
-        git.clone(origin, path), timeout=_GIT_SECONDS, env=git.VARIABLES, log=False
+        git.clone(origin, path), timeout=_GIT_SECONDS, env=git_variables(), log=False
     )
     if result.code:
         raise _git_failed(result)
     clone = Workspace(path, "", ref)
+    clone.tool_cache.mkdir(mode=0o700)
     await clone.git(git.fetch())
     commit = await resolve(clone, ref)
     await clone.git(git.checkout(commit))

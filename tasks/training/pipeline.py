@@ -160,6 +160,7 @@ async def reproduce(
                 timeout=limit,
                 cwd=workspace.path,
                 env={
+                    **dvc.variables(workspace),
                     "UV_PROJECT_ENVIRONMENT": str(environment),
                     "UV_NO_SYNC": "1",
                     "VIRTUAL_ENV": "",
@@ -206,7 +207,11 @@ async def has_changed(workspace: Workspace, until: str) -> bool:
         False if the commit's outputs are those of its code, data and parameters.
     """
     result = await commands.run(
-        dvc.list_changes(until), timeout=_CHECK_SECONDS, cwd=workspace.path, log=False
+        dvc.list_changes(until),
+        timeout=_CHECK_SECONDS,
+        cwd=workspace.path,
+        env=dvc.variables(workspace),
+        log=False,
     )
     # It also fails if this host lacks the data of a changed stage.
     return result.code != 0 or "Running stage" in result.stdout

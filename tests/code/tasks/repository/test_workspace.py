@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import TerminalError
+from tasks.bucket import dvc
+from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.repository.git import Git
+from tasks.repository.git_variables import git_variables
 from tasks.repository.versions import register_version
 from tasks.repository.workspace import check_out
 from tasks.training.candidate import commit_candidate
+from tasks.training.pipeline import has_changed
 from tasks.training.publish import publish
 
 _FAIL = "#!/bin/sh\necho a hook of the user >&2\nexit 1\n"
@@ -63,6 +68,10 @@ async def test_user_configuration_of_git_does_not_change_a_candidate(
         f" excludesFile = {home}/ignore\n attributesFile = {home}/attributes\n"
         f"[init]\n templateDir = {home}/template\n[clone]\n defaultRemoteName = upstream\n"
         "[log]\n showSignature = true\n"
+        f'[url "{home}/elsewhere"]\n insteadOf = {origin}\n pushInsteadOf = {origin}\n'
+        "[push]\n followTags = true\n gpgSign = true\n[core]\n fsmonitor = false-program\n"
+        '[filter "fails"]\n smudge = false\n clean = false\n required = true\n'
+        "[merge]\n ff = only\n[fetch]\n prune = true\n[safe]\n bareRepository = explicit\n"
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -74,5 +83,59 @@ async def test_user_configuration_of_git_does_not_change_a_candidate(
     assert (again.path / "dvc.lock").read_bytes() == b"one\r\ntwo\n"
     assert await publish.fn(again, [], "main") == commit
     assert (await register_version.fn(again)).name == "v0.0.1"
+    monkeypatch.setenv("HOME", str(tmp_path))
     on_origin = Git(origin)
     assert on_origin("rev-parse", "main", "wine@v0.0.1^{commit}").split() == [commit, commit]
+
+
+def test_ways_to_origin_are_taken_over_from_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gitconfig").write_text(
+        "[credential]\n helper =\n helper = store --file /a\n"
+        '[credential "https://example.org"]\n useHttpPath\n'
+        "[http]\n proxy = http://proxy:3128\n[core]\n sshCommand = ssh -i key\n editor = vi\n"
+        '[url "https://evil.example"]\n insteadOf = https://example.org\n'
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    argv = ["git", "config", "--list"]
+    variables = os.environ | git_variables({"http.extraHeader": "a secret"})
+    seen = subprocess.run(
+        argv, cwd="/", env=variables, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert seen == [
+        "credential.helper=",
+        "credential.helper=store --file /a",
+        "credential.https://example.org.usehttppath=true",
+        "http.proxy=http://proxy:3128",
+        "core.sshcommand=ssh -i key",
+        "http.extraheader=a secret",
+    ]
+
+
+def test_broken_configuration_of_git_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gitconfig").write_text("[core\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    with pytest.raises(ConfigurationError, match=r"bad config line 1 in file .*\.gitconfig"):
+        git_variables()
+
+
+async def test_dvc_keeps_what_it_unpickles_beside_the_workspace(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
+    folder = Path(dvc.variables(workspace)["DVC_SITE_CACHE_DIR"])
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (workspace.path / ".dvc").mkdir()
+    (workspace.path / "dvc.yaml").write_text("stages: {a: {cmd: 'true'}}\n")
+    assert await has_changed.fn(workspace, "a")
+    assert (folder / "repo").is_dir()
+    await check_out.fn("main", tmp_path / "clone", str(origin))
+    assert not (folder / "repo").exists()
