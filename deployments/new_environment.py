@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tasks.core.errors import ConfigurationError
+from tasks.platforms.base.policy import Policy
 from tasks.platforms.catalogue import PLATFORMS, environment_names, variable
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def write_environment(name: str, target: str, folder: Path) -> Path:
 def _lines(name: str, target: str, settings: type[Environment]) -> Iterator[str]:
     yield f"# The environment `{name}`, of target `{target}`: see docs/targets/{target}.md."
     yield "# A key after a # has the value shown; remove the # to change it. A variable overrides a"
-    yield f"# key, for instance {variable(name, 'keep')}."
+    yield f"# key, for instance {variable(name, 'keep')}; but not these, see docs/policy.md:"
+    yield f"# {', '.join(Policy.model_fields)}."
     yield f"target = {json.dumps(target)}"
     descriptions = _descriptions(settings)
     required = _required(name, target, settings)

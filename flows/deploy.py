@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.parameters import EnvironmentName, Ref
+from flows.parameters import EnvironmentName, Reason, Ref
 from tasks.bucket.transfer import pull
 from tasks.package.package import read_package, verify_artifact
 from tasks.platforms.base.target import ReleasedT, StagedT, Target
@@ -17,6 +17,7 @@ from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release import steps
 from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
+from tasks.release.policy import require_reason, was_live
 from tasks.release.steps import is_recorded
 from tasks.reports.milestones import Milestone
 from tasks.reports.release_report import Release, release_report
@@ -32,7 +33,10 @@ from tasks.runs.run_names import run_name
     timeout_seconds=2 * 3600,
 )
 async def deploy(
-    ref: Ref = "main", environment: EnvironmentName = "local", force: bool = False
+    ref: Ref = "main",
+    environment: EnvironmentName = "local",
+    force: bool = False,
+    reason: Reason = "",
 ) -> State[dict[str, Any]]:
     """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
 
@@ -41,12 +45,15 @@ async def deploy(
     Args:
         ref: Branch, tag or commit on origin to deploy; a version as `wine@v0.0.3`.
         environment: Name of a file in deployments/environments.
-        force: Release also what is live already, older than what is live, or was rolled back.
+        force: Release also what is live already, older than what is live, or was rolled back; the
+            policy of the environment holds all the same.
+        reason: Why it is forced, for the history and the release note; a forced deploy needs one.
 
     Returns:
         The release, as `tasks.reports.release_data` describes it.
     """
     settings = load_environment(environment)
+    force_reason = require_reason(settings, force=force, reason=reason)
     approval = await read_approval(settings)
     target = make_target(settings)
     async with (
@@ -54,17 +61,14 @@ async def deploy(
         release_report(environment, target) as report,
     ):
         release = report.begin(read_package(workspace))
+        release.force_reason = force_reason
         async with hold(lock_of(settings), release.package.label):
-            await bring_live(release, target, approval, force=force)
+            await bring_live(release, target, approval)
     return final_state(release)
 
 
 async def bring_live(
-    release: Release,
-    target: Target[StagedT, ReleasedT],
-    approval: Approval,
-    *,
-    force: bool = False,
+    release: Release, target: Target[StagedT, ReleasedT], approval: Approval
 ) -> None:
     """Bring a release live, the same way for a deploy and a rollback; the lock must be held.
 
@@ -72,9 +76,9 @@ async def bring_live(
         release: The release; its milestones and its outcome are noted in it.
         target: The platform of its environment.
         approval: Its approval, as read at the start of the run.
-        force: Release also what is live already, older than what is live, or was rolled back.
     """
     package, workspace = release.package, release.package.workspace
+    force = bool(release.force_reason)
     release.approval = approval.text
     live = await steps.read_live(target)
     # The commit that is live may have been pushed since the workspace was cloned.
@@ -96,6 +100,12 @@ async def bring_live(
         if rollback := rollback_of(history, package.commit):
             reason = f"{rollback.rollback_note}; deploy a newer commit, or set force"
             return release.end("rejected", reason)
+
+    # What was live here may come back by a rollback, whatever the policy has become since.
+    if not (release.rollback and was_live(package.commit, history)):
+        release.verdict = await steps.check_policy(
+            package, release.metrics, approval.environment, history
+        )
 
     file = await pull(workspace, package.artifact)
     await verify_artifact(package, file)
@@ -128,6 +138,7 @@ async def _record(release: Release, version: Version) -> None:
         approval=release.approval,
         run=flow_run.get_id() or "",
         rollback=release.rollback,
+        force_reason=release.force_reason,
     )
     await record_release(release.package.workspace, version, release.environment, message)
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.parameters import BranchOrNone, Ref
+from flows.parameters import BranchOrNone, EnvironmentName, Ref
 from tasks.bucket.transfer import upload
-from tasks.repository.workspace import open_workspace
+from tasks.platforms.catalogue import gate_rules, load_environment
+from tasks.repository.git import remote_head
+from tasks.repository.workspace import is_ancestor, open_workspace
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.publish import publish
+from tasks.training.verdict import require_pass
 
 
 @flow(name="push", flow_run_name=run_name("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
-async def push(ref: Ref = "main", branch: BranchOrNone = "") -> str:
+async def push(
+    ref: Ref = "main", branch: BranchOrNone = "", environment: EnvironmentName = "local"
+) -> str:
     """Upload the objects of a commit, verify all of them, and only then push the Git refs.
 
     Args:
         ref: The commit that the save flow returned, or any branch, tag or commit on origin.
-        branch: Branch to merge the candidate into, such as main; empty for none.
+        branch: Branch to merge the candidate into, such as main, if it passes the gate; empty
+            for none.
+        environment: Environment whose live model the candidate is compared with.
 
     Returns:
         The commit on origin: the candidate, or its merge into `branch`.
     """
+    settings = load_environment(environment)  # rejects an unknown one before anything runs
     async with open_workspace(ref) as workspace:
+        if branch and not await is_ancestor(workspace, workspace.commit, remote_head(branch)):
+            await require_pass(workspace, gate_rules(settings), branch)
         uploaded = await upload(workspace)
         return await publish(workspace, uploaded, branch or None)

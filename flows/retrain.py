@@ -11,7 +11,7 @@ from flows.push import push
 from flows.save import save
 from flows.train import train
 from tasks.core.settings import TAG, Settings
-from tasks.platforms.catalogue import load_environment
+from tasks.platforms.catalogue import gate_rules, load_environment
 from tasks.reports.model_reports import judge_candidate
 from tasks.repository.git import remote_head
 from tasks.repository.workspace import is_ancestor, open_workspace
@@ -45,15 +45,15 @@ async def retrain(
     Returns:
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
-    load_environment(environment)  # rejects an unknown one before anything runs
+    settings = load_environment(environment)  # rejects an unknown one before anything runs
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         candidate = await save(await train(ref, overrides, force))
         async with open_workspace(candidate) as workspace:
             if await is_ancestor(workspace, candidate, remote_head(branch)):
                 await push(candidate)  # verifies its objects
                 return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
-            verdict = await judge_candidate(workspace, environment)
-        commit = await push(candidate, branch if verdict.passed else "")
+            verdict = await judge_candidate(workspace, gate_rules(settings))
+        commit = await push(candidate, branch if verdict.passed else "", environment)
     return Completed(
         name="Completed" if verdict.passed else "Rejected",
         message="; ".join(verdict.reasons),

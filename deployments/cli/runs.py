@@ -78,6 +78,9 @@ def deploy(
         str, typer.Argument(help="Branch, tag, commit or version (wine@v0.0.3) on origin.")
     ] = "main",
     force: Force = False,
+    reason: Annotated[
+        str, typer.Option(help="Why it is forced, for the history; needed with --force.")
+    ] = "",
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,9 +89,10 @@ def deploy(
     \b
     slipway deploy local --watch
     slipway deploy production wine@v0.0.3
+    slipway deploy local --force --reason 'prove that it starts'
     """
     # The deployment knows its environment.
-    parameters = {"ref": ref, **({"force": True} if force else {})}
+    parameters = {"ref": ref, **({"force": True, "reason": reason} if force else {})}
     _start(context.obj, f"deploy/{environment}", parameters, watch=watch, as_json=as_json)
 
 

@@ -180,11 +180,35 @@ def read_metrics(workspace: Workspace) -> dict[str, float]:
     """
     path = workspace.path / "reports" / "metrics.json"
     try:
-        values = json.loads(path.read_text())
+        return _numbers(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"reports/metrics.json at {workspace.ref} cannot be read: {error}",
             state="nothing was changed",
             next_step=f"run the save flow at {workspace.ref}, which evaluates the model",
         ) from error
+
+
+async def metrics_at(workspace: Workspace, commit: str) -> dict[str, float] | None:
+    """Return the metrics of the model at a commit, by name; None if it has none, or no valid ones.
+
+    Args:
+        workspace: Any workspace of the model.
+        commit: The commit.
+    """
+    try:
+        return _numbers(await workspace.read_at(commit, "reports/metrics.json"))
+    except ValueError:
+        return None
+
+
+def _numbers(text: str) -> dict[str, float]:
+    """Return the numbers of a JSON object.
+
+    Raises:
+        ValueError: It is none.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
     return {key: value for key, value in values.items() if isinstance(value, int | float)}

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
+from tasks.platforms.base import policy
 from tasks.platforms.base.settings import Environment
+from tasks.training.gate import TrustedRules
 
 if TYPE_CHECKING:  # else reading a file would cost what proofs need
     from tasks.platforms.base.target import AnyTarget
@@ -72,6 +74,8 @@ def variable(name: str, key: str) -> str:
 def load_environment(name: str, folder: Path = FOLDER) -> Environment:
     """Read and check one environment; a variable `SLIPWAY_<NAME>_<KEY>` overrides the file.
 
+    Keys of its policy are read from the file alone: whoever sets variables does not decide them.
+
     Args:
         name: Name of the environment.
         folder: Folder of the files.
@@ -80,7 +84,8 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
         The settings, of the class that belongs to its target.
 
     Raises:
-        ConfigurationError: No such environment, or a key that is unknown or has a wrong value.
+        ConfigurationError: No such environment, a key that is unknown or has a wrong value, or a
+            variable for a key of its policy.
     """
     names = environment_names(folder)
     if name not in names:
@@ -104,11 +109,12 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
             next_step=f"set `target` in {path}",
         )
     kind = platform.load_settings()
-    for key in kind.model_fields.keys() - {"name", "target"}:
+    _refuse_variables_of_the_policy(name, path)
+    for key in kind.model_fields.keys() - {"name", "target", *policy.KEYS}:
         if (value := os.environ.get(variable(name, key))) is not None:
             values[key] = value
     try:
-        return kind.model_validate({**values, "name": name})
+        environment = kind.model_validate({**values, "name": name})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors()
@@ -119,6 +125,30 @@ def load_environment(name: str, folder: Path = FOLDER) -> Environment:
             state="nothing was started",
             next_step=f"fix {path} (or a variable {variable(name, '*')})",
         ) from error
+    if environment.promote_from and environment.promote_from not in names:
+        raise ConfigurationError(
+            f"{path}: promote_from = {environment.promote_from!r} is no environment;"
+            f" known: {', '.join(names)}",
+            state="nothing was started",
+            next_step=f"set `promote_from` in {path} to one of them, or remove it",
+        )
+    return environment
+
+
+def _refuse_variables_of_the_policy(name: str, path: Path) -> None:
+    for key in sorted(policy.KEYS):
+        if (set_here := variable(name, key)) in os.environ:
+            raise ConfigurationError(
+                f"variable {set_here} is set, but `{key}` belongs to the policy of {name}, which"
+                " is read from its file alone",
+                state="nothing was started",
+                next_step=f"unset {set_here}, and set `{key}` in {path}",
+            )
+
+
+def gate_rules(environment: Environment) -> TrustedRules:
+    """Return where the gate of an environment finds its rules: the deploying side's files."""
+    return TrustedRules(environment.name, environment.gate_rules, FOLDER.parents[1] / "params.yaml")
 
 
 def make_target(environment: Environment) -> AnyTarget:

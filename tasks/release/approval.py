@@ -25,7 +25,6 @@ from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.reports import markdown
 from tasks.reports.model_reports import picture_of
 from tasks.reports.release_report import Release
-from tasks.training.gate import judge, read_rules
 
 _KEY = "approve-"
 # Prefect stores the answer to a suspended run under the key of the suspension, with these around.
@@ -138,15 +137,14 @@ async def _description(release: Release, until: datetime) -> str:
     """Return what a person needs for the decision, in markdown."""
     package = release.package
     old = release.metrics_before
-    verdict = judge(release.metrics, old, read_rules(package.workspace.parameters))
     live = release.before.label if release.before else "nothing"
     return "\n\n".join(
         filter(
             None,
             [
                 f"**Release {package.label} to {release.environment}?** Live now: {live}.",
-                f"Gate: **{'passed' if verdict.passed else 'NOT passed'}**;"
-                f" {'; '.join(verdict.reasons)}.",
+                f"Gate: {release.verdict.text}." if release.verdict else "",
+                f"Forced: {release.force_reason}." if release.force_reason else "",
                 "Preflight: **passed**. The hashes agree, and the booted server predicts what"
                 " the model predicted when it was saved.",
                 f"Without an answer by {until:%Y-%m-%d %H:%M} UTC the run fails,"

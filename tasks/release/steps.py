@@ -9,12 +9,18 @@ from pathlib import Path
 import anyio
 
 from tasks.core import commands
+from tasks.core.errors import ConfigurationError
 from tasks.package.package import Package
-from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS
+from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS, Environment
 from tasks.platforms.base.target import AnyTarget, Live, ReleasedT, StagedT, Target
+from tasks.platforms.catalogue import gate_rules
+from tasks.release import policy
 from tasks.reports.release_report import Release
-from tasks.repository.release_history import Entry
+from tasks.repository import git
+from tasks.repository.release_history import Entry, read_history
 from tasks.runs.retrying import capability
+from tasks.training.gate import Metrics, Verdict
+from tasks.training.verdict import judge_commit
 
 # Seconds before each try: outages of platforms last minutes rather than seconds.
 _ROLLBACK_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
@@ -28,6 +34,42 @@ async def read_live(target: AnyTarget) -> Live | None:
         health = "healthy" if live.healthy else "not healthy"
         commands.run_logger().info("live is %s, %s, at %s", live.label, health, target.url)
     return live
+
+
+@capability("check policy", run_name="check the policy of {environment.name}", timeout=300)
+async def check_policy(
+    package: Package, metrics: Metrics, environment: Environment, history: Sequence[Entry]
+) -> Verdict:
+    """Refuse a release that the policy of its environment does not allow.
+
+    Args:
+        package: What is to be released.
+        metrics: Its metrics; empty if it has none.
+        environment: The environment, as its file on this worker has it.
+        history: The releases to it, newest first.
+
+    Returns:
+        The verdict of the gate.
+
+    Raises:
+        CandidateRejected: It is on no allowed branch, was not live where it has to have been, or
+            is rejected by a gate that is required.
+    """
+    workspace, commit, label = package.workspace, package.commit, package.label
+    listed = (await workspace.git(git.branches_with(commit))).stdout.split()
+    branches = [name.removeprefix(git.remote_head("")) for name in listed]
+    policy.require_branch(environment, label, [name for name in branches if name != "HEAD"])
+    if source := environment.promote_from:
+        policy.require_promotion(environment, label, commit, await read_history(workspace, source))
+    champion = policy.champion_for(commit, history)
+    try:
+        verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))
+    except ConfigurationError as error:  # no metrics, or no rules for them
+        verdict = Verdict(False, (error.what,), "none that fit")
+    policy.require_verdict(environment, label, verdict)
+    log = commands.run_logger().info if verdict.passed else commands.run_logger().warning
+    log("the gate is %s in %s: %s", environment.gate, environment.name, verdict.text)
+    return verdict
 
 
 @capability("preflight", run_name="preflight {package.label}", timeout=1800)

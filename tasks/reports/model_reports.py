@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tasks.package.package import read_metrics
+from tasks.package.package import metrics_at, read_metrics
 from tasks.reports import markdown
 from tasks.reports.pictures import (
     PREDICTIONS,
@@ -19,33 +19,16 @@ from tasks.reports.pictures import (
     read_points,
     template_of,
 )
-from tasks.repository import git
 from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
-from tasks.training.gate import Metrics, Verdict, judge, read_rules
+from tasks.training.gate import Metrics, TrustedRules, Verdict
+from tasks.training.verdict import judge_commit
 
 
 def _read_json(workspace: Workspace, path: str) -> Any:
     return json.loads((workspace.path / path).read_text())
-
-
-async def _read_at(workspace: Workspace, commit: str, path: str) -> str:
-    """Return the text of a file at a commit; empty if the commit does not have it."""
-    result = await workspace.git(git.show(commit, path), ok=(0, 128))
-    return result.stdout if result.code == 0 else ""
-
-
-async def metrics_at(workspace: Workspace, commit: str) -> Metrics | None:
-    """Return the metrics of the model at a commit, by name; None if it has none.
-
-    Args:
-        workspace: Any workspace of the model.
-        commit: The commit.
-    """
-    text = await _read_at(workspace, commit, "reports/metrics.json")
-    return dict(json.loads(text)) if text else None
 
 
 async def picture_of(workspace: Workspace, commit: str, champion: str | None = None) -> str:
@@ -58,7 +41,7 @@ async def picture_of(workspace: Workspace, commit: str, champion: str | None = N
     """
     points = {f"{workspace.model}@{commit[:7]}": read_points(workspace.path)}
     if champion and champion != commit:
-        old = await _read_at(workspace, champion, PREDICTIONS.as_posix())
+        old = await workspace.read_at(champion, PREDICTIONS.as_posix())
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
     points = {label: rows for label, rows in points.items() if rows}
     if not points:
@@ -131,20 +114,20 @@ async def report_model(workspace: Workspace, commit: str) -> None:
 
 
 @capability("judge candidate", run_name="judge {workspace.label}", timeout=120)
-async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
-    """Judge a candidate by the gate's rules and the champion of an environment, and report it.
+async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdict:
+    """Judge a candidate by the rules and the champion of an environment, and report the verdict.
 
     Args:
         workspace: The workspace at the candidate.
-        environment: The environment of the champion.
+        trusted: The rules of the environment.
 
     Raises:
-        ConfigurationError: The rules in `params.yaml` do not fit the metrics.
+        ConfigurationError: The rules do not fit the metrics.
     """
     candidate = read_metrics(workspace)
-    champion = await champion_of(workspace, environment)
+    champion = await champion_of(workspace, trusted.environment)
     old = await metrics_at(workspace, champion.commit) if champion else None
-    verdict = judge(candidate, old, read_rules(workspace.parameters))
+    verdict = await judge_commit(workspace, candidate, champion, trusted)
     title = (
         f"{workspace.label} against {f'champion {champion.name}' if champion else 'no champion'}:"
         f" {'passed' if verdict.passed else 'rejected'}"
@@ -152,6 +135,7 @@ async def judge_candidate(workspace: Workspace, environment: str) -> Verdict:
     parts = [
         f"# {title}",
         *(f"- {reason}" for reason in verdict.reasons),
+        f"The rules are those of {verdict.source}.",
         markdown.comparison_table(candidate, old),
         await _metrics_picture(
             workspace,

@@ -15,16 +15,15 @@ from prefect.settings import get_current_settings
 from tasks.core.commands import run_logger
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.settings import Settings
-from tasks.package.package import Package, read_metrics
+from tasks.package.package import Package, metrics_at, read_metrics
 from tasks.platforms.base.target import AnyTarget, Live
 from tasks.reports import markdown
 from tasks.reports.milestones import Milestone, describe_state, outcome_of
-from tasks.reports.model_reports import metrics_at
 from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, ReleaseData
 from tasks.reports.timeline import timeline
 from tasks.repository.release_history import read_history
 from tasks.runs import artifacts
-from tasks.training.gate import Metrics
+from tasks.training.gate import Metrics, Verdict
 
 
 @dataclass
@@ -40,6 +39,8 @@ class Release:
         version: Name of the model version, None before the commit is registered as one.
         reason: Why it ended so.
         approval: What the person who decided about it answered.
+        force_reason: Why the deploy was forced; empty if it was not.
+        verdict: The gate's verdict, None before the gate was asked and for a rollback.
         rollback: Whether it goes back to an earlier version.
         rolled_back: Whether what was live before serves again, None if nothing had to be undone.
         started: When it began, by a clock that only goes forward.
@@ -59,6 +60,8 @@ class Release:
     state: str = ""
     next_step: str = ""
     approval: str = ""
+    force_reason: str = ""
+    verdict: Verdict | None = None
     rollback: bool = False
     rolled_back: bool | None = None
     started: float = field(default_factory=time.monotonic)
@@ -147,6 +150,8 @@ class Release:
             "commit": markdown.commit_link(Settings().origin, data.commit),
             "before": before,
             "rollback": f"rolls back {before}" if data.rollback else "",
+            "gate": self.verdict.text if self.verdict else "",
+            "forced": self.force_reason,
             "approval": self.approval,
             "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",
             "url": "" if page else data.url,

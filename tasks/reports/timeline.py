@@ -38,4 +38,6 @@ def _status(entries: Sequence[Entry], entry: Entry) -> str:
         status = "live"
     elif rollback_of(entries, entry.commit):
         status = "rolled back"
+    if entry.force_reason:
+        status += f", forced: {entry.force_reason}"
     return f"{status}, by a rollback" if entry.rollback else status

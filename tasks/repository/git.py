@@ -185,6 +185,12 @@ def refs(pattern: str) -> Argv:
     return ["git", "for-each-ref", "--format=%(refname)", pattern]
 
 
+def branches_with(commit: str) -> Argv:
+    """Print the full names, in the clone, of origin's branches that contain a commit."""
+    return ["git", "for-each-ref", f"--contains={commit}", "--format=%(refname)",
+            remote_head("")]  # fmt: skip
+
+
 def names(*places: str) -> Argv:
     """Print the short names of the refs in some places, newest first."""
     return ["git", "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)", *places]

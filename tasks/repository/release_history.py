@@ -13,7 +13,7 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 
 _SHOWN = 25
-_FACT = re.compile(r"^(Before|Approval|Flow-Run|Kind): (.+)$", re.MULTILINE)
+_FACT = re.compile(r"^(Before|Approval|Forced|Flow-Run|Kind): (.+)$", re.MULTILINE)
 _ROLLBACK = "rollback"
 
 
@@ -29,6 +29,7 @@ class Entry:
         approval: The answer of the person who approved it; empty if no approval was needed.
         run: Id of the flow run, empty if the tag was made by hand.
         rollback: Whether it rolled back what was live before.
+        force_reason: Why it was forced; empty if it was not.
     """
 
     version: str
@@ -38,6 +39,7 @@ class Entry:
     approval: str
     run: str
     rollback: bool = False
+    force_reason: str = ""
 
     @property
     def rollback_note(self) -> str:
@@ -45,17 +47,22 @@ class Entry:
         return f"it was rolled back to {self.version} at {format_minute(self.at)}"
 
 
-def tag_message(*, before: str, approval: str, run: str, rollback: bool) -> str:
+def tag_message(
+    *, before: str, approval: str, run: str, rollback: bool, force_reason: str = ""
+) -> str:
     """Return the message of a release's tag, which `read_history` parses.
 
     Args:
         before: Label of what was live before.
         approval: The answer of the person who approved it; empty if no approval was needed.
         run: Id of the flow run.
+        rollback: Whether it rolls back what was live before.
+        force_reason: Why it was forced; empty if it was not.
     """
     facts = {
         "Before": before,
         "Approval": " ".join(approval.split()),
+        "Forced": " ".join(force_reason.split()),
         "Flow-Run": run,
         "Kind": _ROLLBACK if rollback else "",
     }
@@ -86,6 +93,7 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
                 approval=facts.get("Approval", ""),
                 run=facts.get("Flow-Run", ""),
                 rollback=facts.get("Kind") == _ROLLBACK,
+                force_reason=facts.get("Forced", ""),
             )
         )
     return entries

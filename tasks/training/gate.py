@@ -1,16 +1,24 @@
-"""The gate: rules that a candidate's metrics have to meet to be released."""
+"""The gate: rules that a candidate's metrics have to meet to be released.
+
+Pure but for reading a file. The rules are never those of the commit that is judged: a commit that
+lowers them would let itself in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import ConfigurationError
 
 Metrics = Mapping[str, float]
+PARAMETERS = "params.yaml"
+_CORRECT = "correct the section `gate` there, or set `gate_rules` in the environment's file"
 
 
 class Rules(BaseModel):
@@ -26,7 +34,7 @@ class Rules(BaseModel):
         tolerance: How much worse than the champion is still accepted.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: str
     minimum: float | None = None
@@ -52,14 +60,85 @@ class Verdict:
     Attributes:
         passed: Whether the candidate may be released.
         reasons: One sentence per rule.
+        source: Where the rules are from.
     """
 
     passed: bool
     reasons: tuple[str, ...]
+    source: str = PARAMETERS
+
+    @property
+    def text(self) -> str:
+        """The decision with its reasons, in one sentence."""
+        decision = "passed" if self.passed else "NOT passed"
+        return f"{decision}: {'; '.join(self.reasons)} (rules: {self.source})"
 
 
-def read_rules(parameters: Mapping[str, object]) -> Rules:
-    """Read the gate's rules from the content of `params.yaml`.
+@dataclass(frozen=True)
+class TrustedRules:
+    """The places of rules that the deploying side decides.
+
+    Attributes:
+        environment: Name of the environment.
+        own: Rules in its file, None if it has none.
+        parameters: The `params.yaml` of the checkout that deploys. Its rules judge where those of
+            the live version cannot: before the first release, and where the metric is another.
+    """
+
+    environment: str
+    own: Rules | None
+    parameters: Path
+
+
+def find_rules(
+    trusted: TrustedRules, candidate: Metrics, champion: str, champion_parameters: str
+) -> tuple[Rules, str]:
+    """Return the rules that judge a candidate, and where they are from.
+
+    Args:
+        trusted: The rules of the deploying side.
+        candidate: Metrics of the candidate.
+        champion: Name of the version that is live.
+        champion_parameters: Text of its `params.yaml`; empty if nothing is live.
+
+    Raises:
+        ConfigurationError: They have an unknown key or a wrong value.
+    """
+    if trusted.own:
+        return trusted.own, f"`gate_rules` of {trusted.environment}"
+    if champion_parameters:
+        source = f"{PARAMETERS} of {champion}, which is live in {trusted.environment}"
+        rules = read_rules(_parse(champion_parameters, source), source)
+        if rules.metric in candidate:
+            return rules, source
+    source = f"{PARAMETERS} of the checkout that deploys"
+    try:
+        text = trusted.parameters.read_text()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{trusted.parameters} cannot be read: {error}",
+            state="nothing was released",
+            next_step=f"set `gate_rules` in the file of {trusted.environment}",
+        ) from error
+    return read_rules(_parse(text, source), source), source
+
+
+def _parse(text: str, source: str) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"{source} cannot be read: {error}", state="nothing was released", next_step=_CORRECT
+        ) from error
+    return values if isinstance(values, dict) else {}
+
+
+def read_rules(parameters: Mapping[str, object], source: str = PARAMETERS) -> Rules:
+    """Read the gate's rules from the content of a `params.yaml`.
+
+    Args:
+        parameters: The content.
+        source: Which one it is, for messages.
 
     Raises:
         ConfigurationError: An unknown key or a wrong value.
@@ -70,20 +149,23 @@ def read_rules(parameters: Mapping[str, object]) -> Rules:
         first = error.errors()[0]
         key = ".".join(map(str, ("gate", *first["loc"])))
         raise ConfigurationError(
-            f"params.yaml: section `gate`: {first['msg']} ({key});"
+            f"{source}: section `gate`: {first['msg']} ({key});"
             f" allowed keys: {', '.join(Rules.model_fields)}",
             state="nothing was released",
-            next_step="correct the section `gate` of params.yaml",
+            next_step=_CORRECT,
         ) from error
 
 
-def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict:
+def judge(
+    candidate: Metrics, champion: Metrics | None, rules: Rules, source: str = PARAMETERS
+) -> Verdict:
     """Compare a candidate's metrics with the rules and with the champion's.
 
     Args:
         candidate: Metrics of the candidate on its test split.
         champion: Metrics of the champion; None before the first release.
         rules: The rules.
+        source: Where they are from.
 
     Raises:
         ConfigurationError: The candidate has no value for the metric that decides.
@@ -91,10 +173,10 @@ def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict
     metric = rules.metric
     if metric not in candidate:
         raise ConfigurationError(
-            f"params.yaml: gate.metric = {metric!r} is not among the metrics of the model;"
+            f"{source}: gate.metric = {metric!r} is not among the metrics of the model;"
             f" known: {', '.join(candidate)}",
             state="nothing was released",
-            next_step="set gate.metric in params.yaml to one of them",
+            next_step=f"{_CORRECT}: gate.metric has to be one of them",
         )
     sign = 1.0 if rules.more_is_better else -1.0
     value, passed, reasons = candidate[metric], True, []
@@ -116,4 +198,4 @@ def judge(candidate: Metrics, champion: Metrics | None, rules: Rules) -> Verdict
             f"{metric} {value:.4f} against the champion's {champion[metric]:.4f} is"
             f" {'accepted' if good else 'worse than accepted'} (tolerance {rules.tolerance:g})"
         )
-    return Verdict(passed, tuple(reasons))
+    return Verdict(passed, tuple(reasons), source)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.variables import Table, VariableReader
 
 # How long these may take at most: the tasks of a rollout, and its flow, are given more.
@@ -24,7 +25,7 @@ def _split(value: object) -> object:
 LISTED = BeforeValidator(_split)
 
 
-class Environment(BaseModel):
+class Environment(Policy):
     """An environment, whatever its target.
 
     Attributes:
@@ -33,8 +34,6 @@ class Environment(BaseModel):
         keep: Number of releases kept for rollback.
         ready_seconds: Longest time until a started model is ready.
         soak_seconds: Time for which a new release must answer correctly before it is settled.
-        approval: `suspend` to ask a person before each release; that ends the run's process
-            until there is an answer.
         approval_hours: Time for the answer; without one the run fails, and nothing is released.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
@@ -47,7 +46,6 @@ class Environment(BaseModel):
     keep: int = Field(3, ge=1)
     ready_seconds: float = Field(60.0, gt=0, le=READY_SECONDS)
     soak_seconds: float = Field(2.0, ge=0, le=SOAK_SECONDS)
-    approval: Literal["none", "suspend"] = "none"
     approval_hours: float = Field(24.0, gt=0)
     variables: Table = Field(default_factory=dict)
     secrets: Table = Field(default_factory=dict)

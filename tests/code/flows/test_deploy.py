@@ -39,7 +39,8 @@ def child(lab: Lab, live: str) -> str:
 
 
 def _redeploy(lab: Lab, delivered: Delivery) -> None:
-    again = lab.run("deploy", {"ref": delivered.commit, "force": True})
+    parameters = {"ref": delivered.commit, "force": True, "reason": "as it began"}
+    again = lab.run("deploy", parameters)
     assert again.state == "Completed", again.log
 
 
@@ -282,7 +283,8 @@ def test_old_releases_are_removed_but_not_those_of_an_environment_with_a_longer_
     supervisor.add(other, folder, lab.stack.logs)
     try:
         for _ in range(2):
-            deployed = lab.run("deploy", {"ref": live, "force": True},
+            parameters = {"ref": live, "force": True, "reason": "to have one more"}
+            deployed = lab.run("deploy", parameters,
                            SLIPWAY_LOCAL_KEEP="2", SLIPWAY_LOCAL_SOAK_SECONDS="0")  # fmt: skip
             assert deployed.data["reason"] == "released"
         assert supervisor.programs(other.name)[other.name]["statename"] == "RUNNING"

@@ -28,7 +28,7 @@ def act(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Act:
 def _ends_as_it_began(lab: Lab, delivered: Delivery) -> Iterator[None]:
     yield
     if not lab.is_live(delivered.commit):
-        again = lab.run("deploy", {"ref": delivered.commit, "force": True})
+        again = lab.run("deploy", {"ref": delivered.commit, "force": True, "reason": "as it began"})
         assert again.state == "Completed", again.log
 
 

@@ -49,7 +49,12 @@ def test_the_form_explains_itself_and_can_be_sent_as_it_is(
     with page.expect_response(lambda answer: "create_flow_run" in answer.url) as sent:
         page.get_by_role("button", name="Submit").click()
     run = sent.value.json()
-    assert run["parameters"] == {"ref": "main", "environment": "local", "force": False}
+    assert run["parameters"] == {
+        "ref": "main",
+        "environment": "local",
+        "force": False,
+        "reason": "",
+    }
     *_, last = lab.api.follow(run["id"])
     assert last.run.succeeded
 

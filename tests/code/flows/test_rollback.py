@@ -26,9 +26,9 @@ def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: De
     deploying = lab.start("deploy", {"ref": bad})
     deploying.wait_for(f"'preflight wine@{bad[:7]}' - Finished")
 
-    # The rollback undoes what has gone live while it waited, and needs no approval.
+    # The rollback undoes what has gone live while it waited.
     with lab.traffic() as traffic:
-        rollback = lab.run("rollback", {"environment": "local"}, SLIPWAY_LOCAL_APPROVAL="suspend")
+        rollback = lab.run("rollback", {"environment": "local"})
     assert deploying.outcome().data["outcome"] == "live"
     assert traffic.failures == []
     assert rollback.state == "Completed", rollback.log

@@ -345,6 +345,8 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
     parameters: dict[str, Any] = {"force": True}
     if deployment.startswith("retrain"):
         parameters["overrides"] = {"train.cv": 9}
+    else:
+        parameters["reason"] = "to be cancelled"
     run = lab.api.create_run(deployment, parameters)
     if deployment.startswith("retrain"):
         wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")

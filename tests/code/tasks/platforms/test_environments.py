@@ -37,6 +37,28 @@ def test_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert environment.canary == (10, 50)
 
 
+def test_only_the_laptop_is_open_by_default(tmp_path: Path) -> None:
+    (tmp_path / "local.toml").write_text('target = "process"')
+    laptop, staging = (
+        load_environment(name, _write(tmp_path, 'target = "process"'))
+        for name in ("local", "staging")
+    )
+    assert (laptop.branches, laptop.gate) == (("*",), "advised")
+    assert (staging.branches, staging.gate, staging.force) == (("main",), "required", True)
+
+
+@pytest.mark.parametrize("key", ["BRANCHES", "GATE", "GATE_RULES", "PROMOTE_FROM", "FORCE",
+                                 "APPROVAL"])  # fmt: skip
+def test_no_variable_sets_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    folder = _write(tmp_path, 'target = "process"')
+    monkeypatch.setenv(f"SLIPWAY_STAGING_{key}", "none")
+    says = f"variable SLIPWAY_STAGING_{key} is set, but `{key.lower()}` belongs to the policy"
+    with pytest.raises(ConfigurationError, match=says):
+        load_environment("staging", folder)
+
+
 @pytest.mark.parametrize("target", ["docker", "flyio", "heroku", "kubernetes", "sagemaker"])
 def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: tuple[str, ...] = ("linux/amd64",)
@@ -71,6 +93,11 @@ def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.Mon
         ('target = "process"\nready_seconds = 900', "ready_seconds: .* less than or equal to 600"),
         ('target = "sagemaker"\nrepository = "r"\nregion = "here"', "region: String should match"),
         ("port = 1", "target = None is unknown"),
+        ('target = "process"\nbranches = []', "branches: Tuple should have at least 1 item"),
+        ('target = "process"\ngate = "off"', "gate: Input should be 'required' or 'advised'"),
+        ('target = "process"\ngate_rules = {metric = "r2"}', "give either minimum or maximum"),
+        ('target = "process"\npromote_from = "moon"', "promote_from = 'moon' is no environment"),
+        ('target = "process"\npromote_from = "staging"', "it is this environment itself"),
         ("target = ", "staging.toml"),
     ],
 )

@@ -1,0 +1,52 @@
+"""The policy of an environment: who may release what there, as its file says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from tasks.training.gate import Rules
+
+ANY = "*"
+# The environment of the developer's machine: what runs there, its user decides.
+LAPTOP = "local"
+_OPEN = {"branches": [ANY], "gate": "advised"}
+
+
+class Policy(BaseModel):
+    """The policy of an environment; no variable overrides these keys.
+
+    Attributes:
+        branches: Branches of origin whose commits may be released; `release/*` stands for all that
+            start so, `*` alone for every commit.
+        gate: `required` to release no commit that the gate rejects, `advised` to tell only.
+        gate_rules: Rules of the gate, with the keys of `gate` in params.yaml; without them, the
+            gate judges by the rules of the version that is live.
+        promote_from: Environment in which a version has to have been live and healthy before.
+        force: Whether a deploy may be forced, which takes a reason.
+        approval: `suspend` to ask a person before each release; that ends the run's process
+            until there is an answer.
+    """
+
+    branches: tuple[str, ...] = Field(("main",), min_length=1)
+    gate: Literal["required", "advised"] = "required"
+    gate_rules: Rules | None = None
+    promote_from: str = ""
+    force: bool = True
+    approval: Literal["none", "suspend"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_the_laptop(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**_OPEN, **values} if values.get("name") == LAPTOP else values
+
+    @model_validator(mode="after")
+    def _promote_from_another(self) -> Policy:
+        if self.promote_from and self.promote_from == getattr(self, "name", None):
+            raise ValueError("promote_from: it is this environment itself")
+        return self
+
+
+KEYS = frozenset(Policy.model_fields)

@@ -1,0 +1,190 @@
+"""Attacks on the policy of an environment, through real commits, tags and branches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import CandidateRejected, ConfigurationError
+from tasks.package.package import Package, read_metrics
+from tasks.platforms.base.settings import Environment
+from tasks.platforms.process.settings import ProcessEnvironment
+from tasks.release.approval import approval_not_needed
+from tasks.release.policy import champion_for, require_reason, was_live
+from tasks.release.steps import check_policy
+from tasks.repository.git import Git
+from tasks.repository.release_history import read_history, tag_message
+from tasks.repository.workspace import Workspace
+from tasks.training.gate import Verdict
+
+_GOOD, _BAD, _WORSE_THAN_LIVE = 0.97, 0.5, 0.92
+
+
+def _environment(**keys: Any) -> Environment:
+    return ProcessEnvironment(name="production", target="process", **keys)
+
+
+class Origin:
+    """A repository with branches and releases, and a clone of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.git = Git(folder / "origin")
+        (folder / "origin").mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "user.name", "Test")
+        self.git("config", "user.email", "test@localhost")
+        self._tags = 0
+
+    def commit(self, branch: str, metric: float | None, minimum: float = 0.9) -> str:
+        """Commit a model with its metric, and the rules that it would like."""
+        self.git("checkout", "--quiet", "-B", branch)
+        (self._folder / "origin" / "reports").mkdir(exist_ok=True)
+        metrics = self._folder / "origin" / "reports" / "metrics.json"
+        metrics.write_text(json.dumps({} if metric is None else {"f1_macro": metric}))
+        rules = f"gate: {{metric: f1_macro, minimum: {minimum}, tolerance: 0.01}}"
+        (self._folder / "origin" / "params.yaml").write_text(f"name: wine\n{rules}\n")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", f"--message={branch} {metric}")
+        return self.git("rev-parse", "HEAD")
+
+    def release(self, commit: str, environment: str, *, rollback: bool = False) -> None:
+        """Record a release, as a deploy does at its end."""
+        self._tags += 1
+        if not self.git("tag", "--list", "--points-at", commit, "wine@*"):
+            self.git("tag", "--annotate", f"wine@v0.0.{self._tags}", commit, "--message=Registered")
+        message = tag_message(before="-", approval="", run="", rollback=rollback)
+        tag = f"wine#{environment}#{self._tags}"
+        self.git("tag", "--annotate", tag, commit, f"--message={message}")
+
+    async def check(self, commit: str, environment: Environment) -> Verdict:
+        """Ask the policy, as a deploy does."""
+        path = self._folder / f"clone-{self._tags}-{commit[:7]}-{environment.gate}"
+        if not path.exists():
+            self.git("clone", "--quiet", str(self._folder / "origin"), str(path))
+        Git(path)("checkout", "--quiet", "--detach", commit)
+        workspace = Workspace(path, commit, commit)
+        package = Package(workspace, "wine", commit, "", "", 0, "3.11", {}, {}, "")
+        history = await read_history(workspace, environment.name)
+        verdict: Verdict = await check_policy.fn(
+            package, read_metrics(workspace), environment, history
+        )
+        return verdict
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Origin:
+    return Origin(tmp_path)
+
+
+@pytest.fixture
+def live(origin: Origin) -> str:
+    """A good model on main, live in production."""
+    commit = origin.commit("main", _GOOD)
+    origin.release(commit, "production")
+    return commit
+
+
+async def test_commit_outside_the_allowed_branches_is_refused(origin: Origin, live: str) -> None:
+    commit = origin.commit("candidate/main", _GOOD)
+    origin.git("tag", "main", commit)  # a name decides nothing
+    with pytest.raises(CandidateRejected) as refused:
+        await origin.check(commit, _environment())
+    assert refused.value.what == (
+        f"wine@{commit[:7]} is on no branch from which production may be deployed (main);"
+        " origin has it on: candidate/main"
+    )
+    assert refused.value.next_step.startswith("merge it into main")
+    assert (await origin.check(commit, _environment(branches=["candidate/*"]))).passed
+    assert (await origin.check(commit, _environment(branches=["*"]))).passed
+    origin.git("tag", "--delete", "main")
+    origin.git("branch", "--force", "main", commit)
+    assert (await origin.check(live, _environment())).passed, "an ancestor of main is on main"
+
+
+@pytest.mark.parametrize(
+    ("metric", "problem"),
+    [
+        (_BAD, "f1_macro 0.5000 misses the minimum 0.9"),
+        (_WORSE_THAN_LIVE, "worse than accepted"),
+        (None, "gate.metric = 'f1_macro' is not among the metrics"),
+    ],
+)
+async def test_commit_that_lowers_the_rules_is_judged_by_those_of_the_live_one(
+    origin: Origin, live: str, metric: float | None, problem: str
+) -> None:
+    merged_by_hand = origin.commit("main", metric, minimum=0.0)
+    with pytest.raises(CandidateRejected, match=r"did not pass the gate of production: NOT") as no:
+        await origin.check(merged_by_hand, _environment())
+    assert problem in no.value.what
+    assert not (await origin.check(merged_by_hand, _environment(gate="advised"))).passed
+
+
+async def test_rules_of_the_environments_file_win(origin: Origin, live: str) -> None:
+    commit = origin.commit("main", _BAD, minimum=0.0)
+    rules = {"metric": "f1_macro", "minimum": 0.4, "tolerance": 0.5}
+    verdict = await origin.check(commit, _environment(gate_rules=rules))
+    assert (verdict.passed, verdict.source) == (True, "`gate_rules` of production")
+
+
+async def test_first_release_is_judged_by_the_checkout_that_deploys(origin: Origin) -> None:
+    commit = origin.commit("main", _BAD, minimum=0.0)
+    with pytest.raises(CandidateRejected, match=r"params\.yaml of the checkout that deploys"):
+        await origin.check(commit, _environment())
+
+
+async def test_live_version_released_again_is_not_compared_with_itself(
+    origin: Origin, live: str
+) -> None:
+    worse = origin.commit("main", _WORSE_THAN_LIVE, minimum=0.0)
+    origin.release(worse, "production")
+    with pytest.raises(CandidateRejected, match=r"the champion's 0\.9700"):
+        await origin.check(worse, _environment())
+    assert (await origin.check(live, _environment())).passed, "which was judged by other rules"
+
+
+async def test_version_is_promoted_only_from_where_it_stayed_live(
+    origin: Origin, live: str
+) -> None:
+    staged = _environment(promote_from="staging")
+    with pytest.raises(CandidateRejected, match="none of the newest 0 releases of staging"):
+        await origin.check(live, staged)
+    origin.release(live, "staging")
+    assert (await origin.check(live, staged)).passed
+    newer = origin.commit("main", _GOOD)
+    with pytest.raises(CandidateRejected, match=r"takes only what was live.*there") as refused:
+        await origin.check(newer, staged)
+    assert refused.value.next_step.endswith(f"slipway deploy staging {newer}")
+    origin.release(newer, "staging")
+    assert (await origin.check(newer, staged)).passed
+    origin.release(live, "staging", rollback=True)
+    with pytest.raises(CandidateRejected, match="did not stay live in staging: it was rolled back"):
+        await origin.check(newer, staged)
+
+
+async def test_rollback_needs_no_policy_for_what_was_live(origin: Origin, live: str) -> None:
+    newer = origin.commit("main", _GOOD)
+    origin.release(newer, "production")
+    workspace = Workspace(Path(origin.git("rev-parse", "--show-toplevel")), newer, newer)
+    history = await read_history(workspace, "production")
+    assert was_live(live, history)
+    assert not was_live("0" * 40, history)
+    champion = champion_for(newer, history)
+    assert champion
+    assert champion.commit == live
+    asking = _environment(approval="suspend")
+    assert approval_not_needed(asking).environment.approval == "none"
+
+
+def test_forced_deploy_needs_a_reason_and_an_environment_that_allows_it() -> None:
+    assert require_reason(_environment(), force=False, reason="ignored") == ""
+    reason = require_reason(_environment(), force=True, reason="disk\nKind: rollback")
+    assert reason == "disk Kind: rollback", "one line: a tag keeps its facts in lines"
+    for empty in ("", " \n"):
+        with pytest.raises(ConfigurationError, match="a forced deploy needs a reason"):
+            require_reason(_environment(), force=True, reason=empty)
+    with pytest.raises(ConfigurationError, match="production allows no forced deploy"):
+        require_reason(_environment(force=False), force=True, reason="because")
