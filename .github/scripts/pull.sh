@@ -1,9 +1,34 @@
 #!/bin/sh
-# Pull data and models from the bucket, as far as there are credentials to read it.
+# Pull data and models from the bucket into the checkout of a pull request, as far as there are
+# credentials to read it. Code of the base branch alone may run while they are in the environment:
+# this script, DVC from the base's lock, the base's configuration of DVC. What the pull request
+# decides is which objects are read.
+#
+#   sh BASE/.github/scripts/pull.sh BASE [STAGE]
+#
+# BASE is a checkout of the base branch outside of the pull request's. With a stage, nothing is
+# pulled if no stage up to it has changed.
+set -eu
+base=$1 stage=${2:-}
 if [ -z "$AWS_ACCESS_KEY_ID" ]; then
   echo "no read-only credentials here: everything is made again"
   exit
 fi
 [ -n "$AWS_ENDPOINT_URL" ] || unset AWS_ENDPOINT_URL
-.venv/bin/dvc pull --remote read --allow-missing ||
+env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
+  uv sync --quiet --frozen --no-default-groups --directory "$base"
+own=$(mktemp -d)
+cp .dvc/config* "$own"
+trap 'rm -f .dvc/config .dvc/config.local; cp "$own"/config* .dvc' EXIT
+# It may name a program that hands out credentials: another's is never read with keys at hand.
+rm -f .dvc/config .dvc/config.local
+cp "$base/.dvc/config" .dvc/config
+if [ -n "$stage" ]; then
+  stages=$("$base/.venv/bin/dvc" repro --dry --allow-missing "$stage") || stages="Running stage"
+  case $stages in
+    *"Running stage"*) ;;
+    *) exit ;;
+  esac
+fi
+"$base/.venv/bin/dvc" pull --remote read --allow-missing ||
   echo "::warning::dvc pull failed: what is missing is made again"

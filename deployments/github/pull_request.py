@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployments.github.job import without_pictures
+from deployments.github.job import GitHubJob, without_pictures
 from tasks.bucket import dvc
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.package.package import read_metrics
@@ -28,7 +28,7 @@ from tasks.reports import model_reports
 from tasks.reports.pictures import draw
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training.gate import Verdict, judge, read_rules
+from tasks.training.gate import PARAMETERS, TrustedRules, Verdict, find_rules, judge
 
 REPORT = "report.md"
 _HERE = "this branch"
@@ -61,7 +61,7 @@ def markdown(
     parts = [
         f"## {'✅' if verdict.passed else '❌'} {model} {passed}",
         "\n".join(f"- {reason}" for reason in verdict.reasons),
-        f"The champion is the model in `{base}`.",
+        f"The champion is the model in `{base}`; the rules are those of {verdict.source}.",
         "### Metrics",
         metrics.strip() or f"The same as in `{base}`.",
         "### Parameters",
@@ -101,8 +101,10 @@ def plot_specifications(plots: Mapping[str, Any], base: str) -> dict[str, dict[s
     return specifications
 
 
-def write(folder: Path, base: str, checkout: Path) -> str:
-    """Write the report and its pictures, and return the report.
+def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
+    """Write the report and its pictures; return the report and the verdict of the gate.
+
+    The model is judged by the rules of the base: a pull request does not choose its own.
 
     Args:
         folder: The folder to write to.
@@ -115,25 +117,30 @@ def write(folder: Path, base: str, checkout: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     git = Git(checkout)
     workspace = Workspace(checkout, git("rev-parse", "HEAD"), "HEAD")
+    name = base.removeprefix("origin/")
     before = git.run("show", f"{base}:reports/metrics.json")
     champion = None if before.code else json.loads(before.stdout)
+    metrics = read_metrics(workspace)
+    own = TrustedRules(name, None, checkout / PARAMETERS, checkout=_HERE)
+    rules, source = find_rules(own, metrics, name, git.run("show", f"{base}:{PARAMETERS}").stdout)
+    verdict = judge(metrics, champion, rules, source)
     pictures = {}
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
     for path, specification in plot_specifications(plots, base).items():
-        name = re.sub(r"\W+", "-", str(Path(path).with_suffix(""))) + ".png"
-        (folder / name).write_bytes(draw(specification))
-        pictures[Path(path).stem.capitalize()] = name
+        picture = re.sub(r"\W+", "-", str(Path(path).with_suffix(""))) + ".png"
+        (folder / picture).write_bytes(draw(specification))
+        pictures[Path(path).stem.capitalize()] = picture
     report = markdown(
         model=workspace.model,
-        base=base.removeprefix("origin/"),
-        verdict=judge(read_metrics(workspace), champion, read_rules(workspace.parameters)),
+        base=name,
+        verdict=verdict,
         metrics=_rows(_run(dvc.metrics_diff(base), checkout)),
         parameters=_rows(_run(dvc.parameters_diff(base), checkout)),
         pictures=pictures,
         card=asyncio.run(model_reports.model_card(workspace, workspace.commit)),
     )
     (folder / REPORT).write_text(report)
-    return report
+    return report, verdict
 
 
 def _rows(table: str) -> str:
@@ -167,7 +174,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     try:
-        report = write(arguments.to, arguments.base, Path.cwd())
+        report, verdict = write(arguments.to, arguments.base, Path.cwd())
     except SlipwayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -175,6 +182,7 @@ def main() -> int:
         with Path(summary).open("a") as file:
             file.write(summary_of(report))
     print(report)
+    GitHubJob.from_environment().set_verdict(verdict.text, passed=verdict.passed)
     return 0
 
 

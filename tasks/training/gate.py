@@ -83,11 +83,13 @@ class TrustedRules:
         own: Rules in its file, None if it has none.
         parameters: The `params.yaml` of the checkout that deploys. Its rules judge where those of
             the live version cannot: before the first release, and where the metric is another.
+        checkout: Name of that checkout, for messages.
     """
 
     environment: str
     own: Rules | None
     parameters: Path
+    checkout: str = "the checkout that deploys"
 
 
 def find_rules(
@@ -98,8 +100,8 @@ def find_rules(
     Args:
         trusted: The rules of the deploying side.
         candidate: Metrics of the candidate.
-        champion: Name of the version that is live.
-        champion_parameters: Text of its `params.yaml`; empty if nothing is live.
+        champion: Name of the champion, for messages.
+        champion_parameters: Text of its `params.yaml`; empty if there is none.
 
     Raises:
         ConfigurationError: They have an unknown key or a wrong value.
@@ -107,11 +109,11 @@ def find_rules(
     if trusted.own:
         return trusted.own, f"`gate_rules` of {trusted.environment}"
     if champion_parameters:
-        source = f"{PARAMETERS} of {champion}, which is live in {trusted.environment}"
+        source = f"{PARAMETERS} of {champion}"
         rules = read_rules(_parse(champion_parameters, source), source)
         if rules.metric in candidate:
             return rules, source
-    source = f"{PARAMETERS} of the checkout that deploys"
+    source = f"{PARAMETERS} of {trusted.checkout}"
     try:
         text = trusted.parameters.read_text()
     except OSError as error:

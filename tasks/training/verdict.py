@@ -24,11 +24,11 @@ async def judge_commit(
     Raises:
         ConfigurationError: The rules have a wrong value, or do not fit the metrics.
     """
-    old, parameters = None, ""
+    old, name, parameters = None, "", ""
     if champion:
+        name = f"{champion.name}, which is live in {trusted.environment}"
         old = await metrics_at(workspace, champion.commit)
         parameters = await workspace.read_at(champion.commit, "params.yaml")
-    name = champion.name if champion else ""
     rules, source = find_rules(trusted, metrics, name, parameters)
     return judge(metrics, old, rules, source)
 

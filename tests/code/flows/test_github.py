@@ -107,15 +107,22 @@ def test_unreachable_server_fails_the_job_at_once(act: Act, lab: Lab, delivered:
     assert "does not answer" in job.output
 
 
-def test_report_on_a_fork_needs_no_credentials(act: Act, lab: Lab, delivered: Delivery) -> None:
-    def quicker(old: str) -> str:
-        return old.replace("cv: 5", "cv: 2").replace("[0.1, 1.0, 10.0]", "[10.0]")
+def test_report_on_a_fork_needs_no_credentials_and_the_gate_rejects_its_rules(
+    act: Act, lab: Lab, delivered: Delivery
+) -> None:
+    def worse(old: str) -> str:
+        quicker = old.replace("cv: 5", "cv: 2").replace("[0.1, 1.0, 10.0]", "[1.0e-6]")
+        return quicker.replace("minimum: 0.9", "minimum: 0.0").replace(": 0.01 ", ": 1.0 ")
 
-    commit = lab.commit({"params.yaml": quicker}, delivered.commit, "of-a-fork")
+    commit = lab.commit({"params.yaml": worse}, delivered.commit, "of-a-fork")
     fork = {"head": {"repo": {"full_name": "somebody/slipway"}}, "user": {"login": "somebody"}}
-    payload = {"number": 7, "pull_request": {"number": 7, "base": {"ref": "main"}, **fork}}
-    job = act.run("pull_request", "test.yaml", commit=commit, job="report", payload=payload)
-    assert job.code == 0, job.output
+    base = {"ref": "main", "sha": delivered.commit}
+    payload = {"number": 7, "pull_request": {"number": 7, "base": base, **fork}}
+    job = act.run("pull_request", "test.yaml", commit=commit, job="gate", payload=payload)
+    assert job.code == 1, job.output
+    assert "::error title=gate::NOT passed: f1_macro " in job.output
+    assert "misses the minimum 0.9" in job.output
+    assert "(rules: params.yaml of main)" in job.output
     assert "no read-only credentials here: everything is made again" in job.output
     report = (act.artifacts / "report" / "report.md").read_text()
     assert "against the champion's" in report
