@@ -25,7 +25,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         notify: Whether to send a message through the notification block.
     """
     # They import Prefect, which has to find its variables set.
-    from deployments.diagnosis import checks, origin
+    from deployments.diagnosis import checks, github, origin
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         yield await checks.check_worker(client, Manifest.read(CHECKOUT).work_pool)
@@ -33,6 +33,8 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         async for finding in checks.check_buckets():
             yield finding
         async for finding in checks.check_secrets():
+            yield finding
+        async for finding in github.check_github():
             yield finding
         yield await checks.check_notification(client, send=notify)
 

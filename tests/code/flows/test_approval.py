@@ -163,6 +163,35 @@ def test_suspended_deploy_blocks_nobody_and_releases_the_approved_commit(
     assert f"Flow-Run: {run_id}" in approvals.newest_tag()
 
 
+def _accept_everything(parameters: str) -> str:
+    return parameters.replace("minimum: 0.9", "minimum: 0.0").replace(
+        "tolerance: 0.01", "tolerance: 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("branch", "problem"),
+    [
+        ("sneaky", "is on no branch from which production may be deployed (main, to-*)"),
+        ("to-worse", "did not pass the gate of production: NOT passed: f1_macro 0.3000 misses"),
+    ],
+)
+def test_what_the_policy_does_not_allow_is_refused_before_anything_is_built(
+    lab: Lab, delivered: Delivery, approvals: Approvals, branch: str, problem: str
+) -> None:
+    before = approvals.live()
+    metrics = {"reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_everything}
+    commit = lab.commit(metrics, before or delivered.commit, branch)
+    run_id = approvals.start(branch)
+    run = approvals.wait(run_id, "Failed")
+    assert f"wine@{commit[:7]} {problem}" in run.message
+    note = approvals.note(run_id)
+    assert (note.data.outcome, approvals.live()) == ("rejected", before)
+    lines = "\n".join(line.message for line in lab.api.read_logs([run_id]))
+    assert "check the policy of production" in lines
+    assert "preflight" not in lines
+
+
 def test_deploy_without_an_answer_fails(
     lab: Lab, delivered: Delivery, approvals: Approvals
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,19 @@ def test_with_s3_gone_nothing_is_published_and_the_next_run_finishes(lab: Lab, s
     assert done.data == saved
     assert lab.head() == saved
     assert _in_bucket(lab, saved)
+
+
+def test_gate_keeps_a_worse_model_from_main(lab: Lab, newer: str) -> None:
+    changes: dict[str, Any] = {
+        "reports/metrics.json": '{"f1_macro": 0.3}',
+        "params.yaml": lambda old: old.replace("minimum: 0.9", "minimum: 0.0"),
+    }
+    worse = lab.commit(changes, newer, "worse")
+    before = lab.refs()
+    refused = lab.run("push", {"ref": worse, "branch": "main"})
+    assert refused.error == "CandidateRejected", refused.log
+    assert f"the gate rejects wine@{worse[:7]}: NOT passed: f1_macro 0.3000" in refused.message
+    assert lab.refs() == before
 
 
 def test_errors_of_s3_are_retried(lab: Lab, saved: str) -> None:
