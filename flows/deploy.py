@@ -107,7 +107,7 @@ async def bring_live(
             package, release.metrics, approval.environment, history
         )
 
-    file = await pull(workspace, package.artifact)
+    file = await pull(workspace, package.artifact, package.md5)
     await verify_artifact(package, file)
     staged = await steps.preflight(target, package, file)
     release.milestone = Milestone.STAGED

@@ -134,23 +134,21 @@ async def open_bucket(block_name: str, remote: str) -> Bucket:
     )
 
 
-def configure_dvc(
-    workspace: Workspace, bucket: Bucket, cache: Path, *, verify: bool = True
-) -> None:
+def configure_dvc(workspace: Workspace, bucket: Bucket, cache: Path) -> None:
     """Configure the workspace's DVC with a cache and the bucket.
+
+    DVC drops downloads whose md5 is not the one in Git: stages unpickle them.
 
     Args:
         workspace: The workspace.
         bucket: The bucket.
         cache: Folder of the cache.
-        verify: Whether DVC drops downloads whose md5 is not the one in Git. Stages unpickle them,
-            so only a caller that verifies them by SHA-256 itself does without.
     """
     (workspace.path / ".dvc" / "config.local").write_text(
         "[core]\n    autostage = true\n"  # else DVC's hints fill the log
         f'[cache]\n    dir = {cache}\n    type = "hardlink,copy"\n'
         f"['remote \"{bucket.remote}\"']\n    url = {bucket.url}\n"
-        f"    verify = {str(verify).lower()}\n"
+        "    verify = true\n"
     )
 
 

@@ -44,11 +44,6 @@ def push(remote: str, targets: Sequence[str]) -> Argv:
     return ["dvc", LOCK_WAIT, "push", "--remote", remote, *targets]
 
 
-def pull(remote: str, targets: Sequence[str]) -> Argv:
-    """Download the outputs of targets, and no others."""
-    return ["dvc", LOCK_WAIT, "pull", "--force", "--remote", remote, *targets]
-
-
 def metrics_diff(base: str) -> Argv:
     """Print, as a markdown table, the metrics of the workspace that differ from a commit's."""
     return ["dvc", LOCK_WAIT, "metrics", "diff", "--md", base]

@@ -108,7 +108,7 @@ def test_wrong_bytes_in_the_bucket_are_refused_before_unpickling(
     expected = "TerminalError" if damage == "missing" else "CandidateRejected"
     assert refused.error == expected, refused.log
     assert "preflight" not in refused.log
-    says = "missing" if damage == "missing" else "is not the model that was saved"
+    says = "is not in the bucket" if damage == "missing" else "is not the model that was saved"
     assert says in refused.message
     assert "run the push flow" in refused.message
     _untouched(lab, live)

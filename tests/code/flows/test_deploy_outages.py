@@ -132,7 +132,7 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         commit = workspace.commit
         return Package(workspace, "wine", commit, "md5", "", 0, "3.12.1", {}, {}, "")
 
-    async def pull(workspace: Workspace, artifact: str) -> Path:
+    async def pull(workspace: Workspace, artifact: str, _: str) -> Path:
         return workspace.path / artifact
 
     async def verify_artifact(package: Package, file: Path) -> None:
