@@ -17,6 +17,7 @@ import yaml
 from tasks.core import commands
 from tasks.core.errors import CandidateRejected, ConfigurationError, TerminalError
 from tasks.core.fingerprint import file_digest, fingerprint
+from tasks.repository import git
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 
@@ -189,6 +190,12 @@ def read_metrics(workspace: Workspace) -> dict[str, float]:
         ) from error
 
 
+async def read_at(workspace: Workspace, commit: str, path: str) -> str:
+    """Return the text of a file at a commit; empty if the commit does not have it."""
+    result = await workspace.git(git.show(commit, path), ok=(0, 128))
+    return result.stdout if result.code == 0 else ""
+
+
 async def metrics_at(workspace: Workspace, commit: str) -> dict[str, float] | None:
     """Return the metrics of the model at a commit, by name; None if it has none, or no valid ones.
 
@@ -197,7 +204,7 @@ async def metrics_at(workspace: Workspace, commit: str) -> dict[str, float] | No
         commit: The commit.
     """
     try:
-        return _numbers(await workspace.read_at(commit, "reports/metrics.json"))
+        return _numbers(await read_at(workspace, commit, "reports/metrics.json"))
     except ValueError:
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tasks.package.package import metrics_at, read_metrics
+from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.reports import markdown
 from tasks.reports.pictures import (
     PREDICTIONS,
@@ -41,7 +41,7 @@ async def picture_of(workspace: Workspace, commit: str, champion: str | None = N
     """
     points = {f"{workspace.model}@{commit[:7]}": read_points(workspace.path)}
     if champion and champion != commit:
-        old = await workspace.read_at(champion, PREDICTIONS.as_posix())
+        old = await read_at(workspace, champion, PREDICTIONS.as_posix())
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
     points = {label: rows for label, rows in points.items() if rows}
     if not points:

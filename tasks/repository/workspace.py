@@ -107,11 +107,6 @@ class Workspace:
         """Return the commit that the workspace is at now."""
         return (await self.git(git.resolve("HEAD"))).stdout.strip()
 
-    async def read_at(self, commit: str, path: str) -> str:
-        """Return the text of a file at a commit; empty if the commit does not have it."""
-        result = await self.git(git.show(commit, path), ok=(0, 128))
-        return result.stdout if result.code == 0 else ""
-
     async def git(
         self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)
     ) -> commands.CommandResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.errors import CandidateRejected
-from tasks.package.package import metrics_at, read_metrics
+from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.repository.versions import Version, champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
@@ -28,7 +28,7 @@ async def judge_commit(
     if champion:
         name = f"{champion.name}, which is live in {trusted.environment}"
         old = await metrics_at(workspace, champion.commit)
-        parameters = await workspace.read_at(champion.commit, "params.yaml")
+        parameters = await read_at(workspace, champion.commit, "params.yaml")
     rules, source = find_rules(trusted, metrics, name, parameters)
     return judge(metrics, old, rules, source)
 
