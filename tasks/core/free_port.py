@@ -18,10 +18,23 @@ def find_free_port() -> int:
     Raises:
         TransientError: All tested ports are in use.
     """
+    (port,) = find_free_ports(1)
+    return port
+
+
+def find_free_ports(count: int) -> tuple[int, ...]:
+    """Find TCP ports of loopback, all different, on which nothing listens.
+
+    Raises:
+        TransientError: Too many of the tested ports are in use.
+    """
+    free: list[int] = []
     for port in random.sample(_PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            free.append(port)
+        if len(free) == count:
+            return tuple(free)
     raise TransientError(
         "no TCP port is free",
         state="nothing was started",

@@ -12,6 +12,7 @@ from prefect.settings import get_current_settings
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.core.settings import Settings
+from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.base.target import Live
 from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.locks.holder import Holder
@@ -82,7 +83,14 @@ class Status:
             return f"the platform cannot be reached: {observation.error}"
         if observation.live and not observation.live.healthy:
             return f"the server at {observation.url} reports another release, or does not answer"
+        if self._replicas and self._replicas.ready < self._replicas.total:
+            return f"only {self._replicas} servers behind {observation.url} are ready"
         return _difference(observation.live, newest)
+
+    @property
+    def _replicas(self) -> Replicas | None:
+        live = self.observation.live
+        return live.replicas if live else None
 
     @property
     def health(self) -> str:
@@ -105,6 +113,7 @@ class Status:
             "model": live.model if live else "",
             "version": (live.version or "-") if live else "",
             "commit": live.commit if live else "",
+            "replicas": str(self._replicas or ""),
             "since": format_minute(newest.at) if newest else "",
             "flow_run": newest.run if newest else "",
             "health": self.health,
@@ -169,7 +178,9 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
 async def publish_status(statuses: Sequence[Status]) -> None:
     """Publish the status of all environments as one table."""
     ui, origin = get_current_settings().ui_url or "", Settings().origin
-    header = ["environment", "health", "model", "version", "commit", "since", "by", "platform"]
+    header = [
+        "environment", "health", "model", "version", "commit", "replicas", "since", "by", "platform"
+    ]  # fmt: skip
     rows = [_row(status.to_json(), ui, origin) for status in statuses]
     table = markdown.markdown_table(header, rows)
     await artifacts.publish_markdown("environments", table, "What is live, and its health")
@@ -183,6 +194,7 @@ def _row(values: dict[str, str], ui: str, origin: str) -> list[str]:
         values["model"],
         values["version"],
         markdown.commit_link(origin, commit, short=True) if commit else "",
+        values["replicas"],
         values["since"],
         f"[run]({ui}/runs/flow-run/{run})" if run else "",
         values["target"],

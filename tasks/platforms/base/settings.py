@@ -66,6 +66,7 @@ class HostEnvironment(Environment):
 
     Attributes:
         port: TCP port of the public URL, on loopback.
+        replicas: Number of model servers that share the traffic.
         canary: Shares of the predictions that a new version gets before it gets all, in percent;
             empty to move all at once.
         canary_seconds: Time of the comparison with the live version at each share.
@@ -76,6 +77,7 @@ class HostEnvironment(Environment):
     """
 
     port: int = Field(8080, ge=1, le=65535)
+    replicas: int = Field(1, ge=1, le=8)
     canary: Annotated[tuple[Percent, ...], LISTED] = ()
     canary_seconds: float = Field(60.0, gt=0)
     canary_requests: int = Field(50, ge=10)

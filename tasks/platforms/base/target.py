@@ -25,6 +25,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
 from tasks.package.package import Package
+from tasks.platforms.base.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Live:
         serving: Fingerprint of its serving code and packages.
         version: Name of the model version, None if it has none.
         healthy: True if the server at the public URL answers as this release.
+        replicas: Its servers, None where only one answers or the platform does not count them.
     """
 
     release: str
@@ -48,6 +50,7 @@ class Live:
     serving: str
     version: str | None
     healthy: bool
+    replicas: Replicas | None = None
 
     @property
     def label(self) -> str:

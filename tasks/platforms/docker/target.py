@@ -108,8 +108,10 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             "release": route.release,
             "version": released.version,
         }
-        options = await self._options(route.port, says)
-        await self._run(self._container(route.release), released.staged, options)
+        for number, port in enumerate(route.ports, start=1):
+            options = await self._options(port, says)
+            options["environment"] |= route.server_variables
+            await self._run(self._container(route.release, number), released.staged, options)
 
     async def _options(self, port: int, says: dict[str, str]) -> dict[str, Any]:
         variables = (await self._variables.read()).reveal()
@@ -128,14 +130,18 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
 
     def _running(self) -> list[str]:
         # A container of a killed preflight counts even if it has ended: it must be removed.
-        return [
-            _release(container)
-            for container in self._containers()
-            if container.status != "exited" or _is_of_preflight(container)
-        ]
+        return sorted(
+            {
+                _release(container)
+                for container in self._containers()
+                if container.status != "exited" or _is_of_preflight(container)
+            }
+        )
 
     def _has_crashed(self, release: str) -> bool:
-        return all(self._engine.has_ended(container) for container in self._containers(release))
+        there = self._containers(release)
+        missing = len(there) < self._environment.replicas
+        return missing or any(self._engine.has_ended(container) for container in there)
 
     def _last_lines(self, release: str) -> str:
         return "\n".join(
@@ -168,8 +174,9 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             labels["release"] = release
         return self._engine.containers(labels)
 
-    def _container(self, release: str) -> str:
-        return f"slipway-{self._environment.name}-{release}"
+    def _container(self, release: str, number: int = 1) -> str:
+        replica = f"-{number}" if number > 1 else ""
+        return f"slipway-{self._environment.name}-{release}{replica}"
 
 
 def _is_of_preflight(container: Container) -> bool:

@@ -7,6 +7,7 @@ of it is compared with the live version. Until the last step has passed, that on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from tasks.core import commands
 from tasks.core.errors import TerminalError
@@ -36,13 +37,13 @@ class Canary:
             environment.canary_slower,
         )
 
-    async def walk(self, live: Route, new: Route, candidate: Candidate) -> None:
+    async def walk(self, live: Route, new: Route, candidates: Sequence[Candidate]) -> None:
         """Take every step; afterwards, the last share is still in force.
 
         Args:
             live: Route of the live version.
             new: Route of the new version.
-            candidate: The new version at its private URL.
+            candidates: The new version at the private URL of each of its servers.
 
         Raises:
             TerminalError: The new version is worse, or predicts otherwise than it was saved.
@@ -53,15 +54,18 @@ class Canary:
         )  # a proxy that does not count is told of before it shares out
         for percent in self._environment.canary:
             await in_thread(self._gateway.share, live, new, percent)
-            await self._step(live, new, candidate, percent)
+            await self._step(live, new, candidates, percent)
 
-    async def _step(self, live: Route, new: Route, candidate: Candidate, percent: int) -> None:
+    async def _step(
+        self, live: Route, new: Route, candidates: Sequence[Candidate], percent: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         before = await self._read_counters(live, new)
         start = loop.time()
         end = start + self._environment.canary_seconds
         while True:
-            await soak(candidate, 0)  # once
+            for candidate in candidates:
+                await soak(candidate, 0)  # once
             over = loop.time() >= end
             after = await self._read_counters(live, new)
             of_live, of_new = (now.since(then) for now, then in zip(after, before, strict=True))

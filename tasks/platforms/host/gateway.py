@@ -3,6 +3,10 @@
 Traefik reads its routes from a folder, and keeps its clients' connections open when they change:
 0 of 14,828 requests on keep-alive connections failed over 10 switches.
 
+A release may have several servers. Traefik then asks each whether it is ready, and leaves out
+those that are not. A request that it could not hand to a server goes to another one. A request that
+a server has begun to read does not: if it ended that server, it would end the next one too.
+
 While predictions are shared out between two releases, one of them is live: the route of everything
 else (page, documentation, `/version`) leads to it, so that nobody sees a mixture of two.
 """
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +26,16 @@ from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.tls import ssl_context
 from tasks.platforms.base.no_answer import no_answer
+from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.host.counters import Counters, read_counters
 
 _SWITCH_SECONDS = 15.0
+# A dead server refuses connections at once, so the time-out is for one that hangs; a busy one,
+# which answers late, must not be left out.
+_HEALTH_CHECK = {"path": "/readyz", "interval": "1s", "timeout": "5s"}
+# Until the next check a dead server has its turn like the others, and with other clients in between
+# each try may meet it again: of two servers, one in 2**20 requests finds no living one.
+_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -33,16 +44,28 @@ class Route:
 
     Attributes:
         release: Name of the release.
-        port: Its private TCP port on loopback.
+        ports: The private TCP ports of its servers on loopback.
     """
 
     release: str
-    port: int
+    ports: tuple[int, ...]
 
     @property
-    def url(self) -> str:
-        """The release's private URL."""
-        return f"http://127.0.0.1:{self.port}"
+    def urls(self) -> list[str]:
+        """The private URLs of the release's servers."""
+        return [f"http://127.0.0.1:{port}" for port in self.ports]
+
+    @property
+    def balanced(self) -> bool:
+        """True if there is more than one server to choose from."""
+        return len(self.ports) > 1
+
+    @property
+    def server_variables(self) -> dict[str, str]:
+        """Variables of its servers, beside those of the environment."""
+        # A server that listens while it loads would answer 503 to what another one could predict,
+        # from when it starts again until the next health check.
+        return {"SLIPWAY_LISTEN_WHEN_READY": "1"} if self.balanced else {}
 
 
 class Gateway:
@@ -93,8 +116,19 @@ class Gateway:
                 return None
             name = router.raise_for_status().json()["service"]
             service = api.get(f"/api/http/services/{name}@file").raise_for_status().json()
-        server = httpx.URL(service["loadBalancer"]["servers"][0]["url"])
-        return Route(name, server.port or 80)
+        urls = [httpx.URL(server["url"]) for server in service["loadBalancer"]["servers"]]
+        return Route(name, tuple(url.port or 80 for url in urls))
+
+    def replicas(self, route: Route) -> Replicas:
+        """Count the servers of a route, and those that Traefik sends requests to.
+
+        Raises:
+            TransientError: Traefik does not answer, or does not have the route.
+        """
+        with self._client() as api:
+            answer = api.get(f"/api/http/services/{route.release}@file").raise_for_status()
+        states = answer.json().get("serverStatus", {})
+        return Replicas(sum(states.get(url) == "UP" for url in route.urls), len(route.urls))
 
     def next_release(self) -> str | None:
         """Return the release that gets the traffic once Traefik has read its routes."""
@@ -129,7 +163,7 @@ class Gateway:
         if route is None:
             self._file.unlink(missing_ok=True)
         else:
-            self._write(self._routers(route), self._service(route))
+            self._write({self._environment: self._router(route)}, [route])
         self._wait(route, {})
 
     def share(self, live: Route, new: Route, percent: int) -> None:
@@ -144,17 +178,15 @@ class Gateway:
         """
         shares = {live.release: 100 - percent, new.release: percent}
         weighted = [{"name": name, "weight": weight} for name, weight in shares.items()]
-        router = {
+        canary = self._router(live, new) | {
             "rule": "Method(`POST`)",
             "priority": 1000,
-            "entryPoints": [self._environment],
             "service": self._canary,
         }
         self._write(
-            self._routers(live) | {self._canary: router},
-            self._service(live)
-            | self._service(new)
-            | {self._canary: {"weighted": {"services": weighted}}},
+            {self._environment: self._router(live), self._canary: canary},
+            [live, new],
+            {self._canary: {"weighted": {"services": weighted}}},
         )
         self._wait(live, shares)
 
@@ -181,6 +213,10 @@ class Gateway:
     def _canary(self) -> str:
         return f"{self._environment}~canary"
 
+    @property
+    def _retry(self) -> str:
+        return f"{self._environment}~retry"
+
     def _wait(self, route: Route | None, shares: dict[str, int]) -> None:
         deadline = time.monotonic() + _SWITCH_SECONDS
         while not self._leads_to(route, shares):
@@ -199,22 +235,32 @@ class Gateway:
         except TransientError:  # not read yet
             return False
 
-    def _write(self, routers: dict[str, object], services: dict[str, object]) -> None:
+    def _write(
+        self,
+        routers: dict[str, object],
+        routes: Sequence[Route],
+        services: Mapping[str, object] | None = None,
+    ) -> None:
+        http: dict[str, object] = {
+            "routers": routers,
+            "services": {route.release: _service(route) for route in routes} | {**(services or {})},
+        }
+        if any(route.balanced for route in routes):  # an empty element is an error of Traefik's
+            http["middlewares"] = {self._retry: {"retry": {"attempts": _TRIES}}}
         partial = self._file.with_suffix(".partial")
         # JSON is YAML.
-        partial.write_text(json.dumps({"http": {"routers": routers, "services": services}}))
+        partial.write_text(json.dumps({"http": http}))
         partial.replace(self._file)
 
-    def _routers(self, route: Route) -> dict[str, object]:
-        router = {
+    def _router(self, *routes: Route) -> dict[str, object]:
+        """Return the router to the first route; the others may get a share of its requests."""
+        balanced = any(route.balanced for route in routes)
+        return {
             "rule": "PathPrefix(`/`)",
             "entryPoints": [self._environment],
-            "service": route.release,
+            "service": routes[0].release,
+            **({"middlewares": [self._retry]} if balanced else {}),
         }
-        return {self._environment: router}
-
-    def _service(self, route: Route) -> dict[str, object]:
-        return {route.release: {"loadBalancer": {"servers": [{"url": route.url}]}}}
 
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:
@@ -230,3 +276,10 @@ class Gateway:
                 error,
                 next_step="run `slipway up`, then the flow again",
             ) from error
+
+
+def _service(route: Route) -> dict[str, object]:
+    balancer: dict[str, object] = {"servers": [{"url": url} for url in route.urls]}
+    if route.balanced:  # else Traefik would refuse what the only server might still answer
+        balancer["healthCheck"] = _HEALTH_CHECK
+    return {"loadBalancer": balancer}

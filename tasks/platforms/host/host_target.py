@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core import commands
 from tasks.core.errors import SlipwayError
-from tasks.core.free_port import find_free_port
+from tasks.core.free_port import find_free_ports
 from tasks.core.threads import in_thread
 from tasks.package.package import Package
 from tasks.platforms.base.proof import Candidate, prove, soak, version
@@ -89,6 +89,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         if route is None or description is None:  # or the routed release is gone
             return None
         answer = await version(self.url)
+        replicas = await in_thread(self._gateway.replicas, route) if route.balanced else None
         return Live(
             release=route.release,
             model=description["name"],
@@ -97,6 +98,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             serving=description["serving"],
             version=description.get("version"),
             healthy=answer is not None and answer.get("release") == route.release,
+            replicas=replicas,
         )
 
     async def preflight(self, package: Package, file: Path) -> S:
@@ -122,15 +124,15 @@ class HostTarget(Target[S, HostRelease[S]]):
         if self._started is None:  # else this is a repetition
             old = await in_thread(self._gateway.route)
             await in_thread(self._sweep, old)
-            self._started = HostRelease(
-                staged, version, Route(staged.release, find_free_port()), old
-            )
+            ports = find_free_ports(self._host.replicas)
+            self._started = HostRelease(staged, version, Route(staged.release, ports), old)
         await self._start(self._started)
         return self._started
 
     async def verify(self, released: HostRelease[S]) -> None:
-        """Prove the new server at its private URL."""
-        await prove(self._candidate(released, released.route.url), self._host.ready_seconds)
+        """Prove each new server at its private URL."""
+        for candidate in self._candidates(released):
+            await prove(candidate, self._host.ready_seconds)
 
     async def settle(self, released: HostRelease[S]) -> None:
         """Move the traffic, in canary steps if there are any, and prove the public URL."""
@@ -138,7 +140,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         self._switched = True
         if self._host.canary and (old := await self._live_beside(route)):
             canary = Canary(self._gateway, self._host)
-            await canary.walk(old, route, self._candidate(released, route.url))
+            await canary.walk(old, route, self._candidates(released))
         await in_thread(self._gateway.switch, route)
         await soak(self._candidate(released, self.url), self._host.soak_seconds)
 
@@ -149,7 +151,8 @@ class HostTarget(Target[S, HostRelease[S]]):
                 await in_thread(self._gateway.switch, self._started.old)
             # Wait for an answer first: a server that is stopped while it starts would drop the
             # requests that the proxy has sent to it already.
-            await version(self._started.route.url)
+            for url in self._started.route.urls:
+                await version(url)
             await in_thread(self._stop, staged.release)
         await self._drop([staged.release])
 
@@ -164,6 +167,9 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, None)
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
+
+    def _candidates(self, released: HostRelease[S]) -> list[Candidate]:
+        return [self._candidate(released, url) for url in released.route.urls]
 
     def _candidate(self, released: HostRelease[S], url: str) -> Candidate:
         release = released.staged.release
@@ -180,8 +186,9 @@ class HostTarget(Target[S, HostRelease[S]]):
         live = await in_thread(self._gateway.route)
         if live is None or live == route:  # or this is a repetition
             return None
-        answer = await version(live.url)
-        return live if answer and answer.get("release") == live.release else None
+        answers = [await version(url) for url in live.urls]
+        here = any(answer and answer.get("release") == live.release for answer in answers)
+        return live if here else None
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         """Drop the oldest releases beside the live one until, with it, no more than these stay."""
@@ -213,11 +220,11 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     async def _start(self, released: HostRelease[S]) -> None:
-        """Start the server where it stays; may be called again."""
+        """Start the servers where they stay, one per port; may be called again."""
 
     @abstractmethod
     def _stop(self, release: str) -> None:
-        """Let a server finish its requests and stop it."""
+        """Let the servers of a release finish their requests, and stop them."""
 
     @abstractmethod
     def _running(self) -> list[str]:
@@ -225,11 +232,11 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     def _has_crashed(self, release: str) -> bool:
-        """Return whether a server that was started has ended."""
+        """Return whether a server of a release that was started has ended."""
 
     @abstractmethod
     def _last_lines(self, release: str) -> str:
-        """Return the last lines of a server's log."""
+        """Return the last lines of the logs of a release's servers."""
 
     @abstractmethod
     async def _releases(self) -> Collection[str]:

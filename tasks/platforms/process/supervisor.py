@@ -137,25 +137,28 @@ class Supervisor:
         self._call("reloadConfig")
         self._call("addProcessGroup", program.name, ignore=("ALREADY_ADDED",))
 
-    def remove(self, name: str, folder: Path) -> None:
-        """Stop a program that was added, waiting until it has ended, and forget it.
+    def remove(self, names: Collection[str], folder: Path) -> None:
+        """Stop programs that were added, all at once, wait until they have ended, and forget them.
 
         Args:
-            name: Its name; one that is not known is not an error.
+            names: Their names; one that is not known is not an error.
             folder: Folder from which supervisord includes its configuration.
 
         Raises:
-            TransientError: supervisord does not answer, or the program does not end.
+            TransientError: supervisord does not answer, or a program does not end.
         """
-        (folder / f"{name}.conf").unlink(missing_ok=True)
+        for name in names:
+            (folder / f"{name}.conf").unlink(missing_ok=True)
         deadline = time.monotonic() + _STOP_SECONDS
-        while name in self.programs(name):
-            # Repeatedly: supervisord restarts a program that has just died unless it is stopped.
-            self._call("stopProcess", name, False, ignore=("NOT_RUNNING", "BAD_NAME"))
-            self._call("removeProcessGroup", name, ignore=("STILL_RUNNING", "BAD_NAME"))
+        while remaining := sorted(self.programs().keys() & set(names)):
+            for name in remaining:
+                # Repeatedly: supervisord restarts a program that has just died unless it is
+                # stopped.
+                self._call("stopProcess", name, False, ignore=("NOT_RUNNING", "BAD_NAME"))
+                self._call("removeProcessGroup", name, ignore=("STILL_RUNNING", "BAD_NAME"))
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"could not stop {name}",
+                    f"could not stop {remaining[0]}",
                     state="it still runs, without traffic",
                     next_step="run the flow again; it stops what is not live",
                 )

@@ -99,36 +99,43 @@ class ProcessTarget(HostTarget[StagedBundle]):
     async def _start(self, released: HostRelease[StagedBundle]) -> None:
         bundle, route = released.staged.bundle, released.route
         bundle.describe(released.version)
-        program = Program(
-            name=self._program(route.release),
-            argv=tuple(serve(bundle.python, bundle.path, route.port)),
-            directory=bundle.path,
-            environment=(await self._variables.read()).reveal(),
-            stop_seconds=_STOP_SECONDS,
-        )
-        await in_thread(self._supervisor.add, program, self._programs, self._logs)
+        variables = (await self._variables.read()).reveal() | route.server_variables
+        for name, port in zip(self._names(route.release), route.ports, strict=True):
+            program = Program(
+                name=name,
+                argv=tuple(serve(bundle.python, bundle.path, port)),
+                directory=bundle.path,
+                environment=variables,
+                stop_seconds=_STOP_SECONDS,
+            )
+            await in_thread(self._supervisor.add, program, self._programs, self._logs)
 
     def _stop(self, release: str) -> None:
         program = self._program(release)
-        self._supervisor.remove(program, self._programs)
+        files = [*self._programs.glob(f"{program}*.conf"), *self._logs.glob(f"{program}*.pid")]
+        names = {*self._supervisor.programs(program), *(file.stem for file in files)}
+        self._supervisor.remove(names, self._programs)
         # A server that supervisord has adopted outlives a stand-in that is killed before it could
         # pass on a signal.
-        if running := launch.read_process(record_of(program, self._logs)):
-            launch.stop(running, signal.SIGTERM, _STOP_SECONDS)
+        for name in names:
+            if running := launch.read_process(record_of(name, self._logs)):
+                launch.stop(running, signal.SIGTERM, _STOP_SECONDS)
 
     def _running(self) -> list[str]:
         # By the whole name: `local` must not stop servers of `local-eu`.
-        ours = re.compile(rf"{re.escape(self._program(''))}(\d{{8}}T\d{{6}}-\w+-\w+)")
+        ours = re.compile(rf"{re.escape(self._program(''))}(\d{{8}}T\d{{6}}-\w+-\w+)(-\d+)?")
         matches = map(ours.fullmatch, self._supervisor.programs("model-"))
-        return [name[1] for name in matches if name]
+        return sorted({name[1] for name in matches if name})
 
     def _has_crashed(self, release: str) -> bool:
-        program = self._program(release)
-        states = self._supervisor.programs(program)
-        return states.get(program, {}).get("statename") not in {"STARTING", "RUNNING"}
+        states = self._supervisor.programs(self._program(release))
+        return any(
+            states.get(name, {}).get("statename") not in {"STARTING", "RUNNING"}
+            for name in self._names(release)
+        )
 
     def _last_lines(self, release: str) -> str:
-        return commands.tail(self._log(release))
+        return "\n".join(commands.tail(self._logs / f"{name}.log") for name in self._names(release))
 
     async def _releases(self) -> Collection[str]:
         return [path.name for path in self._bundles.glob("*") if path.is_dir()]
@@ -136,12 +143,14 @@ class ProcessTarget(HostTarget[StagedBundle]):
     async def _drop(self, releases: Collection[str]) -> None:
         for release in releases:
             shutil.rmtree(self._bundles / release, ignore_errors=True)
-            # Its log, which supervisord rotates, and the record of its process.
-            for file in self._logs.glob(f"{self._program(release)}.*"):
+            # Their logs, which supervisord rotates, and the records of their processes.
+            for file in self._logs.glob(f"{self._program(release)}*"):
                 file.unlink(missing_ok=True)
+
+    def _names(self, release: str) -> list[str]:
+        """Name the programs of a release that this deploy starts, one per replica."""
+        first, count = self._program(release), self._environment.replicas
+        return [first, *(f"{first}-{number}" for number in range(2, count + 1))]
 
     def _program(self, release: str) -> str:
         return f"model-{self._environment.name}-{release}"
-
-    def _log(self, release: str) -> Path:
-        return self._logs / f"{self._program(release)}.log"

@@ -31,6 +31,7 @@ from tests.code.flows.harness import Traffic
 from tests.stand_ins.faults import Faults
 
 _TRIES = 100
+CLIENTS = 3
 PAUSE = 0.1  # many versions change under this traffic, and the machine is small
 
 
@@ -136,7 +137,7 @@ class Place(ABC):
 
     def traffic(self, package: Package) -> Traffic:
         """Send requests without end."""
-        return Traffic(self.url, package.golden["inputs"][0], pause=PAUSE)
+        return Traffic(self.url, package.golden["inputs"][0], CLIENTS, PAUSE)
 
     async def servers(self) -> list[str]:
         """List the model servers that run."""
@@ -194,6 +195,11 @@ class ProcessPlace(Place):
         self._supervisor = supervisor
         self._bundles = home / "bundles" / "process"
         self._logs = home / "log"
+
+    def processes(self) -> set[int]:
+        """Return the ids of the servers' processes; of one that is started again, there is none."""
+        programs = self._supervisor.programs("model-process-").values()
+        return {int(program["pid"]) for program in programs} - {0}
 
     def _servers(self) -> list[str]:
         return sorted(self._supervisor.programs("model-process-"))

@@ -126,5 +126,5 @@ def test_proxy_without_counters_names_next_step(tmp_path: Path) -> None:
         serving(Starlette()) as url,
         pytest.raises(ConfigurationError, match="does not count") as refusal,
     ):
-        Gateway(tmp_path, url, "staging").counters(Route("a", 1))
+        Gateway(tmp_path, url, "staging").counters(Route("a", (1,)))
     assert "remove `canary`" in refusal.value.next_step

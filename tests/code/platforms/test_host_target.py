@@ -51,7 +51,7 @@ def test_proxy_that_ignores_routes_names_its_log(
         serving(Starlette()) as url,
         pytest.raises(TransientError, match="did not take the new route of staging") as refusal,
     ):
-        Gateway(tmp_path, url, "staging").switch(Route("a", 1))
+        Gateway(tmp_path, url, "staging").switch(Route("a", (1,)))
     assert "/log/gateway.log" in refusal.value.next_step
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.base.target import Live
 from tasks.release.locks.holder import Holder
 from tasks.release.status import Observation, Status
@@ -33,6 +35,7 @@ def _status(released: str = "", at: datetime = _LATER, **observation: Any) -> St
         (_status(), "never released"),
         (_status(error="no way"), "never released, unreachable"),
         (_status(_A, live=_live(_A)), "healthy"),
+        (_status(_A, live=replace(_live(_A), replicas=Replicas(2, 2))), "healthy"),
         (_status(_A, live=_live(_B), lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
         (_status(_A, lock_holder=_DEPLOY), f"deploy in progress: {_DEPLOY}"),
         # Released after the observation, before the history was read.
@@ -54,6 +57,10 @@ def test_change_in_progress_is_no_problem(status: Status, health: str) -> None:
         (
             _status(_A, live=_live(_A, healthy=False)),
             "the server at http://host reports another release, or does not answer",
+        ),
+        (
+            _status(_A, live=replace(_live(_A), replicas=Replicas(1, 2))),
+            "only 1 of 2 servers behind http://host are ready",
         ),
         (_status(_A, error="no way"), "the platform cannot be reached: no way"),
         (Status(Observation("moon", _AT, error="does not exist"), None), "does not exist"),
