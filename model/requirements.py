@@ -4,14 +4,18 @@ import ast
 import io
 import pickle
 import sys
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec, resolve_name
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+_PYTHON = f"cp{sys.version_info.major}{sys.version_info.minor}"
 
 
 class Code(NamedTuple):
@@ -84,6 +88,39 @@ def find_versions(modules: Iterable[str]) -> dict[str, str]:
         requirements = map(Requirement, distribution.requires or [])
         todo += [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
     return dict(sorted(versions.items()))
+
+
+def find_hashes(versions: Mapping[str, str], lock: Path) -> dict[str, list[str]]:
+    """Find what `uv.lock` says of the files of distributions, for this version of Python.
+
+    Args:
+        versions: version by normalised name.
+        lock: the lock of the environment that these versions are installed in.
+
+    Returns:
+        Hashes by name, sorted, e.g. `{"joblib": ["sha256:…"]}`, whatever the platform; no name
+        whose version the lock does not have.
+    """
+    hashes: dict[str, set[str]] = {}
+    for package in tomllib.loads(lock.read_text())["package"]:
+        if versions.get(package["name"]) != package.get("version"):
+            continue
+        files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        own = {file["hash"] for file in files if "hash" in file and _fits_python(file)}
+        hashes.setdefault(package["name"], set()).update(own)
+    return {name: sorted(own) for name, own in sorted(hashes.items()) if own}
+
+
+def _fits_python(file: Mapping[str, str]) -> bool:
+    """Check whether a file of the lock can be for this version of Python, on any platform."""
+    name = unquote(PurePosixPath(file.get("url") or file["filename"]).name)
+    if not name.endswith(".whl"):
+        return True
+    _, _, _, tags = parse_wheel_filename(name)
+    return any(
+        tag.interpreter.startswith("py") or tag.abi == "abi3" or tag.interpreter == _PYTHON
+        for tag in tags
+    )
 
 
 def _find_own_file(module: str) -> Path | None:

@@ -1,7 +1,7 @@
 """Save the estimator with MLEM, and beside it what MLEM leaves out.
 
 `<name>.golden.json` has inputs and the predictions of the saved model; `<name>.runtime.json` has
-what is needed to run it: file hashes, Python version, exact package versions.
+what is needed to run it: file hashes, Python version, exact package versions and their hashes.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from model.files import (
 )
 from model.params import Params, run
 
+LOCK = Path("model/uv.lock")
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
 
 
@@ -52,6 +53,7 @@ def main(params: Params) -> None:
     )
     remove_former_models(params.name)
     columns = read_data()["columns"]
+    packages = requirements.find_versions(r.module for r in meta.requirements.installable)
     write_json(
         get_model_path(params.name, ".runtime.json"),
         {
@@ -62,9 +64,8 @@ def main(params: Params) -> None:
             "nullable": [name for name, column in columns.items() if column["missing"]],
             "python": platform.python_version(),
             "artifacts": {path.as_posix(): _hash_file(path)},
-            "packages": requirements.find_versions(
-                requirement.module for requirement in meta.requirements.installable
-            ),
+            "packages": packages,
+            "hashes": requirements.find_hashes(packages, LOCK),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tasks.core.errors import TerminalError, TransientError
 # uv exits alike for a wrong request and for an index that does not answer; these words, in lower
 # case, are of the latter.
 _TRANSIENT = ("failed to fetch", "connection", "timed out", "dns", "502", "503", "504")
+# uv offers no data about a file with another hash than one of those that the lock names.
+_OTHER_FILE = re.compile(r"Hash mismatch for `([^`]+)`")
 
 
 def sync(project: Path) -> Argv:
@@ -19,9 +22,9 @@ def sync(project: Path) -> Argv:
 
 
 def export(project: Path) -> Argv:
-    """Print a project's lock as pinned requirements."""
-    return ["uv", "export", "--quiet", "--frozen", "--no-dev", "--no-hashes", "--no-header",
-            "--no-annotate", "--project", str(project)]  # fmt: skip
+    """Print a project's lock as pinned requirements, with the hashes of their files."""
+    return ["uv", "export", "--quiet", "--frozen", "--no-dev", "--no-header", "--no-annotate",
+            "--project", str(project)]  # fmt: skip
 
 
 def venv(path: Path, python: str) -> Argv:
@@ -29,23 +32,27 @@ def venv(path: Path, python: str) -> Argv:
     return ["uv", "venv", "--quiet", "--relocatable", "--python", python, str(path)]
 
 
-def install(environment: Path, requirements: Sequence[Path], *, overrides: Path) -> Argv:
-    """Install pinned requirements; where two files pin a package, the overrides win."""
-    argv = ["uv", "pip", "install", "--quiet", "--python", str(environment / "bin" / "python")]
-    for file in requirements:
-        argv += ["--requirements", str(file)]
-    return [*argv, "--overrides", str(overrides)]
+def install(environment: Path, requirements: Argv) -> Argv:
+    """Install pinned requirements, from `pinned`."""
+    python = environment / "bin" / "python"
+    return ["uv", "pip", "install", "--quiet", "--python", str(python), *requirements]
 
 
-def install_for(
-    folder: Path, requirements: Sequence[Path], *, overrides: Path, python: str, platform: str
-) -> Argv:
+def install_for(folder: Path, requirements: Argv, *, python: str, platform: str) -> Argv:
     """Install wheels for another machine's Python into a plain folder."""
-    argv = ["uv", "pip", "install", "--quiet", "--target", str(folder), "--python-version", python,
-            "--python-platform", platform, "--only-binary", ":all:"]  # fmt: skip
-    for file in requirements:
-        argv += ["--requirements", str(file)]
-    return [*argv, "--overrides", str(overrides)]
+    return ["uv", "pip", "install", "--quiet", "--target", str(folder), "--python-version", python,
+            "--python-platform", platform, "--only-binary", ":all:", *requirements]  # fmt: skip
+
+
+def pinned(files: Sequence[Path], *, hashed: bool) -> Argv:
+    """Name files of pinned requirements: where two pin a package, the last file wins.
+
+    Args:
+        files: The files. A file of a package is refused if its hash is not among those given.
+        hashed: Whether to refuse a package without any.
+    """
+    argv = [word for file in files for word in ("--requirements", str(file))]
+    return [*argv, "--overrides", str(files[-1]), *(["--require-hashes"] if hashed else [])]
 
 
 def compile_for(folder: Path, place: str, python: str, *, instead: bool = False) -> Argv:
@@ -69,6 +76,12 @@ def install_failed(
         next_step: The next step if the request was wrong.
     """
     output = result.tail()
+    if other := _OTHER_FILE.search(result.stderr):  # first: digits of a hash look like a status
+        return TerminalError(
+            f"{other[1]} in the package index is not the file that was locked: {output}",
+            state=state,
+            next_step="check the address of the package index, and who can write to it",
+        )
     if any(words in output.lower() for words in _TRANSIENT):
         return TransientError(
             f"the package index does not answer: {output}",

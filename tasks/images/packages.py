@@ -74,11 +74,10 @@ async def make_packages(package: Package, platform: str) -> Packages:
             shutil.rmtree(partial, ignore_errors=True)
             installed = partial / "installed"
             installed.mkdir(parents=True)
-            files = requirements.write(partial)
+            pinned = requirements.write(partial)
             await run_uv(
-                uv.install_for(installed, files, overrides=files[-1], python=python,
-                               platform=_WHEELS[platform])
-            )  # fmt: skip
+                uv.install_for(installed, pinned, python=python, platform=_WHEELS[platform])
+            )
             await _slim(installed, python)
             rows = [asdict(distribution) for distribution in _distributions(installed)]
             listing.write_text(json.dumps(rows, indent=2))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Package:
         size: Bytes of the model file.
         python: Python version the model was trained with.
         packages: Exact versions of the distributions that the model imports.
+        hashes: Hashes of their files, as locked when the model was saved; None for a model that was
+            saved before they were recorded.
         golden: Golden predictions: `inputs` and `outputs` by method.
         serving: Fingerprint of everything else in the release: serving code and lock, interface,
             golden predictions, packages.
@@ -50,6 +52,7 @@ class Package:
     packages: Mapping[str, str]
     golden: Mapping[str, Any]
     serving: str
+    hashes: Mapping[str, Sequence[str]] | None = None
 
     @property
     def label(self) -> str:
@@ -121,6 +124,7 @@ def read_package(workspace: Workspace) -> Package:
             size=artifact["size"],
             python=runtime["python"],
             packages=runtime["packages"],
+            hashes=runtime.get("hashes"),
             golden=golden,
             serving=fingerprint(workspace.path / "serving", mlem_path, golden_path, runtime_path),
         )

@@ -10,6 +10,7 @@ from filelock import AsyncFileLock
 
 from tasks.core import commands, uv
 from tasks.core.commands import Argv
+from tasks.core.errors import TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import Settings
 from tasks.package.package import Package
@@ -44,8 +45,7 @@ async def make_runtime(package: Package) -> Path:
             partial = path.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             await run_uv(uv.venv(partial, python))
-            files = requirements.write(partial)
-            await run_uv(uv.install(partial, files, overrides=files[-1]))
+            await run_uv(uv.install(partial, requirements.write(partial)))
             partial.rename(path)
     return path / "bin" / "python"
 
@@ -56,24 +56,47 @@ class Requirements:
 
     Where both pin the same package, the model's version wins: the model was trained with it, and
     preflight proves that the server runs on it.
+
+    Attributes:
+        hashed: Whether every line has hashes. Those of the server have, those of a model that was
+            saved before they were recorded have not.
     """
 
     serving: str
     model: str
+    hashed: bool
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write both as files into a folder; the last file overrides the first."""
+    def write(self, folder: Path) -> Argv:
+        """Write both as files into a folder, and return the arguments that name them to uv."""
         serving, model = folder / "serving.txt", folder / "model.txt"
         serving.write_text(self.serving)
         model.write_text(self.model)
-        return [serving, model]
+        return uv.pinned([serving, model], hashed=self.hashed)
 
 
 async def read_requirements(package: Package) -> Requirements:
-    """Read the requirements of the commit's model and server."""
+    """Read the requirements of the commit's model and server.
+
+    Raises:
+        TerminalError: The lock did not name the file of a package when the model was saved.
+    """
     serving = await run_uv(uv.export(package.workspace.path / "serving"))
-    model = "".join(f"{name}=={version}\n" for name, version in sorted(package.packages.items()))
-    return Requirements(serving.stdout, model)
+    lines = []
+    for name, version in sorted(package.packages.items()):
+        hashes = (package.hashes or {}).get(name, ())
+        if package.hashes is not None and not hashes:
+            raise TerminalError(
+                f"model/uv.lock had no hash of {name} {version} when {package.label} was saved",
+                state="the live model is unchanged",
+                next_step="run `uv sync --project model`, then save the model again and push it",
+            )
+        lines.append(" ".join([f"{name}=={version}", *(f"--hash={value}" for value in hashes)]))
+    if package.hashes is None:
+        commands.run_logger().warning(
+            "%s was saved without hashes of its packages: they are installed by version alone",
+            package.label,
+        )
+    return Requirements(serving.stdout, "\n".join([*lines, ""]), package.hashes is not None)
 
 
 async def run_uv(argv: Argv, **variables: str) -> commands.CommandResult:

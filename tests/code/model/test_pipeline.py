@@ -49,6 +49,7 @@ def test_metadata_has_hashes_schema_and_versions(wine: Path) -> None:
     }
     assert runtime["classes"] == [0, 1, 2]
     assert {"numpy", "pandas", "scikit-learn", "scipy", "joblib"} <= set(runtime["packages"])
+    assert set(runtime["hashes"]) == set(runtime["packages"])
     assert not {"mlem", "pydantic", "packaging"} & set(runtime["packages"])
 
 

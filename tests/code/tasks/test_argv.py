@@ -53,9 +53,8 @@ def test_gto_assigns_a_version_to_an_environment() -> None:
 
 def test_packages_for_another_machine_are_wheels() -> None:
     argv = uv.install_for(
-        Path("/t"), [Path("m.txt")], overrides=Path("m.txt"),
-        python="3.12", platform="aarch64-manylinux_2_28",
-    )  # fmt: skip
+        Path("/t"), ["--requirements", "m"], python="3.12", platform="aarch64-manylinux_2_28"
+    )
     assert argv[:6] == ["uv", "pip", "install", "--quiet", "--target", "/t"]
     assert argv[argv.index("--python-platform") + 1] == "aarch64-manylinux_2_28"
     assert argv[argv.index("--only-binary") + 1] == ":all:"
@@ -70,7 +69,9 @@ def test_byte_code_is_unchecked_and_has_its_path_in_the_image() -> None:
 
 
 def test_pins_of_the_model_override_those_of_the_server() -> None:
-    argv = uv.install(Path("/e"), [Path("s.txt"), Path("m.txt")], overrides=Path("m.txt"))
-    assert argv[-6:] == [
+    pinned = uv.pinned([Path("s.txt"), Path("m.txt")], hashed=True)
+    assert pinned == [
         "--requirements", "s.txt", "--requirements", "m.txt", "--overrides", "m.txt",
+        "--require-hashes",
     ]  # fmt: skip
+    assert uv.install(Path("/e"), pinned)[-7:] == pinned
