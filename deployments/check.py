@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deployments.diagnosis.finding import Finding, problem
 from deployments.doctor import check_server
 from tasks.core.errors import ConfigurationError, SlipwayError
+from tasks.platforms.base.policy import describe
 from tasks.platforms.base.settings import Environment
 from tasks.platforms.catalogue import load_environment, make_target
 
@@ -34,6 +35,7 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
         yield problem("settings", error)
         return
     yield Finding("settings", f"valid: {name} has target {environment.target}")
+    yield Finding("policy", describe(environment))
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         async for finding in checks.check_deployment(client, f"deploy/{name}"):

@@ -101,6 +101,11 @@ FAULTS = (
         Old("tasks/gate.py", f"{_TASKS}/test_gate.py"),
     ),
     Fault(
+        "release", "tasks/release/policy.py",
+        r"if ANY in allowed or any\(", "if allowed or any(",
+        f"{_TASKS}/release/test_policy.py",
+    ),
+    Fault(
         "images", "tasks/images/layers.py",
         r"st_size >= (\w+):", r"st_size < \1:",
         "tests/code/images/test_layers.py",

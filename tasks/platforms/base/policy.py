@@ -50,3 +50,15 @@ class Policy(BaseModel):
 
 
 KEYS = frozenset(Policy.model_fields)
+
+
+def describe(policy: Policy) -> str:
+    """Return a policy in one line, as `slipway check` prints it."""
+    rules = "its own rules" if policy.gate_rules else "the rules of the live version"
+    return "; ".join([
+        f"branches {', '.join(policy.branches)}",
+        f"gate {policy.gate} by {rules}",
+        *([f"promoted from {policy.promote_from}"] if policy.promote_from else []),
+        "force with a reason" if policy.force else "no force",
+        *(["a person approves"] if policy.approval == "suspend" else []),
+    ])  # fmt: skip

@@ -19,7 +19,13 @@ def test_local_environment_has_no_problem(stack: Stack) -> None:
     place = [f"--home={stack.home}", f"--env-file={os.devnull}"]
     done = CHECKED_OUT.run("deployments.cli", *place, "check", "local")
     assert done.returncode == 0, done.stdout + done.stderr
-    for text in ("deploy/local", "supervisord keeps", "entry point", "can get, cannot put"):
+    for text in (
+        "deploy/local",
+        "supervisord keeps",
+        "entry point",
+        "can get, cannot put",
+        "branches *; gate",
+    ):
         assert text in done.stdout
     for identity in (stack.storage.read_write, stack.storage.read):
         assert identity.secret not in done.stdout + done.stderr

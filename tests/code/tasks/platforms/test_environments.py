@@ -6,6 +6,7 @@ import pytest
 
 from flows.deploy import deploy
 from tasks.core.errors import ConfigurationError
+from tasks.platforms.base.policy import describe
 from tasks.platforms.base.settings import (
     CANARY_SECONDS,
     READY_SECONDS,
@@ -45,6 +46,9 @@ def test_only_the_laptop_is_open_by_default(tmp_path: Path) -> None:
     )
     assert (laptop.branches, laptop.gate) == (("*",), "advised")
     assert (staging.branches, staging.gate, staging.force) == (("main",), "required", True)
+    assert describe(laptop) == (
+        "branches *; gate advised by the rules of the live version; force with a reason"
+    )
 
 
 @pytest.mark.parametrize("key", ["BRANCHES", "GATE", "GATE_RULES", "PROMOTE_FROM", "FORCE",
