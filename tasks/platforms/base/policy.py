@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -30,7 +30,7 @@ class Policy(BaseModel):
             until there is an answer.
     """
 
-    branches: tuple[str, ...] = Field(("main",), min_length=1)
+    branches: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("main",), min_length=1)
     gate: Literal["required", "advised"] = "required"
     gate_rules: Rules | None = None
     promote_from: str = ""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tasks.core.errors import ConfigurationError
-from tasks.training.gate import Rules, judge, read_rules
+from tasks.training.gate import Metrics, Rules, TrustedRules, find_rules, judge, read_rules
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,38 @@ def test_unknown_metric_is_rejected() -> None:
 def test_invalid_section_names_the_allowed_keys(gate: object) -> None:
     with pytest.raises(ConfigurationError, match=r"params.yaml: section `gate`.*minimum, maximum"):
         read_rules({"gate": gate})
+
+
+_LIVE = "gate: {metric: f1_macro, minimum: 0.9}"
+_CHECKOUT = "gate: {metric: rmse, maximum: 60}"
+
+
+@pytest.mark.parametrize(
+    ("own", "live", "metrics", "bound", "source"),
+    [
+        (Rules(metric="r2", minimum=0.5), _LIVE, {"f1_macro": 1.0}, 0.5, "`gate_rules` of staging"),
+        (None, _LIVE, {"f1_macro": 1.0}, 0.9, "params.yaml of v0.0.3"),
+        (None, _LIVE, {"rmse": 1.0}, 60, "params.yaml of the checkout that deploys"),
+        (None, "", {"rmse": 1.0}, 60, "params.yaml of the checkout that deploys"),
+    ],
+    ids=["file", "champion", "another task", "first release"],
+)
+def test_rules_come_from_the_first_that_can_judge(
+    tmp_path: Path, own: Rules | None, live: str, metrics: Metrics, bound: float, source: str
+) -> None:
+    (tmp_path / "params.yaml").write_text(_CHECKOUT)
+    trusted = TrustedRules("staging", own, tmp_path / "params.yaml")
+    rules, origin = find_rules(trusted, metrics, "v0.0.3", live)
+    assert (rules.minimum or rules.maximum, origin) == (bound, source)
+
+
+@pytest.mark.parametrize("text", [None, "gate: [", "gate: {metric: f1}"])
+def test_rules_of_the_checkout_that_cannot_be_read_are_named(
+    tmp_path: Path, text: str | None
+) -> None:
+    if text:
+        (tmp_path / "params.yaml").write_text(text)
+    trusted = TrustedRules("staging", None, tmp_path / "params.yaml")
+    with pytest.raises(ConfigurationError, match=r"params\.yaml") as refused:
+        find_rules(trusted, {"f1": 1.0}, "", "")
+    assert "`gate_rules`" in refused.value.next_step
