@@ -14,6 +14,7 @@ from tests.template import ENVIRONMENTS, copy_template
 # Before the first import of a module that reads it; programs that tests start inherit it.
 os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
 
+from deployments.local import signing
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
@@ -35,6 +36,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Give tests that share the most to one of several workers."""
     config.option.loadscopereorder = False  # it would put files of many short tests first
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give flows that run without a stack a key of their own, which is allowed."""
+    home = tmp_path_factory.mktemp("signer")
+    signing.prepare(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_SIGNING_KEY_FILE", str(signing.key_file(home)))
+        patch.setenv("SLIPWAY_TRUST", str(signing.trust_folder(home)))
+        yield
 
 
 @pytest.fixture(scope="session")

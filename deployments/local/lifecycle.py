@@ -26,6 +26,7 @@ from deployments.local import (
     processes,
     readiness,
     registration,
+    signing,
     state_file,
 )
 from deployments.local.credentials import Credentials
@@ -223,6 +224,7 @@ def _write_files(layout: Layout, secrets: Credentials) -> None:
     for folder in (layout.logs, layout.routes, layout.prefect_home, layout.temporary):
         folder.mkdir(parents=True, exist_ok=True)
     object_store.prepare(layout.objects, secrets)
+    signing.prepare(layout.home)
     if layout.has_image_registry:
         image_registry.prepare(layout.images, layout.ports)
     write_configuration(

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from deployments.catalogue import block_variables
-from deployments.local import processes
+from deployments.local import processes, signing
 from deployments.local.credentials import Credentials
 from deployments.local.layout import Layout
 from deployments.local.ports import HOST
@@ -95,9 +95,11 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         "SLIPWAY_GATEWAY_API": layout.gateway_api_url,
         "SLIPWAY_HOME": str(layout.home),
         "SLIPWAY_ORIGIN": str(layout.origin),
+        "SLIPWAY_SIGNING_KEY_FILE": str(signing.key_file(layout.home)),
         "SLIPWAY_SUPERVISOR_PASSWORD": credentials.supervisor,
         "SLIPWAY_SUPERVISOR_URL": layout.supervisor_url,
         "SLIPWAY_SUPERVISOR_USERNAME": USERNAME,
+        "SLIPWAY_TRUST": str(signing.trust_folder(layout.home)),
         "TMPDIR": str(layout.temporary),
         **{variable(name, "port"): str(layout.ports[name]) for name in layout.host_environments},
         **(

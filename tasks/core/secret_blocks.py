@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 GIT_TOKEN = "slipway-git-token"  # noqa: S105 - workers clone a private origin over https with it
+SIGNING_KEY = "slipway-signing-key"  # workers sign commits, tags and models with it
 # All of them are optional.
 SECRETS = (
     GIT_TOKEN,
+    SIGNING_KEY,
     "slipway-fly-token",
     "slipway-heroku-token",
     "slipway-kubeconfig",  # the text of a kubeconfig

@@ -22,6 +22,10 @@ class Settings(BaseSettings):
         read_write_block: Name of the `S3Bucket` block used to push.
         training_seconds: Time limit for all stages of a pipeline together.
         read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
+        signing_key_file: File of the key that signs commits, tags and models; without one the
+            Secret block `slipway-signing-key` has it.
+        trust: Folder of `allowed_signers`, the keys whose signatures count. It belongs to the
+            deploying side; what a commit has at that path counts for nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -31,6 +35,13 @@ class Settings(BaseSettings):
     training_seconds: float = 4 * 3600.0
     read_write_block: str = "slipway-read-write"
     read_block: str = "slipway-read"
+    signing_key_file: Path | None = None
+    trust: Path = CHECKOUT / "deployments" / "trust"
+
+    @property
+    def allowed_signers(self) -> Path:
+        """The keys whose signatures count, in the format of OpenSSH and Git."""
+        return self.trust / "allowed_signers"
 
     @cached_property
     def workspaces(self) -> Path:

@@ -19,6 +19,8 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "slipway@localhost",
 }
 VARIABLES = {**IDENTITY, "GIT_TERMINAL_PROMPT": "0"}
+# The name under which `allowed_signers` has the keys of workers; people have names of their own.
+WORKER = IDENTITY["GIT_COMMITTER_EMAIL"]
 # What no Git configuration of the host may change: a key to sign with that asks for a passphrase,
 # hooks, line ends that differ from what was hashed, ignored files that belong to the candidate,
 # signatures between the lines of a log.
@@ -81,9 +83,38 @@ def add_all() -> Argv:
     return ["git", "add", "--all"]
 
 
-def commit(message: str) -> Argv:
-    """Commit what is staged."""
-    return ["git", "commit", "--quiet", "--no-verify", "--message", message]
+def commit(message: str, key: Path | None) -> Argv:
+    """Commit what is staged, signed if there is a key."""
+    return ["git", "commit", "--quiet", "--no-verify", "--message", message,
+            *([f"--gpg-sign={key}"] if key else [])]  # fmt: skip
+
+
+def sign_tag(name: str, commit: str, message: str, key: Path) -> Argv:
+    """Make an annotated tag anew, signed."""
+    return ["git", "tag", "--force", "--sign", f"--local-user={key}", "--cleanup=whitespace",
+            "--message", message, name, commit]  # fmt: skip
+
+
+def verify_tag(name: str) -> Argv:
+    """Exit with code 0 if an allowed signer has signed a tag, given by its name or object."""
+    return ["git", "verify-tag", name]
+
+
+def signature_settings(allowed_signers: Path) -> dict[str, str]:
+    """Return settings by which Git knows SSH signatures alone, and those signers alone.
+
+    They have to be given as variables, because these win over the configuration of a clone, which
+    code of a ref may have changed.
+    """
+    return {
+        "gpg.format": "ssh",
+        "gpg.ssh.program": "ssh-keygen",
+        "gpg.ssh.allowedSignersFile": str(allowed_signers),
+        # A key in the keyring of the worker's user is not an allowed signer.
+        "gpg.program": "false",
+        "gpg.openpgp.program": "false",
+        "gpg.x509.program": "false",
+    }
 
 
 def staged() -> Argv:
@@ -145,8 +176,11 @@ def merge_base(one: str, other: str) -> Argv:
 
 
 def log_since(base: str, tip: str, paths: Sequence[str]) -> Argv:
-    """Print time and message of the commits in `base..tip` that touch `paths`, NUL-terminated."""
-    return ["git", "log", "-z", "--no-merges", "--format=%ct%n%B", f"{base}..{tip}",
+    """Print time, grade of signature, signer and subject of commits, NUL-terminated.
+
+    They are those in `base..tip` that touch `paths`, merges too: one may have content of its own.
+    """
+    return ["git", "log", "-z", "--format=%ct%n%G?%n%GS%n%s", f"{base}..{tip}",
             *(["--", *paths] if paths else [])]  # fmt: skip
 
 
@@ -217,17 +251,25 @@ def top_level(commit: str) -> Argv:
     return ["git", "ls-tree", "-z", "--name-only", commit]
 
 
-def annotated(pattern: str, count: int) -> Argv:
-    """Print commit, time and message of annotated tags, highest number first, NUL-terminated."""
-    fields = "%(*objectname)%00%(creatordate:iso-strict)"
-    return ["git", "for-each-ref", "--sort=-version:refname", f"--count={count}",
-            f"--format={fields}%00%(contents)%00", f"refs/tags/{pattern}"]  # fmt: skip
+# Of a tag: its ref, its object and that object's own name for it, which is empty for a lightweight
+# one; type and name of what it points at; time, message, and signature.
+TAG_FIELDS = (
+    "refname:strip=2", "objectname", "tag", "*objecttype", "*objectname",
+    "creatordate:iso-strict", "contents:subject", "contents:body", "contents:signature",
+)  # fmt: skip
 
 
-def newest_tag(pattern: str) -> Argv:
-    """Print the commit of the annotated tag with the highest number at its end."""
-    return ["git", "for-each-ref", "--sort=-version:refname", "--count=1",
-            "--format=%(*objectname)", f"refs/tags/{pattern}"]  # fmt: skip
+def tags(pattern: str, commit: str | None = None) -> Argv:
+    """Print `TAG_FIELDS` of tags, highest number first, NUL-terminated.
+
+    Args:
+        pattern: Names of tags.
+        commit: Only tags of that commit.
+    """
+    fields = "".join(f"%({field})%00" for field in TAG_FIELDS)
+    at = [f"--points-at={commit}"] if commit else []
+    return ["git", "for-each-ref", "--sort=-version:refname", *at, f"--format={fields}",
+            f"refs/tags/{pattern}"]  # fmt: skip
 
 
 class Git:

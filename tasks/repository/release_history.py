@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tasks.repository import git
+from tasks.repository.tags import read_tags
 from tasks.repository.versions import version_of
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
@@ -78,17 +79,15 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
         environment: Name of the environment.
     """
     pattern = f"{workspace.model}#{environment}#*"
-    fields = (await workspace.git(git.annotated(pattern, _SHOWN))).stdout.split("\0")
     entries = []
-    for line, at, message in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-        commit = line.strip()
-        version = await version_of(workspace, commit)
-        facts = dict(_FACT.findall(message))
+    for tag in await read_tags(workspace, pattern, count=_SHOWN):
+        version = await version_of(workspace, tag.commit)
+        facts = dict(_FACT.findall(tag.message))
         entries.append(
             Entry(
                 version=version.name if version else "-",
-                commit=commit,
-                at=datetime.fromisoformat(at).astimezone(UTC),
+                commit=tag.commit,
+                at=datetime.fromisoformat(tag.at).astimezone(UTC),
                 before=facts.get("Before", "-"),
                 approval=facts.get("Approval", ""),
                 run=facts.get("Flow-Run", ""),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git, gto
+from tasks.repository.tags import read_tags, sign_tag
 from tasks.repository.workspace import Workspace, push
 from tasks.runs.retrying import capability
 
 _PUSH_TRIES = 5
 _NAMED = 5
+_REGISTERED = "Registered by Slipway"
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,16 @@ async def champion_of(workspace: Workspace, environment: str) -> Version | None:
         workspace: Any workspace of the model.
         environment: Name of the environment.
     """
-    newest = await workspace.git(git.newest_tag(f"{workspace.model}#{environment}#*"))
-    commit = newest.stdout.strip()
-    return await version_of(workspace, commit) if commit else None
+    newest = await read_tags(workspace, f"{workspace.model}#{environment}#*", count=1)
+    return await version_of(workspace, newest[0].commit) if newest else None
 
 
 async def version_of(workspace: Workspace, commit: str) -> Version | None:
     """Return the version registered at a commit, None if there is none."""
     # The names are GTO's contract: model@version, model#environment#count.
-    refs = await workspace.git(git.refs_at(commit, f"refs/tags/{workspace.model}@v*"))
-    names = [name.rpartition("@")[2] for name in refs.stdout.split() if not name.endswith("!")]
-    return Version(names[-1], commit) if names else None
+    tags = await read_tags(workspace, f"{workspace.model}@v*", commit=commit)
+    names = [tag.name.rpartition("@")[2] for tag in tags if not tag.name.endswith("!")]
+    return Version(names[0], commit) if names else None
 
 
 async def named_version(workspace: Workspace, name: str) -> Version:
@@ -60,12 +61,12 @@ async def named_version(workspace: Workspace, name: str) -> Version:
     model, _, number = name.rpartition("@")
     model = model or workspace.model
     tag = f"{model}@{number}"
-    result = await workspace.git(git.resolve(f"refs/tags/{tag}"), ok=(0, 1, 128))
-    if result.code == 0:
-        return Version(number, result.stdout.strip())
+    if tags := await read_tags(workspace, tag):
+        return Version(number, tags[0].commit)
     known = (await workspace.git(git.names(f"refs/tags/{model}@v*"))).stdout.split()
     raise TerminalError(
-        f"version {tag} was never registered; the newest: {', '.join(known[:_NAMED]) or 'none'}",
+        f"version {tag} was never registered, or its tag does not count; the newest:"
+        f" {', '.join(known[:_NAMED]) or 'none'}",
         state="nothing was started",
         next_step=f"run `git ls-remote --tags origin '{model}@*'` to see all, and name one",
     )
@@ -83,10 +84,11 @@ async def register_version(workspace: Workspace) -> Version:
         await workspace.git(git.fetch())
         if version := await version_of(workspace, workspace.commit):
             return version
-        argv = gto.register(workspace.model, workspace.commit, "Registered by Slipway")
-        await workspace.git(argv)
-        version = await version_of(workspace, workspace.commit)
-        assert version
+        await _require_own_tags(workspace)
+        await workspace.git(gto.register(workspace.model, workspace.commit, _REGISTERED))
+        (tag,) = await _version_tags(workspace)
+        await sign_tag(workspace, tag, _REGISTERED)
+        version = Version(tag.rpartition("@")[2], workspace.commit)
         if await _push_tag(workspace, f"{workspace.model}@{version.name}"):
             commands.run_logger().info("%s is %s", workspace.label, version.name)
             return version
@@ -120,6 +122,7 @@ async def record_release(
         before = await _tags(workspace, environment)
         await workspace.git(gto.assign(workspace.model, version.name, environment, message))
         (tag,) = await _tags(workspace, environment) - before
+        await sign_tag(workspace, tag, message)
         if await _push_tag(workspace, tag):
             commands.run_logger().info("recorded as %s", tag)
             return
@@ -128,6 +131,23 @@ async def record_release(
         "the model is live but its release is not recorded",
         "run the deploy flow again; it releases the model anew and records it",
     )
+
+
+async def _version_tags(workspace: Workspace) -> list[str]:
+    """List the version tags at the workspace's commit, whether they count or not."""
+    listed = await workspace.git(git.refs_at(workspace.commit, f"refs/tags/{workspace.model}@v*"))
+    return [name.removeprefix("refs/tags/") for name in listed.stdout.split()]
+
+
+async def _require_own_tags(workspace: Workspace) -> None:
+    """Refuse a commit that has a version tag which does not count: GTO would count it."""
+    if tags := await _version_tags(workspace):
+        raise TerminalError(
+            f"tag {tags[0]} at {workspace.label} does not count: it is lightweight, or no allowed"
+            " signer has signed it",
+            state="the commit has no version; the live model is unchanged",
+            next_step=f"run `git push --delete origin {tags[0]}`, then run the flow again",
+        )
 
 
 async def _tags(workspace: Workspace, environment: str) -> set[str]:

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -57,11 +57,13 @@ class Workspace:
     Attributes:
         commit: The commit that was checked out; `head` is the one it is at now.
         ref: The parameter of the flow that named the commit.
+        signed_tags: Whether tags count only if an allowed signer has signed them.
     """
 
     path: Path
     commit: str
     ref: str
+    signed_tags: bool = False
 
     @property
     def tool_cache(self) -> Path:
@@ -120,8 +122,9 @@ class Workspace:
             TransientError: Origin cannot be reached.
             TerminalError: Origin denies access, or the command failed in the workspace itself.
         """
+        variables = git_variables(git.signature_settings(Settings().allowed_signers))
         result = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=self.path, env=git_variables(), log=False
+            argv, timeout=_GIT_SECONDS, cwd=self.path, env=variables, log=False
         )
         if result.code not in ok:
             raise _git_failed(result)
@@ -192,7 +195,7 @@ async def _has_changed(workspace: Workspace, refs: Collection[str]) -> bool:
 
 
 @asynccontextmanager
-async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
+async def open_workspace(ref: str, *, signed_tags: bool = False) -> AsyncIterator[Workspace]:
     """Clone origin at a ref into a new folder, and remove the folder at the end.
 
     The next run removes a folder that a killed run left behind.
@@ -211,7 +214,7 @@ async def open_workspace(ref: str) -> AsyncIterator[Workspace]:
         with FileLock(f"{path}.lock"):
             await asyncio.to_thread(_remove_abandoned, settings.workspaces)
             try:
-                yield await check_out(ref, path, settings.origin)
+                yield replace(await check_out(ref, path, settings.origin), signed_tags=signed_tags)
             finally:
                 await asyncio.to_thread(_remove, path)
                 Path(f"{path}.lock").unlink(missing_ok=True)
@@ -241,7 +244,6 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
 
     Args:
         ref: Branch, tag or commit on origin.
-        path: Folder to make.
         origin: Git URL or path.
 
     Raises:
@@ -272,7 +274,7 @@ async def move_workspace(workspace: Workspace, commit: str) -> Workspace:
         commit: A commit that it has.
     """
     await workspace.git(git.checkout(commit))
-    return Workspace(workspace.path, commit, commit)
+    return Workspace(workspace.path, commit, commit, workspace.signed_tags)
 
 
 async def resolve(workspace: Workspace, ref: str) -> str:

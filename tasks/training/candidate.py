@@ -7,9 +7,11 @@ from prefect.runtime import flow_run
 from tasks.core import commands
 from tasks.core.errors import TransientError
 from tasks.repository import git
+from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace, push
 from tasks.runs.retrying import capability
 
+# For people who read the log; what says that a worker made a commit is its signature.
 TRAILER = "Slipway-Run"
 
 
@@ -31,7 +33,8 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
     await workspace.git(git.reread())
     await workspace.git(git.add_all())
     if (await workspace.git(git.staged(), ok=(0, 1))).code:
-        await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}"))
+        async with signing_key() as key:
+            await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}", key))
     # HEAD decides, not the index: an earlier try may have committed and not pushed.
     commit = await workspace.head()
     if commit == workspace.commit:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tasks.bucket.objects import StoredObject
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git
+from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace, is_ancestor, push
 from tasks.runs.retrying import capability
 from tasks.training.candidate import TRAILER, candidate_name
@@ -15,6 +17,21 @@ from tasks.training.candidate import TRAILER, candidate_name
 # Inputs and outputs of a candidate's pipeline; every other path is main's.
 PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
 _PUSH_TRIES = 5
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """A commit of a log.
+
+    Attributes:
+        time: When, in seconds since the epoch.
+        is_automatic: Whether a worker made it: signed with the key of one, whatever its text says.
+        subject: First line of its message.
+    """
+
+    time: int
+    is_automatic: bool
+    subject: str
 
 
 @capability("publish", run_name="publish {workspace.label}", timeout=300)
@@ -71,26 +88,27 @@ async def _merge(workspace: Workspace, branch: str) -> str:
     tip = result.stdout.strip()
     if await is_ancestor(workspace, candidate, tip):
         return tip
-    manual = [m for _, m in await _commits(workspace, tip, candidate) if not _is_automatic(m)]
+    manual = [c for c in await _commits(workspace, tip, candidate) if not c.is_automatic]
     if manual:
         raise TerminalError(
-            f"{workspace.label} contains commits of people that are not in {branch}; the latest:"
-            f" {manual[0].splitlines()[0]!r}",
+            f"{workspace.label} contains commits that are not in {branch} and that no worker's key"
+            f" has signed; the latest: {manual[0].subject!r}",
             state=f"the candidate's objects are in the bucket; {branch} is unchanged",
-            next_step=f"merge your branch into {branch}, then run retrain at {branch}",
+            next_step=f"merge your branch into {branch}, then run retrain at {branch}; if a worker"
+            " made the commit, see that it has a key, and `allowed_signers` that key",
         )
     if await is_ancestor(workspace, tip, candidate):
         return candidate
     base = (await workspace.git(git.merge_base(candidate, tip))).stdout.strip()
     newer = await _commits(workspace, base, tip, PIPELINE)
-    if not all(_is_automatic(message) for _, message in newer):
+    if not all(commit.is_automatic for commit in newer):
         raise TerminalError(
             f"the pipeline in {branch} has changed since {workspace.label} was made",
             state=f"the candidate's objects are in the bucket; {branch} is unchanged",
             next_step=f"run retrain at {branch}: it runs only the changed stages",
         )
     own_time = int((await workspace.git(git.commit_time(candidate))).stdout)
-    if any(time > own_time for time, _ in newer):
+    if any(commit.time > own_time for commit in newer):
         commands.run_logger().warning(
             "%s already has a newer candidate; %s stays on its own branch", branch, candidate[:7]
         )
@@ -99,7 +117,8 @@ async def _merge(workspace: Workspace, branch: str) -> str:
     await workspace.git(git.merge_ours(candidate))
     await workspace.git(git.take(candidate, await _list_existing(workspace, candidate)))
     subject = f"Merge candidate {workspace.label} into {branch}"
-    await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge"))
+    async with signing_key() as key:
+        await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge", key))
     merge = await workspace.head()
     await workspace.git(git.checkout(candidate))
     return merge
@@ -112,12 +131,12 @@ async def _list_existing(workspace: Workspace, commit: str) -> list[str]:
 
 async def _commits(
     workspace: Workspace, base: str, tip: str, paths: Sequence[str] = ()
-) -> list[tuple[int, str]]:
-    """List time and message of the commits in `base..tip` that touch the paths."""
+) -> list[_Commit]:
+    """List the commits in `base..tip` that touch the paths."""
     log = (await workspace.git(git.log_since(base, tip, paths))).stdout
-    entries = [entry.split("\n", 1) for entry in log.split("\0") if entry.strip()]
-    return [(int(time), message) for time, message in entries]
-
-
-def _is_automatic(message: str) -> bool:
-    return f"\n{TRAILER}: " in message
+    commits = []
+    for entry in log.split("\0"):
+        if entry.strip():
+            time, grade, signer, subject = entry.split("\n", 3)
+            commits.append(_Commit(int(time), (grade, signer) == ("G", git.WORKER), subject))
+    return commits

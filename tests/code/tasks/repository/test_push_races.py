@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from deployments.local import signing
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
-from tasks.repository.versions import Version, record_release, register_version
+from tasks.core.settings import Settings
+from tasks.repository.versions import Version, champion_of, record_release, register_version
 from tasks.repository.workspace import Workspace, push
 from tasks.training.candidate import commit_candidate
 from tasks.training.publish import publish
@@ -98,6 +102,7 @@ async def test_second_try_records_the_release(workspace: Unlucky) -> None:
     await record_release.fn(workspace, version, "local", "note")
     assert "refs/tags/wine#local#2" not in _on_origin(workspace)
     assert isinstance(version, Version)
+    assert await champion_of(replace(workspace, signed_tags=True), "local") == version
 
 
 def _on_update(workspace: Workspace, script: str) -> Path:
@@ -172,21 +177,82 @@ async def test_branch_that_somebody_else_has_moved_is_reported(workspace: Unluck
 
 async def test_protected_branch_is_terminal(workspace: Unlucky) -> None:
     workspace.cut.clear()
-    _on_update(workspace, "echo protected branch >&2")
     (workspace.path / "dvc.lock").write_text("trained")
-    _git("add", "--all", cwd=workspace.path)
-    _git("commit", "--quiet", "--message", "Save\n\nSlipway-Run: a", cwd=workspace.path)
-    saved = Workspace(workspace.path, _git("rev-parse", "HEAD", cwd=workspace.path), "main")
+    saved = Workspace(workspace.path, await commit_candidate.fn(workspace, "Save"), "main")
+    _on_update(workspace, "echo protected branch >&2")
     with pytest.raises(TerminalError, match="protected branch"):
         await publish.fn(saved, [], "main")
 
 
-async def test_retraining_merges_no_commits_of_people(workspace: Unlucky) -> None:
+def _commit(workspace: Workspace, message: str, key: Path | None = None) -> None:
+    signature = [f"--gpg-sign={key}"] if key else []
+    _git("add", "--all", cwd=workspace.path)
+    _git("-c", "gpg.format=ssh", "commit", "--quiet", "--allow-empty", *signature,
+         f"--message={message}", cwd=workspace.path)  # fmt: skip
+
+
+def _forge_trailer(workspace: Workspace, folder: Path) -> None:
+    _commit(workspace, "My idea\n\nSlipway-Run: x")
+
+
+def _bring_signers_along(workspace: Workspace, folder: Path) -> None:
+    """Sign with a key of one's own, which the commit itself allows."""
+    signing.prepare(folder)
+    trust = workspace.path / "deployments" / "trust"
+    shutil.copytree(signing.trust_folder(folder), trust)
+    _commit(workspace, "My idea\n\nSlipway-Run: x", signing.key_file(folder))
+
+
+def _sign_as_person(workspace: Workspace, folder: Path) -> None:
+    """Sign with the allowed key of a person, who signs models with it, too."""
+    signing.prepare(folder)
+    line = (signing.trust_folder(folder) / "allowed_signers").read_text()
+    with Settings().allowed_signers.open("a") as file:
+        file.write(line.replace("slipway@localhost", "ann@localhost"))
+    _commit(workspace, "My idea\n\nSlipway-Run: x", signing.key_file(folder))
+
+
+def _hide_in_merge(workspace: Workspace, folder: Path) -> None:
+    """Put the change into a merge, whose parents are main's own commits."""
+    tip = _git("rev-parse", "HEAD", cwd=workspace.path)
+    tree = _git("write-tree", cwd=workspace.path)
+    merge = _git("commit-tree", tree, "-p", tip, "-p", f"{tip}^", "-m", "My idea",
+                 cwd=workspace.path)  # fmt: skip
+    _git("reset", "--quiet", "--hard", merge, cwd=workspace.path)
+
+
+def _copy_signature(workspace: Workspace, folder: Path) -> None:
+    """Give another commit the signature of one that a worker has made."""
+    made = subprocess.run(["git", "cat-file", "commit", "HEAD"], cwd=workspace.path,
+                          capture_output=True, check=True).stdout  # fmt: skip
+    tree = _git("write-tree", cwd=workspace.path).encode()
+    forged = subprocess.run(
+        ["git", "hash-object", "-w", "-t", "commit", "--stdin"], cwd=workspace.path, check=True,
+        capture_output=True, input=made.replace(made.split()[1], tree).replace(b"Two", b"My idea"),
+    ).stdout.decode().strip()  # fmt: skip
+    _git("reset", "--quiet", "--hard", forged, cwd=workspace.path)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [_forge_trailer, _bring_signers_along, _sign_as_person, _hide_in_merge, _copy_signature],
+)
+async def test_retraining_carries_no_commit_to_main_that_no_worker_has_made(
+    workspace: Unlucky, tmp_path: Path, attack: Callable[[Workspace, Path], None]
+) -> None:
     workspace.cut.clear()
-    for name, message in (("a", "My idea"), ("dvc.lock", "Train\n\nSlipway-Run: a")):
-        (workspace.path / name).write_text(name)
-        _git("add", "--all", cwd=workspace.path)
-        _git("commit", "--quiet", "--message", message, cwd=workspace.path)
-    candidate = Workspace(workspace.path, _git("rev-parse", "HEAD", cwd=workspace.path), "idea")
-    with pytest.raises(TerminalError, match=r"contains commits of people.*'My idea'"):
+    for subject in ("One", "Two"):
+        (workspace.path / "dvc.lock").write_text(subject)
+        start = Workspace(workspace.path, await commit_candidate.fn(workspace, subject), "main")
+        assert await publish.fn(start, [], "main") == start.commit
+    (workspace.path / "evil").write_text("evil")
+    _git("add", "--all", cwd=workspace.path)
+    attack(workspace, tmp_path / "attacker")
+    branch = Workspace(workspace.path, _git("rev-parse", "HEAD", cwd=workspace.path), "idea")
+    (workspace.path / "dvc.lock").write_text("trained")
+    commit = await commit_candidate.fn(branch, "Train")
+    candidate = Workspace(workspace.path, commit, commit)
+    words = "not in main and that no worker's key has signed; the latest: 'My idea'"
+    with pytest.raises(TerminalError, match=words):
         await publish.fn(candidate, [], "main")
+    assert _git("rev-parse", "main", cwd=tmp_path / "origin.git") == start.commit
