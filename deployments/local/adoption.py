@@ -44,7 +44,7 @@ def runs_flows(token: str) -> bool:
     """
     for process in processes.of_stack(token):
         with contextlib.suppress(psutil.Error):
-            if _is_flow_run(process):
+            if is_flow_run(process):
                 return True
     return False
 
@@ -105,7 +105,8 @@ def adopt_programs(
     return adopted
 
 
-def _is_flow_run(process: psutil.Process) -> bool:
+def is_flow_run(process: psutil.Process) -> bool:
+    """Return whether a process executes a flow run."""
     return "prefect.engine" in process.cmdline()
 
 
@@ -115,6 +116,6 @@ def _families(roots: Iterable[int], token: str) -> set[int]:
     family = set(roots)
     for process in processes.of_stack(token):
         with contextlib.suppress(psutil.Error):
-            if process.pid in roots or _is_flow_run(process):
+            if process.pid in roots or is_flow_run(process):
                 family |= {process.pid, *(child.pid for child in process.children(recursive=True))}
     return family

@@ -147,7 +147,8 @@ def _security(folder: Path, signing: str) -> str:
 
 def _write_certificates(folder: Path) -> None:
     """Make a certificate that only this stack has, and the authority that vouches for it alone."""
-    now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    # Valid even if the clock, which may be wrong now, is set back later.
+    now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "slipway")])
     key = ec.generate_private_key(ec.SECP256R1())

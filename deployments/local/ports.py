@@ -106,8 +106,13 @@ def _reservations() -> Iterator[dict[str, tuple[str, float]]]:
             content = json.loads(file.read_text())
         except (OSError, ValueError):
             content = {}
-        oldest = time.time() - _RESERVED_SECONDS
-        reserved = {port: (who, since) for port, (who, since) in content.items() if since > oldest}
+        now = time.time()
+        # A time that is yet to come is from before the clock was set back.
+        reserved = {
+            port: (who, since)
+            for port, (who, since) in content.items()
+            if now - _RESERVED_SECONDS < since <= now
+        }
         yield reserved
         file.write_text(json.dumps(reserved))
 

@@ -82,6 +82,9 @@ class Faults:
             await self._refuse(500, send)
         else:
             await self._act(scope, receive)
+            if scope["method"] == "HEAD":  # whose answer is complete without a body
+                await self._refuse(502, send)
+                return
             # Half an answer, then nothing: uvicorn closes the connection.
             start = {"type": "http.response.start", "status": 200,
                      "headers": [(b"content-length", b"1000000")]}  # fmt: skip

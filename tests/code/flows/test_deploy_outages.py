@@ -17,8 +17,10 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import flows.deploy
+from deployments.local.prefect_programs import SERVER_PORT
 from deployments.local.stack import Stack
 from deployments.prefect_api.release_note import read_release_note
 from flows.deploy import deploy
@@ -32,6 +34,7 @@ from tasks.reports.release_data import ReleaseData
 from tasks.repository.workspace import Workspace
 from tests.commits import commit_all
 from tests.stack_access import prefect_of
+from tests.stand_ins.line import line_to
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -244,3 +247,20 @@ async def test_release_that_origin_does_not_record_is_not_live(
     assert data.outcome == "failed"
     assert data.state == "wine v0.0.1 serves all traffic; its release may not be recorded"
     assert "rollback" not in scene.target.calls, "it has passed its proof"
+
+
+async def test_deploy_goes_on_although_the_server_restarts_at_each_step(scene: Scene) -> None:
+    with line_to(scene.stack.ports[SERVER_PORT]) as line:
+        away = {PREFECT_API_URL: f"http://127.0.0.1:{line.port}/api"}
+
+        async def restart() -> None:
+            line.cut(1.0)  # for longer than the rest of the step
+
+        scene.target.hooks = dict.fromkeys(_STEPS, restart)
+        with temporary_settings(away):
+            final = await scene.deploy()
+    assert final.name == "Completed", final.message
+    assert scene.data(final).outcome == "live"
+    assert scene.target.calls == [*_STEPS]
+    assert line.cuts > len(_STEPS)
+    assert line.refused

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from deployments.local.containers import ModelContainers
 from tasks.core.errors import TransientError
+from tasks.images.image import LABEL
+from tasks.images.reference import parse_reference
+from tasks.images.registry import Repository
 from tasks.package.package import Package
+from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.host_target import GatewaySettings
 from tests.code.platforms.places import DockerPlace
 from tests.containers import free_port
+from tests.stand_ins.faults import KINDS, Faults, Kind
+from tests.stand_ins.relay import Relay
+from tests.stand_ins.serve import serving
+
+R = TypeVar("R")
 
 
 async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
@@ -102,3 +112,46 @@ async def test_missing_engine_names_next_step(docker_place: DockerPlace) -> None
         await target.tidy()
     assert refusal.value.state == "what is live goes on serving"  # the traffic has moved already
     assert "group `docker`" in refusal.value.next_step
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_engine_is_left_clean_although_each_call_fails_once(
+    kind: Kind, engine: str, registry: str, models: list[Package], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.platforms.docker.engine._SECONDS", 1.0)
+    repository = f"{registry}/python"
+    manifest = Repository(parse_reference(repository)).manifest(f"{models[0].minor_python}-slim")
+    assert manifest
+    image, name = f"{repository}@{manifest.digest}", f"slipway-faults-{kind}"
+    labels = {"faults": kind}
+    options = {
+        "command": ["python3", "-c", "print('hello', flush=True); import time; time.sleep(600)"],
+        "labels": {f"{LABEL}.{key}": value for key, value in labels.items()},
+    }
+    errors: list[TransientError] = []
+
+    def again(step: Callable[[], R]) -> R:
+        for _ in range(20):
+            try:
+                return step()
+            except TransientError as error:
+                errors.append(error)
+        return step()
+
+    faults = Faults(Relay(engine), hang_seconds=2.0)
+    with serving(faults) as url:
+        docker = Engine(url.replace("http://", "tcp://"))
+        faults.fail_each_call(kind)
+        again(docker.version)
+        again(lambda: docker.pull(image, None))
+        again(lambda: docker.start(name, image, options, None))
+        (container,) = again(lambda: docker.containers(labels))
+        assert not again(lambda: docker.has_ended(container))
+        assert again(lambda: docker.last_lines(container)) in {"", "hello"}
+        again(lambda: docker.stop(container))
+        again(lambda: docker.resume(container))
+        again(lambda: docker.remove(container))
+        again(lambda: docker.remove_images(repository))
+        assert again(lambda: docker.containers(labels)) == []
+    assert len(errors) >= 8
+    assert all(error.state and error.next_step for error in errors)

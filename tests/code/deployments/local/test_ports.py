@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_port_is_reserved_for_its_owner_until_it_is_released() -> None:
     ports.release("other")
     assert ports.choose({"x": [port]}, keep={}, companions={}, owner="other") == {"x": port}
     ports.release("other")
+
+
+def test_reservation_from_before_the_clock_was_set_back_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    [port] = ports.choose({"x": []}, keep={}, companions={}, owner="killed").values()
+    now = time.time()
+    monkeypatch.setattr("deployments.local.ports.time.time", lambda: now - 3600)
+    assert ports.choose({"x": [port]}, keep={}, companions={}, owner="other") == {"x": port}
 
 
 def test_reservations_do_not_follow_a_link_that_another_user_has_made(

@@ -20,6 +20,7 @@ from tasks.repository.release_history import (
     rollback_of,
     tag_message,
 )
+from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace, is_older
 
 
@@ -64,6 +65,25 @@ async def test_history_is_read_from_tags(workspace: Workspace) -> None:
     assert oldest.run == run_id
     assert (newest.rollback, oldest.rollback) == (True, False)
     assert await read_history(workspace, "production") == []
+
+
+async def test_history_follows_numbers_although_the_clock_was_set_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = Git(workspace.path)
+    first = git("rev-parse", "HEAD~1")
+    for number, (commit, hour) in enumerate(((first, 23), (workspace.commit, 22)), start=1):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"2099-01-01T{hour}:00:00Z")
+        for tag in (f"wine@v0.0.{number}", f"wine#local#{number}"):
+            git("tag", "--annotate", "--message=Released", tag, commit)
+    monkeypatch.delenv("GIT_COMMITTER_DATE")
+    git("commit", "--quiet", "--allow-empty", "--message=three")
+    await _release(workspace, git("rev-parse", "HEAD"), "v0.0.3", "Released")
+    versions = [entry.version for entry in await read_history(workspace, "local")]
+    assert versions == ["v0.0.3", "v0.0.2", "v0.0.1"]
+    champion = await champion_of(workspace, "local")
+    assert champion
+    assert champion.name == "v0.0.3"
 
 
 async def test_fetch_finds_releases_made_meanwhile(workspace: Workspace, tmp_path: Path) -> None:
