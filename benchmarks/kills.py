@@ -237,10 +237,10 @@ def wait_for_end(api: PrefectAPI, run: FlowRun) -> str:
     return f"{run.state}, stuck"
 
 
-def settle(true: Callable[[], list[str]], seconds: float) -> list[str]:
+def await_none(find: Callable[[], list[str]], seconds: float) -> list[str]:
     """Return what is still wrong after so much time: what has just ended needs a moment."""
     deadline = time.monotonic() + seconds
-    while (wrong := true()) and time.monotonic() < deadline:
+    while (wrong := find()) and time.monotonic() < deadline:
         time.sleep(0.5)
     return wrong
 
@@ -250,10 +250,7 @@ def start(api: PrefectAPI, flow: str, rng: random.Random, ref: str) -> FlowRun:
     if flow == "retrain":
         grid = {"train.grid.C": [round(rng.uniform(1, 20), 4)], "train.grid.gamma": ["scale"]}
         return api.create_run("retrain/retrain", {"overrides": {**grid, "train.cv": 2}})
-    parameters: dict[str, Any] = {"ref": ref, "force": True}
-    schema = api.get("/deployments/name/deploy/local")["parameter_openapi_schema"]
-    if "reason" in schema["properties"]:
-        parameters["reason"] = "a program is killed meanwhile"
+    parameters = {"ref": ref, "force": True, "reason": "a program is killed meanwhile"}
     return api.create_run("deploy/local", parameters)
 
 
@@ -297,7 +294,7 @@ def judge(scene: Scene, kill: Kill, probe: Probe, cold_seconds: float) -> None:
         (lambda: scene.check_rest(kill.state), 45.0),
     )
     for check, seconds in checks:
-        kill.violations += settle(lambda check=check: [*check()], seconds)  # type: ignore[misc]
+        kill.violations += await_none(lambda check=check: [*check()], seconds)  # type: ignore[misc]
 
 
 def deliver(scene: Scene, api: PrefectAPI) -> dict[str, float]:
@@ -312,8 +309,8 @@ def deliver(scene: Scene, api: PrefectAPI) -> dict[str, float]:
     with Probe(scene.stack.model_url("local")) as probe:
         time.sleep(1)
         os.kill(scene.pick("model server", random.Random(0)) or 0, signal.SIGKILL)
-        settle(lambda: [] if probe.outage else ["not noticed yet"], 20)
-        settle(lambda: [] if _answers(scene.stack) else ["no answer"], 120)
+        await_none(lambda: [] if probe.outage else ["not noticed yet"], 20)
+        await_none(lambda: [] if _answers(scene.stack) else ["no answer"], 120)
     # Twice as long where other programs start at the same time.
     return {**usual, "cold start": 2 * probe.outage + 2}
 
@@ -376,7 +373,7 @@ def main() -> None:
             kill = Kill(number, rng.choice(FLOWS), VICTIMS[number % len(VICTIMS)])
             with Probe(stack.model_url("local")) as probe:
                 fire(scene, api, kill, options.seed, usual)
-                settle(lambda: [] if _answers(stack) else ["no answer"], 120)
+                await_none(lambda: [] if _answers(stack) else ["no answer"], 120)
                 time.sleep(1)
             judge(scene, kill, probe, usual["cold start"])
             kills.append(kill)

@@ -19,6 +19,8 @@ from tasks.images.registry import Login
 from tasks.platforms.base.no_answer import UNCHANGED, no_answer
 
 _SECONDS = 60
+# What a proxy in front of an engine says of this moment, not of the request.
+_PASSING = {408, 425, 429}
 # More than the 30 s that a server gives the requests under way.
 _STOP_SECONDS = 35
 
@@ -153,7 +155,8 @@ def _explaining_errors(request: str) -> Iterator[None]:
         reason = error.explanation or str(error)
         # An image that is gone was tidied away as soon as it was pulled: the next try pulls again.
         gone = isinstance(error, ImageNotFound)
-        passing = gone or error.status_code is None or error.status_code >= 500
+        code = error.status_code or 500
+        passing = gone or code in _PASSING or code >= 500
         kind = TransientError if passing else TerminalError
         raise kind(
             f"Docker could not {request}: {reason}",

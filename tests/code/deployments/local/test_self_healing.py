@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -25,8 +26,9 @@ import asyncpg
 import psutil
 import pytest
 
+from benchmarks.kills import Scene, await_none
 from deployments.local import postgres, prefect_programs, processes
-from deployments.local.stack import Stack
+from deployments.local.stack import UNSUPERVISED, Stack
 from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
@@ -337,6 +339,30 @@ def test_killed_database_comes_back_with_its_data(lab: Lab, night: Night) -> Non
 
     wait_until(lambda: lab.stack.supervisor.programs()[postgres.NAME]["pid"] != pid, "restarted")
     wait_until(remembers, "the server reads from it again")
+
+
+def test_kills_during_a_deploy_cost_no_request_and_leave_nothing(lab: Lab, night: Night) -> None:
+    scene = Scene(lab.stack)
+    with lab.traffic() as traffic:
+        run = lab.api.create_run("deploy/local", {"force": True, "reason": "to be disturbed"})
+        wait_until(lambda: len(lab.servers()) == 2, "the new server is beside the old one")
+        for victim in ("supervisord", "S3", "worker"):
+            pid = scene.pick(victim, random.Random(0))
+            assert pid, victim
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not lab.stack.supervisor.alive(), "supervisord is gone")
+        states = lab.stack.status()
+        assert set(states.values()) == {UNSUPERVISED, "STOPPED"}
+        serving = [name for name, state in states.items() if state == UNSUPERVISED]
+        assert {"gateway", *scene.models()} <= {*serving}
+        lab.stack.up(print)
+        final = follow_to_end(lab, run.id)
+    assert final.succeeded, final.message
+    assert traffic.failures == []
+    assert lab.is_live(lab.head())
+    assert [*scene.check_releases()] == []
+    assert [*scene.check_bytes()] == []
+    assert await_none(lambda: [*scene.check_rest(final.state)], 45) == []
 
 
 @pytest.mark.parametrize("deployment", ["retrain/retrain", "deploy/local"])
