@@ -17,13 +17,11 @@ time is over, leaves the stack up, and `--resume` goes on; the moments and victi
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -34,20 +32,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
-import psutil
 
-from deployments.local import adoption, processes
-from deployments.local.prefect_programs import SERVER, WORKER
+from benchmarks.kill_scene import PROGRAMS, Scene, await_none
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
-from tasks.bucket.objects import StoredObject, outputs_of
 from tasks.core.errors import SlipwayError, TransientError
-from tasks.repository.workspace import Workspace
 
-PROGRAMS = {"worker": WORKER, "server": SERVER, "S3": "object-store", "proxy": "gateway"}
 VICTIMS = ("flow run", "child", *PROGRAMS, "model server", "supervisord")
 FLOWS = ("retrain", "deploy")
 _RUN_SECONDS = 400.0
@@ -94,13 +86,13 @@ class Probe:
             body = example["paths"]["/predict"]["post"]["requestBody"]
             request = body["content"]["application/json"]["example"]
             while not self._stop.is_set():
-                asked = time.monotonic()
+                start = time.monotonic()
                 try:
                     client.post("/predict", json=request).raise_for_status()
                     since = None
                 except httpx.HTTPError:
                     self.failures += 1
-                    since = since or asked
+                    since = since or start
                 if since:
                     self.outage = max(self.outage, time.monotonic() - since)
                 time.sleep(_PAUSE)
@@ -112,114 +104,6 @@ class Probe:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-class Scene:
-    """The stack under fire."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-
-    def pick(self, victim: str, rng: random.Random) -> int | None:
-        """Return the process to kill; None if there is none now."""
-        if victim == "supervisord":
-            return int((self.stack.home / "supervisor" / "supervisord.pid").read_text())
-        running = adoption.running_programs(self.stack.logs)
-        if victim in PROGRAMS:
-            return running.get(PROGRAMS[victim])
-        if victim == "model server":
-            found = [running[name] for name in self.models()]
-        else:
-            found = [process.pid for process in self.engines()]
-            if victim == "child":
-                found = [child for engine in found for child in _descendants(engine)]
-        return rng.choice(sorted(found)) if found else None
-
-    def engines(self) -> list[psutil.Process]:
-        """Return the processes that execute flow runs."""
-        return [process for process in self.members() if adoption.is_flow_run(process)]
-
-    def members(self) -> list[psutil.Process]:
-        """Return all processes of the stack."""
-        return processes.of_stack(self.stack.credentials.stack)
-
-    def models(self) -> list[str]:
-        """Return the names of the model servers that run."""
-        running = adoption.running_programs(self.stack.logs)
-        return sorted(name for name in running if name.startswith("model-local-"))
-
-    def orphans(self) -> list[str]:
-        """Return the commands of processes that no program of the stack has started."""
-        supervisord = int((self.stack.home / "supervisor" / "supervisord.pid").read_text())
-        roots = {supervisord, *adoption.running_programs(self.stack.logs).values()}
-        family = roots.union(*(_descendants(root) for root in roots))
-        left = []
-        for process in self.members():
-            with contextlib.suppress(psutil.Error):
-                if process.pid not in family:
-                    left.append(" ".join(process.cmdline())[:120])
-        return left
-
-    def git(self, *arguments: str) -> str:
-        """Return the output of a command of Git in origin."""
-        command = ["git", "-C", str(self.stack.origin), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    def check_releases(self) -> Iterator[str]:
-        """Find runs with two releases, and commits with two versions."""
-        lines = self.git(
-            "for-each-ref",
-            "refs/tags",
-            "--format=%(refname:short)%09%(*objectname)%09%(contents)%00",
-        )
-        runs: Counter[str] = Counter()
-        commits: Counter[str] = Counter()
-        for entry in lines.split("\0"):
-            name, _, rest = entry.strip().partition("\t")
-            commit, _, message = rest.partition("\t")
-            if "#" in name:
-                runs.update(line for line in message.splitlines() if line.startswith("Flow-Run: "))
-            elif "@" in name:
-                commits[commit] += 1
-        yield from (f"{run} has {n} releases" for run, n in runs.items() if n > 1)
-        yield from (f"{commit[:7]} has {n} versions" for commit, n in commits.items() if n > 1)
-
-    def check_bytes(self) -> Iterator[str]:
-        """Find objects that a branch names and the bucket lacks."""
-        storage = self.stack.storage
-        client = boto3.client(
-            "s3", endpoint_url=self.stack.s3_endpoint_url, region_name="us-east-1",
-            aws_access_key_id=storage.read.key_id, aws_secret_access_key=storage.read.secret,
-        )  # fmt: skip
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=storage.bucket)
-        keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
-
-        def lacks(item: StoredObject) -> bool:
-            return not any(key.endswith(item.key) for key in keys)
-
-        for branch in self.git("for-each-ref", "refs/heads", "--format=%(refname:short)").split():
-            with tempfile.TemporaryDirectory() as folder:
-                self.git("worktree", "add", "--quiet", "--detach", f"{folder}/tree", branch)
-                try:
-                    tree = Workspace(Path(folder) / "tree", branch, branch)
-                    missing = [item for item in asyncio.run(outputs_of(tree)) if lacks(item)]
-                finally:
-                    self.git("worktree", "remove", "--force", f"{folder}/tree")
-            yield from (f"{branch} names {item.path}, not in the bucket" for item in missing)
-
-    def check_rest(self, state: str) -> Iterator[str]:
-        """Find processes and locks that nobody needs."""
-        allowed = 1 if state in {"COMPLETED", "FAILED"} else 2
-        if len(models := self.models()) not in range(1, allowed + 1):
-            yield f"{len(models)} model servers after {state}"
-        yield from (f"orphan: {command}" for command in self.orphans())
-        yield from (f"lock: {file.name}" for file in (self.stack.home / "locks").glob("*.json"))
-
-
-def _descendants(pid: int) -> set[int]:
-    with contextlib.suppress(psutil.Error):
-        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    return set()
 
 
 def wait_for_end(api: PrefectAPI, run: FlowRun) -> str:
@@ -235,14 +119,6 @@ def wait_for_end(api: PrefectAPI, run: FlowRun) -> str:
                 return run.state
         time.sleep(0.3)
     return f"{run.state}, stuck"
-
-
-def await_none(find: Callable[[], list[str]], seconds: float) -> list[str]:
-    """Return what is still wrong after so much time: what has just ended needs a moment."""
-    deadline = time.monotonic() + seconds
-    while (wrong := find()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return wrong
 
 
 def start(api: PrefectAPI, flow: str, rng: random.Random, ref: str) -> FlowRun:

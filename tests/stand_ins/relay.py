@@ -36,12 +36,12 @@ class Relay:
             answer = await client.request(
                 scope["method"], f"{self._base}{path}", headers=headers, content=body
             )
-        kept = [(name.lower(), value) for name, value in answer.headers.raw]
-        kept = [item for item in kept if item[0] not in _OWN]
+        fields = [(name.lower(), value) for name, value in answer.headers.raw]
+        fields = [item for item in fields if item[0] not in _OWN]
         # An answer to HEAD has the length of what it does not have.
         length = answer.headers.get("content-length") if scope["method"] == "HEAD" else None
-        kept.append((b"content-length", (length or str(len(answer.content))).encode()))
+        fields.append((b"content-length", (length or str(len(answer.content))).encode()))
         if answer.status_code in {204, 304}:
-            kept.pop()
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": kept})
+            fields.pop()
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": fields})
         await send({"type": "http.response.body", "body": answer.content})

@@ -26,7 +26,7 @@ import asyncpg
 import psutil
 import pytest
 
-from benchmarks.kills import Scene, await_none
+from benchmarks.kill_scene import Scene, await_none
 from deployments.local import postgres, prefect_programs, processes
 from deployments.local.stack import UNSUPERVISED, Stack
 from deployments.prefect_api.models import FlowRun, State

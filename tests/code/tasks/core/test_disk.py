@@ -67,7 +67,7 @@ def _package(folder: Path) -> Package:
 
 
 def _switch(disk: Path, _: Path) -> None:
-    Gateway(disk / "routes", "http://127.0.0.1:1", "local").switch(Route("new", 1))
+    Gateway(disk / "routes", "http://127.0.0.1:1", "local").switch(Route("new", (1,)))
 
 
 def _add(disk: Path, other: Path) -> None:
