@@ -59,6 +59,8 @@ class Place:
         """
         from dotenv import load_dotenv
 
+        from deployments.local.stack import UNSUPERVISED
+
         load_dotenv(self.env_file)
         if os.environ.get("PREFECT_API_URL"):
             return None
@@ -66,8 +68,10 @@ class Place:
         if not stack.ports:
             return None
         if for_changes and not stack.supervisor.alive():
+            runs_on = UNSUPERVISED in stack.status().values()
+            problem = "has lost its supervisord" if runs_on else "is down"
             raise ConfigurationError(
-                f"the local stack in {self.home} is down",
+                f"the local stack in {self.home} {problem}",
                 state="nothing was changed",
                 next_step="slipway up, or for a server of your own: export"
                 " PREFECT_API_URL=https://<your server>/api",
