@@ -152,17 +152,16 @@ def _explaining_errors(request: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        reason = error.explanation or str(error)
         # An image that is gone was tidied away as soon as it was pulled: the next try pulls again.
         gone = isinstance(error, ImageNotFound)
         code = error.status_code or 500
-        passing = gone or code in _PASSING or code >= 500
-        kind = TransientError if passing else TerminalError
-        raise kind(
-            f"Docker could not {request}: {reason}",
-            state=UNCHANGED,
-            next_step="check `docker info` on the worker's host, then run the flow again",
-        ) from error
+        raise _refusal(request, error.explanation or str(error), code, passing=gone) from error
+    except KeyError as error:
+        # The SDK expects JSON of an engine, where a proxy in front of it has answered.
+        cause = error.__context__
+        if not isinstance(cause, requests.HTTPError):
+            raise
+        raise _refusal(request, cause.response.text[:300], cause.response.status_code) from error
     except (DockerException, requests.RequestException) as error:
         raise no_answer(
             "the Docker engine",
@@ -171,3 +170,14 @@ def _explaining_errors(request: str) -> Iterator[None]:
             next_step="start it on the worker's host, let the worker's user into the group"
             " `docker`, then run the flow again",
         ) from error
+
+
+def _refusal(
+    request: str, reason: str, code: int, *, passing: bool = False
+) -> TransientError | TerminalError:
+    kind = TransientError if passing or code in _PASSING or code >= 500 else TerminalError
+    return kind(
+        f"Docker could not {request}: {reason}",
+        state=UNCHANGED,
+        next_step="check `docker info` on the worker's host, then run the flow again",
+    )
