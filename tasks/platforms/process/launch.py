@@ -64,7 +64,7 @@ def _started_at(process: int) -> str | None:
         if Path("/proc/self/stat").exists():
             return None
         listed = subprocess.run(
-            ["/bin/ps", "-o", "stat=,lstart=", "-p", str(process)],  # macOS
+            ["/bin/ps", "-o", "stat=", "-o", "lstart=", "-p", str(process)],  # macOS
             capture_output=True,
             text=True,
             check=False,
@@ -95,9 +95,10 @@ def main() -> None:
     if running := read_process(file):
         _stand_in(running, float(seconds))
         return
-    draft = file.with_suffix(".draft")
-    draft.write_text(f"{os.getpid()} {_started_at(os.getpid())}")
-    draft.replace(file)
+    with suppress(OSError):  # on a full disk it runs all the same, and cannot be adopted
+        draft = file.with_suffix(".draft")
+        draft.write_text(f"{os.getpid()} {_started_at(os.getpid())}")
+        draft.replace(file)
     os.execvp(command[0], command)  # noqa: S606  # supervisord finds programs by PATH, too
 
 

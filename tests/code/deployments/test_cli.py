@@ -16,8 +16,12 @@ from unittest.mock import patch
 import pytest
 
 from deployments.cli.place import Place, profile_variables
+from deployments.cli.views import _print_status
+from deployments.local import adoption
 from deployments.local.stack import Stack
+from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
+from tasks.platforms.process import launch
 from tests.code.deployments.servers import (
     CHECKED_OUT,
     PASSWORD,
@@ -281,3 +285,34 @@ def test_status_logs_and_open_use_the_local_stack(stack: Stack) -> None:
     code, _, error = slipway(home, "logs", "kubernetes")
     assert code == 1
     assert "docs/targets/kubernetes.md" in error
+
+
+def test_programs_without_supervisord_are_said_to_run_and_what_adopts_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _print_status({"programs": {"gateway": "unsupervised", "postgres": "stopped"}, "addresses": {}})
+    assert "Next: slipway up, which adopts it" in capsys.readouterr().out
+    _print_status({"programs": {"gateway": "running", "postgres": "running"}, "addresses": {}})
+    assert "slipway up" not in capsys.readouterr().out
+
+
+def test_stack_that_has_lost_its_supervisord_is_not_called_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    (tmp_path / "stack.json").write_text(json.dumps({"ports": {"supervisor": 1, "prefect": 1}}))
+    place = Place(tmp_path, tmp_path / ".env")
+    with pytest.raises(ConfigurationError, match="is down"):
+        place.choose_server(for_changes=True)
+    with subprocess.Popen([sys.executable, "-I", "-S", launch.__file__, *_record(tmp_path)]) as run:
+        while not adoption.running_programs(tmp_path / "log"):
+            time.sleep(0.02)
+        with pytest.raises(ConfigurationError, match="has lost its supervisord"):
+            place.choose_server(for_changes=True)
+        run.kill()
+
+
+def _record(home: Path) -> list[str]:
+    """Return the arguments with which supervisord starts a program."""
+    (home / "log").mkdir()
+    return [str(home / "log" / "gateway.pid"), "10", "sleep", "60"]

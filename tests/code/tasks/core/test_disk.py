@@ -23,6 +23,7 @@ from tasks.images.layers import write_layer
 from tasks.package.bundle import make_bundle
 from tasks.package.package import Package
 from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.process import launch
 from tasks.platforms.process.supervisor import Program, Supervisor
 from tasks.release.locks.host import HostLock
 from tasks.release.locks.lock import hold
@@ -109,6 +110,14 @@ def test_full_disk_is_named_wherever_something_is_written(
     assert error.value.state
     assert "df" in error.value.next_step
     assert (full / "routes" / "local.yml").read_text() == "as it was"
+
+
+def test_program_starts_although_the_disk_is_full(full: Path) -> None:
+    launcher = [sys.executable, "-I", "-S", launch.__file__, str(full / "model.pid"), "10"]
+    program = [sys.executable, "-c", "print('serving')"]
+    done = subprocess.run([*launcher, *program], capture_output=True, text=True, check=True)
+    assert done.stdout == "serving\n"
+    assert launch.read_process(full / "model.pid") is None
 
 
 async def test_lock_on_a_full_disk_is_free_again(full: Path) -> None:
