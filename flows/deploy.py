@@ -140,7 +140,13 @@ async def _record(release: Release, version: Version) -> None:
         rollback=release.rollback,
         force_reason=release.force_reason,
     )
-    await record_release(release.package.workspace, version, release.environment, message)
+    await record_release(
+        release.package.workspace,
+        version,
+        release.environment,
+        message,
+        again=bool(release.force_reason),
+    )
 
 
 def final_state(release: Release) -> State[dict[str, Any]]:

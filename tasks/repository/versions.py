@@ -101,7 +101,12 @@ async def register_version(workspace: Workspace) -> Version:
 
 @capability("record release", run_name="record {version.name} in {environment}", timeout=300)
 async def record_release(
-    workspace: Workspace, version: Version, environment: str, message: str
+    workspace: Workspace,
+    version: Version,
+    environment: str,
+    message: str,
+    *,
+    again: bool = False,
 ) -> None:
     """Tag a version as live in an environment, unless it is recorded as live already.
 
@@ -110,6 +115,8 @@ async def record_release(
         version: The version that is live now.
         environment: Name of the environment.
         message: Message of the tag.
+        again: Record it also if it is the newest release, unless by this very message: a forced
+            release has a reason of its own.
 
     Raises:
         TransientError: Origin cannot be reached, or others kept releasing at the same time.
@@ -118,7 +125,9 @@ async def record_release(
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
         if await champion_of(workspace, environment) == version:
-            return
+            newest = await read_tags(workspace, f"{workspace.model}#{environment}#*", count=1)
+            if not again or newest[0].message.strip() == message.strip():
+                return
         before = await _tags(workspace, environment)
         await workspace.git(gto.assign(workspace.model, version.name, environment, message))
         (tag,) = await _tags(workspace, environment) - before

@@ -241,7 +241,7 @@ async def test_release_that_origin_does_not_record_is_not_live(
     monkeypatch.setattr(
         flows.deploy,
         "record_release",
-        lambda *_: _raise(TransientError("origin does not answer"))(),
+        lambda *_, **__: _raise(TransientError("origin does not answer"))(),
     )
     data = scene.data(await scene.deploy())
     assert data.outcome == "failed"

@@ -17,6 +17,8 @@ from deployments.local import signing
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.core.settings import Settings
+from tasks.reports.timeline import timeline
+from tasks.repository.release_history import read_history, tag_message
 from tasks.repository.versions import Version, champion_of, record_release, register_version
 from tasks.repository.workspace import Workspace, push
 from tasks.training.candidate import commit_candidate
@@ -101,6 +103,18 @@ async def test_second_try_records_the_release(workspace: Unlucky) -> None:
     assert "refs/tags/wine#local#1" in _on_origin(workspace)
     await record_release.fn(workspace, version, "local", "note")
     assert "refs/tags/wine#local#2" not in _on_origin(workspace)
+    # The same version once more, by force: one tag with its reason, however often it is tried.
+    forced = tag_message(
+        before="wine v0.0.1", approval="", run="a-run", rollback=False, force_reason="a new disk"
+    )
+    for _ in range(2):
+        await record_release.fn(workspace, version, "local", forced, again=True)
+    assert "refs/tags/wine#local#2" in _on_origin(workspace)
+    assert "refs/tags/wine#local#3" not in _on_origin(workspace)
+    newest = (await read_history(workspace, "local"))[0]
+    assert (newest.force_reason, newest.run) == ("a new disk", "a-run")
+    table = timeline([newest], ui="", origin="")
+    assert "live, forced: a new disk" in table
     assert isinstance(version, Version)
     assert await champion_of(replace(workspace, signed_tags=True), "local") == version
 
