@@ -42,11 +42,7 @@ def runs_flows(token: str) -> bool:
     Args:
         token: The stack's own value of the marker.
     """
-    for process in processes.of_stack(token):
-        with contextlib.suppress(psutil.Error):
-            if is_flow_run(process):
-                return True
-    return False
+    return any(is_flow_run(process) for process in processes.of_stack(token))
 
 
 def end_leftovers(layout: Layout, token: str, log: Callable[[str], None]) -> dict[str, int]:
@@ -107,7 +103,9 @@ def adopt_programs(
 
 def is_flow_run(process: psutil.Process) -> bool:
     """Return whether a process executes a flow run."""
-    return "prefect.engine" in process.cmdline()
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        return "prefect.engine" in process.cmdline()
+    return False
 
 
 def _families(roots: Iterable[int], token: str) -> set[int]:
