@@ -11,6 +11,7 @@ from tasks.repository.git import remote_head
 from tasks.repository.workspace import is_ancestor, open_workspace
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
+from tasks.training.pruning import prune
 from tasks.training.publish import publish
 from tasks.training.verdict import require_pass
 
@@ -35,4 +36,6 @@ async def push(
         if branch and not await is_ancestor(workspace, workspace.commit, remote_head(branch)):
             await require_pass(workspace, gate_rules(settings), branch)
         uploaded = await upload(workspace)
-        return await publish(workspace, uploaded, branch or None)
+        commit = await publish(workspace, uploaded, branch or None)
+        await prune(workspace)
+        return commit

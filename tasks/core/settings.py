@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # The tag of everything that Slipway makes on a Prefect server, and may therefore change.
@@ -21,6 +22,9 @@ class Settings(BaseSettings):
         origin: Git URL or path that flows clone from and push to.
         read_write_block: Name of the `S3Bucket` block used to push.
         training_seconds: Time limit for all stages of a pipeline together.
+        cache_days: Age in days from which caches of this host that nothing names are removed; 0 for
+            never.
+        candidate_days: Age in days from which branches of candidates are removed; 0 for never.
         read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
         signing_key_file: File of the key that signs commits, tags and models; without one the
             Secret block `slipway-signing-key` has it.
@@ -33,6 +37,8 @@ class Settings(BaseSettings):
     home: Path = CHECKOUT / ".slipway"
     origin: str = str(CHECKOUT)
     training_seconds: float = 4 * 3600.0
+    cache_days: float = Field(default=30.0, ge=0)
+    candidate_days: float = Field(default=90.0, ge=0)
     read_write_block: str = "slipway-read-write"
     read_block: str = "slipway-read"
     signing_key_file: Path | None = None

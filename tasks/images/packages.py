@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from tasks.core import uv
+from tasks.core.caches import mark_used
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import Settings
 from tasks.images import layers, slimming
@@ -83,6 +84,7 @@ async def make_packages(package: Package, platform: str) -> Packages:
             listing.write_text(json.dumps(rows, indent=2))
             layer = await asyncio.to_thread(write_layer, path, {PACKAGES: installed})
             shutil.rmtree(partial)
+        mark_used(path)
     return Packages(layer, tuple(Distribution(**row) for row in json.loads(listing.read_text())))
 
 

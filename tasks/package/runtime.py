@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from tasks.core import commands, uv
+from tasks.core.caches import mark_used
 from tasks.core.commands import Argv
 from tasks.core.errors import TerminalError
 from tasks.core.fingerprint import fingerprint
@@ -47,6 +48,7 @@ async def make_runtime(package: Package) -> Path:
             await run_uv(uv.venv(partial, python))
             await run_uv(uv.install(partial, requirements.write(partial)))
             partial.rename(path)
+        mark_used(path)
     return path / "bin" / "python"
 
 

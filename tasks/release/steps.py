@@ -9,7 +9,10 @@ from pathlib import Path
 import anyio
 
 from tasks.core import commands
+from tasks.core.caches import prune_caches
 from tasks.core.errors import ConfigurationError
+from tasks.core.settings import Settings
+from tasks.core.threads import in_thread
 from tasks.package.package import Package
 from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS, Environment
 from tasks.platforms.base.target import AnyTarget, Live, ReleasedT, StagedT, Target
@@ -105,6 +108,7 @@ async def settle(target: Target[StagedT, ReleasedT], released: ReleasedT) -> Non
 async def tidy(target: AnyTarget) -> None:
     """Stop what is not live, and remove releases beyond those that are kept for a rollback."""
     await target.tidy()
+    await in_thread(prune_caches, Settings())
 
 
 @asynccontextmanager

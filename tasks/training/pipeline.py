@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from tasks.bucket import dvc
 from tasks.bucket.transfer import restore
 from tasks.core import commands, uv
+from tasks.core.caches import mark_used
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import Settings
@@ -104,6 +105,7 @@ async def make_model_environment(workspace: Workspace) -> Path:
             state="nothing was trained",
             next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
         )
+    mark_used(path)
     return path
 
 
