@@ -24,6 +24,7 @@ from tasks.reports.release_report import Release, release_report
 from tasks.repository.release_history import fetch_history, rollback_of, tag_message
 from tasks.repository.versions import Version, record_release, register_version
 from tasks.repository.workspace import is_older, open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
 
 
@@ -32,6 +33,7 @@ from tasks.runs.run_names import run_name
     flow_run_name=run_name("deploy {ref} to {environment}"),
     timeout_seconds=2 * 3600,
 )
+@stop_when_cancelled
 async def deploy(
     ref: Ref = "main",
     environment: EnvironmentName = "local",

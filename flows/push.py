@@ -9,6 +9,7 @@ from tasks.bucket.transfer import upload
 from tasks.platforms.catalogue import gate_rules, load_environment
 from tasks.repository.git import remote_head
 from tasks.repository.workspace import is_ancestor, open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.pruning import prune
@@ -17,6 +18,7 @@ from tasks.training.verdict import require_pass
 
 
 @flow(name="push", flow_run_name=run_name("push {ref}"), timeout_seconds=2 * 3600, **PERSISTED)
+@stop_when_cancelled
 async def push(
     ref: Ref = "main", branch: BranchOrNone = "", environment: EnvironmentName = "local"
 ) -> str:

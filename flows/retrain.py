@@ -15,6 +15,7 @@ from tasks.platforms.catalogue import gate_rules, load_environment
 from tasks.reports.model_reports import judge_candidate
 from tasks.repository.git import remote_head
 from tasks.repository.workspace import is_ancestor, open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 
@@ -25,6 +26,7 @@ from tasks.runs.run_names import run_name
     timeout_seconds=2 * Settings().training_seconds + 3 * 3600,
     **PERSISTED,
 )
+@stop_when_cancelled
 async def retrain(
     ref: Ref = "main",
     overrides: Overrides = NO_OVERRIDES,

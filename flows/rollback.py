@@ -18,6 +18,7 @@ from tasks.release.steps import read_live
 from tasks.reports.release_report import release_report
 from tasks.repository.release_history import fetch_history
 from tasks.repository.workspace import DEFAULT_BRANCH, move_workspace, open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
 
 
@@ -26,6 +27,7 @@ from tasks.runs.run_names import run_name
     flow_run_name=run_name("roll back {environment} {version}"),
     timeout_seconds=2 * 3600,
 )
+@stop_when_cancelled
 async def rollback(
     environment: EnvironmentName = "local", version: VersionOrNone = ""
 ) -> State[dict[str, Any]]:

@@ -8,6 +8,7 @@ from flows.parameters import Ref
 from tasks.core.settings import Settings
 from tasks.reports.model_reports import report_model
 from tasks.repository.workspace import open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
@@ -20,6 +21,7 @@ from tasks.training.pipeline import run_pipeline
     timeout_seconds=Settings().training_seconds + 3600,
     **PERSISTED,
 )
+@stop_when_cancelled
 async def save(ref: Ref = "main") -> str:
     """Save the estimator of a candidate with MLEM, and evaluate the saved model.
 

@@ -12,10 +12,12 @@ from flows.parameters import EnvironmentOrAll
 from tasks.platforms.catalogue import environment_names
 from tasks.release.status import observe, publish_status, read_status
 from tasks.repository.workspace import DEFAULT_BRANCH, open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
 
 
 @flow(name="status", flow_run_name=run_name("status {environment}"), timeout_seconds=900)
+@stop_when_cancelled
 async def status(environment: EnvironmentOrAll = "") -> State[list[dict[str, str]]]:
     """Show what is live, whether it is healthy, and whether the history on origin agrees.
 

@@ -8,6 +8,7 @@ from flows.parameters import NO_OVERRIDES, Overrides, Ref
 from tasks.core.settings import Settings
 from tasks.reports.model_reports import report_training
 from tasks.repository.workspace import open_workspace
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
@@ -20,6 +21,7 @@ from tasks.training.pipeline import run_pipeline, set_parameters
     timeout_seconds=Settings().training_seconds + 3600,
     **PERSISTED,
 )
+@stop_when_cancelled
 async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: bool = False) -> str:
     """Reproduce the pipeline up to the estimator and its cross-validation metrics.
 

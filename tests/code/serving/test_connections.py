@@ -11,7 +11,7 @@ import urllib.request
 import httpx
 import pytest
 
-from tests.code.serving.running import HERE, ROOT, clean_environment
+from tests.code.serving.running import HERE, ROOT, clean_environment, run
 
 RESERVED = 32  # connections for health checks alone
 REQUEST = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -199,6 +199,15 @@ async def test_client_that_does_not_read_its_answer_is_closed(clients):
                 writer.write(b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(0.05)
+
+
+def test_limit_of_open_files_is_raised_and_bounds_connections(runtime):
+    code = (
+        "import resource as r; from serving.connections import fit_open_files as fit;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 500)); print(fit(50), fit(1000));"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    assert run(runtime, "-c", code) == "50 340\n(500, 500)\n"
 
 
 def test_model_server_answers_beside_1005_idle_connections(served, golden):
