@@ -93,7 +93,7 @@ class Manifest:
 
     @property
     def pool(self) -> Mapping[str, Any]:
-        """Type and limit of the work pool, if it has to be created."""
+        """Type, limit and command of the work pool."""
         pool: Mapping[str, Any] = self.values["definitions"]["pool"]
         return pool
 

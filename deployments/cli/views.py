@@ -259,19 +259,26 @@ def open_page(
 ) -> None:
     """Open a page in the browser: the Prefect UI, the live model, a run.
 
+    The browser is signed in to the Prefect UI of the local stack by a link that works once.
+
     \b
     slipway open                     # the Prefect UI
     slipway open model production    # the page to try the live model
     """
+    from deployments.local.sign_in import write_redirect
+
     place: Place = context.obj
-    url = _address(place, page, environment)
+    chosen = place.choose_server()
+    stack = chosen or place.stack()
+    url = _address(place, stack, page, environment)
+    if chosen:
+        url = chosen.sign_in_url(url)
     print(url)
     if not print_only:
-        typer.launch(url)
+        typer.launch(str(write_redirect(chosen.home, url)) if chosen else url)
 
 
-def _address(place: Place, page: str, environment: str) -> str:
-    stack = place.choose_server() or place.stack()
+def _address(place: Place, stack: Stack, page: str, environment: str) -> str:
     if page == "model":
         name = environment or stack.main_environment
         if stack.ports and name in stack.host_environments:

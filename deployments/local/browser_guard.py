@@ -1,7 +1,7 @@
-"""What the local Prefect server allows browsers: its own names, its own pages, one way in.
+"""The guard of the local Prefect server towards browsers: its own names, its own pages, one way in.
 
-Prefect's own settings ask for a credential and name the origin that may read answers. Here is what
-they leave open:
+Prefect's own settings ask for a credential and name the origin that may read answers. The guard
+closes the rest:
 
 - Foreign `Host` names are refused: with one that leads to loopback, a page of another site would be
   of the server's own origin (DNS rebinding).

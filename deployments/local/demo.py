@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,17 +144,28 @@ def watch(api: PrefectAPI, run: FlowRun, console: Console) -> tuple[FlowRun, ...
 
 
 def summary(
-    api: PrefectAPI, runs: tuple[FlowRun, ...], model: LiveModel, metrics: Mapping[str, float]
+    link: Callable[[FlowRun | None], str],
+    runs: tuple[FlowRun, ...],
+    model: LiveModel,
+    metrics: Mapping[str, float],
 ) -> Group:
-    """Return the flow runs and the live model as tables."""
+    """Return the flow runs and the live model as tables.
+
+    Args:
+        link: Returns the address of a run in the Prefect UI; of the UI itself for None.
+        runs: The flow runs.
+        model: The live model.
+        metrics: Its metrics.
+    """
     table = Table(title="Flow runs", title_justify="left")
     table.add_column("flow", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("seconds", no_wrap=True, justify="right")
     table.add_column("in the Prefect UI", overflow="fold")
     for run in runs:
-        link = Text(api.ui_url(run), style=f"link {api.ui_url(run)}")
-        table.add_row(run.flow, state_text(run), f"{run.seconds:.1f}", link)
+        url = link(run)
+        shown = Text(url, style=f"link {url}")
+        table.add_row(run.flow, state_text(run), f"{run.seconds:.1f}", shown)
     facts = Table(title="The live model", title_justify="left", show_header=False)
     identity = [str(model.version.get(key) or "-") for key in ("name", "version", "commit", "md5")]
     facts.add_row("model", " ".join(identity[:2]))
@@ -163,7 +174,7 @@ def summary(
     facts.add_row("sample", json.dumps(model.row))
     facts.add_row("prediction", json.dumps(model.prediction))
     facts.add_row("try it", model.url)
-    facts.add_row("Prefect UI", api.ui_url())
+    facts.add_row("Prefect UI", link(None))
     return Group(table, facts)
 
 
@@ -194,7 +205,8 @@ def run_demo(home: Path, target: str) -> int:
         return 1
     _write(stack, runs, model, commit)
     console.print(
-        "Next: slipway status, slipway open model, slipway --help; after a second version, slipway"
+        "Each link signs in one browser within ten minutes; slipway open gives another one. Next:"
+        " slipway status, slipway open model, slipway --help; after a second version, slipway"
         f" rollback {environment}; make demo again retrains nothing; make down stops everything",
         style="dim",
     )
@@ -218,7 +230,11 @@ def _deliver(
     if target == "docker":
         containers.require_base(environment)
     with stack.open_api() as api:
-        console.print(f"Prefect UI: {api.ui_url()}")
+
+        def link(run: FlowRun | None) -> str:
+            return stack.sign_in_url(api.ui_url(run))
+
+        console.print(f"Prefect UI: {link(None)}", soft_wrap=True)
         runs = watch(api, retrain_run(api, environment, _tag(stack, environment)), console)
         if runs[0].label == REJECTED:
             console.print(
@@ -233,7 +249,7 @@ def _deliver(
         model = query_model(stack.model_url(environment))
         commit = model.version.get("commit") or Git(stack.origin)("rev-parse", "main")
         console.print()
-        console.print(summary(api, runs, model, metrics_at(stack.origin, commit)))
+        console.print(summary(link, runs, model, metrics_at(stack.origin, commit)))
     return runs, model, commit
 
 

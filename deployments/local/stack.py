@@ -15,6 +15,7 @@ from deployments.local import (
     lifecycle,
     processes,
     programs,
+    sign_in,
     state_file,
 )
 from deployments.local.layout import Layout
@@ -125,6 +126,10 @@ class Stack:
     def open_api(self) -> PrefectAPI:
         """Return a client of the Prefect server."""
         return lifecycle.open_api(self.layout, self.credentials)
+
+    def sign_in_url(self, url: str) -> str:
+        """Return a link to a page of the Prefect server that signs the browser in, once."""
+        return sign_in.sign_in_url(self.prefect_ui_url, self.credentials.prefect, url)
 
     @property
     def supervisor(self) -> Supervisor:

@@ -17,7 +17,7 @@ def basic(login: str) -> str:
 
 
 class ServerAuth(httpx.Auth):
-    """What one client of a Prefect server sends with each request.
+    """The credentials of one client of a Prefect server, and its token against forged requests.
 
     A server with `PREFECT_SERVER_CSRF_PROTECTION_ENABLED` refuses a change with 403 unless it
     carries a token that the client has asked for. It is asked for when that happens, so that

@@ -32,10 +32,9 @@ def test_names_have_our_prefix_and_differ() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_deployment_sets_the_heartbeat() -> None:
-    for deployment in Manifest.read(CHECKOUT).deployments:
-        variables = deployment["work_pool"]["job_variables"]["env"]
-        assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
+def test_command_of_every_run_sets_the_heartbeat() -> None:
+    command = Manifest.read(CHECKOUT).pool["command"].split()
+    assert f"PREFECT_FLOWS_HEARTBEAT_FREQUENCY={HEARTBEAT_SECONDS}" in command
 
 
 def test_lost_run_crashes_within_two_minutes_and_survives_a_missed_heartbeat() -> None:

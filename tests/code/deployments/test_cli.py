@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from deployments.cli.place import Place, profile_variables
 from deployments.cli.views import _print_status
 from deployments.local import adoption
+from deployments.local.sign_in import SIGN_IN
 from deployments.local.stack import Stack
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
@@ -275,7 +277,8 @@ def test_status_logs_and_open_use_the_local_stack(stack: Stack) -> None:
     assert set(facts["programs"].values()) <= {"running", "starting", "stopped"}
     assert facts["addresses"]["S3"] == stack.s3_endpoint_url
     assert {row["environment"] for row in facts["environments"]} >= {"local", "production"}
-    assert slipway(home, "open", "--print")[1].strip() == stack.prefect_ui_url
+    link = slipway(home, "open", "--print")[1].strip()
+    assert re.fullmatch(rf"{stack.prefect_ui_url}{SIGN_IN}#[\w-]{{22}}/", link)
     assert slipway(home, "open", "model", "local", "--print")[1].strip() == stack.model_url("local")
     assert slipway(home, "open", "s3", "--print")[1].strip() == stack.s3_endpoint_url
     assert slipway(home, "open", "mars", "--print")[0] == 1

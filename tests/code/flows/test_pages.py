@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_prefects_ui_shows_the_runs_and_their_tasks(
     lab: Lab, delivered: Delivery, visit: Callable[..., Page]
 ) -> None:
-    page = visit(lab.api.ui_url(delivered.deploy), ours=False)
+    page = visit(lab.stack.sign_in_url(lab.api.ui_url(delivered.deploy)), ours=False)
     page.get_by_text("deploy main to local").first.wait_for()
     page.get_by_text(f"preflight wine@{delivered.commit[:7]}").first.wait_for()
     page.get_by_text("Completed").first.wait_for()
@@ -27,7 +27,8 @@ def test_prefects_ui_shows_the_model_card_with_its_picture(
     (card,) = [
         artifact for artifact in lab.artifacts(delivered.retrain) if artifact["key"] == "wine-card"
     ]
-    page = visit(f"{lab.stack.prefect_ui_url}/artifacts/artifact/{card['id']}", ours=False)
+    url = f"{lab.stack.prefect_ui_url}/artifacts/artifact/{card['id']}"
+    page = visit(lab.stack.sign_in_url(url), ours=False)
     page.get_by_text("Model card of").first.wait_for()
     picture = page.locator("img[src^='data:image/png']")
     picture.wait_for()
@@ -40,7 +41,7 @@ def test_the_form_explains_itself_and_can_be_sent_as_it_is(
     deployment = lab.api.find_deployment("deploy/local")
     assert deployment
     url = f"{lab.stack.prefect_ui_url}/deployments/deployment/{deployment.id}/run"
-    page = visit(url, ours=False)
+    page = visit(lab.stack.sign_in_url(url), ours=False)
     page.get_by_text("Branch, tag or commit on origin to deploy").wait_for()
     page.locator("button[class*=select]", has_text="local").focus()
     page.keyboard.press("ArrowDown")
