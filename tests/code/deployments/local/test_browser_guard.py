@@ -140,6 +140,7 @@ def test_run_that_chooses_its_command_or_environment_is_refused(stack: Stack) ->
             assert "not allowed" in answer.text
 
 
+@pytest.mark.usefixtures("shell")
 async def test_worker_takes_neither_command_nor_environment_of_a_run() -> None:
     from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
