@@ -19,6 +19,7 @@ from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
 from tasks.release.policy import require_reason, was_live
 from tasks.release.steps import is_recorded
+from tasks.release.watching import plan_watch, schedule_watch
 from tasks.reports.milestones import Milestone
 from tasks.reports.release_report import Release, release_report
 from tasks.repository.release_history import fetch_history, rollback_of, tag_message
@@ -121,8 +122,10 @@ async def bring_live(
         release.milestone = Milestone.RELEASING
         released = await steps.release(target, staged, version.name)
         await steps.verify(target, released)
+        watch = await plan_watch(release, target)
         release.milestone = Milestone.SWITCHING
         await steps.settle(target, released)
+        await schedule_watch(release.environment, staged.release, watch)
     release.milestone = Milestone.SWITCHED
 
     await _record(release, version)
@@ -141,6 +144,7 @@ async def _record(release: Release, version: Version) -> None:
         run=flow_run.get_id() or "",
         rollback=release.rollback,
         force_reason=release.force_reason,
+        rollback_reason=release.rollback_reason,
     )
     await record_release(
         release.package.workspace,

@@ -23,3 +23,4 @@ Overrides = Annotated[
     Field(json_schema_extra={"examples": [{"train.cv": 3, "train.grid.C": [1.0, 10.0]}]}),
 ]
 NO_OVERRIDES: dict[str, Any] = {}
+NO_NUMBERS: dict[str, Any] = {}

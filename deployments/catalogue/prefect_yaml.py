@@ -13,7 +13,8 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -26,12 +27,14 @@ from deployments.catalogue import automation_timeouts, block_variables
 from deployments.prefect_api.client import PrefectAPI
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
-from tasks.platforms.catalogue import FOLDER, environment_names
+from tasks.platforms.catalogue import FOLDER, PLATFORMS, environment_names
 
 SOURCE = "deployments/prefect.yaml"
 GENERATED = "prefect.yaml"
 # The flows that have a deployment per environment; each is the name of an anchor in the source.
 _PER_ENVIRONMENT = ("deploy", "rollback")
+# And of those whose requests are counted.
+_WATCH = "watch"
 _HEADER = f"""\
 # Generated from {SOURCE} and deployments/environments/ by `slipway apply`,
 # `slipway new environment` and `make setup`; changes in this file are lost.
@@ -150,22 +153,31 @@ class Manifest:
         return steps
 
 
-def render(checkout: Path, environments: Iterable[str] | None = None) -> str:
+def render(checkout: Path, environments: Path | None = None) -> str:
     """Return the whole `prefect.yaml`: the source, and the deployments of each environment.
 
     Args:
         checkout: The repository.
-        environments: Names of the environments; by default those of the checkout.
+        environments: Folder of the environments' files; by default that of the checkout.
     """
-    if environments is None:
-        environments = environment_names(environments_folder(checkout))
-    names = [json.dumps(name) for name in environments]
+    folder = environments or environments_folder(checkout)
+    names = environment_names(folder)
+    flows = [(flow, name) for flow in _PER_ENVIRONMENT for name in names]
+    flows += [(_WATCH, name) for name in names if _counts_requests(folder / f"{name}.toml")]
     lines = [
         f"  - {{<<: *{flow}, name: {name}, parameters: {{environment: {name}}}}}\n"
-        for flow in _PER_ENVIRONMENT
-        for name in names
+        for flow, name in ((flow, json.dumps(name)) for flow, name in flows)
     ]
     return _HEADER + (checkout / SOURCE).read_text() + "\n" + "".join(lines)
+
+
+def _counts_requests(file: Path) -> bool:
+    """Return whether the target of an environment's file takes the key `watch`."""
+    try:
+        platform = PLATFORMS.get(tomllib.loads(file.read_text()).get("target", ""))
+    except tomllib.TOMLDecodeError:  # whoever loads the environment says so
+        return False
+    return platform is not None and _WATCH in platform.load_settings().model_fields
 
 
 def environments_folder(checkout: Path) -> Path:
@@ -183,8 +195,7 @@ def write_prefect_yaml(checkout: Path) -> None:
     It has the checkout's own environments even while a variable names another folder, as in tests:
     the file stays when the variable is gone.
     """
-    names = environment_names(_own_folder(checkout))
-    path, text = checkout / GENERATED, render(checkout, names)
+    path, text = checkout / GENERATED, render(checkout, _own_folder(checkout))
     if path.is_file() and path.read_text() == text:
         path.touch()  # newer than its sources, for make
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PANEL = "Views"
 commands = typer.Typer()
-_FLOWS = ("train", "save", "push", "retrain", "deploy", "rollback", "status")
+_FLOWS = ("train", "save", "push", "retrain", "deploy", "rollback", "watch", "status")
 _MODEL_SECONDS = 2.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -53,6 +53,11 @@ class Layout:
         return self.home / "gateway"
 
     @property
+    def counters(self) -> Path:
+        """Folder of the samples of what the proxy counts."""
+        return self.home / "counters"
+
+    @property
     def prefect_home(self) -> Path:
         """Prefect's own folder, of server and worker."""
         return self.home / "prefect"
@@ -133,6 +138,11 @@ class Layout:
     def host_environments(self) -> tuple[str, ...]:
         """The environments on this host that have a port: those that the last `up` has seen."""
         return tuple(name for name in self.host_settings() if name in self.ports)
+
+    @property
+    def has_watch(self) -> bool:
+        """True if releases of an environment on this host are watched after their switch."""
+        return any(environment.watch for environment in self.host_settings().values())
 
     @property
     def has_image_registry(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from deployments.local import (
+    counters,
     gateway,
     image_registry,
     object_store,
@@ -53,8 +54,15 @@ def stack_programs(layout: Layout, credentials: Credentials) -> tuple[Program, .
             login=credentials.prefect,
         ),
         gateway.program(folder, layout.routes, layout.ports, layout.host_environments),
+        *_counters(layout),
         prefect_programs.worker(checkout, worker_environment(layout, credentials)),
     )
+
+
+def _counters(layout: Layout) -> tuple[Program, ...]:
+    if not layout.has_watch:
+        return ()
+    return (counters.program(layout.checkout, layout.counters, layout.ports),)
 
 
 def program_names(layout: Layout) -> list[str]:
@@ -65,6 +73,7 @@ def program_names(layout: Layout) -> list[str]:
         object_store.NAME,
         prefect_programs.SERVER,
         gateway.NAME,
+        *([counters.NAME] if layout.has_watch else []),
         prefect_programs.WORKER,
     ]
 

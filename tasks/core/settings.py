@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         return self.home / "bundles"
 
     @cached_property
+    def counters(self) -> Path:
+        """Samples of the proxy's counters, over the last two hours."""
+        return self.home / "counters"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; the kernel releases the locks of a process that dies."""
         return self.home / "locks"

@@ -42,6 +42,7 @@ class Release:
         force_reason: Why the deploy was forced; empty if it was not.
         verdict: The gate's verdict, None before the gate was asked and for a rollback.
         rollback: Whether it goes back to an earlier version.
+        rollback_reason: Why it goes back; empty if nobody said.
         rolled_back: Whether what was live before serves again, None if nothing had to be undone.
         started: When it began, by a clock that only goes forward.
         seconds: Time from then until the outcome was known.
@@ -63,6 +64,7 @@ class Release:
     force_reason: str = ""
     verdict: Verdict | None = None
     rollback: bool = False
+    rollback_reason: str = ""
     rolled_back: bool | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -143,13 +145,14 @@ class Release:
         """Return the release note, in markdown."""
         ui, page = get_current_settings().ui_url, data.page
         before = self.label_before or "-"
+        reason = f": {self.rollback_reason}" if self.rollback_reason else ""
         facts = {
             "outcome": f"**{data.outcome}**",
             "environment": data.environment,
             "version": data.version or "-",
             "commit": markdown.commit_link(Settings().origin, data.commit),
             "before": before,
-            "rollback": f"rolls back {before}" if data.rollback else "",
+            "rollback": f"rolls back {before}{reason}" if data.rollback else "",
             "gate": self.verdict.text if self.verdict else "",
             "forced": self.force_reason,
             "approval": self.approval,

@@ -40,4 +40,5 @@ def _status(entries: Sequence[Entry], entry: Entry) -> str:
         status = "rolled back"
     if entry.force_reason:
         status += f", forced: {entry.force_reason}"
-    return f"{status}, by a rollback" if entry.rollback else status
+    reason = f": {entry.rollback_reason}" if entry.rollback_reason else ""
+    return f"{status}, by a rollback{reason}" if entry.rollback else status

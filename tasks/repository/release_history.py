@@ -14,7 +14,7 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 
 _SHOWN = 25
-_FACT = re.compile(r"^(Before|Approval|Forced|Flow-Run|Kind): (.+)$", re.MULTILINE)
+_FACT = re.compile(r"^(Before|Approval|Forced|Flow-Run|Kind|Rollback-Reason): (.+)$", re.MULTILINE)
 _ROLLBACK = "rollback"
 
 
@@ -31,6 +31,7 @@ class Entry:
         run: Id of the flow run, empty if the tag was made by hand.
         rollback: Whether it rolled back what was live before.
         force_reason: Why it was forced; empty if it was not.
+        rollback_reason: Why it did; empty if nobody said.
     """
 
     version: str
@@ -41,6 +42,7 @@ class Entry:
     run: str
     rollback: bool = False
     force_reason: str = ""
+    rollback_reason: str = ""
 
     @property
     def rollback_note(self) -> str:
@@ -49,7 +51,13 @@ class Entry:
 
 
 def tag_message(
-    *, before: str, approval: str, run: str, rollback: bool, force_reason: str = ""
+    *,
+    before: str,
+    approval: str,
+    run: str,
+    rollback: bool,
+    force_reason: str = "",
+    rollback_reason: str = "",
 ) -> str:
     """Return the message of a release's tag, which `read_history` parses.
 
@@ -59,6 +67,7 @@ def tag_message(
         run: Id of the flow run.
         rollback: Whether it rolls back what was live before.
         force_reason: Why it was forced; empty if it was not.
+        rollback_reason: Why it rolls back; empty if nobody said.
     """
     facts = {
         "Before": before,
@@ -66,6 +75,7 @@ def tag_message(
         "Forced": " ".join(force_reason.split()),
         "Flow-Run": run,
         "Kind": _ROLLBACK if rollback else "",
+        "Rollback-Reason": " ".join(rollback_reason.split()),
     }
     lines = [f"{name}: {value}" for name, value in facts.items() if value]
     return "\n".join(["Released by Slipway", "", *lines])
@@ -93,6 +103,7 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
                 run=facts.get("Flow-Run", ""),
                 rollback=facts.get("Kind") == _ROLLBACK,
                 force_reason=facts.get("Forced", ""),
+                rollback_reason=facts.get("Rollback-Reason", ""),
             )
         )
     return entries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -13,6 +15,7 @@ from tasks.platforms.base.variables import Table, VariableReader
 READY_SECONDS = 600.0
 CANARY_SECONDS = 3600.0
 SOAK_SECONDS = 1800.0
+WATCH_SECONDS = 6 * 3600.0
 Percent = Annotated[int, Field(ge=1, le=99)]
 Platform = Literal["linux/amd64", "linux/arm64"]
 
@@ -23,6 +26,19 @@ def _split(value: object) -> object:
 
 
 LISTED = BeforeValidator(_split)
+
+
+def _read_duration(value: object) -> object:
+    """Read a duration with its unit, in seconds; empty is none."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a duration has a unit: 90s, 30m or 2h")
+    return float(match[1]) * _UNITS[match[2]] if match[1] else 0.0
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smh]))?")
+Duration = Annotated[float, BeforeValidator(_read_duration)]
 
 
 class Environment(Policy):
@@ -74,6 +90,8 @@ class HostEnvironment(Environment):
             predictions decide alone.
         canary_errors: Percent points by which its share of errors may exceed the live one's.
         canary_slower: Factor by which its requests may take longer than the live version's.
+        watch: Time after the switch in which a new version is compared with the last hour of the
+            one before it, by the same limits, and rolled back if it is worse; 0 for none.
     """
 
     port: int = Field(8080, ge=1, le=65535)
@@ -83,6 +101,7 @@ class HostEnvironment(Environment):
     canary_requests: int = Field(50, ge=10)
     canary_errors: float = Field(1.0, ge=0, lt=100)
     canary_slower: float = Field(2.0, ge=1)
+    watch: Duration = Field(0.0, le=WATCH_SECONDS)
 
     @model_validator(mode="after")
     def _canary_grows_and_ends(self) -> Self:
@@ -123,3 +142,13 @@ class CloudEnvironment(ImageEnvironment):
     """
 
     url: str = Field("", pattern=r"^(https?://\S+[^/\s])?$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_watch(cls, values: object) -> object:
+        if isinstance(values, Mapping) and "watch" in values:
+            raise ValueError(
+                "watch: only the targets `process` and `docker` take it: their proxy counts"
+                " requests"
+            )
+        return values

@@ -17,15 +17,17 @@ and `rollback` has to undo it all the same.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
+from tasks.core.errors import ConfigurationError
 from tasks.package.package import Package
 from tasks.platforms.base.replicas import Replicas
+from tasks.platforms.base.watch import WatchPlan, WatchResult
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,34 @@ class Target(Protocol[StagedT, ReleasedT]):
         Raises:
             TerminalError: The public URL does not serve the new version rightly.
         """
+
+    async def plan_watch(self) -> WatchPlan | None:
+        """Return what a release is compared with after its switch, as read before it.
+
+        Returns:
+            The plan; None if the environment has no watch, or nothing is live to compare with.
+        """
+        return None
+
+    async def watch(
+        self, release: str, baseline: Mapping[str, Any], until: datetime
+    ) -> WatchResult:
+        """Compare a live release with the version before it, until it is worse or time is up.
+
+        Args:
+            release: Name of the release.
+            baseline: What it is compared with, as `plan_watch` has returned it.
+            until: The end of the watch.
+
+        Raises:
+            ConfigurationError: The platform does not let its requests be counted.
+        """
+        raise ConfigurationError(
+            f"the requests to {self.url} cannot be counted: only the targets `process` and `docker`"
+            " have a proxy of ours",
+            state="nothing is watched",
+            next_step="watch it with the platform's own means",
+        )
 
     @abstractmethod
     async def tidy(self) -> None:

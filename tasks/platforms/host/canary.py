@@ -31,11 +31,7 @@ class Canary:
     def __init__(self, gateway: Gateway, environment: HostEnvironment) -> None:
         self._gateway = gateway
         self._environment = environment
-        self._limits = Limits(
-            environment.canary_requests,
-            environment.canary_errors / 100,
-            environment.canary_slower,
-        )
+        self._limits = Limits.of(environment)
 
     async def walk(self, live: Route, new: Route, candidates: Sequence[Candidate]) -> None:
         """Take every step; afterwards, the last share is still in force.

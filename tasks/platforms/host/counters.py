@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-_DURATION = "traefik_service_request_duration_seconds"
+DURATION = "traefik_service_request_duration_seconds"
 # Predictions; pages, probes and documentation have other durations.
 _METHOD = "POST"
 # The client hung up; how long it had waited is counted all the same.
@@ -48,6 +49,27 @@ class Counters:
             self.seconds - before.seconds,
             {bound: count - before.within.get(bound, 0) for bound, count in self.within.items()},
         )
+
+    def plus(self, more: Counters) -> Counters:
+        """Add another reading."""
+        bounds = sorted({*self.within, *more.within})
+        return Counters(
+            self.requests + more.requests,
+            self.errors + more.errors,
+            self.seconds + more.seconds,
+            {bound: self.within.get(bound, 0) + more.within.get(bound, 0) for bound in bounds},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counters as JSON values, which know no infinity."""
+        within = {str(bound): count for bound, count in self.within.items()}
+        return asdict(replace(self, within={})) | {"within": within}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Counters:
+        """Read what `to_json` has returned; what is missing is 0."""
+        within = {float(bound): int(count) for bound, count in values.get("within", {}).items()}
+        return cls(**{**values, "within": within})
 
     def slower_than(self, bound: float) -> int:
         """Count the requests that took longer than one of the histogram's bounds."""
@@ -93,11 +115,11 @@ def read_counters(text: str, release: str) -> Counters:
             labels = sample.labels
             if labels.get("service") != f"{release}@file" or labels.get("method") != _METHOD:
                 continue
-            if sample.name == f"{_DURATION}_count":
+            if sample.name == f"{DURATION}_count":
                 codes[labels["code"]] += int(sample.value)
-            elif sample.name == f"{_DURATION}_sum":
+            elif sample.name == f"{DURATION}_sum":
                 seconds += sample.value
-            elif sample.name == f"{_DURATION}_bucket":
+            elif sample.name == f"{DURATION}_bucket":
                 within[float(labels["le"])] += int(sample.value)
     errors = sum(count for code, count in codes.items() if code >= "400" and code != _HUNG_UP)
     return Counters(codes.total(), errors, seconds, dict(within))

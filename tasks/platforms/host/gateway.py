@@ -94,7 +94,7 @@ class Gateway:
             ConfigurationError: It was started without a port for it.
             TransientError: It does not answer.
         """
-        with self._client() as api:
+        with _open_api(self._api) as api:
             answer = api.get(f"/api/entrypoints/{self._environment}")
             if answer.status_code == 404:
                 raise ConfigurationError(
@@ -110,7 +110,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer, or has not read its routes yet.
         """
-        with self._client() as api:
+        with _open_api(self._api) as api:
             router = api.get(f"/api/http/routers/{self._environment}@file")
             if router.status_code == 404 and not self._file.exists():
                 return None
@@ -125,7 +125,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer, or does not have the route.
         """
-        with self._client() as api:
+        with _open_api(self._api) as api:
             answer = api.get(f"/api/http/services/{route.release}@file").raise_for_status()
         states = answer.json().get("serverStatus", {})
         return Replicas(sum(states.get(url) == "UP" for url in route.urls), len(route.urls))
@@ -143,7 +143,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer.
         """
-        with self._client() as api:
+        with _open_api(self._api) as api:
             router = api.get(f"/api/http/routers/{self._canary}@file")
             if router.status_code == 404:
                 return {}
@@ -197,16 +197,7 @@ class Gateway:
             ConfigurationError: Traefik does not count.
             TransientError: Traefik does not answer.
         """
-        with self._client() as api:
-            answer = api.get("/metrics")
-            if answer.status_code == 404:
-                raise ConfigurationError(
-                    f"the proxy at {self._api} does not count requests",
-                    state="traffic was not switched",
-                    next_step="start it with the options of deployments/local/gateway.py (the local"
-                    " stack: `slipway up`), or remove `canary` from the environment's file",
-                )
-            text = answer.raise_for_status().text
+        text = read_metrics(self._api)
         return [read_counters(text, route.release) for route in routes]
 
     @property
@@ -262,20 +253,41 @@ class Gateway:
             **({"middlewares": [self._retry]} if balanced else {}),
         }
 
-    @contextmanager
-    def _client(self) -> Iterator[httpx.Client]:
-        try:
-            with httpx.Client(
-                base_url=self._api, timeout=5, trust_env=False, verify=ssl_context()
-            ) as client:
-                yield client
-        except httpx.HTTPError as error:
-            raise no_answer(
-                f"the proxy at {self._api}",
-                "its API",
-                error,
-                next_step="run `slipway up`, then the flow again",
-            ) from error
+
+def read_metrics(api: str) -> str:
+    """Read the counters of a proxy, as Prometheus reads them.
+
+    Args:
+        api: URL of its API.
+
+    Raises:
+        ConfigurationError: It does not count.
+        TransientError: It does not answer.
+    """
+    with _open_api(api) as client:
+        answer = client.get("/metrics")
+        if answer.status_code == 404:
+            raise ConfigurationError(
+                f"the proxy at {api} does not count requests",
+                state="traffic was not switched",
+                next_step="start it with the options of deployments/local/gateway.py (the local"
+                " stack: `slipway up`), or remove `canary` and `watch` from the environment's file",
+            )
+        return answer.raise_for_status().text
+
+
+@contextmanager
+def _open_api(api: str) -> Iterator[httpx.Client]:
+    try:
+        with httpx.Client(base_url=api, timeout=5, trust_env=False, verify=ssl_context()) as client:
+            yield client
+    except httpx.HTTPError as error:
+        raise no_answer(
+            f"the proxy at {api}",
+            "its API",
+            error,
+            next_step="run `slipway up`, then the flow again",
+        ) from error
 
 
 def _service(route: Route) -> dict[str, object]:

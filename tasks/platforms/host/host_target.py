@@ -4,9 +4,11 @@ moves the traffic from one to the other.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +18,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.core import commands
 from tasks.core.errors import SlipwayError
 from tasks.core.free_port import find_free_ports
+from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
 from tasks.package.package import Package
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release
+from tasks.platforms.base.watch import WatchPlan, WatchResult
 from tasks.platforms.host.canary import Canary
+from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.judgement import Limits
+from tasks.platforms.host.samples import HOUR, newest_sample, read_last_hour
+from tasks.platforms.host.watch import Watch
 
 
 class GatewaySettings(BaseSettings):
@@ -62,6 +70,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
         self._host = environment
         self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
+        self._samples = Settings().counters
         self._variables = environment.variable_reader()
         self._started: HostRelease[S] | None = None
         self._switched = False
@@ -80,7 +89,8 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Prove that the proxy and the runner of the servers answer."""
         address = await in_thread(self._gateway.address)
         runner, variables = await self._check_runner(), await self._variables.check()
-        return [f"the proxy has an entry point at {address}", *runner, *variables]
+        watch = [self._check_samples()] if self._host.watch else []
+        return [f"the proxy has an entry point at {address}", *runner, *variables, *watch]
 
     async def status(self) -> Live | None:
         """Return the release that is live, None if there is none."""
@@ -144,6 +154,22 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, route)
         await soak(self._candidate(released, self.url), self._host.soak_seconds)
 
+    async def plan_watch(self) -> WatchPlan | None:
+        """Read the counters of the last hour of what is live; None without `watch`."""
+        live = await in_thread(self._gateway.route) if self._host.watch else None
+        if live is None or (self._started and live == self._started.route):
+            return None
+        (counters,) = await in_thread(self._gateway.counters, live)
+        hour = read_last_hour(self._samples, live.release, counters, time.time())
+        return WatchPlan(self._host.watch, hour.to_json())
+
+    async def watch(
+        self, release: str, baseline: Mapping[str, Any], until: datetime
+    ) -> WatchResult:
+        """Compare the proxy's counters of a release with those of the version before it."""
+        watch = Watch(self._gateway, Limits.of(self._host))
+        return await watch.run(release, Counters.from_json(baseline), until)
+
     async def rollback(self, staged: S) -> None:
         """Route to the old server again, and leave nothing of the new one."""
         if self._started:
@@ -167,6 +193,15 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, None)
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
+
+    def _check_samples(self) -> str:
+        newest = newest_sample(self._samples)
+        if newest and newest > time.time() - HOUR:
+            return "the proxy's counters are kept, for the watch to compare with the last hour"
+        return (
+            "the proxy's counters are not kept, so the watch compares with all since the proxy"
+            " has started"
+        )
 
     def _candidates(self, released: HostRelease[S]) -> list[Candidate]:
         return [self._candidate(released, url) for url in released.route.urls]

@@ -27,6 +27,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.host.counters import Counters
 
 # How certain it has to be after a step, and earlier: a look every second would else find by chance
@@ -51,6 +52,15 @@ class Limits:
     requests: int
     errors: float
     slower: float
+
+    @classmethod
+    def of(cls, environment: HostEnvironment) -> Limits:
+        """Return those of an environment."""
+        return cls(
+            environment.canary_requests,
+            environment.canary_errors / 100,
+            environment.canary_slower,
+        )
 
 
 @dataclass(frozen=True)
@@ -100,18 +110,47 @@ def judge(
     sent = live.requests * exposure.percent / (100 - exposure.percent)
     if min(live.requests, max(new.requests, sent)) < limits.requests:
         return None
-    failed = Share(new.errors, new.requests)
-    failed_live = Share(live.errors, live.requests)
-    if exceeds(failed, failed_live, limits.errors, certainty):
-        return f"{failed} failed, of the live version's {failed_live}"
-    bound = slow_from(live, limits.slower)
     # What was sent less than `bound` ago is not slow yet.
+    bound = slow_from(live, limits.slower)
     due = round(sent * max(0.0, 1 - bound / exposure.seconds))
     unanswered = max(0, due - new.requests)
+    return _difference(live, new, "the live version's", limits, certainty, unanswered=unanswered)
+
+
+def judge_later(before: Counters, new: Counters, limits: Limits, certainty: float) -> str | None:
+    """Say in what a version is worse than the one before it, which it has replaced.
+
+    Args:
+        before: Counters of the version before it, from when that had the traffic.
+        new: Counters of the version since.
+        limits: How much worse it may be.
+        certainty: Required certainty, between 0 and 1.
+
+    Returns:
+        What is worse, with numbers; None if nothing is, or if there were too few requests.
+    """
+    if min(before.requests, new.requests) < limits.requests:
+        return None
+    return _difference(before, new, "the version before's", limits, certainty)
+
+
+def _difference(
+    old: Counters,
+    new: Counters,
+    whose: str,
+    limits: Limits,
+    certainty: float,
+    *,
+    unanswered: int = 0,
+) -> str | None:
+    failed, failed_old = Share(new.errors, new.requests), Share(old.errors, old.requests)
+    if exceeds(failed, failed_old, limits.errors, certainty):
+        return f"{failed} failed, of {whose} {failed_old}"
+    bound = slow_from(old, limits.slower)
     slow = Share(new.slower_than(bound) + unanswered, new.requests + unanswered)
-    slow_live = Share(live.slower_than(bound), live.requests)
-    if exceeds(slow, slow_live, _SLOW_MARGIN, certainty):
-        return f"{slow} took more than {bound * 1000:g} ms, of the live version's {slow_live}"
+    slow_old = Share(old.slower_than(bound), old.requests)
+    if exceeds(slow, slow_old, _SLOW_MARGIN, certainty):
+        return f"{slow} took more than {bound * 1000:g} ms, of {whose} {slow_old}"
     return None
 
 

@@ -107,6 +107,10 @@ def test_file_of_an_environment_makes_its_deployments(tmp_path: Path) -> None:
     file = tmp_path / "deployments" / "environments" / "on.toml"  # a word that YAML takes for true
     file.touch()
     assert Manifest.read(tmp_path).names - common == {"deploy/on", "rollback/on"}
+    file.write_text('target = "process"')
+    assert "watch/on" in Manifest.read(tmp_path).names
+    file.write_text('target = "heroku"')
+    assert "watch/on" not in Manifest.read(tmp_path).names
     (missing,) = Manifest.read(tmp_path).schedules_of_missing_environments
     assert missing == "schedule weekly of retrain: environment 'production'"
     prefect_yaml.write_prefect_yaml(tmp_path)
@@ -142,7 +146,7 @@ def test_upstream_files_name_no_environment() -> None:
     assert ignored.returncode == 0
     source = YAML(typ="safe").load(CHECKOUT / prefect_yaml.SOURCE)
     flows = {deployment["entrypoint"].rpartition(":")[2] for deployment in source["deployments"]}
-    assert not flows & {"deploy", "rollback"}
+    assert not flows & {"deploy", "rollback", "watch"}
 
 
 @pytest.mark.parametrize("flow", ["deploy", "rollback"])

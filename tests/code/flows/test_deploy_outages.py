@@ -72,6 +72,9 @@ class MemoryTarget:
     async def verify(self, released: Released[Staged]) -> None:
         await self._step("verify")
 
+    async def plan_watch(self) -> None:
+        """There is no traffic to watch."""
+
     async def settle(self, released: Released[Staged]) -> None:
         await self._step("settle")
 

@@ -1,7 +1,10 @@
-"""Two versions go live, the second one is bad, and somebody goes back."""
+"""Two versions go live, the second one is bad, and somebody or the watch goes back."""
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import pytest
 
 from tests.code.flows.conftest import Delivery
@@ -17,7 +20,7 @@ def _artifact(lab: Lab, key: str) -> str:
         return str(http.get(f"/artifacts/{key}/latest").raise_for_status().json()["data"])
 
 
-def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: Delivery) -> None:
+def test_rollback_deploy_and_rollback_by_the_watch(lab: Lab, delivered: Delivery) -> None:
     first = lab.live()["version"]
     assert lab.is_live(delivered.commit)
     bad = lab.commit(
@@ -39,6 +42,12 @@ def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: De
     assert "Kind: rollback" in tag
     assert f"rolls back wine@{bad[:7]}" in _artifact(lab, "wine-local-release")
     assert "live, by a rollback" in _artifact(lab, "wine-local-timeline")
+
+    # Requests that the watch below compares with.
+    with lab.traffic(pause=0) as usual:
+        while usual.answered < 60:
+            time.sleep(0.05)
+    assert usual.failures == []
 
     # What was rolled back is not deployed again by itself.
     again = lab.run("deploy", {"ref": bad})
@@ -67,8 +76,20 @@ def test_rollback_deploy_and_rollback_to_a_named_version(lab: Lab, delivered: De
 
     # A newer commit is deployed, although its parent was rolled back.
     fixed = lab.commit({"serving/settings.py": lambda old: old + "\n# fixed\n"}, bad, "fixed")
-    assert lab.run("deploy", {"ref": fixed}).data["outcome"] == "live"
-    named = lab.run("rollback", {"environment": "local", "version": f"wine@{first}"})
-    assert named.state == "Completed", named.log
+    deployed = lab.run("deploy", {"ref": fixed}, SLIPWAY_LOCAL_WATCH="10m")
+    assert deployed.data["outcome"] == "live", deployed.log
+
+    # The worker watches it; it answers less than the version before, and is rolled back to that.
+    (watch,) = lab.api.find_runs(flows=["watch"])
+    with httpx.Client(trust_env=False, verify=False) as client:  # no TLS here
+        for _ in range(60):
+            assert client.post(f"{lab.url}/predict", json={}).status_code == 422
+    *_, last = lab.api.follow(watch.id)
+    assert last.run.label == "RolledBack", f"{last.run.label}: {last.run.message}"
+    assert "failed, of the version before's 0 of " in last.run.message
     assert lab.live()["commit"] == delivered.commit
     assert len(lab.servers()) == 1
+    tag = lab.git("cat-file", "-p", lab.live_tag())
+    assert "Kind: rollback" in tag
+    assert "Rollback-Reason: worse than the version before: " in tag
+    assert "live, by a rollback: worse than" in _artifact(lab, "wine-local-timeline")

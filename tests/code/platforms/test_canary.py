@@ -127,4 +127,4 @@ def test_proxy_without_counters_names_next_step(tmp_path: Path) -> None:
         pytest.raises(ConfigurationError, match="does not count") as refusal,
     ):
         Gateway(tmp_path, url, "staging").counters(Route("a", (1,)))
-    assert "remove `canary`" in refusal.value.next_step
+    assert "remove `canary` and `watch`" in refusal.value.next_step
