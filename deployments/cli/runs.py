@@ -103,6 +103,7 @@ def rollback(
     version: Annotated[
         str, typer.Argument(help="Version to go back to; by default the one before the live one.")
     ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the history and the release note.")] = "",
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,9 +111,10 @@ def rollback(
 
     \b
     slipway rollback local --watch
-    slipway rollback production v0.0.3
+    slipway rollback production v0.0.3 --reason 'customers see wrong prices'
     """
     parameters = {"version": version} if version else {}
+    parameters |= {"reason": reason} if reason else {}
     _start(context.obj, f"rollback/{environment}", parameters, watch=watch, as_json=as_json)
 
 
