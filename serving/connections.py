@@ -36,7 +36,7 @@ def fit_open_files(connections: int) -> int:
 
 
 class Connections:
-    """The open connections of one server, and which of them wait for a request."""
+    """The open connections of one server, and which of them wait for their clients."""
 
     def __init__(self, most: int, header_seconds: float) -> None:
         """Set the bounds.
@@ -48,9 +48,11 @@ class Connections:
         self._most = most
         self.header_seconds = header_seconds
         self._open: set[Connection] = set()
-        # Oldest first. Those of proxies and of clients that come back are among the used ones.
+        # Oldest first: those without a request yet, those without a further one, among them the
+        # ones of proxies, and those whose request has not arrived in full.
         self._unused: dict[Connection, None] = {}
         self._used: dict[Connection, None] = {}
+        self._receiving: dict[Connection, None] = {}
 
     @property
     def make_protocol(self) -> Any:
@@ -60,13 +62,15 @@ class Connections:
     @property
     def are_busy(self) -> bool:
         """Say that more requests are being answered than there may be connections."""
-        return len(self._open) - len(self._unused) - len(self._used) > self._most
+        waiting = len(self._unused) + len(self._used) + len(self._receiving)
+        return len(self._open) - waiting > self._most
 
     def add(self, connection: "Connection") -> None:
         """Take a new connection on; close one that waits if there are too many."""
         self._open.add(connection)
         if len(self._open) > self._most:
-            waiting = next(iter(self._unused), None) or next(iter(self._used), None)
+            groups = (self._unused, self._used, self._receiving)
+            waiting = next((connection for group in groups for connection in group), None)
             if waiting is not None:
                 self.remove(waiting)
                 waiting.transport.abort()
@@ -76,20 +80,30 @@ class Connections:
                 return
         self._unused[connection] = None
 
-    def start(self, connection: "Connection") -> None:
-        """Note that a request has arrived on a connection."""
-        self._unused.pop(connection, None)
-        self._used.pop(connection, None)
+    def receive(self, connection: "Connection") -> None:
+        """Note that the header of a request has arrived, and its body has not."""
+        self._move(connection, self._receiving)
+
+    def answer(self, connection: "Connection") -> None:
+        """Note that a request has arrived in full."""
+        self._receiving.pop(connection, None)
 
     def rest(self, connection: "Connection") -> None:
         """Note that a connection waits for its next request."""
-        if connection in self._open:
-            self._used[connection] = None
+        self._move(connection, self._used)
 
     def remove(self, connection: "Connection") -> None:
         """Forget a connection."""
         self._open.discard(connection)
-        self.start(connection)
+        for group in (self._unused, self._used, self._receiving):
+            group.pop(connection, None)
+
+    def _move(self, connection: "Connection", group: dict["Connection", None]) -> None:
+        if connection in self._open:
+            self._unused.pop(connection, None)
+            self._used.pop(connection, None)
+            self._receiving.pop(connection, None)
+            group[connection] = None
 
 
 class Connection(HttpToolsProtocol):
@@ -146,8 +160,13 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         if not self.flow.write_paused:
             self._set_timer(None)
-        self._all.start(self)
+        self._all.receive(self)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Count the connection among those that wait for the server."""
+        self._all.answer(self)
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it is here already."""

@@ -56,6 +56,7 @@ async def _watch(limit: asyncio.Timeout) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.wait([task])  # until its connection is closed
 
 
 async def _end_if_cancelled(run_id: UUID, limit: asyncio.Timeout) -> None:

@@ -21,6 +21,7 @@ BOUNDS = {
     "used": {"most": 3},
     "busy": {"most": 3},
     "posts": {"most": 3},
+    "bodies": {"most": 3},
     "full": {"most": 1},
     "short header": {"header_seconds": 0.2},
     "short idle": {"keep_alive": 0.3},
@@ -138,6 +139,15 @@ async def test_connections_beyond_the_reserve_are_closed(clients):
         while await is_closed((await server.connect())[0], 0.1):
             pass  # until the server has noticed
     assert await server.ask(b"/healthz") == 200
+
+
+async def test_request_that_does_not_arrive_makes_room(clients):
+    server = clients("bodies")
+    head = b"POST /predict?slow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
+    slow = [(await server.connect(head))[0] for _ in range(3)]
+    assert [await status(reader) for reader in slow] == [200] * 3  # it answers before the end
+    assert await server.ask(b"/predict") == 200
+    assert await is_closed(slow[0])
 
 
 async def test_only_reading_is_a_health_check(clients):
