@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from deployments.diagnosis.finding import Finding, problem
+from deployments.diagnosis.sandbox import check_sandbox
 from deployments.doctor import check_server
 from tasks.core.errors import ConfigurationError, SlipwayError
-from tasks.platforms.base.policy import describe
+from tasks.platforms.base.policy import LAPTOP, describe
 from tasks.platforms.base.settings import Environment
 from tasks.platforms.catalogue import load_environment, make_target
 
@@ -36,6 +37,7 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
         return
     yield Finding("settings", f"valid: {name} has target {environment.target}")
     yield Finding("policy", describe(environment))
+    yield check_sandbox(required=name != LAPTOP)
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         async for finding in checks.check_deployment(client, f"deploy/{name}"):

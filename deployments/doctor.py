@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from deployments.apply import apply, server_url
 from deployments.catalogue.prefect_yaml import Manifest
 from deployments.diagnosis.finding import Finding, problem
+from deployments.diagnosis.sandbox import check_sandbox
 from tasks.core.errors import ConfigurationError, SlipwayError
-from tasks.core.settings import CHECKOUT
+from tasks.core.settings import CHECKOUT, Settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -44,6 +45,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         yield finding
     if pinned := await origin.check_pinned_commit():
         yield pinned
+    yield check_sandbox(required=Settings().sandbox == "required")
 
 
 async def check_catalogue(options: frozenset[str]) -> Finding:

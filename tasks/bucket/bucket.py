@@ -146,7 +146,8 @@ def configure_dvc(workspace: Workspace, bucket: Bucket, cache: Path) -> None:
     """
     (workspace.path / ".dvc" / "config.local").write_text(
         "[core]\n    autostage = true\n"  # else DVC's hints fill the log
-        f'[cache]\n    dir = {cache}\n    type = "hardlink,copy"\n'
+        # No hard links: a stage could change the cache through them.
+        f'[cache]\n    dir = {cache}\n    type = "reflink,copy"\n'
         f"['remote \"{bucket.remote}\"']\n    url = {bucket.url}\n"
         "    verify = true\n"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -15,6 +16,9 @@ from tasks.repository import git
 
 if TYPE_CHECKING:  # it imports Prefect, which not everything that knows objects needs
     from tasks.repository.workspace import Workspace
+
+# It becomes a path in caches and in the bucket.
+OBJECT_NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,22 @@ class StoredObject:
 
         Args:
             listing: Content of this object.
+
+        Raises:
+            TerminalError: It is not what DVC writes, or names a file outside the folder.
         """
+        try:
+            members = [(str(entry["md5"]), str(entry["relpath"])) for entry in json.loads(listing)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _invalid(self.path, f"its listing cannot be read ({error!r})") from None
+        for md5, relative in members:
+            if not OBJECT_NAME.fullmatch(md5):
+                raise _invalid(self.path, f"{md5!r} is no md5")
+            if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+                raise _invalid(self.path, f"{relative!r} is outside the folder")
         return [
-            StoredObject(entry["md5"], None, f"{self.path}/{entry['relpath']}", self.target)
-            for entry in json.loads(listing)
+            StoredObject(md5, None, f"{self.path}/{relative}", self.target)
+            for md5, relative in members
         ]
 
     def is_cached(self, cache: Path) -> bool:
@@ -114,8 +130,18 @@ def _stored(out: Mapping[str, Any], path: str, target: str, name: str) -> Stored
             state="nothing was changed",
             next_step=f"run `dvc update {target}` (or `dvc add` it), and commit",
         )
+    if not OBJECT_NAME.fullmatch(str(out["md5"])):
+        raise _invalid(path, f"{out['md5']!r} is no md5")
     folder = out["md5"].endswith(".dir")  # its `size` is the sum of its members
     return StoredObject(out["md5"], None if folder else out.get("size"), path, target)
+
+
+def _invalid(path: str, why: str) -> TerminalError:
+    return TerminalError(
+        f"DVC's record of {path} is invalid: {why}",
+        state="nothing was changed",
+        next_step="make the output again with `dvc repro` or `dvc add`, and commit",
+    )
 
 
 def _unreadable(workspace: Workspace, name: str, why: str) -> TerminalError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +32,13 @@ class Settings(BaseSettings):
             Secret block `slipway-signing-key` has it.
         trust: Folder of `allowed_signers`, the keys whose signatures count. It belongs to the
             deploying side; what a commit has at that path counts for nothing.
+        sandbox: Whether code of a ref must run in a sandbox (`required`), runs without where there
+            is none (`auto`), or the worker itself is in a container without secrets (`container`).
+        sandbox_memory_gb: Memory of one box; three quarters of the host's by default.
+        sandbox_processes: Number of processes of one box.
+        sandbox_free_disk_gb: Space on the disk that a box has to leave free.
+        stage_network: Whether stages of a pipeline reach the network.
+        stage_variables: Names of variables of the worker that stages get, separated by commas.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -41,6 +50,12 @@ class Settings(BaseSettings):
     candidate_days: float = Field(default=90.0, ge=0)
     read_write_block: str = "slipway-read-write"
     read_block: str = "slipway-read"
+    sandbox: Literal["auto", "required", "container"] = "auto"
+    sandbox_memory_gb: float = Field(default_factory=lambda: _memory_gb() * 0.75, gt=0)
+    sandbox_processes: int = Field(default=1000, gt=0)
+    sandbox_free_disk_gb: float = Field(default=1.0, ge=0)
+    stage_network: bool = False
+    stage_variables: str = ""
     signing_key_file: Path | None = None
     trust: Path = CHECKOUT / "deployments" / "trust"
 
@@ -83,3 +98,7 @@ class Settings(BaseSettings):
     def locks(self) -> Path:
         """Lock files; the kernel releases the locks of a process that dies."""
         return self.home / "locks"
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)

@@ -16,11 +16,6 @@ _TRANSIENT = ("failed to fetch", "connection", "timed out", "dns", "502", "503",
 _OTHER_FILE = re.compile(r"Hash mismatch for `([^`]+)`")
 
 
-def sync(project: Path) -> Argv:
-    """Install a locked project into the environment that UV_PROJECT_ENVIRONMENT names."""
-    return ["uv", "sync", "--quiet", "--frozen", "--no-dev", "--project", str(project)]
-
-
 def export(project: Path) -> Argv:
     """Print a project's lock as pinned requirements, with the hashes of their files."""
     return ["uv", "export", "--quiet", "--frozen", "--no-dev", "--no-header", "--no-annotate",
@@ -33,9 +28,10 @@ def venv(path: Path, python: str) -> Argv:
 
 
 def install(environment: Path, requirements: Argv) -> Argv:
-    """Install pinned requirements, from `pinned`."""
+    """Install pinned requirements, from `pinned`, as wheels: those run nothing."""
     python = environment / "bin" / "python"
-    return ["uv", "pip", "install", "--quiet", "--python", str(python), *requirements]
+    return ["uv", "pip", "install", "--quiet", "--python", str(python), "--only-binary", ":all:",
+            *requirements]  # fmt: skip
 
 
 def install_for(folder: Path, requirements: Argv, *, python: str, platform: str) -> Argv:

@@ -23,8 +23,9 @@ from tasks.core.settings import Settings
 from tasks.images import layers, slimming
 from tasks.images.image import PACKAGES
 from tasks.images.layers import Layer, read_layer, write_layer
+from tasks.package.environment import run_uv
 from tasks.package.package import Package
-from tasks.package.runtime import read_requirements, run_uv
+from tasks.package.runtime import STATE, read_requirements
 
 # uv's names of the platforms; every base image still maintained has glibc 2.28 or newer.
 _WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
@@ -77,7 +78,7 @@ async def make_packages(package: Package, platform: str) -> Packages:
             installed.mkdir(parents=True)
             pinned = requirements.write(partial)
             await run_uv(
-                uv.install_for(installed, pinned, python=python, platform=_WHEELS[platform])
+                uv.install_for(installed, pinned, python=python, platform=_WHEELS[platform]), STATE
             )
             await _slim(installed, python)
             rows = [asdict(distribution) for distribution in _distributions(installed)]
@@ -98,7 +99,8 @@ async def compile_modules(folder: Path, place: str, python: str, *, instead: boo
         instead: Whether to remove the sources.
     """
     # Without a seed, the order of sets in the byte code differs from run to run.
-    await run_uv(uv.compile_for(folder, place, python, instead=instead), PYTHONHASHSEED="0")
+    argv = uv.compile_for(folder, place, python, instead=instead)
+    await run_uv(argv, STATE, PYTHONHASHSEED="0")
     for source in folder.rglob("*.py") if instead else ():
         if source.with_suffix(".pyc").exists():
             source.unlink()

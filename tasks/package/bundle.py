@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.byte_code import compile_folder
 from tasks.package.package import Package
 
 
@@ -62,6 +63,7 @@ def make_bundle(
         for source in package.files:
             shutil.copy2(source, partial)
         shutil.copytree(package.workspace.path / "serving", partial / "serving")
+        compile_folder(partial / "serving", path / "serving")
     except OSError:  # a full disk would stay full
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -23,6 +23,7 @@ from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git
+from tasks.repository.escapes import refuse_escapes
 from tasks.repository.git_variables import git_variables
 from tasks.runs.retrying import capability
 from tasks.runs.run_names import run_name
@@ -240,14 +241,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 @capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)
 async def check_out(ref: str, path: Path, origin: str) -> Workspace:
-    """Clone origin and check a ref out.
-
-    Args:
-        ref: Branch, tag or commit on origin.
-        origin: Git URL or path.
+    """Clone origin and check a ref out: a branch, tag or commit.
 
     Raises:
-        TerminalError: The ref does not exist, or origin denies access.
+        TerminalError: The ref does not exist, leads outside, or origin denies access.
         TransientError: Origin cannot be reached.
     """
     _remove(path)  # what an earlier try left
@@ -261,6 +258,7 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
     await clone.git(git.fetch())
     commit = await resolve(clone, ref)
     await clone.git(git.checkout(commit))
+    await asyncio.to_thread(refuse_escapes, path, f"the commit {commit[:7]}")
     workspace = Workspace(path, commit, ref)
     commands.run_logger().info("checked out %s: %s", ref, workspace.label)
     return workspace
@@ -274,6 +272,7 @@ async def move_workspace(workspace: Workspace, commit: str) -> Workspace:
         commit: A commit that it has.
     """
     await workspace.git(git.checkout(commit))
+    await asyncio.to_thread(refuse_escapes, workspace.path, f"the commit {commit[:7]}")
     return Workspace(workspace.path, commit, commit, workspace.signed_tags)
 
 

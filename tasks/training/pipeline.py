@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import AsyncFileLock
 from ruamel.yaml import YAML
 
 from tasks.bucket import dvc
 from tasks.bucket.transfer import restore
 from tasks.core import commands, uv
-from tasks.core.caches import mark_used
+from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import Settings
+from tasks.package.environment import make_environment, read_lock
 from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
+from tasks.sandbox.launcher import LIMIT_EXCEEDED
+from tasks.training.stages import run_dvc
 
-_INSTALL_SECONDS = 900.0
+_UNTRAINED = "nothing was trained"
 _CHECK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
-# Variables of the bucket, the Prefect server and supervisord, which code of a model must not have.
-_HIDDEN = ("AWS_", "PREFECT_API_", "SLIPWAY_SUPERVISOR_", "SLIPWAY_S3_")
 # How the scripts in model/ begin a message that rejects parameters or data.
 _REJECTED = "params.yaml: "
 
@@ -88,24 +89,24 @@ async def make_model_environment(workspace: Workspace) -> Path:
         TerminalError: The lock cannot be installed.
     """
     project = workspace.path / "model"
-    key = fingerprint(project / "pyproject.toml", project / "uv.lock")
-    settings = Settings()
-    path = settings.environments / f"model-{key}"
-    settings.environments.mkdir(parents=True, exist_ok=True)
-    async with AsyncFileLock(f"{path}.lock"):
-        # `uv sync` completes what a killed run left, and returns at once if nothing is missing.
-        result = await commands.run(
-            uv.sync(project),
-            timeout=_INSTALL_SECONDS,
-            env={"UV_PROJECT_ENVIRONMENT": str(path)},
-        )
-    if result.code:
-        raise uv.install_failed(
-            result,
-            state="nothing was trained",
-            next_step="run `uv lock --project model`, commit model/uv.lock, and run again",
-        )
-    mark_used(path)
+    requirements = await read_lock(project, _UNTRAINED)
+    try:
+        content = tomllib.loads((project / "pyproject.toml").read_text())
+        python = str(content["project"]["requires-python"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TerminalError(
+            f"model/pyproject.toml cannot be read: {error!r}",
+            state=_UNTRAINED,
+            next_step="correct it, run `uv lock --project model`, commit, and run again",
+        ) from error
+
+    def write(folder: Path) -> Argv:
+        file = folder / "requirements.txt"
+        file.write_text(requirements)
+        return uv.pinned([file], hashed=True)
+
+    path = Settings().environments / f"model-{fingerprint(requirements, python)}"
+    await make_environment(path, python, write, _UNTRAINED)
     return path
 
 
@@ -157,17 +158,11 @@ async def reproduce(
 
         limit = Settings().training_seconds
         try:
-            result = await commands.run(
+            result = await run_dvc(
+                workspace,
                 dvc.repro(until, force=force),
                 timeout=limit,
-                cwd=workspace.path,
-                env={
-                    **dvc.variables(workspace),
-                    "UV_PROJECT_ENVIRONMENT": str(environment),
-                    "UV_NO_SYNC": "1",
-                    "VIRTUAL_ENV": "",
-                },
-                hide=_HIDDEN,
+                environment=environment,
                 watch=follow,
             )
         except commands.CommandTimeout as error:  # another try would take as long
@@ -194,9 +189,15 @@ def _pipeline_failed(result: commands.CommandResult, until: str) -> TerminalErro
             state="nothing was trained; origin is unchanged",
             next_step="run `slipway up` (local stack) or `dvc push` on the host that added them",
         )
+    if result.code == LIMIT_EXCEEDED:
+        return TerminalError(
+            f"the pipeline exceeded a limit of its sandbox: {result.tail(1)}",
+            state="it was ended, with all its processes; origin is unchanged",
+            next_step="correct the stage, or raise the limit for the worker",
+        )
     return TerminalError(
         f"the pipeline failed: {result.tail()}",
-        state="stages before the failed one are in the cache; origin is unchanged",
+        state="its stages before the failed one are in the cache; origin is unchanged",
         next_step=f"correct the stage, test it with `dvc repro {until}`, commit, and run again",
     )
 
@@ -208,12 +209,6 @@ async def has_changed(workspace: Workspace, until: str) -> bool:
     Returns:
         False if the commit's outputs are those of its code, data and parameters.
     """
-    result = await commands.run(
-        dvc.list_changes(until),
-        timeout=_CHECK_SECONDS,
-        cwd=workspace.path,
-        env=dvc.variables(workspace),
-        log=False,
-    )
+    result = await run_dvc(workspace, dvc.list_changes(until), timeout=_CHECK_SECONDS, log=False)
     # It also fails if this host lacks the data of a changed stage.
     return result.code != 0 or "Running stage" in result.stdout

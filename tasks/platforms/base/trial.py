@@ -17,12 +17,40 @@ from tasks.package.bundle import Bundle, make_bundle
 from tasks.package.package import Package
 from tasks.package.runtime import make_runtime
 from tasks.platforms.base.proof import Candidate, prove
+from tasks.sandbox.box import Box, start_in
 
 
 def serve(python: Path, bundle: Path, port: int) -> Argv:
     """Make the command that serves a bundle on loopback."""
     return [str(python), "-m", "serving", "--bundle", str(bundle), "--host", "127.0.0.1",
             "--port", str(port)]  # fmt: skip
+
+
+def serve_in_box(
+    bundle: Bundle, port: int, variables: Mapping[str, str], *, trial: Path | None = None
+) -> Argv:
+    """Make the command that serves a bundle in the sandbox.
+
+    The server sees its bundle and its packages, and can change neither. Requests come through a
+    socket that it inherits; it reaches no network.
+
+    Args:
+        bundle: The bundle.
+        port: Port of loopback.
+        variables: Variables of the server; who runs the command has to set them.
+        trial: Folder for the temporary files of a trial; a live server has them in memory.
+    """
+    box = Box(
+        folder=bundle.path,
+        readable=(bundle.path,),
+        pythons=(bundle.python,),
+        temporary=trial,
+        variables=frozenset(variables),
+        settings={"PYTHONPATH": str(bundle.path)},
+        port=port,
+        yields=trial is not None,
+    )
+    return start_in(box, serve(bundle.python, bundle.path, port))
 
 
 async def stage(
@@ -57,12 +85,13 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
     """
     # In the workspace: its clean-up also ends processes that a killed run has left there.
     folder = bundle.package.workspace.path / "preflight"
-    folder.mkdir(exist_ok=True)
+    temporary = folder / "tmp"  # without the log, which is read outside of the sandbox
+    temporary.mkdir(parents=True, exist_ok=True)
     port = find_free_port()
     async with commands.run_in_background(
-        serve(bundle.python, bundle.path, port),
+        serve_in_box(bundle, port, variables, trial=temporary),
         cwd=folder,
-        env=_bare_environment(folder, bundle.path, variables),
+        env={**os.environ, **variables},  # the box passes on what it names
         log=folder / "log",
     ) as server:
         candidate = Candidate(
@@ -73,12 +102,3 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
             last_lines=server.tail,
         )
         await prove(candidate, within)
-
-
-def _bare_environment(home: Path, bundle: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    # With the two marks by which a process that outlives its run is found.
-    passed_on = {"PATH", "LANG", "LC_ALL", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
-            "SLIPWAY_STACK", "PREFECT__FLOW_RUN_ID"}  # fmt: skip
-    ours = {"HOME": str(home), "PYTHONPATH": str(bundle)}
-    inherited = {key: value for key, value in os.environ.items() if key in passed_on}
-    return inherited | dict(variables) | ours

@@ -20,7 +20,7 @@ from tasks.core.threads import in_thread
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package
 from tasks.platforms.base.target import Staged
-from tasks.platforms.base.trial import boot, serve, stage
+from tasks.platforms.base.trial import boot, serve_in_box, stage
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 from tasks.platforms.process import launch
 from tasks.platforms.process.settings import ProcessEnvironment
@@ -103,7 +103,7 @@ class ProcessTarget(HostTarget[StagedBundle]):
         for name, port in zip(self._names(route.release), route.ports, strict=True):
             program = Program(
                 name=name,
-                argv=tuple(serve(bundle.python, bundle.path, port)),
+                argv=tuple(serve_in_box(bundle, port, variables)),
                 directory=bundle.path,
                 environment=variables,
                 stop_seconds=_STOP_SECONDS,

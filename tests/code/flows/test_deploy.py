@@ -297,7 +297,7 @@ def test_old_releases_are_removed_but_not_those_of_an_environment_with_a_longer_
 def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, live: str) -> None:
     commit = _broken(lab, live, "waiting", "serving/__main__.py", _SLEEP)
     run = lab.start("deploy", {"ref": commit})
-    servers = run.wait_for_children("-m serving")
+    servers = run.wait_for_children("serving --bundle")
     run.kill(alone=True)
     assert select_running(servers)
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"

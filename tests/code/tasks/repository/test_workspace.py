@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tasks.bucket import dvc
+from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.repository.git import Git
 from tasks.repository.git_variables import git_variables
 from tasks.repository.versions import register_version
 from tasks.repository.workspace import check_out
 from tasks.training.candidate import commit_candidate
-from tasks.training.pipeline import has_changed
 from tasks.training.publish import publish
 
 _FAIL = "#!/bin/sh\necho a hook of the user >&2\nexit 1\n"
@@ -134,8 +134,8 @@ async def test_dvc_keeps_what_it_unpickles_beside_the_workspace(
     assert folder.parent == tmp_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (workspace.path / ".dvc").mkdir()
-    (workspace.path / "dvc.yaml").write_text("stages: {a: {cmd: 'true'}}\n")
-    assert await has_changed.fn(workspace, "a")
+    argv, variables = dvc.checkout([]), dvc.variables(workspace)
+    await commands.run(argv, timeout=60, cwd=workspace.path, env=variables)
     assert (folder / "repo").is_dir()
     await check_out.fn("main", tmp_path / "clone", str(origin))
     assert not (folder / "repo").exists()

@@ -1,0 +1,49 @@
+"""Ways out of a workspace: what must not be in it when programs outside of the sandbox read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.core.errors import TerminalError
+
+_NAMED = 3
+
+
+def refuse_escapes(folder: Path, author: str, *, also: Path | None = None) -> None:
+    """Refuse links that lead outside, and repositories whose settings Git would follow.
+
+    Args:
+        folder: The workspace.
+        author: Who made its content, for the message.
+        also: A folder outside of it to whose files links may lead.
+
+    Raises:
+        TerminalError: There are some.
+    """
+    escapes = sorted(_find_escapes(folder, also))
+    if escapes:
+        names = ", ".join(str(path.relative_to(folder)) for path in escapes[:_NAMED])
+        raise TerminalError(
+            f"{author} has links that lead outside the repository, or another one within it:"
+            f" {names}",
+            state="nothing of it was used; origin is unchanged",
+            next_step="replace the links with files, commit, and run the flow at that commit",
+        )
+
+
+def _find_escapes(folder: Path, also: Path | None) -> Iterator[Path]:
+    inside = folder.resolve()
+    for parent, folders, names in os.walk(folder):
+        if Path(parent) == folder and (folder / ".git").is_dir():
+            folders.remove(".git")  # ours; read-only for stages
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            if name == ".git":
+                yield path
+            elif path.is_symlink():
+                target = path.resolve()
+                lent = also and target.is_file() and target.is_relative_to(also.resolve())
+                if not lent and not target.is_relative_to(inside):
+                    yield path

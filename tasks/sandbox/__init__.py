@@ -1,0 +1,5 @@
+"""The sandbox: how code of a ref is started (stages, preflight, servers), and what it may see.
+
+`box.py` describes a box, `bubblewrap.py` finds the program that makes it, `launcher.py` runs in a
+process of its own beside each box, `server.py` inside the box of a model server.
+"""
