@@ -15,6 +15,7 @@ from tasks.core import commands
 from tasks.core.settings import TAG
 from tasks.platforms.base.settings import WATCH_SECONDS
 from tasks.platforms.catalogue import load_environment, make_target
+from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
 
 
@@ -23,6 +24,7 @@ from tasks.runs.run_names import run_name
     flow_run_name=run_name("watch {environment}"),
     timeout_seconds=WATCH_SECONDS + 2 * 3600,
 )
+@stop_when_cancelled
 async def watch(
     release: str,
     until: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling, Running
 
 from deployments.local.stack import Stack
+from tasks.core.settings import CHECKOUT
 from tasks.runs import cancellation
 from tests.stack_access import prefect_of
 
@@ -124,3 +126,17 @@ async def test_flow_that_is_not_cancelled_returns_and_raises_as_before(
     assert await answer(None) == 42
     with pytest.raises(TimeoutError, match="its own"):
         await answer(TimeoutError("its own"))
+
+
+def test_every_flow_stops_itself() -> None:
+    decorators = {
+        function.name: [
+            ast.unparse(decorator).partition("(")[0] for decorator in function.decorator_list
+        ]
+        for path in (CHECKOUT / "flows").glob("*.py")
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.AsyncFunctionDef)
+    }
+    flows = {name: names for name, names in decorators.items() if "flow" in names}
+    assert "deploy" in flows
+    assert {tuple(names) for names in flows.values()} == {("flow", "stop_when_cancelled")}
