@@ -142,7 +142,7 @@ class Layout:
     @property
     def has_watch(self) -> bool:
         """True if releases of an environment on this host are watched after their switch."""
-        return any(environment.watch for environment in self.host_settings().values())
+        return any(environment.watch_seconds for environment in self.host_settings().values())
 
     @property
     def has_image_registry(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.variables import Table, VariableReader
@@ -28,17 +28,21 @@ def _split(value: object) -> object:
 LISTED = BeforeValidator(_split)
 
 
-def _read_duration(value: object) -> object:
-    """Read a duration with its unit, in seconds; empty is none."""
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
+def _check_duration(text: str) -> str:
+    if not _DURATION.fullmatch(text):
         raise ValueError("a duration has a unit: 90s, 30m or 2h")
-    return float(match[1]) * _UNITS[match[2]] if match[1] else 0.0
+    return text
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smh]))?")
-Duration = Annotated[float, BeforeValidator(_read_duration)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
+
+
+def seconds_of(duration: Duration) -> float:
+    """Return the seconds of a duration; an empty one has none."""
+    match = _DURATION.fullmatch(duration)
+    return float(match[1]) * _UNITS[match[2]] if match and match[1] else 0.0
 
 
 class Environment(Policy):
@@ -91,7 +95,8 @@ class HostEnvironment(Environment):
         canary_errors: Percent points by which its share of errors may exceed the live one's.
         canary_slower: Factor by which its requests may take longer than the live version's.
         watch: Time after the switch in which a new version is compared with the last hour of the
-            one before it, by the same limits, and rolled back if it is worse; 0 for none.
+            one before it, by the same limits, and rolled back if it is worse: `90s`, `30m` or
+            `2h`; empty for none.
     """
 
     port: int = Field(8080, ge=1, le=65535)
@@ -101,7 +106,7 @@ class HostEnvironment(Environment):
     canary_requests: int = Field(50, ge=10)
     canary_errors: float = Field(1.0, ge=0, lt=100)
     canary_slower: float = Field(2.0, ge=1)
-    watch: Duration = Field(0.0, le=WATCH_SECONDS)
+    watch: Duration = ""
 
     @model_validator(mode="after")
     def _canary_grows_and_ends(self) -> Self:
@@ -110,6 +115,17 @@ class HostEnvironment(Environment):
         if len(self.canary) * self.canary_seconds > CANARY_SECONDS:
             raise ValueError(f"canary: its steps may take {CANARY_SECONDS:g} s in all")
         return self
+
+    @model_validator(mode="after")
+    def _watch_ends(self) -> Self:
+        if self.watch_seconds > WATCH_SECONDS:
+            raise ValueError(f"watch: {WATCH_SECONDS / 3600:g}h at most")
+        return self
+
+    @property
+    def watch_seconds(self) -> float:
+        """The time of the watch after the switch; 0 without one."""
+        return seconds_of(self.watch)
 
     @property
     def url(self) -> str:

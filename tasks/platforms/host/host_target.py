@@ -89,7 +89,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Prove that the proxy and the runner of the servers answer."""
         address = await in_thread(self._gateway.address)
         runner, variables = await self._check_runner(), await self._variables.check()
-        watch = [self._check_samples()] if self._host.watch else []
+        watch = [self._check_samples()] if self._host.watch_seconds else []
         return [f"the proxy has an entry point at {address}", *runner, *variables, *watch]
 
     async def status(self) -> Live | None:
@@ -156,12 +156,12 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     async def plan_watch(self) -> WatchPlan | None:
         """Read the counters of the last hour of what is live; None without `watch`."""
-        live = await in_thread(self._gateway.route) if self._host.watch else None
+        live = await in_thread(self._gateway.route) if self._host.watch_seconds else None
         if live is None or (self._started and live == self._started.route):
             return None
         (counters,) = await in_thread(self._gateway.counters, live)
         hour = read_last_hour(self._samples, live.release, counters, time.time())
-        return WatchPlan(self._host.watch, hour.to_json())
+        return WatchPlan(self._host.watch_seconds, hour.to_json())
 
     async def watch(
         self, release: str, baseline: Mapping[str, Any], until: datetime
