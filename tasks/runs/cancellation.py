@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -45,6 +46,8 @@ def stop_when_cancelled(
                 raise
         return cast("R", Cancelled(message=_MESSAGE))  # Prefect takes it as the run's state
 
+    # Prefect looks for the types of a flow's parameters in this module otherwise.
+    run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return run
 
 

@@ -40,6 +40,12 @@ def test_every_parameter_has_a_description_and_a_default(flow: Flow[..., Any]) -
     assert _refused(flow, **defaults) == ""
 
 
+@pytest.mark.parametrize("flow", _FLOWS, ids=lambda flow: flow.name)
+def test_defaults_start_a_run(flow: Flow[..., Any]) -> None:
+    # The worker validates them with the function's own types, not with the schema.
+    assert flow.validate_parameters({}).keys() == flow.parameters.properties.keys()
+
+
 @pytest.mark.parametrize("flow", [deploy, retrain], ids=lambda flow: flow.name)
 def test_environments_are_offered_as_a_list(flow: Flow[..., Any]) -> None:
     assert _schema(flow)["properties"]["environment"]["enum"] == environment_names()
