@@ -220,7 +220,7 @@ def test_link_signs_a_browser_in_and_a_foreign_page_in_it_gets_nothing(
     page = context.new_page()
     link = stack.sign_in_url(f"{stack.prefect_ui_url}/deployments")
     page.goto(link)
-    page.get_by_text("retrain").first.wait_for()
+    page.get_by_text("docker").first.wait_for()
     assert page.url == f"{stack.prefect_ui_url}/deployments"
 
     page.goto(foreign_page)
