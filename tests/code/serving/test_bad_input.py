@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import httpx
@@ -166,6 +168,17 @@ def test_huge_body_is_413_while_other_requests_are_answered(wine, row, make):
     assert max(seconds) < 4.0
 
 
+def test_client_that_writes_before_it_reads_sees_413(served):
+    request = urllib.request.Request(
+        f"{served('wine').url}/predict", data=b" " * (60 << 20),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert caught.value.code == 413
+    assert b"too large" in caught.value.read()
+
+
 def test_memory_stays_bounded_and_the_server_up(wine, row):
     text = httpx.get(f"{wine.url}/metrics").text
     resident = next(li for li in text.splitlines() if li.startswith("process_resident_memory"))
@@ -195,6 +208,15 @@ def test_value_that_only_the_model_rejects_is_422_with_a_reference(served, golde
     reference = response.json()["error"].split("reference ")[1][:8]
     assert reference in mixed.log
     assert SECRET not in response.text
+
+
+def test_refused_values_cost_one_short_line(served, golden):
+    mixed = served("mixed")
+    bad = {**golden("mixed")["inputs"][0], "size": "s" * 300}
+    before = len(mixed.log)
+    assert mixed.post("/predict", {"data": {"values": [bad]}}).status_code == 422
+    assert len(lines := mixed.log[before:].splitlines()) == 1
+    assert len(lines[0]) < 330
 
 
 def test_bad_array_is_refused(served):

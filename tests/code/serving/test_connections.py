@@ -3,12 +3,8 @@
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
-import urllib.error
-import urllib.request
 
-import httpx
 import pytest
 
 from tests.code.serving.running import HERE, ROOT, clean_environment, run
@@ -218,44 +214,3 @@ def test_limit_of_open_files_is_raised_and_bounds_connections(runtime):
         "print(r.getrlimit(r.RLIMIT_NOFILE))"
     )
     assert run(runtime, "-c", code) == "50 340\n(500, 500)\n"
-
-
-def test_model_server_answers_beside_1005_idle_connections(served, golden):
-    wine = served("wine")
-    row = {"data": {"values": golden("wine")["inputs"][:1]}}
-    with contextlib.ExitStack() as stack:
-        for _ in range(1005):
-            stack.enter_context(socket.create_connection(("127.0.0.1", wine.port)))
-        for path in ("/healthz", "/readyz"):
-            assert httpx.get(f"{wine.url}{path}").status_code == 200
-        assert wine.post("/predict", row).status_code == 200
-
-
-def test_client_that_writes_before_it_reads_sees_413(served):
-    request = urllib.request.Request(
-        f"{served('wine').url}/predict", data=b" " * (60 << 20),
-        headers={"Content-Type": "application/json"},
-    )  # fmt: skip
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=60)
-    assert caught.value.code == 413
-    assert b"too large" in caught.value.read()
-
-
-def test_refused_values_cost_one_short_line(served, golden):
-    mixed = served("mixed")
-    bad = {**golden("mixed")["inputs"][0], "size": "s" * 300}
-    before = len(mixed.log)
-    assert mixed.post("/predict", {"data": {"values": [bad]}}).status_code == 422
-    assert len(lines := mixed.log[before:].splitlines()) == 1
-    assert len(lines[0]) < 330
-
-
-def test_failure_is_logged_in_full_once(served):
-    moody = served("moody")
-    bad = {"data": {"values": [{"first": 666.0, "second": 1.0}]}}
-    moody.post("/predict", bad)
-    before = len(moody.log)
-    assert moody.post("/predict", bad).status_code == 500
-    assert len(lines := moody.log[before:].splitlines()) == 1
-    assert "no luck" in lines[0]

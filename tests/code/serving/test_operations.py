@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,27 @@ def test_failing_model_is_500_with_a_reference_and_the_server_continues(served):
     assert "no luck" not in response.text
     assert "Traceback" not in response.text
     assert moody.post("/predict", numbers((1, 1))).status_code == 200
+
+
+def test_failure_is_logged_in_full_once(served):
+    moody = served("moody")
+    bad = {"data": {"values": [{"first": 666.0, "second": 1.0}]}}
+    moody.post("/predict", bad)
+    before = len(moody.log)
+    assert moody.post("/predict", bad).status_code == 500
+    assert len(lines := moody.log[before:].splitlines()) == 1
+    assert "no luck" in lines[0]
+
+
+def test_model_server_answers_beside_1005_idle_connections(served, golden):
+    wine = served("wine")
+    row = {"data": {"values": golden("wine")["inputs"][:1]}}
+    with contextlib.ExitStack() as stack:
+        for _ in range(1005):
+            stack.enter_context(socket.create_connection(("127.0.0.1", wine.port)))
+        for path in ("/healthz", "/readyz"):
+            assert httpx.get(f"{wine.url}{path}").status_code == 200
+        assert wine.post("/predict", row).status_code == 200
 
 
 def test_custom_code_sees_the_variables_of_the_server(start, bundles, monkeypatch):
