@@ -175,6 +175,7 @@ def _accept_everything(parameters: str) -> str:
         ("sneaky", "is on no branch from which production may be deployed (main, to-*)"),
         ("to-worse", "did not pass the gate of production: NOT passed: f1_macro 0.3000 misses"),
     ],
+    ids=["branch", "gate"],
 )
 def test_what_the_policy_does_not_allow_is_refused_before_anything_is_built(
     lab: Lab, delivered: Delivery, approvals: Approvals, branch: str, problem: str
