@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deployments.apply import apply, server_url
 from deployments.catalogue.prefect_yaml import Manifest
+from deployments.diagnosis.exposure import check_exposure
 from deployments.diagnosis.finding import Finding, problem
 from deployments.diagnosis.sandbox import check_sandbox
 from tasks.core.errors import ConfigurationError, SlipwayError
@@ -79,6 +80,8 @@ async def check_server(
         async with get_client() as client:
             await client.read_work_pools(limit=1)
             yield Finding("Prefect server", f"{url} answers")
+            async for finding in check_exposure(url.rstrip("/")):
+                yield finding
             async for finding in check_more(client):
                 yield finding
     except ConfigurationError as error:

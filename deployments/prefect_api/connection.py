@@ -17,6 +17,16 @@ _CLOUD = re.compile(r"https://api(\.[\w.]+)/api/accounts/([^/]+)/workspaces/([^/
 _LOCAL = re.compile(r"https?://(127\.0\.0\.1|localhost)[:/]")
 
 
+def is_cloud(url: str) -> bool:
+    """Return whether an API URL is that of a workspace of Prefect Cloud."""
+    return _CLOUD.fullmatch(url.rstrip("/")) is not None
+
+
+def is_local(url: str) -> bool:
+    """Return whether an API URL is on this machine, where no proxy of the environment reaches it."""
+    return _LOCAL.match(url) is not None
+
+
 class Connection:
     """A connection to one Prefect server; use it as a context manager, or close it.
 
@@ -29,8 +39,7 @@ class Connection:
     def __init__(self, url: str, authorization: str = "", ui: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._ui = (ui or "").rstrip("/")
-        # The environment's proxies do not reach a server on this machine.
-        self._local = _LOCAL.match(url) is not None
+        self._local = is_local(url)
         self._http = httpx.Client(
             base_url=self.url,
             auth=ServerAuth(self.url, authorization),
@@ -95,7 +104,7 @@ class Connection:
     @property
     def form_root(self) -> str:
         """Address of the UI whose form for approval shows what is approved: not that of v2."""
-        on_server = not self._ui and not _CLOUD.fullmatch(self.url)
+        on_server = not self._ui and not is_cloud(self.url)
         return self._ui_of("v1") if on_server else self.ui_root
 
     @cached_property
