@@ -12,6 +12,7 @@ from prefect.states import Completed, Failed
 from flows.parameters import EnvironmentName, Reason, Ref
 from tasks.bucket.transfer import pull
 from tasks.package.package import read_package, verify_artifact
+from tasks.package.signature import verify_signature
 from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release import steps
@@ -60,7 +61,7 @@ async def deploy(
     approval = await read_approval(settings)
     target = make_target(settings)
     async with (
-        open_workspace(approval.commit or ref) as workspace,
+        open_workspace(approval.commit or ref, signed_tags=settings.signed) as workspace,
         release_report(environment, target) as report,
     ):
         release = report.begin(read_package(workspace))
@@ -110,6 +111,8 @@ async def bring_live(
             package, release.metrics, approval.environment, history
         )
 
+    if approval.environment.signed:
+        package = await verify_signature(package, release.environment)
     file = await pull(workspace, package.artifact, package.md5)
     await verify_artifact(package, file)
     staged = await steps.preflight(target, package, file)

@@ -34,10 +34,11 @@ async def push(
         The commit on origin: the candidate, or its merge into `branch`.
     """
     settings = load_environment(environment)  # rejects an unknown one before anything runs
-    async with open_workspace(ref) as workspace:
+    async with open_workspace(ref, signed_tags=settings.signed) as workspace:
+        verdict = None
         if branch and not await is_ancestor(workspace, workspace.commit, remote_head(branch)):
-            await require_pass(workspace, gate_rules(settings), branch)
+            verdict = await require_pass(workspace, gate_rules(settings), branch)
         uploaded = await upload(workspace)
-        commit = await publish(workspace, uploaded, branch or None)
+        commit = await publish(workspace, uploaded, branch or None, verdict)
         await prune(workspace)
         return commit

@@ -50,10 +50,11 @@ async def retrain(
     settings = load_environment(environment)  # rejects an unknown one before anything runs
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         candidate = await save(await train(ref, overrides, force))
-        async with open_workspace(candidate) as workspace:
+        async with open_workspace(candidate, signed_tags=settings.signed) as workspace:
             if await is_ancestor(workspace, candidate, remote_head(branch)):
-                await push(candidate)  # verifies its objects
-                return Completed(message=f"nothing to retrain: {branch} has it", data=candidate)
+                # Verifies its objects, and signs it if that is missing.
+                commit = await push(candidate, branch, environment)
+                return Completed(message=f"nothing to retrain: {branch} has it", data=commit)
             verdict = await judge_candidate(workspace, gate_rules(settings))
         commit = await push(candidate, branch if verdict.passed else "", environment)
     return Completed(

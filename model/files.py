@@ -27,7 +27,14 @@ def remove_former_models(name: str) -> None:
     for runtime in Path("model").glob("*.runtime.json"):
         former = runtime.name.removesuffix(".runtime.json")
         if former != name:
-            for suffix in ("", ".mlem", ".golden.json", ".runtime.json"):
+            for suffix in (
+                "",
+                ".mlem",
+                ".golden.json",
+                ".runtime.json",
+                ".sig",
+                ".provenance.json",
+            ):
                 get_model_path(former, suffix).unlink(missing_ok=True)
 
 

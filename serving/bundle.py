@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import yaml
 
+from serving.signature import SignatureError, verify_release
+
 CHUNK_BYTES = 1 << 20
 RELEASE = "SLIPWAY_RELEASE"  # what a deployer knows of a release beyond release.json, as JSON
 PLAIN_PICKLE = {"sklearn", "sklearn_pipeline"}  # the model types MLEM writes as one plain pickle
@@ -116,6 +118,10 @@ def load_model(bundle: Bundle) -> Any:
     with bundle.model_file.open("rb") as file:  # one open file: what is hashed is what is loaded
         bundle.digest = digest_of(file)
         _verify(bundle, bundle.digest)
+        try:
+            verify_release(bundle.folder, bundle.name, bundle.digest.sha256)
+        except SignatureError as error:
+            raise BundleError(f"{bundle.name}: {error}; it was not loaded") from error
         _unpack_code(bundle)
         file.seek(0)
         try:

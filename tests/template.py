@@ -22,6 +22,8 @@ USER_FILES = (
     "deployments/environments/**",
     "dvc.lock",
     "model/*.golden.json",
+    "model/*.provenance.json",
+    "model/*.sig",
     "model/*.mlem",
     "model/*.runtime.json",
     "model/custom/**",

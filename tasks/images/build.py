@@ -140,6 +140,7 @@ async def _make_upper_layers(package: Package, file: Path) -> tuple[Layer, Layer
     files: dict[str, Path | bytes] = {
         f"{MODEL}/{package.model}": file,
         **{f"{MODEL}/{path.name}": path for path in package.files},
+        **{f"{MODEL}/{name}": content for name, content in package.attachments.items()},
         f"{MODEL}/release.json": json.dumps(release, indent=2).encode(),
     }
     return (

@@ -62,6 +62,8 @@ def make_bundle(
         shutil.copy2(file, partial / package.model)
         for source in package.files:
             shutil.copy2(source, partial)
+        for name, content in package.attachments.items():
+            (partial / name).write_bytes(content)
         shutil.copytree(package.workspace.path / "serving", partial / "serving")
         compile_folder(partial / "serving", path / "serving")
     except OSError:  # a full disk would stay full

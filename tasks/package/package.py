@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Package:
         golden: Golden predictions: `inputs` and `outputs` by method.
         serving: Fingerprint of everything else in the release: serving code and lock, interface,
             golden predictions, packages.
+        attachments: Content of further files of a release, by name: signature and allowed keys of
+            a version that was verified.
     """
 
     workspace: Workspace
@@ -53,6 +55,7 @@ class Package:
     golden: Mapping[str, Any]
     serving: str
     hashes: Mapping[str, Sequence[str]] | None = None
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from prefect.settings import get_current_settings
@@ -39,6 +39,7 @@ class Observation:
         live: What is live, None if nothing is, or the platform could not be asked.
         lock_holder: The run that deploys to it, None if none does.
         error: Why the platform could not be asked; empty if it was.
+        signed: Whether releases count only with a signed tag.
     """
 
     environment: str
@@ -48,6 +49,7 @@ class Observation:
     live: Live | None = None
     lock_holder: Holder | None = None
     error: str = ""
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ async def observe(name: str) -> Observation:
             # The lock first: a deploy that begins after it was read shows in the history.
             holder = await lock_of(environment).read_holder()
             live = await target.status()
-        return Observation(name, at, platform, target.url, live, holder)
+        return Observation(name, at, platform, target.url, live, holder, signed=environment.signed)
     except SlipwayError as error:
         return Observation(name, at, platform, error=error.what)
     except TimeoutError:
@@ -159,6 +161,7 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
         workspace: A workspace of the model, cloned after the observation.
         observation: The observation.
     """
+    workspace = replace(workspace, signed_tags=observation.signed)
     history = await read_history(workspace, observation.environment)
     status = Status(observation, history[0] if history else None)
     values = status.to_json()

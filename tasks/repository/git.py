@@ -11,7 +11,11 @@ from tasks.core.errors import TerminalError
 
 # Candidates that no flow has pushed yet: not branches, so nothing on origin builds or deploys them.
 RUN_REFS = "refs/slipway/runs"
-_FETCHED = ["+refs/heads/*:refs/remotes/origin/*", f"+{RUN_REFS}/*:{RUN_REFS}/*"]
+# Signatures of models whose commits were made before they were signed.
+NOTES = "refs/notes/slipway"
+_FETCHED = [
+    "+refs/heads/*:refs/remotes/origin/*", f"+{RUN_REFS}/*:{RUN_REFS}/*", f"+{NOTES}*:{NOTES}*"
+]  # fmt: skip
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Slipway",
     "GIT_AUTHOR_EMAIL": "slipway@localhost",
@@ -89,32 +93,14 @@ def commit(message: str, key: Path | None) -> Argv:
             *([f"--gpg-sign={key}"] if key else [])]  # fmt: skip
 
 
-def sign_tag(name: str, commit: str, message: str, key: Path) -> Argv:
-    """Make an annotated tag anew, signed."""
-    return ["git", "tag", "--force", "--sign", f"--local-user={key}", "--cleanup=whitespace",
-            "--message", message, name, commit]  # fmt: skip
+def add(paths: Sequence[str]) -> Argv:
+    """Stage some files."""
+    return ["git", "add", "--", *paths]
 
 
-def verify_tag(name: str) -> Argv:
-    """Exit with code 0 if an allowed signer has signed a tag, given by its name or object."""
-    return ["git", "verify-tag", name]
-
-
-def signature_settings(allowed_signers: Path) -> dict[str, str]:
-    """Return settings by which Git knows SSH signatures alone, and those signers alone.
-
-    They have to be given as variables, because these win over the configuration of a clone, which
-    code of a ref may have changed.
-    """
-    return {
-        "gpg.format": "ssh",
-        "gpg.ssh.program": "ssh-keygen",
-        "gpg.ssh.allowedSignersFile": str(allowed_signers),
-        # A key in the keyring of the worker's user is not an allowed signer.
-        "gpg.program": "false",
-        "gpg.openpgp.program": "false",
-        "gpg.x509.program": "false",
-    }
+def tracked_modes(paths: Sequence[str]) -> Argv:
+    """Print mode, object and path of files in Git's index, NUL-terminated."""
+    return ["git", "ls-files", "-z", "--stage", "--", *paths]
 
 
 def staged() -> Argv:
@@ -249,27 +235,6 @@ def tracking_ref(ref: str) -> str:
 def top_level(commit: str) -> Argv:
     """Print the names at the top of a commit's tree, NUL-terminated."""
     return ["git", "ls-tree", "-z", "--name-only", commit]
-
-
-# Of a tag: its ref, its object and that object's own name for it, which is empty for a lightweight
-# one; type and name of what it points at; time, message, and signature.
-TAG_FIELDS = (
-    "refname:strip=2", "objectname", "tag", "*objecttype", "*objectname",
-    "creatordate:iso-strict", "contents:subject", "contents:body", "contents:signature",
-)  # fmt: skip
-
-
-def tags(pattern: str, commit: str | None = None) -> Argv:
-    """Print `TAG_FIELDS` of tags, highest number first, NUL-terminated.
-
-    Args:
-        pattern: Names of tags.
-        commit: Only tags of that commit.
-    """
-    fields = "".join(f"%({field})%00" for field in TAG_FIELDS)
-    at = [f"--points-at={commit}"] if commit else []
-    return ["git", "for-each-ref", "--sort=-version:refname", *at, f"--format={fields}",
-            f"refs/tags/{pattern}"]  # fmt: skip
 
 
 class Git:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.core import commands
 from tasks.core.settings import Settings
-from tasks.repository import git
+from tasks.repository import git, git_signatures
 from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace
 
@@ -42,8 +42,8 @@ async def read_tags(
         commit: Only tags of that commit.
         count: At most so many; 0 is all.
     """
-    lines = (await workspace.git(git.tags(pattern, commit))).stdout.split("\0")
-    width = len(git.TAG_FIELDS)
+    lines = (await workspace.git(git_signatures.tags(pattern, commit))).stdout.split("\0")
+    width = len(git_signatures.TAG_FIELDS)
     tags: list[Tag] = []
     for start in range(0, len(lines) - width, width):
         name, identifier, own_name, kind, target, at, subject, body, signature = (
@@ -70,7 +70,7 @@ async def _is_signed(workspace: Workspace, identifier: str) -> bool:
     allowed = Settings().allowed_signers
     key = (identifier, allowed.read_text() if allowed.is_file() else "")
     if key not in _verdicts:
-        result = await workspace.git(git.verify_tag(identifier), ok=(0, 1))
+        result = await workspace.git(git_signatures.verify_tag(identifier), ok=(0, 1))
         _verdicts[key] = result.code == 0
     return _verdicts[key]
 
@@ -80,4 +80,4 @@ async def sign_tag(workspace: Workspace, name: str, message: str) -> None:
     async with signing_key() as key:
         if key:
             commit = (await workspace.git(git.resolve(f"refs/tags/{name}"))).stdout.strip()
-            await workspace.git(git.sign_tag(name, commit, message, key))
+            await workspace.git(git_signatures.sign_tag(name, commit, message, key))

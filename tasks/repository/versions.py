@@ -155,7 +155,8 @@ async def _require_own_tags(workspace: Workspace) -> None:
             f"tag {tags[0]} at {workspace.label} does not count: it is lightweight, or no allowed"
             " signer has signed it",
             state="the commit has no version; the live model is unchanged",
-            next_step=f"run `git push --delete origin {tags[0]}`, then run the flow again",
+            next_step=f"run `slipway sign --history`, or `git push --delete origin {tags[0]}`,"
+            " then run the flow again",
         )
 
 

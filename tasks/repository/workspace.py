@@ -22,7 +22,7 @@ from tasks.core import commands
 from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
-from tasks.repository import git
+from tasks.repository import git, git_signatures
 from tasks.repository.escapes import refuse_escapes
 from tasks.repository.git_variables import git_variables
 from tasks.runs.retrying import capability
@@ -123,7 +123,7 @@ class Workspace:
             TransientError: Origin cannot be reached.
             TerminalError: Origin denies access, or the command failed in the workspace itself.
         """
-        variables = git_variables(git.signature_settings(Settings().allowed_signers))
+        variables = git_variables(git_signatures.signature_settings(Settings().allowed_signers))
         result = await commands.run(
             argv, timeout=_GIT_SECONDS, cwd=self.path, env=variables, log=False
         )

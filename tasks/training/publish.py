@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tasks.bucket.objects import StoredObject
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
+from tasks.package.signature import write_statement
 from tasks.repository import git
 from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace, is_ancestor, push
 from tasks.runs.retrying import capability
 from tasks.training.candidate import TRAILER, candidate_name
+from tasks.training.gate import Verdict
+from tasks.training.signing import find_differences, read_key, sign_candidate
 
 # Inputs and outputs of a candidate's pipeline; every other path is main's.
 PIPELINE = ("params.yaml", "dvc.yaml", "dvc.lock", "model", "data", "reports")
@@ -35,7 +39,12 @@ class _Commit:
 
 
 @capability("publish", run_name="publish {workspace.label}", timeout=300)
-async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: str | None) -> str:
+async def publish(
+    workspace: Workspace,
+    uploaded: list[StoredObject],
+    branch: str | None,
+    verdict: Verdict | None = None,
+) -> str:
     """Push the candidate's own branch, and merge the candidate into another branch if one is named.
 
     All refs move together or none does. Of two candidates from the same branch, the newer is
@@ -45,6 +54,7 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         workspace: The workspace at the candidate.
         uploaded: Its objects, which are in the bucket.
         branch: Branch to merge it into, None for none.
+        verdict: The gate's verdict on it; None if the gate was not asked.
 
     Returns:
         The new commit of `branch`, or of the candidate's own branch.
@@ -56,7 +66,9 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
     logger = commands.run_logger()
     logger.info("%d objects of %s are in the bucket", len(uploaded), workspace.label)
     name = await candidate_name(workspace)
-    refspecs = []
+    refspecs, facts = [], asdict(verdict) if verdict else None
+    if name or branch:  # else there is nothing that the signature could be pushed to
+        workspace = await sign_candidate(workspace, facts)
     if name:
         refspecs += [
             f"{workspace.commit}:refs/heads/candidate/{name}",
@@ -64,7 +76,7 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
         ]
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
-        tip = await _merge(workspace, branch) if branch else workspace.commit
+        tip = await _merge(workspace, branch, facts) if branch else workspace.commit
         moves = [f"{tip}:refs/heads/{branch}"] if branch else []
         if not refspecs and not moves:
             return tip
@@ -79,7 +91,7 @@ async def publish(workspace: Workspace, uploaded: list[StoredObject], branch: st
     )
 
 
-async def _merge(workspace: Workspace, branch: str) -> str:
+async def _merge(workspace: Workspace, branch: str, verdict: Mapping[str, Any] | None) -> str:
     """Return the commit to which the branch moves: the candidate, or a merge with it."""
     candidate, head = workspace.commit, git.remote_head(branch)
     result = await workspace.git(git.resolve(head), ok=(0, 1, 128))
@@ -118,6 +130,9 @@ async def _merge(workspace: Workspace, branch: str) -> str:
     await workspace.git(git.take(candidate, await _list_existing(workspace, candidate)))
     subject = f"Merge candidate {workspace.label} into {branch}"
     async with signing_key() as key:
+        if key and await find_differences(workspace) is not None:
+            # The code that serves the model is the branch's own.
+            await write_statement(workspace, read_key(key), verdict)
         await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: merge", key))
     merge = await workspace.head()
     await workspace.git(git.checkout(candidate))

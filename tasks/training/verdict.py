@@ -34,13 +34,16 @@ async def judge_commit(
 
 
 @capability("ask the gate", run_name="ask the gate about {workspace.label}", timeout=120)
-async def require_pass(workspace: Workspace, trusted: TrustedRules, branch: str) -> None:
+async def require_pass(workspace: Workspace, trusted: TrustedRules, branch: str) -> Verdict:
     """Refuse a candidate that does not pass the gate.
 
     Args:
         workspace: The workspace at the candidate.
         trusted: The rules of the environment whose live version it is compared with.
         branch: The branch that it is to be merged into.
+
+    Returns:
+        The verdict.
 
     Raises:
         CandidateRejected: It does not pass.
@@ -54,3 +57,4 @@ async def require_pass(workspace: Workspace, trusted: TrustedRules, branch: str)
             state=f"nothing was uploaded; {branch} is unchanged",
             next_step="push it without `branch`, to a branch of its own; or train a better model",
         )
+    return verdict

@@ -12,7 +12,7 @@ from tasks.training.gate import Rules
 ANY = "*"
 # The environment of the developer's machine: what runs there, its user decides.
 LAPTOP = "local"
-_OPEN = {"branches": [ANY], "gate": "advised"}
+_OPEN = {"branches": [ANY], "gate": "advised", "signatures": "off"}
 
 
 class Policy(BaseModel):
@@ -26,6 +26,8 @@ class Policy(BaseModel):
             gate judges by the rules of the version that is live.
         promote_from: Environment in which a version has to have been live and healthy before.
         force: Whether a deploy may be forced, which takes a reason.
+        signatures: `required` to load no model and count no tag that no allowed signer has signed;
+            `off` for neither.
         approval: `suspend` to ask a person before each release; that ends the run's process
             until there is an answer.
     """
@@ -35,7 +37,13 @@ class Policy(BaseModel):
     gate_rules: Rules | None = None
     promote_from: str = ""
     force: bool = True
+    signatures: Literal["required", "off"] = "required"
     approval: Literal["none", "suspend"] = "none"
+
+    @property
+    def signed(self) -> bool:
+        """True if models and tags count only with the signature of an allowed signer."""
+        return self.signatures == "required"
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +67,7 @@ def describe(policy: Policy) -> str:
         f"branches {', '.join(policy.branches)}",
         f"gate {policy.gate} by {rules}",
         *([f"promoted from {policy.promote_from}"] if policy.promote_from else []),
+        f"signatures {policy.signatures}",
         "force with a reason" if policy.force else "no force",
         *(["a person approves"] if policy.approval == "suspend" else []),
     ])  # fmt: skip

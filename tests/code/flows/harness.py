@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,11 +19,14 @@ from uuid import uuid4
 import httpx
 import psutil
 
+from deployments.local.signing import key_file
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
+from deployments.sign import sign_checkout
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
+from tasks.package.statement import read_private_key
 from tests.fork_server import ForkedProcess, ForkServer
 from tests.stack_access import prefect_http
 
@@ -289,6 +293,8 @@ class Lab:
         changes: Mapping[str, str | bytes | Callable[[str], str] | None],
         base: str,
         branch: str,
+        *,
+        signed: bool = False,
     ) -> str:
         """Make a commit on origin: new content by path, a function of the old, or None."""
         clone = self.folder / f"clone-{uuid4().hex[:8]}"
@@ -304,6 +310,8 @@ class Lab:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(change.encode() if isinstance(change, str) else change)
         self.git("add", "--all", cwd=clone)
+        if signed:
+            asyncio.run(sign_checkout(clone, read_private_key(key_file(self.stack.home))))
         self.git("commit", "--quiet", "--message", f"Changes for {branch}", cwd=clone)
         self.git("push", "--quiet", "--force", "origin", branch, cwd=clone)
         return self.git("rev-parse", "HEAD", cwd=clone)

@@ -112,9 +112,10 @@ def approvals(lab: Lab, delivered: Delivery) -> Iterator[Approvals]:
 
 
 def _child(lab: Lab, base: str, branch: str) -> str:
-    """A commit that is to be released, though its model is the same."""
+    """A commit that is to be released, though its model is the same; a person has signed it."""
     note = f"\n# {branch}\n"
-    return lab.commit({"serving/settings.py": lambda old: old + note}, base, branch)
+    changes = {"serving/settings.py": lambda old: old + note}
+    return lab.commit(changes, base, branch, signed=True)
 
 
 def test_suspended_deploy_blocks_nobody_and_releases_the_approved_commit(
@@ -169,20 +170,36 @@ def _accept_everything(parameters: str) -> str:
     )
 
 
+_WORSE = {"reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_everything}
+
+
 @pytest.mark.parametrize(
-    ("branch", "problem"),
+    ("branch", "changes", "problem"),
     [
-        ("sneaky", "is on no branch from which production may be deployed (main, to-*)"),
-        ("to-worse", "did not pass the gate of production: NOT passed: f1_macro 0.3000 misses"),
+        ("sneaky", _WORSE, "is on no branch from which production may be deployed (main, to-*)"),
+        (
+            "to-worse",
+            _WORSE,
+            "did not pass the gate of production: NOT passed: f1_macro 0.3000 misses",
+        ),
+        (
+            "to-be-signed",
+            {"serving/settings.py": lambda old: old + "# Not signed."},
+            "has no valid signature, which production requires: serving/settings.py is not the",
+        ),
     ],
     ids=["branch", "gate"],
 )
 def test_what_the_policy_does_not_allow_is_refused_before_anything_is_built(
-    lab: Lab, delivered: Delivery, approvals: Approvals, branch: str, problem: str
+    lab: Lab,
+    delivered: Delivery,
+    approvals: Approvals,
+    branch: str,
+    changes: dict[str, Any],
+    problem: str,
 ) -> None:
     before = approvals.live()
-    metrics = {"reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_everything}
-    commit = lab.commit(metrics, before or delivered.commit, branch)
+    commit = lab.commit(changes, before or delivered.commit, branch)
     run_id = approvals.start(branch)
     run = approvals.wait(run_id, "Failed")
     assert f"wine@{commit[:7]} {problem}" in run.message

@@ -1,0 +1,87 @@
+"""The signature of a candidate, when it is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core import commands
+from tasks.core.errors import ConfigurationError
+from tasks.package.signature import compare, read_signatures, write_statement
+from tasks.package.statement import PrivateKey, StatementError, read_private_key
+from tasks.repository import git, git_signatures
+from tasks.repository.signing_key import signing_key
+from tasks.repository.workspace import Workspace
+
+# Files that people change without making the model anew. A worker signs them with a model that is
+# as a worker has made it.
+_AROUND = ("serving/", "model/custom/", "params.yaml")
+
+
+async def sign_candidate(workspace: Workspace, verdict: Mapping[str, Any] | None) -> Workspace:
+    """Sign the model of a candidate, unless it is signed as it is; commit the signature.
+
+    A worker signs what a worker has made. What people have made by hand, they sign.
+
+    Args:
+        workspace: The workspace at the candidate.
+        verdict: The gate's verdict; None if it was not asked.
+
+    Returns:
+        The workspace at the commit with the signature.
+    """
+    logger = commands.run_logger()
+    if not (workspace.path / f"model/{workspace.model}.runtime.json").is_file():
+        return workspace  # trained, not saved
+    differences = await find_differences(workspace)
+    if differences == {}:
+        return workspace
+    is_ours = await _is_automatic(workspace) or (
+        differences is not None and all(path.startswith(_AROUND) for path in differences)
+    )
+    if not is_ours:
+        logger.warning(
+            "%s is not signed: it was made by hand; sign it with `slipway sign`", workspace.label
+        )
+        return workspace
+    async with signing_key() as file:
+        if file is None:
+            logger.warning("%s is not signed: this worker has no key", workspace.label)
+            return workspace
+        await write_statement(workspace, read_key(file), verdict)
+        await workspace.git(git.commit(f"Sign {workspace.model}", file))
+    return Workspace(workspace.path, await workspace.head(), workspace.ref, workspace.signed_tags)
+
+
+async def find_differences(workspace: Workspace) -> dict[str, str] | None:
+    """Return what differs from the valid signature that fits best; None if there is none."""
+    results = []
+    for text in await read_signatures(workspace):
+        try:
+            results.append((await compare(workspace, text))[1])
+        except StatementError as error:
+            commands.run_logger().info("%s: %s", workspace.label, error)
+    return min(results, key=len, default=None)
+
+
+async def _is_automatic(workspace: Workspace) -> bool:
+    graded = await workspace.git(git_signatures.grade(workspace.commit))
+    return tuple(graded.stdout.splitlines()[:2]) == ("G", git.WORKER)
+
+
+def read_key(file: Path) -> PrivateKey:
+    """Read the key of a worker.
+
+    Raises:
+        ConfigurationError: It cannot sign models.
+    """
+    try:
+        return read_private_key(file)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"the worker's signing key cannot be used: {error}",
+            state="nothing was pushed",
+            next_step='make one with `ssh-keygen -t ecdsa -b 256 -N "" -f key`, set'
+            " SLIPWAY_SIGNING_KEY to its text, and run `slipway apply`",
+        ) from error
