@@ -170,7 +170,10 @@ def _accept_everything(parameters: str) -> str:
     )
 
 
-_WORSE = {"reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_everything}
+_CODE = {"serving/settings.py": lambda old: old + "# Not signed.\n"}  # else it is live already
+_WORSE = {
+    "reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_everything, **_CODE
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -184,11 +187,11 @@ _WORSE = {"reports/metrics.json": '{"f1_macro": 0.3}', "params.yaml": _accept_ev
         ),
         (
             "to-be-signed",
-            {"serving/settings.py": lambda old: old + "# Not signed."},
+            _CODE,
             "has no valid signature, which production requires: serving/settings.py is not the",
         ),
     ],
-    ids=["branch", "gate"],
+    ids=["branch", "gate", "signature"],
 )
 def test_what_the_policy_does_not_allow_is_refused_before_anything_is_built(
     lab: Lab,
