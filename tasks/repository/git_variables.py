@@ -15,6 +15,11 @@ from tasks.core.commands import run_blocking
 from tasks.core.errors import ConfigurationError
 from tasks.repository import git
 
+# What Git sets for a hook, which may have started this process, and `-c` of its caller.
+HIDDEN = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_INDEX_FILE",
+    "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE",
+)  # fmt: skip
 # Credentials, proxies and certificates, programs that connect, and whose folders may be read.
 _TAKEN_OVER = r"^(credential|http|ssh)\.|^(core\.(sshcommand|askpass|gitproxy)|safe\.directory)$"
 _NONE_FOUND = 1  # exit code
@@ -51,7 +56,7 @@ def _read_configuration(_: frozenset[tuple[str, str]]) -> tuple[tuple[str, str],
     """Read keys and values to take over, once for each place where variables say that they are."""
     argv = ["git", "config", "--null", "--get-regexp", _TAKEN_OVER]
     # From the root, so that no repository's own configuration is read.
-    result = run_blocking(argv, timeout=_SECONDS, cwd=Path("/"), hide=("GIT_DIR", "GIT_WORK_TREE"))
+    result = run_blocking(argv, timeout=_SECONDS, cwd=Path("/"), hide=HIDDEN)
     if result.code not in (0, _NONE_FOUND):
         raise ConfigurationError(
             f"Git cannot read the configuration of this host: {result.stderr.strip()}",

@@ -24,7 +24,7 @@ from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git, git_signatures
 from tasks.repository.escapes import refuse_escapes
-from tasks.repository.git_variables import git_variables
+from tasks.repository.git_variables import HIDDEN, git_variables
 from tasks.runs.retrying import capability
 from tasks.runs.run_names import run_name
 
@@ -125,7 +125,7 @@ class Workspace:
         """
         variables = git_variables(git_signatures.signature_settings(Settings().allowed_signers))
         result = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=self.path, env=variables, log=False
+            argv, timeout=_GIT_SECONDS, cwd=self.path, env=variables, hide=HIDDEN, log=False
         )
         if result.code not in ok:
             raise _git_failed(result)
@@ -249,7 +249,7 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
     """
     _remove(path)  # what an earlier try left
     result = await commands.run(
-        git.clone(origin, path), timeout=_GIT_SECONDS, env=git_variables(), log=False
+        git.clone(origin, path), timeout=_GIT_SECONDS, env=git_variables(), hide=HIDDEN, log=False
     )
     if result.code:
         raise _git_failed(result)

@@ -75,6 +75,9 @@ async def test_user_configuration_of_git_does_not_change_a_candidate(
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # as in a hook
+        monkeypatch.setenv(variable, str(home / "elsewhere"))
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", "'commit.gpgsign=true'")
     workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
     assert (workspace.path / "params.yaml").read_bytes() == b"name: wine\n"
     (workspace.path / "dvc.lock").write_bytes(b"one\r\ntwo\n")
