@@ -125,7 +125,7 @@ FAULTS = (
     ),
     Fault(
         "platforms/process", "tasks/platforms/process/target.py",
-        r'(f"\{self\.\w+\(release\)\})\.log"', r'\1.out"',
+        r'(f"\{self\.\w+\(release\)\})(?:\.log|\*)"', r'\1.out"',
         f"{_PLATFORMS}/test_process.py",
         Old("tasks/targets/process.py", f"{_OLD_PLATFORMS}/test_process.py"),
     ),
