@@ -43,6 +43,7 @@ from tasks.core.errors import SlipwayError, TransientError
 VICTIMS = ("flow run", "child", *PROGRAMS, "model server", "supervisord")
 FLOWS = ("retrain", "deploy")
 _RUN_SECONDS = 400.0
+_CRASHED_SECONDS = 30.0  # within which a crashed run starts again, on a busy machine
 _PROXY_SECONDS = 15.0
 _PAUSE = 0.05
 _RECORD = "kills.jsonl"
@@ -115,7 +116,7 @@ def wait_for_end(api: PrefectAPI, run: FlowRun) -> str:
             if run.finished and run.state != "CRASHED":
                 return run.state
             crashed_at = (crashed_at or time.monotonic()) if run.finished else 0.0
-            if crashed_at and time.monotonic() - crashed_at > 10:
+            if crashed_at and time.monotonic() - crashed_at > _CRASHED_SECONDS:
                 return run.state
         time.sleep(0.3)
     return f"{run.state}, stuck"

@@ -160,3 +160,33 @@ def test_engine_is_left_clean_although_each_call_fails_once(
         assert again(lambda: docker.containers(labels)) == []
     assert len(errors) >= 8
     assert all(error.state and error.next_step for error in errors)
+
+
+async def test_deploy_is_complete_although_calls_of_engine_and_registry_fail(
+    docker_place: DockerPlace, engine: str, registry: str, models: list[Package]
+) -> None:
+    assert isinstance(docker_place.environment, DockerEnvironment)
+    live = await docker_place.ensure_live(models)
+    new = next(model for model in models if model is not live)
+    calls = [Faults(Relay(engine)), Faults(Relay(f"http://{registry}"))]
+    with serving(calls[0]) as engine_url, serving(calls[1]) as registry_url:
+        faulty = DockerPlace(
+            docker_place.environment.model_copy(
+                update={
+                    "engine": engine_url.replace("http://", "tcp://"),
+                    "repository": f"{registry_url.removeprefix('http://')}/wine",
+                }
+            )
+        )
+        for faults in calls:
+            faults.fail_each_call("500", "drop")
+        with docker_place.traffic(live) as traffic:
+            await faulty.deploy(new)
+        met = [faults.met for faults in calls]
+        for faults in calls:
+            faults.clear()
+        assert traffic.failures == []
+        assert min(met) >= 10, met
+        await docker_place.assert_live(new)
+        assert len(docker_place.containers()) <= 2
+        faulty.clear()
