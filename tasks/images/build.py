@@ -19,6 +19,7 @@ from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.settings import Settings
 from tasks.images import sbom
+from tasks.images.attachments import attach
 from tasks.images.base import Base, read_base
 from tasks.images.image import FOLDER, LABEL, MODEL, image_config, image_list, image_manifest
 from tasks.images.layers import Layer, write_layer
@@ -27,6 +28,8 @@ from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import tag_of
 from tasks.package.package import Package
+from tasks.package.signature import SIGNATURE
+from tasks.package.statement import BUNDLE_TYPE
 from tasks.repository import git
 
 _NAMES = ("packages", "serving code", "model")
@@ -98,7 +101,9 @@ async def build_image(package: Package, file: Path, spec: ImageSpec, login: Logi
         await asyncio.to_thread(_push, repository, bases, base, layers, config)
         await asyncio.to_thread(repository.put, manifest)
         bill = sbom.bill_of_materials(package, manifest, base, packages.distributions, commit_time)
-        await asyncio.to_thread(_attach, repository, manifest, bill)
+        await asyncio.to_thread(_attach, repository, manifest, bill, sbom.TYPE)
+        if signature := package.attachments.get(f"{package.model}{SIGNATURE}"):
+            await asyncio.to_thread(_attach, repository, manifest, signature, BUNDLE_TYPE)
         manifests[platform] = manifest
     image = image_list(manifests)
     # With its tag, a later deploy finds the image and drops it if this one is killed.
@@ -166,11 +171,11 @@ def _push(
     )
 
 
-def _attach(repository: Repository, image: Manifest, bill: bytes) -> None:
+def _attach(repository: Repository, image: Manifest, content: bytes, kind: str) -> None:
     try:
-        sbom.attach(repository, image, bill)
+        attach(repository, image, content, kind)
     except TerminalError as error:  # Heroku's registry takes images alone
-        commands.run_logger().warning("no bill of materials beside the image: %s", error.what)
+        commands.run_logger().warning("nothing of type %s beside the image: %s", kind, error.what)
 
 
 def _labels(package: Package, base: Base, base_name: Reference) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Bill of materials: the parts of an image, as CycloneDX, attached to it in the registry."""
+"""Bill of materials: the parts of an image, as CycloneDX."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from packageurl import PackageURL
 
 from tasks.images.base import Base
 from tasks.images.packages import Distribution
-from tasks.images.registry import Manifest, Repository
+from tasks.images.registry import Manifest
 from tasks.package.package import Package
 
 TYPE = "application/vnd.cyclonedx+json"
-_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
 
 def bill_of_materials(
@@ -83,33 +80,3 @@ def bill_of_materials(
     bill.register_dependency(whole, parts)
     text: str = JsonV1Dot6(bill).output_as_string(indent=2)
     return text.encode()
-
-
-def attach(repository: Repository, image: Manifest, bill: bytes) -> str:
-    """Attach a bill of materials to its image, as tools expect it.
-
-    Returns:
-        Digest of the manifest that refers to the image.
-    """
-    digest, empty = repository.write(bill), repository.write(b"{}")
-    nothing = {"mediaType": _EMPTY_TYPE, "size": 2, "digest": empty}
-    artifact = Manifest.of(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST_TYPE,
-            "artifactType": TYPE,
-            "config": nothing,
-            "layers": [{"mediaType": TYPE, "size": len(bill), "digest": digest}],
-            "subject": image.describe(),
-        }
-    )
-    repository.put(artifact)
-    # For registries that do not know of `subject`: the tag that clients fall back to.
-    tag = image.digest.replace(":", "-")
-    index = repository.manifest(tag)
-    others = [] if index is None else index.document["manifests"]
-    entry = {**artifact.describe(), "artifactType": TYPE}
-    if entry not in others:
-        listing = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [*others, entry]}
-        repository.put(Manifest.of(listing), tag)
-    return artifact.digest

@@ -35,7 +35,7 @@ PublicKey = EllipticCurvePublicKey | Ed25519PublicKey
 
 # The namespace in `allowed_signers` of keys that may sign models.
 NAMESPACE = "slipway"
-_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
@@ -150,7 +150,7 @@ def sign(model: str, digests: Mapping[str, str], key: PrivateKey) -> str:
     else:
         signature = key.sign(message, ECDSA(_HASHES[key.curve.key_size]))
     bundle = {
-        "mediaType": _BUNDLE,
+        "mediaType": BUNDLE_TYPE,
         "verificationMaterial": {"publicKey": {"hint": Signer("", key.public_key()).hint}},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),

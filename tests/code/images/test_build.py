@@ -158,21 +158,29 @@ async def test_one_list_names_all_platforms(
     ]
 
 
-async def test_bill_of_materials_is_attached_to_the_image(
+async def test_bill_of_materials_and_signature_are_attached_to_the_image(
     make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    package = make_package(b"one model")
+    signature = {"wine.sig": b"{}", "signers.pem": b"keys"}
+    package = replace(make_package(b"one model"), attachments=signature)
     image = await _build(package, spec)
     await _build(package, spec)  # attaches nothing twice
     repository = _repository(image)
     index = repository.manifest(image.reference.version.replace(":", "-"))
     assert index
-    (entry,) = index.document["manifests"]
-    assert entry["artifactType"] == "application/vnd.cyclonedx+json"
-    artifact = repository.manifest(entry["digest"])
-    assert artifact
-    assert artifact.document["subject"]["digest"] == image.reference.digest
-    bill = json.loads(repository.read(artifact.document["layers"][0]["digest"]))
+    documents = {}
+    for entry in index.document["manifests"]:
+        artifact = repository.manifest(entry["digest"])
+        assert artifact
+        assert artifact.document["subject"]["digest"] == image.reference.digest
+        content = repository.read(artifact.document["layers"][0]["digest"])
+        documents[entry["artifactType"]] = json.loads(content)
+    assert len(index.document["manifests"]) == 2
+    assert documents["application/vnd.dev.sigstore.bundle.v0.3+json"] == {}
+    bill = documents["application/vnd.cyclonedx+json"]
+    files = _files(image)
+    assert files["app/model/wine.sig"] == b"{}"
+    assert files["app/model/signers.pem"] == b"keys"
     assert bill["specVersion"] == "1.6"
     results = {part["name"]: part for part in bill["components"]}
     assert results["threadpoolctl"]["purl"] == "pkg:pypi/threadpoolctl@3.6.0"
