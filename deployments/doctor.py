@@ -27,7 +27,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         notify: Whether to send a message through the notification block.
     """
     # They import Prefect, which has to find its variables set.
-    from deployments.diagnosis import checks, github, origin
+    from deployments.diagnosis import checks, github, origin, signing
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         yield await checks.check_worker(client, Manifest.read(CHECKOUT).work_pool)
@@ -36,6 +36,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
             yield finding
         async for finding in checks.check_secrets():
             yield finding
+        yield await signing.check_signing()
         async for finding in github.check_github():
             yield finding
         yield await checks.check_notification(client, send=notify)

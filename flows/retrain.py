@@ -18,6 +18,7 @@ from tasks.repository.workspace import is_ancestor, open_workspace
 from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
+from tasks.training.signing import require_key
 
 
 @flow(
@@ -49,6 +50,7 @@ async def retrain(
     """
     settings = load_environment(environment)  # rejects an unknown one before anything runs
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
+        await require_key(branch)
         candidate = await save(await train(ref, overrides, force))
         async with open_workspace(candidate, signed_tags=settings.signed) as workspace:
             if await is_ancestor(workspace, candidate, remote_head(branch)):

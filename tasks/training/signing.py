@@ -13,6 +13,7 @@ from tasks.package.statement import PrivateKey, StatementError, read_private_key
 from tasks.repository import git, git_signatures
 from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace
+from tasks.runs.retrying import capability
 
 # Files that people change without making the model anew. A worker signs them with a model that is
 # as a worker has made it.
@@ -52,6 +53,27 @@ async def sign_candidate(workspace: Workspace, verdict: Mapping[str, Any] | None
         await write_statement(workspace, read_key(file), verdict)
         await workspace.git(git.commit(f"Sign {workspace.model}", file))
     return Workspace(workspace.path, await workspace.head(), workspace.ref, workspace.signed_tags)
+
+
+@capability("check signing key", run_name="check the key of this worker", timeout=60)
+async def require_key(branch: str) -> None:
+    """Refuse, before anything is trained, to make a candidate that could not be merged.
+
+    Args:
+        branch: The branch that it is to be merged into.
+
+    Raises:
+        ConfigurationError: This worker has no key, or one that cannot sign models.
+    """
+    async with signing_key() as file:
+        if file is None:
+            raise ConfigurationError(
+                f"this worker has no key to sign with, so its candidates do not get into {branch}",
+                state="nothing was trained",
+                next_step="set SLIPWAY_SIGNING_KEY and run `slipway apply`, see docs/security.md;"
+                " or run train, save and push, which leave the candidate on a branch of its own",
+            )
+        read_key(file)
 
 
 async def find_differences(workspace: Workspace) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from deployments.diagnosis.signing import check_signing
 from deployments.local import signing
 from deployments.sign import open_key, sign_checkout, sign_history
 from tasks.core.errors import CandidateRejected, ConfigurationError
@@ -23,7 +24,7 @@ from tasks.package.signature import read_digests, verify_signature, write_statem
 from tasks.repository.git import Git
 from tasks.repository.release_history import read_history
 from tasks.repository.workspace import Workspace, check_out
-from tasks.training.signing import read_key, sign_candidate
+from tasks.training.signing import read_key, require_key, sign_candidate
 from tests.code.platforms.light_model import write_light_model
 from tests.commits import commit_all
 
@@ -170,6 +171,8 @@ async def test_worker_without_a_key_is_told_before_anything_starts(
     monkeypatch.setattr("tasks.repository.signing_key.read_secret", none)
     with pytest.raises(ConfigurationError, match="this worker has no key to sign with"):
         await _verify(signed)
+    with pytest.raises(ConfigurationError, match="its candidates do not get into main"):
+        await require_key.fn("main")
 
 
 async def test_worker_signs_what_a_worker_made_and_code_around_it(
@@ -250,3 +253,14 @@ async def test_person_signs_a_model_made_by_hand(unsigned: Workspace, tmp_path: 
     allowed = Settings().allowed_signers
     allowed.write_text(f"{allowed.read_text()}ann@localhost {file.with_suffix('.pub').read_text()}")
     await _verify(later)
+
+
+async def test_doctor_says_whether_signatures_of_workers_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await check_signing()).ok
+    monkeypatch.setenv("SLIPWAY_TRUST", str(tmp_path))
+    assert "does not allow it as slipway@localhost" in (await check_signing()).text
+    (tmp_path / "key").write_text("nothing")
+    monkeypatch.setenv("SLIPWAY_SIGNING_KEY_FILE", str(tmp_path / "key"))
+    assert "the worker's signing key cannot be used" in (await check_signing()).text
