@@ -76,15 +76,22 @@ def _started_at(process: int) -> str | None:
 
 
 def _stand_in(process: int, seconds: float) -> None:
-    """Wait for the end of a program, and let signals to this process end it."""
+    """Wait for the end of a program, and let signals to this process end it.
+
+    If supervisord is killed again, the next one starts another stand-in: this one must go, and
+    leave the program alone even if it is asked to end.
+    """
+    supervisord, started = os.getppid(), _started_at(process)
 
     def pass_on(number: int, _: Any) -> None:
-        stop(process, number, max(seconds - _MARGIN_SECONDS, _MARGIN_SECONDS))
+        if os.getppid() == supervisord:
+            stop(process, number, max(seconds - _MARGIN_SECONDS, _MARGIN_SECONDS))
 
     for number in _STOP_SIGNALS:
         signal.signal(number, pass_on)
-    started = _started_at(process)
     while started is not None and _started_at(process) == started:
+        if os.getppid() != supervisord:
+            return
         time.sleep(_POLL_SECONDS)
 
 

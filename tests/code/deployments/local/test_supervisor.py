@@ -92,6 +92,10 @@ def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> N
         assert adoption.running_programs(tmp_path) == {"kept": first}
         start_supervisord()
         assert read_process(record) == first
+        kill_supervisord()
+        processes.end(token, grace_seconds=5, spare={first})  # as `up` does
+        assert read_process(record) == first, "its stand-in has ended it"
+        start_supervisord()
         os.kill(first, signal.SIGKILL)
         second = wait_for(lambda: {read_process(record)} - {None, first}).pop()
         kill_supervisord()
