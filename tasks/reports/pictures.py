@@ -121,7 +121,10 @@ def draw(specification: str | dict[str, Any]) -> bytes:
     # Imported here: it loads 80 MB, which a process that only imports a flow does not need.
     import vl_convert
 
-    return vl_convert.vegalite_to_png(specification, vl_version=_VEGA_LITE, scale=_SCALE)
+    # A template is of the ref: it loads no data, from wherever this host reaches.
+    return vl_convert.vegalite_to_png(
+        specification, vl_version=_VEGA_LITE, scale=_SCALE, allowed_base_urls=[]
+    )
 
 
 def template_of(root: Path, name: str) -> Path:
