@@ -20,6 +20,7 @@ USER_FILES = (
     "README.md",
     "data/source/**",
     "deployments/environments/**",
+    "deployments/trust/**",
     "dvc.lock",
     "model/*.golden.json",
     "model/*.provenance.json",

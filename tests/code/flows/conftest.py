@@ -21,11 +21,17 @@ def lab(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
 
 @dataclass(frozen=True)
 class Delivery:
-    """The main job, done once by the worker."""
+    """The main job, done once by the worker.
+
+    Attributes:
+        commit: What is live: the candidate and its signature.
+        candidate: The commit before it, without the signature.
+    """
 
     retrain: FlowRun
     deploy: FlowRun
     commit: str
+    candidate: str
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +39,7 @@ def delivered(lab: Lab) -> Delivery:
     """A trained model on main, live in `local`."""
     retrain = lab.run_by_worker("retrain/retrain")
     deploy = lab.run_by_worker("deploy/local")
-    return Delivery(retrain, deploy, lab.head())
+    return Delivery(retrain, deploy, lab.head(), lab.head("main^"))
 
 
 @pytest.fixture(scope="session")

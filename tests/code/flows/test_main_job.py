@@ -13,7 +13,7 @@ def test_subflows_run_in_order_with_short_names(lab: Lab, delivered: Delivery) -
     assert [run.flow for run in runs] == ["retrain", "train", "save", "push"]
     assert all(run.succeeded for run in runs)
     assert runs[1].name == "train main"
-    assert runs[3].name == f"push {delivered.commit[:7]}"
+    assert runs[3].name == f"push {delivered.candidate[:7]}"
 
 
 def test_the_live_model_is_the_commit_on_main(lab: Lab, delivered: Delivery) -> None:
@@ -49,7 +49,8 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     content = {
         artifact["key"]: artifact
         for artifact in artifacts
-        if delivered.commit[:7] in (artifact["description"] or "")
+        for commit in (delivered.candidate, delivered.commit)
+        if commit[:7] in (artifact["description"] or "")
     }
     assert "wine-training" in {item["key"] for item in artifacts}
     assert {
@@ -60,7 +61,7 @@ def test_artifacts_tell_the_story(lab: Lab, delivered: Delivery) -> None:
     assert "![predictions of wine@" in card
     assert "](data:image/png;base64," in card, "it shows without a bucket to fetch it from"
     assert "| f1_macro |" in card
-    assert f"# wine at `{delivered.commit[:7]}`" in card
+    assert f"# wine at `{delivered.candidate[:7]}`" in card
     assert "**live**" in content["wine-local-release"]["data"]
     assert f"/runs/flow-run/{delivered.deploy.id}" in content["wine-local-release"]["data"]
     released = json.loads(content["wine-local-release-data"]["data"])
