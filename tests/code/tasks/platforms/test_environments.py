@@ -6,7 +6,7 @@ import pytest
 
 from flows.deploy import deploy
 from tasks.core.errors import ConfigurationError
-from tasks.platforms.base.policy import describe
+from tasks.platforms.base.policy import KEYS, describe
 from tasks.platforms.base.settings import (
     CANARY_SECONDS,
     READY_SECONDS,
@@ -49,18 +49,18 @@ def test_only_the_laptop_is_open_by_default(tmp_path: Path) -> None:
     assert (laptop.branches, laptop.gate) == (("*",), "advised")
     assert (staging.branches, staging.gate, staging.force) == (("main",), "required", True)
     assert describe(laptop) == (
-        "branches *; gate advised by the rules of the live version; force with a reason"
+        "branches *; gate advised by the rules of the live version; signatures off;"
+        " force with a reason"
     )
 
 
-@pytest.mark.parametrize("key", ["BRANCHES", "GATE", "GATE_RULES", "PROMOTE_FROM", "FORCE",
-                                 "APPROVAL"])  # fmt: skip
+@pytest.mark.parametrize("key", sorted(KEYS))
 def test_no_variable_sets_the_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     folder = _write(tmp_path, 'target = "process"')
-    monkeypatch.setenv(f"SLIPWAY_STAGING_{key}", "none")
-    says = f"variable SLIPWAY_STAGING_{key} is set, but `{key.lower()}` belongs to the policy"
+    monkeypatch.setenv(f"SLIPWAY_STAGING_{key.upper()}", "none")
+    says = f"variable SLIPWAY_STAGING_{key.upper()} is set, but `{key}` belongs to the policy"
     with pytest.raises(ConfigurationError, match=says):
         load_environment("staging", folder)
 
