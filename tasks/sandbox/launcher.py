@@ -26,7 +26,6 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _WATCH_SECONDS = 0.2
 _FIRST_VICTIM = 500  # of the kernel, when the host's memory ends: the live model is at 0
 _NICENESS = 5
-_BACKLOG = 2048
 
 
 class Specification(TypedDict):
@@ -83,7 +82,11 @@ class Program:
             argv = [sandbox[0], "--info-fd", str(writing), *sandbox[1:], "--", *argv]
             files.append(writing)
         if specification["port"]:
-            listener = socket.create_server(("127.0.0.1", specification["port"]), backlog=_BACKLOG)
+            # Bound only: the server listens when it wants requests. A connection that the kernel
+            # took earlier would wait while the model loads, and not go to another replica.
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", specification["port"]))
             environment["SLIPWAY_SOCKET"] = str(listener.fileno())
             files.append(listener.detach())
         # A session of its own: who ends this process' group lets it end the program in order.

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tasks.core.errors import ConfigurationError
+from tasks.core.free_port import find_free_ports
 from tasks.sandbox import box as box_module
 from tasks.sandbox import bubblewrap, launcher
 from tasks.sandbox.box import Box, start_in
@@ -275,3 +276,38 @@ def test_a_box_costs_less_than_a_fifth_of_a_second(box: Box) -> None:
     start_in(box, ["/bin/true"])  # the trial of bubblewrap
     argv = start_in(box, ["/bin/true"])
     assert min(seconds(argv) for _ in range(5)) < 0.2
+
+
+_LATE = """
+import sys, uvicorn
+async def app(scope, receive, send):
+    await receive()
+    print("loading", flush=True)
+    sys.stdin.readline()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+uvicorn.run(app, lifespan="on", log_level="warning")
+"""
+
+
+def test_port_refuses_connections_until_the_server_listens(box: Box) -> None:
+    # Else a server that starts again would keep the requests that another one could answer.
+    (port,) = find_free_ports(1)
+    (box.folder / "late.py").write_text(_LATE)
+    with subprocess.Popen(
+        start_in(replace(box, port=port), [sys.executable, "-m", "late"]),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdin
+        assert server.stdout
+        assert server.stdout.readline() == "loading\n"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        server.stdin.write("\n")
+        server.stdin.flush()
+        deadline = time.monotonic() + 20
+        with socket.socket() as client:
+            while client.connect_ex(("127.0.0.1", port)):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        server.terminate()
