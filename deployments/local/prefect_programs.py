@@ -52,6 +52,7 @@ def server(
             # The form for approval of v2 does not show what is approved; v2 asks amplitude.com too.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.local.event_order",
             # How soon a new schedule makes its first runs; the default is 60 s.
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             # How soon a run that had to wait for another looks again; the default is 30 s.
