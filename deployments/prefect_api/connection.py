@@ -23,7 +23,7 @@ def is_cloud(url: str) -> bool:
 
 
 def is_local(url: str) -> bool:
-    """Return whether an API URL is on this machine, where no proxy of the environment reaches it."""
+    """Return whether an API URL is on this machine, which no proxy of the environment reaches."""
     return _LOCAL.match(url) is not None
 
 
