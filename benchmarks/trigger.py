@@ -1,6 +1,7 @@
 """What it costs a CI job to ask Prefect for a run: the ways to do it, side by side in one run.
 
-`PREFECT_API_URL=... python -m benchmarks.trigger`, with the local stack up. Each way starts as a
+`PREFECT_API_URL=... PREFECT_API_AUTH_STRING=... python -m benchmarks.trigger`, with the local stack
+up: `prefect.toml` has both. Each way starts as a
 fresh CI machine does, and then with everything that is downloaded in uv's cache; the question is
 the same for all of them, one deployment by its name, so that what differs is how one gets to ask.
 """
@@ -37,6 +38,11 @@ with PrefectAPI.from_environment() as api:
     print(api.find_deployment({DEPLOYMENT!r}).id)
 """
 
+# The credential is no argument: everybody can read those.
+_CURL = """printf 'user = "%s"' "$PREFECT_API_AUTH_STRING" |
+curl --silent --fail --noproxy '*' --config - "$0"
+"""
+
 
 def ways() -> dict[str, list[str]]:
     """Return the argv of each way."""
@@ -47,7 +53,7 @@ def ways() -> dict[str, list[str]]:
     client = ["uv", "run", "--quiet", "--no-project", "--with", f"prefect-client=={prefect}"]
     url = f"{os.environ['PREFECT_API_URL']}/deployments/name/{DEPLOYMENT}"
     return {
-        "curl": ["curl", "--silent", "--fail", "--noproxy", "*", url],
+        "curl": ["sh", "-c", _CURL, url],
         "uv run, httpx from uv.lock": [*group, "-c", _OURS],
         "prefect-client": [*client, "python", "-c", _CLIENT],
         "uvx prefect": ["uvx", "--quiet", *pins, f"prefect@{prefect}", "deployment", "inspect",
