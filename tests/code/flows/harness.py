@@ -27,6 +27,7 @@ from deployments.sign import sign_checkout
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tasks.package.statement import read_private_key
+from tasks.sandbox.bubblewrap import find_bubblewrap
 from tests.fork_server import ForkedProcess, ForkServer
 from tests.stack_access import prefect_http
 
@@ -396,6 +397,14 @@ def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
         lab = Lab(stack, api, folder, forks)
         lab.block("wrong-credentials", aws_secret_access_key="wrong")  # not the bucket's
         yield lab
+
+
+def is_in_box(process: psutil.Process) -> bool:
+    """Return whether a process has files, processes and a network of its own; True without boxes."""
+    if find_bubblewrap() is None:
+        return True
+    spaces = [Path(f"/proc/{process.pid}/ns/{kind}") for kind in ("mnt", "net", "pid")]
+    return all(os.readlink(path) != os.readlink(f"/proc/self/ns/{path.name}") for path in spaces)
 
 
 def select_running(processes: Sequence[psutil.Process]) -> list[psutil.Process]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +11,8 @@ import pytest
 
 from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import Lab, select_running
+from tests.code.flows.harness import Lab, is_in_box, select_running
+from tests.code.platforms.bad_models import when_released
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,19 +139,9 @@ def test_server_that_crashes_at_start_is_rejected_in_preflight(lab: Lab, live: s
     _untouched(lab, live)
 
 
-# Behaves in preflight; where supervisord runs it, it does otherwise.
-_TWO_FACED = """
-import os
-if "SUPERVISOR_ENABLED" in os.environ:
-    {deed}
-"""
-
-
 def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -> None:
-    crash = _TWO_FACED.format(deed="raise SystemExit('no room here')")
-    commit = _broken(
-        lab, live, "two-faced", "serving/__main__.py", lambda old: _after_doc(old, crash)
-    )
+    crash = when_released("raise SystemExit('no room here')")
+    commit = _broken(lab, live, "two-faced", "serving/__main__.py", crash)
     with lab.traffic() as traffic:
         failed = lab.run("deploy", {"ref": commit})
     assert failed.error == "CandidateRejected", failed.log
@@ -164,21 +153,13 @@ def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -
 
 def test_server_that_crashes_under_traffic_is_rolled_back(lab: Lab, live: str) -> None:
     # The public URL is proven last: this one dies a second after it was verified.
-    deed = "import threading; threading.Timer(4.0, lambda: os._exit(1)).start()"
-    commit = _broken(
-        lab, live, "mortal", "serving/__main__.py",
-        lambda old: _after_doc(old, _TWO_FACED.format(deed=deed)),
-    )  # fmt: skip
+    death = when_released("import threading; threading.Timer(4.0, lambda: os._exit(1)).start()")
+    commit = _broken(lab, live, "mortal", "serving/__main__.py", death)
     failed = lab.run("deploy", {"ref": commit}, SLIPWAY_LOCAL_SOAK_SECONDS="12")
     assert failed.state == "Failed", failed.log
     assert "rolled back" in failed.log
     _untouched(lab, live)
     httpx.get(f"{lab.url}/readyz", trust_env=False).raise_for_status()
-
-
-def _after_doc(source: str, code: str) -> str:
-    doc, _, rest = source.partition('"""\n')
-    return f'{doc}"""\n{code}\n{rest}'
 
 
 # What happens at the same time, and in which order
@@ -267,7 +248,11 @@ def test_live_server_that_stopped_is_replaced(lab: Lab, live: str) -> None:
 
 def test_killed_server_is_restarted_by_supervisord(lab: Lab, live: str) -> None:
     (server,) = lab.servers()
-    os.kill(lab.stack.supervisor.programs()[server]["pid"], signal.SIGKILL)
+    running = psutil.Process(lab.stack.supervisor.programs()[server]["pid"])
+    served = [one for one in running.children(recursive=True) if "serving" in one.cmdline()]
+    assert served
+    assert all(is_in_box(process) for process in served)
+    running.kill()
     deadline = time.monotonic() + 30
     while not lab.is_live(live):
         assert time.monotonic() < deadline, "nobody started it again"

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.code.flows.harness import Lab, select_running, stages_run
+from tests.code.flows.harness import Lab, is_in_box, select_running, stages_run
 
 # The first test waits for a stack and a retraining.
 pytestmark = pytest.mark.timeout(900)
@@ -106,6 +106,7 @@ def test_a_killed_stage_fails_the_run_and_leaves_origin_alone(lab: Lab, delivere
     run = lab.start("train", {"overrides": {"train.cv": 7}}, SLIPWAY_RETRIES="0")
     run.wait_for("Running stage 'train'")
     for child in run.wait_for_children("model.train"):
+        assert is_in_box(child)
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before it
             child.kill()
     outcome = run.outcome()
