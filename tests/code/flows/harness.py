@@ -400,11 +400,11 @@ def open_lab(stack: Stack, folder: Path) -> Iterator[Lab]:
 
 
 def is_in_box(process: psutil.Process) -> bool:
-    """Return whether a process has files, processes and a network of its own; True without boxes."""
+    """Return whether a process has files and a network of its own; True where no process has."""
     if find_bubblewrap() is None:
         return True
-    spaces = [Path(f"/proc/{process.pid}/ns/{kind}") for kind in ("mnt", "net", "pid")]
-    return all(os.readlink(path) != os.readlink(f"/proc/self/ns/{path.name}") for path in spaces)
+    own, others = (Path(f"/proc/{pid}/ns") for pid in (process.pid, "self"))
+    return all((own / kind).readlink() != (others / kind).readlink() for kind in ("mnt", "net"))
 
 
 def select_running(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
