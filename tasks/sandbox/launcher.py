@@ -71,16 +71,13 @@ class Program:
         self._floor = min(specification["free_disk_bytes"], free_bytes(specification["disk"]) // 2)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it; the file through which bubblewrap tells the process is read in `members`."""
+        """Start it, and learn from bubblewrap which process is the first of its box."""
         specification = self._specification
-        inherited = {name: os.environ.get(name) for name in specification["variables"]}
-        environment = {name: value for name, value in inherited.items() if value is not None}
-        environment |= specification["settings"]
-        argv, files = specification["command"], []
+        environment = environment_of(specification)
         reading, writing = os.pipe()
-        if sandbox := specification["sandbox"]:
-            argv = [sandbox[0], "--info-fd", str(writing), *sandbox[1:], "--", *argv]
-            files.append(writing)
+        bubblewrap, *options = specification["sandbox"]
+        argv = [bubblewrap, "--info-fd", str(writing), *options, "--", *specification["command"]]
+        files = [writing]
         if specification["port"]:
             # Bound only: the server listens when it wants requests. A connection that the kernel
             # took earlier would wait while the model loads, and not go to another replica.
@@ -91,13 +88,11 @@ class Program:
             files.append(listener.detach())
         # A session of its own: who ends this process' group lets it end the program in order.
         process = subprocess.Popen(argv, env=environment, pass_fds=files, start_new_session=True)
-        for file in {*files, writing}:
+        for file in files:
             os.close(file)
         with os.fdopen(reading) as info:
             text = info.read()  # ends when the box is made, or bubblewrap has failed
-        if not sandbox:
-            self._root = process.pid
-        elif text:
+        if text:
             self._root = int(json.loads(text)["child-pid"])
         return process
 
@@ -110,8 +105,7 @@ class Program:
         """Send the signals to the program itself: process 2 of its box, bubblewrap is process 1."""
         if self._root is None:
             return
-        boxed = bool(self._specification["sandbox"])
-        program = next(_children(self._root), None) if boxed else self._root
+        program = next(_children(self._root), None)
         while program and self._pending:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(program, self._pending.pop(0))
@@ -131,19 +125,22 @@ class Program:
 
     def kill(self) -> None:
         """Kill it with all its processes: the kernel does so at the death of a box's first one."""
-        if self._root is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if self._specification["sandbox"]:
+        if self._root is not None:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self._root, signal.SIGKILL)
-            else:
-                os.killpg(self._root, signal.SIGKILL)
 
     def _members(self) -> Iterator[int]:
         processes = [self._root] if self._root else []
         for pid in processes:
             yield pid
             processes += _children(pid)
+
+
+def environment_of(specification: Specification) -> dict[str, str]:
+    """Return the variables of the program: what it may inherit, and its settings."""
+    inherited = {name: os.environ.get(name) for name in specification["variables"]}
+    present = {name: value for name, value in inherited.items() if value is not None}
+    return present | specification["settings"]
 
 
 def free_bytes(folder: str) -> int:
@@ -190,9 +187,15 @@ def _limit(specification: Specification) -> None:
 
 
 def main() -> int:
-    """Run the program to its end; return its exit status, or the one of an exceeded limit."""
+    """Run the program to its end; return its exit status, or the one of an exceeded limit.
+
+    Without a sandbox, become the program: nobody but the kernel would hold it.
+    """
     specification: Specification = json.loads(sys.argv[1])
     _limit(specification)
+    if not specification["sandbox"]:
+        command = specification["command"]
+        os.execvpe(command[0], command, environment_of(specification))  # noqa: S606
     program = Program(specification)
     for number in _FORWARDED:
         signal.signal(number, program.take_signal)
