@@ -11,7 +11,7 @@ from deployments.diagnosis.sandbox import check_sandbox
 from deployments.doctor import check_server
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.platforms.base.policy import LAPTOP, describe
-from tasks.platforms.base.settings import Environment
+from tasks.platforms.base.settings import Environment, HostEnvironment
 from tasks.platforms.catalogue import load_environment, make_target
 
 if TYPE_CHECKING:
@@ -39,9 +39,12 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
     yield Finding("policy", describe(environment))
     yield check_sandbox(required=name != LAPTOP)
 
+    watched = isinstance(environment, HostEnvironment) and environment.watch_seconds > 0
+
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
-        async for finding in checks.check_deployment(client, f"deploy/{name}"):
-            yield finding
+        for flow in ("deploy", *(["watch"] if watched else [])):
+            async for finding in checks.check_deployment(client, f"{flow}/{name}"):
+                yield finding
         yield await checks.check_reader()
         if lock := await checks.check_lock(environment):
             yield lock

@@ -43,12 +43,14 @@ async def test_unreachable_registry_is_a_problem_and_the_rest_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIPWAY_DOCKER_REPOSITORY", "127.0.0.1:9/wine")
+    monkeypatch.setenv("SLIPWAY_DOCKER_WATCH", "30m")
     # Not the usual socket: where nobody is there, Docker's client leaves its end open.
     monkeypatch.setenv("SLIPWAY_DOCKER_ENGINE", "tcp://127.0.0.1:9")
     findings = await listed(examine("docker", local=True))
     assert not findings["target docker"].ok  # without an engine, that comes first
     assert "check" in findings["target docker"].fix or "start" in findings["target docker"].fix
     assert findings["deployment deploy/docker"].ok
+    assert findings["deployment watch/docker"].ok
 
 
 @pytest.mark.usefixtures("shell")
