@@ -108,6 +108,11 @@ def staged() -> Argv:
     return ["git", "diff", "--cached", "--quiet"]
 
 
+def staged_paths() -> Argv:
+    """Print the paths of what is staged, NUL-terminated."""
+    return ["git", "diff", "--cached", "--name-only", "--no-renames", "-z"]
+
+
 def push(refspecs: Sequence[str]) -> Argv:
     """Push all refs or none of them; `refused_refs` reads the output."""
     return ["git", "push", "--quiet", "--porcelain", "--atomic", "origin", *refspecs]

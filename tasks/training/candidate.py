@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.runtime import flow_run
 
 from tasks.core import commands
-from tasks.core.errors import TransientError
+from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git
 from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace, push
@@ -13,6 +13,9 @@ from tasks.runs.retrying import capability
 
 # For people who read the log; what says that a worker made a commit is its signature.
 TRAILER = "Slipway-Run"
+_FILES = {"params.yaml", "dvc.lock"}
+_CODE = (".py", ".sh", ".toml", ".lock")
+_NAMED = 5
 
 
 @capability("commit candidate", run_name="commit candidate of {workspace.label}")
@@ -32,6 +35,7 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
     name = await candidate_name(workspace) or _new_candidate_name(workspace)
     await workspace.git(git.reread())
     await workspace.git(git.add_all())
+    await _require_outputs(workspace)
     if (await workspace.git(git.staged(), ok=(0, 1))).code:
         async with signing_key() as key:
             await workspace.git(git.commit(f"{subject}\n\n{TRAILER}: {name}", key))
@@ -48,6 +52,27 @@ async def commit_candidate(workspace: Workspace, subject: str) -> str:
         )
     commands.run_logger().info("candidate %s: %s@%s", name, workspace.model, commit[:7])
     return commit
+
+
+async def _require_outputs(workspace: Workspace) -> None:
+    """Refuse changes of code: the stages run foreign code, and the commit is signed.
+
+    Raises:
+        TerminalError: A stage has changed or added something else than data and reports.
+    """
+    staged = (await workspace.git(git.staged_paths())).stdout.split("\0")[:-1]
+    if others := [path for path in staged if not _is_output(path)]:
+        raise TerminalError(
+            f"a stage has changed what is no output of a pipeline: {', '.join(others[:_NAMED])}",
+            state="nothing was committed; origin is unchanged",
+            next_step="have the stage write below data/ or reports/, commit, and run again",
+        )
+
+
+def _is_output(path: str) -> bool:
+    if path.startswith("model/"):
+        return not path.startswith("model/custom/") and not path.endswith(_CODE)
+    return path in _FILES or path.startswith(("data/", "reports/"))
 
 
 async def candidate_name(workspace: Workspace) -> str | None:

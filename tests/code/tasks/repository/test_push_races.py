@@ -270,3 +270,15 @@ async def test_retraining_carries_no_commit_to_main_that_no_worker_has_made(
     with pytest.raises(TerminalError, match=words):
         await publish.fn(candidate, [], "main")
     assert _git("rev-parse", "main", cwd=tmp_path / "origin.git") == start.commit
+
+
+@pytest.mark.parametrize(
+    "path", [".github/workflows/evil.yaml", "model/train.py", "model/custom/x", "serving/x.json"]
+)
+async def test_worker_signs_no_code_that_a_stage_has_written(workspace: Unlucky, path: str) -> None:
+    (workspace.path / path).parent.mkdir(parents=True, exist_ok=True)
+    (workspace.path / path).write_text("evil")
+    (workspace.path / "dvc.lock").write_text("trained")
+    with pytest.raises(TerminalError, match=f"no output of a pipeline: {path}"):
+        await commit_candidate.fn(workspace, "Train")
+    assert _git("rev-parse", "HEAD", cwd=workspace.path) == workspace.commit
