@@ -138,10 +138,13 @@ async def test_deployments_equal_their_declarations(
         assert item["tags"] == ["idempotent", "slipway"]
         assert item["enforce_parameter_schema"]
         assert item["work_pool_name"] == "slipway"
-    assert deployed["local"]["concurrency_options"] == {
-        "collision_strategy": "ENQUEUE",
-        "grace_period_seconds": 120,
+    one_at_a_time = {"collision_strategy": "ENQUEUE", "grace_period_seconds": 120}
+    options = {
+        row["entrypoint"].rpartition(":")[2]: row["concurrency_options"]
+        for row in rows(server, "deployments")
+        if row["name"] == "local"
     }
+    assert options == {"deploy": one_at_a_time, "rollback": one_at_a_time, "watch": None}
     (weekly,) = deployed["retrain"]["schedules"]
     assert weekly["slug"] == "weekly"
     assert weekly["active"]
