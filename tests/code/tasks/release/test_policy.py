@@ -11,6 +11,7 @@ import pytest
 from tasks.core.errors import CandidateRejected, ConfigurationError
 from tasks.package.package import Package, read_metrics
 from tasks.platforms.base.settings import Environment
+from tasks.platforms.catalogue import gate_rules
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.release.approval import approval_not_needed
 from tasks.release.policy import champion_for, require_reason, was_live
@@ -19,6 +20,7 @@ from tasks.repository.git import Git
 from tasks.repository.release_history import read_history, tag_message
 from tasks.repository.workspace import Workspace
 from tasks.training.gate import Verdict
+from tasks.training.verdict import require_pass
 
 _GOOD, _BAD, _WORSE_THAN_LIVE = 0.97, 0.5, 0.92
 
@@ -37,7 +39,7 @@ class Origin:
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("config", "user.name", "Test")
         self.git("config", "user.email", "test@localhost")
-        self._tags = 0
+        self._tags = self._clones = 0
 
     def commit(self, branch: str, metric: float | None, minimum: float = 0.9) -> str:
         """Commit a model with its metric, and the rules that it would like."""
@@ -60,13 +62,17 @@ class Origin:
         tag = f"wine#{environment}#{self._tags}"
         self.git("tag", "--annotate", tag, commit, f"--message={message}")
 
+    def check_out(self, commit: str) -> Workspace:
+        """Clone at a commit, as a flow does."""
+        self._clones += 1
+        path = self._folder / f"clone-{self._clones}"
+        self.git("clone", "--quiet", str(self._folder / "origin"), str(path))
+        Git(path)("checkout", "--quiet", "--detach", commit)
+        return Workspace(path, commit, commit)
+
     async def check(self, commit: str, environment: Environment) -> Verdict:
         """Ask the policy, as a deploy does."""
-        path = self._folder / f"clone-{self._tags}-{commit[:7]}-{environment.gate}"
-        if not path.exists():
-            self.git("clone", "--quiet", str(self._folder / "origin"), str(path))
-        Git(path)("checkout", "--quiet", "--detach", commit)
-        workspace = Workspace(path, commit, commit)
+        workspace = self.check_out(commit)
         package = Package(workspace, "wine", commit, "", "", 0, "3.11", {}, {}, "")
         history = await read_history(workspace, environment.name)
         verdict: Verdict = await check_policy.fn(
@@ -121,6 +127,18 @@ async def test_commit_that_lowers_the_rules_is_judged_by_those_of_the_live_one(
         await origin.check(merged_by_hand, _environment())
     assert problem in no.value.what
     assert not (await origin.check(merged_by_hand, _environment(gate="advised"))).passed
+
+
+async def test_push_into_a_branch_asks_the_same_gate(origin: Origin, live: str) -> None:
+    trusted = gate_rules(_environment())
+    good = origin.check_out(origin.commit("good", _GOOD))
+    worse = origin.check_out(origin.commit("worse", _BAD, minimum=0.0))
+    await require_pass.fn(good, trusted, "main")
+    with pytest.raises(
+        CandidateRejected, match=f"the gate rejects {worse.label}: NOT passed"
+    ) as no:
+        await require_pass.fn(worse, trusted, "main")
+    assert no.value.state == "nothing was uploaded; main is unchanged"
 
 
 async def test_rules_of_the_environments_file_win(origin: Origin, live: str) -> None:
