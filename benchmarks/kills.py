@@ -42,7 +42,7 @@ from tasks.core.errors import SlipwayError, TransientError
 
 VICTIMS = ("flow run", "child", *PROGRAMS, "model server", "supervisord")
 FLOWS = ("retrain", "deploy")
-_RUN_SECONDS = 400.0
+_RUN_SECONDS = 900.0  # a killed helper of a compilation costs 300 s
 _CRASHED_SECONDS = 30.0  # within which a crashed run starts again, on a busy machine
 _PROXY_SECONDS = 15.0
 _PAUSE = 0.05

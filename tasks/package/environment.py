@@ -23,6 +23,8 @@ from tasks.core.errors import TerminalError
 from tasks.sandbox.box import Box, start_in
 
 _INSTALL_SECONDS = 900.0
+# Python's pool of processes waits for ever if one of them is killed; then all is made again.
+_COMPILE_SECONDS = 300.0
 _PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w.,-]+\])?==[\w.!+-]+( ; [^\n]+)?")
 _HASH = re.compile(r" --hash=\w+:\w+")
 _VERSION = re.compile(r"[\d.,<>=!~* ]+")
@@ -108,7 +110,7 @@ async def make_environment(
             await run_uv(uv.venv(partial, python), state)
             await run_uv(uv.install(partial, write(partial)), state)
             # What cannot be compiled is only slower to import.
-            await commands.run(compile_packages(partial, path), timeout=_INSTALL_SECONDS, log=False)
+            await commands.run(compile_packages(partial, path), timeout=_COMPILE_SECONDS, log=False)
             partial.rename(path)
         mark_used(path)
 
