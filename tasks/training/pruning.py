@@ -17,6 +17,6 @@ async def prune(workspace: Workspace) -> None:
     try:
         await prune_candidates(workspace)
         await prune_dvc_cache(workspace)
-    except (SlipwayError, OSError) as error:
+    except (SlipwayError, OSError, ValueError) as error:  # a listing may be corrupt
         commands.run_logger().warning("old candidates and objects were not removed: %s", error)
     await in_thread(prune_caches, Settings())

@@ -134,6 +134,15 @@ async def test_candidate_that_has_moved_meanwhile_stays(
     assert "refs/heads/candidate/merged" not in left
 
 
+async def test_failure_to_prune_is_none_of_the_push(
+    origin: Path, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
+    (workspace.path / ".git" / "HEAD").write_text("broken")
+    await prune(workspace)
+    assert "were not removed" in caplog.text
+
+
 async def test_objects_that_no_commit_names_are_removed(
     origin: Path, home: Path, tmp_path: Path
 ) -> None:
