@@ -16,7 +16,9 @@ _OUTPUTS = (
     "dvc.lock",
     "model/*.golden.json",
     "model/*.mlem",
+    "model/*.provenance.json",
     "model/*.runtime.json",
+    "model/*.sig",
     "reports",
 )
 _MAIN = "refs/heads/main"

@@ -178,6 +178,7 @@ def test_hook_reads_the_path_patterns_of_the_workflow() -> None:
         "model/wine.mlem",
         "model/wine.golden.json",
         "model/wine.runtime.json",
+        "model/wine.sig",
         "serving/app.py",
         "serving/static/page.css",
         "deployments/environments/local.toml",

@@ -108,6 +108,7 @@ def test_files_of_one_training_come_from_one_side(
         "model/wine.mlem",
         "model/wine.golden.json",
         "model/wine.runtime.json",
+        "model/wine.sig",
         "reports/metrics.json",
     )
 
