@@ -221,7 +221,8 @@ def test_every_users_file_is_on_the_page() -> None:
     table = page[page.index("## What is yours") : page.index("Everything else")]
     for name in (
         "README.md", "params.yaml", "data/source/", "model/custom/", "tests/model/", "tests/data/",
-        "deployments/environments/", ".dvc/config", "dvc.lock", "reports/*.json", "reports/*.csv",
+        "deployments/environments/", "deployments/trust/", ".dvc/config", "dvc.lock",
+        "reports/*.json", "reports/*.csv",
     ):  # fmt: skip
         assert f"`{name}`" in table, name
         assert is_user_file(name.replace("*", "a") + "x" * name.endswith("/")), name
