@@ -8,6 +8,7 @@ import psutil
 import pytest
 import yaml
 
+from tasks.sandbox.bubblewrap import find_bubblewrap
 from tests.code.flows.harness import Lab, is_in_box, select_running, stages_run
 
 # The first test waits for a stack and a retraining.
@@ -132,6 +133,7 @@ def test_another_worker_goes_on_with_a_candidate_that_was_never_pushed(
 def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: str) -> None:
     spy = "import os, sys\nprint('SEEN', sorted(k for k in os.environ if 'SECRET' in k or "
     spy += "'PASSWORD' in k or k.startswith('PREFECT_API')), file=sys.stderr, flush=True)\n"
+    spy += f"print('SEES', sorted(os.listdir({str(lab.stack.home)!r})), file=sys.stderr)\n"
     start = 'if __name__ == "__main__":'
     commit = lab.commit(
         {"model/process.py": lambda old: old.replace(start, spy + start)}, delivered, "spy"
@@ -139,6 +141,8 @@ def test_the_code_of_the_model_sees_no_credentials(lab: Lab, delivered: str) -> 
     trained = lab.run("train", {"ref": commit})
     assert trained.state == "Completed", trained.log
     assert "SEEN []" in trained.log
+    if find_bubblewrap():
+        assert "SEES ['dvc-cache', 'environments', 'workspaces']" in trained.log
 
 
 def test_tampered_bytes_from_the_bucket_are_not_unpickled_but_made_again(
