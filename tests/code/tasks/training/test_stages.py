@@ -37,6 +37,7 @@ def set_monitor(): pathlib.Path(".git/config").open("a").write("[core] fsmonitor
 def write_cache(): cache.write_bytes(b"poisoned")
 for action in (read_secret, plant_hook, set_monitor, write_cache):
     attempt(action)
+print("SEES", sorted(os.listdir(secret.parents[1])))
 # Into its own cache it can write what it likes.
 lie = pathlib.Path(".dvc/cache/files/md5/00/" + "0" * 30)
 lie.parent.mkdir(parents=True)
@@ -89,6 +90,7 @@ async def test_stage_reaches_nothing_and_its_output_is_taken_over(home: Path) ->
     workspace, result = await _run(home, command, **{"stage.py": _STAGE})
     assert result.code == 0, result.tail()
     assert "DONE" not in result.stdout + result.stderr
+    assert "SEES ['dvc-cache', 'workspaces']" in result.stdout
     assert not (workspace.path / "stolen").exists()
     assert not (workspace.path / ".git" / "hooks").exists()
     assert cached.read_bytes() == _OLD
