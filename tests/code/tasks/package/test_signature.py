@@ -23,7 +23,9 @@ from tasks.package.package import read_package
 from tasks.package.signature import read_digests, verify_signature, write_statement
 from tasks.repository.git import Git
 from tasks.repository.release_history import read_history
-from tasks.repository.workspace import Workspace, check_out
+from tasks.repository.workspace import Workspace, check_out, move_workspace
+from tasks.training.candidate import commit_candidate
+from tasks.training.publish import publish
 from tasks.training.signing import read_key, require_key, sign_candidate
 from tests.code.platforms.light_model import write_light_model
 from tests.commits import commit_all
@@ -264,3 +266,24 @@ async def test_doctor_says_whether_signatures_of_workers_count(
     (tmp_path / "key").write_text("nothing")
     monkeypatch.setenv("SLIPWAY_SIGNING_KEY_FILE", str(tmp_path / "key"))
     assert "the worker's signing key cannot be used" in (await check_signing()).text
+
+
+async def test_merge_into_a_branch_is_signed_with_the_code_of_the_branch(
+    signed: Workspace, tmp_path: Path
+) -> None:
+    origin, person = tmp_path / "origin.git", tmp_path / "person"
+    clone = Git(signed.path)
+    clone("clone", "--quiet", "--bare", str(signed.path), str(origin))
+    clone("remote", "add", "origin", str(origin))
+    clone("clone", "--quiet", str(origin), str(person))
+    (person / "serving/app.py").write_text("mended = True\n")
+    commit_all(person, "Mend the server")
+    Git(person)("push", "--quiet", "origin", "HEAD:main")
+    lock = signed.path / "dvc.lock"
+    lock.write_text(lock.read_text() + "\n")
+    commit = await commit_candidate.fn(signed, "Train wine")
+    merge = await publish.fn(Workspace(signed.path, commit, commit), [], "main")
+    main = await move_workspace(signed, merge)
+    assert (main.path / "serving/app.py").read_text() == "mended = True\n"
+    assert lock.read_text().endswith("\n")
+    await _verify(main)
