@@ -1,12 +1,12 @@
 """Make the scikit-learn pipeline of params.yaml, checked before anything is fitted."""
 
-import importlib
+import importlib.util
 import inspect
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -15,13 +15,14 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils import all_estimators
+from sklearn.utils import all_estimators, get_tags
 
-from model.params import ConfigError, Params, suggest, suggest_nearest
+from model.params import ConfigError, Params, Train, suggest, suggest_nearest
 
 OWN = "model.custom."
 MISSING = "(missing)"
-NUMBERS = ["number", "bool"]
+NUMBERS = ["number", "bool", "boolean"]
+SPARSE = 0.3  # share of cells that are not 0, below which scikit-learn makes a matrix sparse
 
 
 class Search(NamedTuple):
@@ -64,6 +65,7 @@ def build(params: Params, text: bool = False, missing: bool = False) -> Search:
         model.set_params(random_state=params.seed)
     _check_grid(model, train.estimator, train.grid)
 
+    estimator = model
     shuffled = {"n_splits": train.cv, "shuffle": True, "random_state": params.seed}
     folds = StratifiedKFold(**shuffled) if task == "classification" else KFold(**shuffled)
     prefix = "model__"
@@ -79,7 +81,11 @@ def build(params: Params, text: bool = False, missing: bool = False) -> Search:
         raise ConfigError("gate.metric", "log_loss needs a model with probabilities")
 
     transformers = [(f"own_{i}", step) for i, step in enumerate(steps)]
-    pipeline = Pipeline([*transformers, *_make_preparation(text, missing), ("model", model)])
+    # A pipeline of one's own prepares the table itself, unless it says otherwise.
+    if not isinstance(estimator, Pipeline) if train.preparation is None else train.preparation:
+        sparse = get_tags(estimator).input_tags.sparse
+        transformers += _make_preparation(train, text, missing, sparse)
+    pipeline = Pipeline([*transformers, ("model", model)])
     grid = {prefix + key: values for key, values in train.grid.items()}
     return Search(pipeline, grid, prefix, folds)
 
@@ -98,20 +104,27 @@ def check_scoring(scoring: str, task: str, target: Any = None) -> None:
     names = get_scorer_names()
     if scoring not in names:
         raise ConfigError("train.scoring", f"unknown scorer '{scoring}'{suggest(scoring, names)}")
-    dummy = DummyClassifier() if task == "classification" else DummyRegressor()
-    target = np.array([0, 1] * 4) if target is None else np.asarray(target)
-    features = np.zeros((len(target), 1))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            get_scorer(scoring)(dummy.fit(features, target), features, target)
+        score_dummy(scoring, task, np.array([0, 1] * 4) if target is None else target)
     except (ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         problem = f"'{scoring}' does not suit this {task}: {reason}"
         raise ConfigError("train.scoring", problem) from None
 
 
-def _make_preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
+def score_dummy(scoring: str, task: str, target: Any) -> float:
+    """Score a model that always predicts the same on the rows that it was fitted on."""
+    dummy = DummyClassifier() if task == "classification" else DummyRegressor()
+    target = np.asarray(target)
+    features = np.zeros((len(target), 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(get_scorer(scoring)(dummy.fit(features, target), features, target))
+
+
+def _make_preparation(
+    train: Train, text: bool, missing: bool, sparse: bool
+) -> list[tuple[str, Any]]:
     """Make the steps that turn columns into finite, scaled numbers."""
     numbers: list[tuple[str, Any]] = [("scale", StandardScaler())]
     if missing:
@@ -120,10 +133,16 @@ def _make_preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
         numbers.insert(0, ("impute", imputer))
     if not text:
         return numbers
-    texts: list[tuple[str, Any]] = [("encode", OneHotEncoder(handle_unknown="ignore"))]
+    encoder = OneHotEncoder(
+        # An id has as many categories as rows: one column each would not fit into memory.
+        max_categories=train.max_categories,
+        min_frequency=train.min_frequency if train.min_frequency > 1 else None,
+        handle_unknown="infrequent_if_exist",
+    )
+    texts: list[tuple[str, Any]] = [("encode", encoder)]
     if missing:
         # Missing text is NaN in a CSV file and None in JSON: both are one category of their own.
-        fill = {"strategy": "constant", "fill_value": MISSING}
+        fill = {"strategy": "constant", "fill_value": MISSING, "keep_empty_features": True}
         texts.insert(0, ("impute", SimpleImputer(**fill)))
         texts.insert(1, ("impute_none", SimpleImputer(missing_values=None, **fill)))
     # By type and not by name: own transformers may have changed the columns.
@@ -132,29 +151,38 @@ def _make_preparation(text: bool, missing: bool) -> list[tuple[str, Any]]:
             ("numbers", Pipeline(numbers), make_column_selector(dtype_include=NUMBERS)),
             ("texts", Pipeline(texts), make_column_selector(dtype_exclude=NUMBERS)),
         ],
-        sparse_threshold=0,
+        sparse_threshold=SPARSE if sparse else 0,
     )
     return [("columns", columns)]
 
 
 def _make(path: str, key: str, arguments: dict[str, Any] | None = None) -> Any:
     """Make an instance of the class at an import path."""
-    estimator = _find(path, key)
-    if not inspect.isclass(estimator) or not hasattr(estimator, "fit"):
+    make = _find(path, key)
+    is_factory = inspect.isfunction(make) and path.startswith(OWN)
+    if not is_factory and not (inspect.isclass(make) and hasattr(make, "fit")):
         raise ConfigError(key, f"'{path}' is not an estimator class")
     arguments = arguments or {}
-    allowed = inspect.signature(estimator).parameters
+    allowed = inspect.signature(make).parameters
     for name in arguments:
-        if name not in allowed:
+        if name not in allowed and not _takes_any(make):
             problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
             raise ConfigError(f"{key.rpartition('.')[0]}.params.{name}", problem)
     try:
-        instance = estimator(**arguments)
+        instance = make(**arguments)
     except TypeError as error:
         raise ConfigError(key, f"{path} cannot be created: {error}") from None
+    if not hasattr(instance, "fit"):
+        raise ConfigError(key, f"'{path}' returns no estimator")
     if arguments:
         _validate(instance, f"{key.rpartition('.')[0]}.params")
     return instance
+
+
+def _takes_any(make: Any) -> bool:
+    """Tell whether a class or function takes parameters that it does not name (`**kwargs`)."""
+    kinds = [parameter.kind for parameter in inspect.signature(make).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _find(path: str, key: str) -> Any:
@@ -175,6 +203,11 @@ def _find(path: str, key: str) -> Any:
             for title, cls in all_estimators()
         }
     namesakes = sorted(one for one in paths if one.rpartition(".")[2].lower() == name.lower())
+    top = module_name.partition(".")[0]
+    if not namesakes and top not in {"", "model"} and importlib.util.find_spec(top) is None:
+        problem = f"'{path}': the model environment has no package for '{top}'"
+        how = f"uv add --project model --group custom {top}"
+        raise ConfigError(key, f"{problem}; add it: {how}")
     hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, paths) or "."
     raise ConfigError(
         key,
@@ -193,11 +226,13 @@ def _check_task(model: Any, path: str, task: str) -> None:
 def _check_grid(model: Any, path: str, grid: dict[str, list[Any]]) -> None:
     allowed = model.get_params()
     for name, values in grid.items():
-        if name not in allowed:
+        if name not in allowed and not _takes_any(type(model)):
             problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
             raise ConfigError(f"train.grid.{name}", problem)
         for one in ParameterGrid({name: values}):
-            _validate(type(model)(**{**model.get_params(deep=False), **one}), f"train.grid.{name}")
+            changed = clone(model).set_params(**one)
+            owner = changed.get_params().get(name.rpartition("__")[0], changed)
+            _validate(owner, f"train.grid.{name}")
 
 
 def _validate(model: Any, key: str) -> None:

@@ -55,7 +55,8 @@ def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
     data = read_data()
     dtypes = {name: column["dtype"] for name, column in data["columns"].items()}
     dtypes[target] = data["target"]["dtype"]
-    frame = pd.read_csv(path, dtype=dtypes)
+    # Only the empty cell is missing: what else stood for a missing value is gone by now.
+    frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=[""])
     return frame.drop(columns=target), frame[target]
 
 

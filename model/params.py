@@ -4,9 +4,10 @@ A mistake in params.yaml, or data that does not fit it, is a `ConfigError`. A st
 message on stderr, each line of which starts with `params.yaml: <key>: `, and exits with code 2:
 running it again is pointless until somebody edits the file. Any other failure exits with code 1.
 
-`python -m model.check` checks the file and the columns of the data, and writes nothing.
+`python -m model.check` checks the file and all of the data, and writes nothing.
 """
 
+import codecs
 import difflib
 import sys
 from collections.abc import Callable, Iterable
@@ -47,16 +48,46 @@ class _Section(BaseModel):
         allow_mutation = False
 
 
+class ColumnSchema(_Section):
+    """Type and values of a column; whatever is left out is read from the cells."""
+
+    type: Literal["number", "integer", "boolean", "text"] | None = None
+    missing: list[str] = []
+    categories: list[str] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
 class Data(_Section):
     """The data, the column to predict, the split."""
 
     source: str
+    encoding: str = "utf-8"
     separator: str = Field(",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
+    thousands: str | None = Field(None, min_length=1, max_length=1)
+    missing: list[str] = []
+    columns: dict[str, ColumnSchema] = Field({}, alias="schema")
     target: str
     drop: list[str] = []
+    drop_classes: list[str] = []
+    missing_target: float = Field(0.05, ge=0, lt=1)
     task: Literal["classification", "regression"]
     test_size: float = Field(0.2, gt=0, lt=1)
+
+    @validator("encoding")
+    def _require_encoding(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise ValueError("unknown encoding") from None
+        return value
+
+    @validator("thousands")
+    def _tell_from_decimal(cls, value: str | None, values: dict[str, Any]) -> str | None:
+        if value is not None and value == values.get("decimal"):
+            raise ValueError("data.decimal is the same")
+        return value
 
 
 class Train(_Section):
@@ -66,6 +97,9 @@ class Train(_Section):
     params: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     probabilities: bool = True
+    preparation: bool | None = None
+    max_categories: int = Field(100, ge=2)
+    min_frequency: int = Field(1, ge=1)
     transformers: list[str] = []
     cv: int = Field(5, ge=2, le=50)
     scoring: str
@@ -172,8 +206,11 @@ def _explain(error: Any, raw: Any) -> tuple[str, str]:
     if error["type"] == "value_error.extra":
         section: Any = Params
         for part in loc[:-1]:
-            section = section.__fields__[part].type_
-        return key, f"unknown key{suggest(str(loc[-1]), section.__fields__)}"
+            fields = {field.alias: field for field in section.__fields__.values()}
+            if part in fields:  # or the name of a column, in data.schema
+                section = fields[part].type_
+        allowed = [field.alias for field in section.__fields__.values()]
+        return key, f"unknown key{suggest(str(loc[-1]), allowed)}"
     if error["type"] == "value_error.missing":
         return key, "missing"
     value = raw

@@ -25,6 +25,13 @@ from model.files import (
 from model.params import Params, run
 
 LOCK = Path("model/uv.lock")
+TYPES = {
+    "int64": "integer",
+    "float64": "number",
+    "bool": "boolean",
+    "boolean": "boolean",
+    "object": "text",
+}
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
 
 
@@ -61,6 +68,13 @@ def main(params: Params) -> None:
             "name": params.name,
             "task": params.data.task,
             "classes": model.classes_.tolist() if hasattr(model, "classes_") else None,
+            # MLEM writes a name of digits as a number, and not what a column of objects holds.
+            "columns": {name: TYPES[column["dtype"]] for name, column in columns.items()},
+            "missing_words": {
+                name: column["missing_words"]
+                for name, column in columns.items()
+                if column["missing_words"] and column["dtype"] == "object"
+            },
             "nullable": [name for name, column in columns.items() if column["missing"]],
             "python": platform.python_version(),
             "artifacts": {path.as_posix(): _hash_file(path)},

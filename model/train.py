@@ -4,9 +4,10 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import GridSearchCV
 
-from model.estimators import Search, build, check_scoring
+from model.estimators import Search, build, check_scoring, score_dummy
 from model.files import CV, ESTIMATOR, TRAIN, read_data, read_split, write_json
 from model.params import ConfigError, Params, run
 
@@ -27,8 +28,7 @@ def main(params: Params) -> None:
         text=any(column["dtype"] == "object" for column in columns),
         missing=any(column["missing"] for column in columns),
     )
-    _check_folds(params, search, target)
-    check_scoring(params.train.scoring, params.data.task, target)
+    check(params, search, target)
     fitted = GridSearchCV(
         search.pipeline,
         search.grid,
@@ -37,15 +37,37 @@ def main(params: Params) -> None:
         n_jobs=params.train.jobs,
         error_score="raise",
     ).fit(features, target)
+    if not np.isfinite(fitted.best_score_):
+        problem = f"'{params.train.scoring}' is not a number in some folds: use fewer, or another"
+        raise ConfigError("train.scoring", problem)
     ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
     write_json(CV, _describe(fitted, search, params))
 
 
-def _check_folds(params: Params, search: Search, target: Any) -> None:
+def check(params: Params, search: Search, target: "pd.Series") -> None:
+    """Refuse folds that are too small to fit or to score, and a scorer that does not suit.
+
+    Args:
+        params: `train` and `data.task`.
+        search: from `build`.
+        target: of the rows to train on.
+
+    Raises:
+        ConfigError: naming the rows and what helps.
+    """
+    check_scoring(params.train.scoring, params.data.task, target)
     cv = params.train.cv
     if params.data.task == "regression":
         if len(target) < cv:
             raise ConfigError("train.cv", f"{cv} folds of {len(target)} rows")
+        fewest = len(target) // cv
+        if not np.isfinite(score_dummy(params.train.scoring, params.data.task, target[:fewest])):
+            problem = (
+                f"{cv} folds of {len(target)} rows are too small for {params.train.scoring}: "
+                f"use fewer folds, or a scorer that does with {fewest} row in each, "
+                "such as neg_mean_absolute_error"
+            )
+            raise ConfigError("train.cv", problem)
         return
     counts = target.value_counts()
     fewest = int(counts.min())
@@ -54,7 +76,7 @@ def _check_folds(params: Params, search: Search, target: Any) -> None:
     if min(fewest, left) < cv:
         problem = (
             f"class '{counts.idxmin()}' has {fewest} rows to train on, "
-            f"too few for {cv} folds: use fewer folds, or drop the class"
+            f"too few for {cv} folds: use fewer folds, or leave the class out by data.drop_classes"
         )
         raise ConfigError("train.cv", problem)
 

@@ -17,7 +17,7 @@ NAME_CHARACTERS = 64
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 EXPECTED = {
-    Kind.INTEGER: "a whole number without a decimal point",
+    Kind.INTEGER: "a whole number",
     Kind.NUMBER: "a number",
     Kind.BOOLEAN: "true or false",
     Kind.TEXT: "text",
@@ -110,12 +110,12 @@ def explain(error: ValidationError, interface: Interface, max_rows: int) -> Requ
         message = f"The body must be {_describe_body(interface)}. {_list_columns(interface)}"
         return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
     missing = [str(e["loc"][-1]) for e in problems if e["type"] == "missing"]
+    # A whole number may come as 10 or 10.0: what fits neither has a problem with each.
+    places = {tuple(e["loc"][: depth + 2]): e for e in reversed(problems)}
     detail = [
-        _make_problem(
-            e["loc"], _describe_problem(e["type"], e["loc"], depth, interface, missing), e["type"]
-        )
-        for e in problems[:SHOWN_PROBLEMS]
-    ]
+        _make_problem(at, _describe_problem(e["type"], at, depth, interface, missing), e["type"])
+        for at, e in reversed(places.items())
+    ][:SHOWN_PROBLEMS]
     # A misspelt name is both missing and unknown; the unknown one has the hint.
     clearest = next((d for d in detail if "did you mean" in d["msg"]), detail[0])
     return RequestError(422, clearest["msg"], kind=clearest["type"], detail=detail)

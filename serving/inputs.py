@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from serving.interface import Interface
+from serving.interface import Column, Interface
 
 
 def make_array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
@@ -43,10 +43,12 @@ def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
     import numpy as np
     import pandas as pd
 
-    def series(values: list[Any], dtype: str) -> Any:
+    def series(values: list[Any], column: Column) -> Any:
+        dtype = column.dtype
         if dtype == "object":  # a hole in pandas text is NaN, as read from a CSV file
             array = np.empty(len(values), dtype=object)
-            array[:] = [math.nan if value is None else value for value in values]
+            missing = {None, *column.missing_words}
+            array[:] = [math.nan if value in missing else value for value in values]
             return array
         if dtype[0] in "fiub" and dtype != "boolean":
             return np.array(values, dtype=dtype)
@@ -54,7 +56,7 @@ def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
 
     def build(rows: Sequence[Any]) -> Any:
         frame = pd.DataFrame(
-            {c.label: series([row[c.name] for row in rows], c.dtype) for c in interface.columns}
+            {c.label: series([row[c.name] for row in rows], c) for c in interface.columns}
         )
         return frame.set_index(list(interface.index)) if interface.index else frame
 

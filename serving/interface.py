@@ -1,21 +1,15 @@
 """The interface of a model: typed columns, schemas of requests and JSON, from MLEM's metadata."""
 
-import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
-
-from pydantic import ConfigDict, FailFast, Field, TypeAdapter, with_config
-from typing_extensions import TypedDict
+from typing import Any, Literal
 
 from serving.bundle import Bundle, BundleError
 
 MLEM_VERSION = "0.4.14"  # whose interface this is; MLEM's client reads it
 ARGUMENT = "data"  # MLEM's server calls every method's one argument so
-
-NUMBER_LIMITS = {"float16": 65504.0, "float32": 3.4028234663852886e38}
 
 
 class Kind(StrEnum):
@@ -33,10 +27,11 @@ class Column:
     """One column of the input."""
 
     name: str  # in JSON
-    label: int | str  # in the frame; MLEM sends whole-number labels as text
+    label: int | str  # in the frame
     dtype: str
     kind: Kind
     nullable: bool  # null stands for a missing value
+    missing_words: frozenset[str] = frozenset()  # so do these
 
 
 @dataclass(frozen=True)
@@ -82,9 +77,10 @@ class Interface:
 def read_interface(bundle: Bundle) -> Interface:
     """Derive a model's interface from its metadata and golden inputs.
 
-    The `.mlem` gives names and dtypes. Which columns may be missing is not in it:
-    `runtime.json` lists them under `nullable`; where it does not, those are taken that are null
-    in a golden input. What an `object` or `category` column holds is read from the golden inputs.
+    The `.mlem` gives names and dtypes, but a name of digits as a number, and neither what an
+    `object` column holds nor which columns may be missing. `runtime.json` has that under `columns`
+    (name -> type) and `nullable`. Where it has not, the golden inputs are asked, and names are
+    numbers if all of them are.
 
     Args:
         bundle: the model's files.
@@ -123,29 +119,6 @@ def read_interface(bundle: Bundle) -> Interface:
     return _build_interface(where, bundle, types[0], served)
 
 
-def make_request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
-    """Build the validator of requests, once.
-
-    Args:
-        interface: the model's.
-        max_rows: more rows are refused.
-
-    Returns:
-        A strict adapter; it stops at the first bad row.
-    """
-    rows = (FailFast(), Field(min_length=1, max_length=max_rows))
-    row: Any
-    if interface.container == "dataframe":
-        row = _make_object_type("Row", {c.name: _make_annotation(c) for c in interface.columns})
-        data: Any = _make_object_type("Frame", {"values": Annotated[(list[row], *rows)]})
-    else:
-        row, width = _make_annotation(interface.columns[0]), len(interface.columns)
-        if not interface.flat:
-            row = Annotated[(list[row], Field(min_length=width, max_length=width))]
-        data = Annotated[(list[row], *rows)]
-    return TypeAdapter(_make_object_type("Request", {ARGUMENT: data}))
-
-
 def estimate_row_bytes(interface: Interface) -> int:
     """Estimate the most that one row takes in JSON.
 
@@ -162,20 +135,16 @@ def estimate_row_bytes(interface: Interface) -> int:
     )
 
 
-def _make_object_type(name: str, fields: Mapping[str, Any]) -> Any:
-    """Make a type of JSON objects with exactly these names, which may be any text."""
-    make: Any = TypedDict
-    return with_config(ConfigDict(extra="forbid"))(make(name, fields))
-
-
 def _build_interface(
     where: str, bundle: Bundle, schema: Mapping[str, Any], methods: Mapping[str, Any]
 ) -> Interface:
     samples = bundle.golden.get("inputs") or []
+    types = bundle.runtime.get("columns")
     declared = bundle.runtime.get("nullable")
+    words = bundle.runtime.get("missing_words") or {}
     container = schema.get("type")
     if container == "dataframe":
-        labels = list(schema["columns"])
+        labels = _restore_labels(where, list(schema["columns"]), types)
         dtypes = list(schema["dtypes"])
         flat = False
     elif container == "ndarray":
@@ -195,7 +164,10 @@ def _build_interface(
         values = [_get_value(sample, position, str(label)) for sample in samples]
         nullable = None in values if declared is None else str(label) in declared
         kind = _find_kind(where, label, dtype, values)
-        columns.append(Column(str(label), label, dtype, kind, nullable))
+        if types and container == "dataframe":
+            kind = Kind(types[str(label)])
+        missing_words = frozenset(words.get(str(label), ()))
+        columns.append(Column(str(label), label, dtype, kind, nullable, missing_words))
     if container == "ndarray":  # one type for all: the array has one dtype
         columns = [
             Column(c.name, c.label, c.dtype, columns[0].kind, any(o.nullable for o in columns))
@@ -216,6 +188,17 @@ def _build_interface(
             "meta": bundle.mlem.get("params") or {},
         },
     )
+
+
+def _restore_labels(
+    where: str, labels: list[int | str], types: Mapping[str, str] | None
+) -> list[int | str]:
+    """Restore the names of columns that MLEM has made numbers of: '1', '007'."""
+    if types is None:
+        return list(labels) if len({type(label) for label in labels}) == 1 else [*map(str, labels)]
+    if len(types) != len(labels):
+        raise BundleError(f"{where}: has {len(labels)} columns, and runtime.json {len(types)}")
+    return list(types)
 
 
 def _get_value(sample: Any, position: int, name: str) -> Any:
@@ -246,31 +229,6 @@ def _find_kind(where: str, label: int | str, dtype: str, values: Sequence[Any]) 
         frozenset({float}): Kind.NUMBER,
         frozenset({int, float}): Kind.NUMBER,
     }.get(types, Kind.TEXT)
-
-
-def _make_annotation(column: Column) -> Any:
-    """Make the pydantic type of a column's values."""
-    annotation: Any
-    if column.kind is Kind.INTEGER:
-        low, high = _find_integer_bounds(column.dtype)
-        annotation = Annotated[int, Field(strict=True, ge=low, le=high)]
-    elif column.kind is Kind.NUMBER:
-        bound = NUMBER_LIMITS.get(column.dtype.lower())
-        limits = {} if bound is None else {"ge": -bound, "le": bound}
-        annotation = Annotated[float, Field(strict=True, allow_inf_nan=False, **limits)]  # type: ignore[call-overload]
-    elif column.kind is Kind.BOOLEAN:
-        annotation = Annotated[bool, Field(strict=True)]
-    elif column.kind is Kind.DATETIME:
-        annotation = Annotated[datetime.datetime, Field(strict=True)]
-    else:
-        annotation = Annotated[str, Field(strict=True)]
-    return annotation | None if column.nullable else annotation
-
-
-def _find_integer_bounds(dtype: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(u?)int(\d+)", dtype.lower())
-    unsigned, bits = (bool(match[1]), int(match[2])) if match else (False, 64)
-    return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def _describe_mlem_method(

@@ -34,6 +34,12 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._max_bytes:
             await self._refuse(self._make_too_large(), scope, receive, send)
             return
+        encoding = Headers(scope=scope).get("content-encoding", "identity")
+        if encoding.strip().lower() not in {"", "identity"}:
+            message = f"The body is compressed ({encoding[:32]!r}): send it as it is."
+            error = RequestError(415, message, kind="content_encoding")
+            await self._refuse(error, scope, receive, send)
+            return
         try:
             body = await self._read(receive)
         except RequestError as error:

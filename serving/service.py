@@ -14,11 +14,11 @@ from serving.failures import Failures
 from serving.interface import (
     Interface,
     estimate_row_bytes,
-    make_request_adapter,
     read_interface,
 )
 from serving.metrics import Metrics
 from serving.predictor import Answer, Predictor, load_predictor
+from serving.requests import make_request_adapter
 from serving.settings import Limits
 from serving.work import Workers
 

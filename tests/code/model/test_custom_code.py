@@ -87,3 +87,40 @@ def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     support.model_python("-c", REPLAY, "code", cwd=alone)
+
+
+PIPELINE = """
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+
+def make_reader(analyzer="word", **options):
+    words = make_column_transformer((TfidfVectorizer(analyzer=analyzer), "review"))
+    return Pipeline([("words", words), ("answer", LogisticRegression(**options))])
+"""
+
+
+def test_own_pipeline_gets_the_table(tmp_path: Path) -> None:
+    own = support.workspace(
+        tmp_path / "own",
+        name="reader",
+        data={"source": "data/source/reviews.csv", "target": "mood"},
+        train={
+            "estimator": "model.custom.reader.make_reader",
+            "params": {"analyzer": "char", "C": 5.0},
+            "grid": {"answer__fit_intercept": [True, False]},
+            "cv": 3,
+        },
+    )
+    (own / "model/custom/reader.py").write_text(PIPELINE)
+    rows = [
+        f"{'good' if i % 2 else 'bad'} wine {i},{'glad' if i % 2 else 'sad'}" for i in range(60)
+    ]
+    (own / "data/source/reviews.csv").write_text("\n".join(["review,mood", *rows]) + "\n")
+    support.run_stages(own)
+    assert json.loads((own / "reports/metrics.json").read_text())["accuracy"] == 1.0
+    assert "fit_intercept" in (own / "reports/cv.json").read_text()
+    schema = YAML(typ="safe").load(own / "model/reader.mlem")["processors"]["model"]["methods"]
+    assert schema["predict"]["args"][0]["type_"]["columns"] == ["review"]

@@ -1,5 +1,6 @@
 """Every row of the table of bad input: a 4xx that names what is wrong, and the server goes on."""
 
+import gzip
 import json
 import threading
 import time
@@ -109,6 +110,14 @@ def test_wrong_content_type_is_415(wine, row, kind):
     response = httpx.post(f"{wine.url}/predict", content=content, headers={"Content-Type": kind})
     assert response.status_code == 415
     assert "application/json" in response.json()["error"]
+
+
+def test_compressed_body_is_415_and_named(wine, row):
+    content = gzip.compress(json.dumps(frame(row)).encode())
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    response = httpx.post(f"{wine.url}/predict", content=content, headers=headers)
+    assert response.status_code == 415
+    assert response.json()["error"] == "The body is compressed ('gzip'): send it as it is."
 
 
 def test_too_many_rows_is_413(wine, row):

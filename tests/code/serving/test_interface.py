@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from serving.bundle import Bundle, BundleError
 from serving.errors import explain
-from serving.interface import Kind, estimate_row_bytes, make_request_adapter, read_interface
+from serving.interface import Kind, estimate_row_bytes, read_interface
+from serving.requests import make_request_adapter
 from serving.settings import Limits, SettingError
 
 
@@ -177,3 +178,36 @@ def test_limits_come_from_the_environment():
 def test_misspelt_or_impossible_limit_is_refused(name, value):
     with pytest.raises(SettingError, match=f"SLIPWAY_SERVING_{name}"):
         Limits.from_environment({f"SLIPWAY_SERVING_{name}": value})
+
+
+def test_whole_number_may_have_a_point():
+    interface = read_interface(bundle(frame(a="int64")))
+    adapter = make_request_adapter(interface, 10)
+    body = b'{"data": {"values": [{"a": 10.0}, {"a": -3}, {"a": 9007199254740992.0}]}}'
+    rows = interface.unwrap(adapter.validate_json(body))
+    assert [row["a"] for row in rows] == [10, -3, 2**53]
+    message = "Row 1, column 'a': must be a whole number."
+    assert refuses(interface, 10.5) == refuses(interface, "10") == message
+    assert refuses(interface, True) == refuses(interface, float("nan")) == message
+    assert "range of int64" in refuses(interface, 2**63)
+    assert refuses(interface, 2.0**63) == message
+    schema = adapter.json_schema()["$defs"]["Row"]["properties"]["a"]
+    assert {key: schema[key] for key in ("type", "minimum")} == {
+        "type": "integer", "minimum": -(2**63),
+    }  # fmt: skip
+
+
+def test_names_of_digits_are_text_where_the_model_was_fitted_on_text():
+    schema = {**frame(y="float64"), "columns": [1, "y"], "dtypes": ["float64", "float64"]}
+    assert [column.label for column in read_interface(bundle(schema)).columns] == ["1", "y"]
+    numbers = {**schema, "columns": [1, 2]}
+    assert [column.label for column in read_interface(bundle(numbers)).columns] == [1, 2]
+    known = bundle(numbers)
+    known.runtime["columns"] = {"01": "number", "2": "number"}
+    assert [column.label for column in read_interface(known).columns] == ["01", "2"]
+
+
+def test_words_of_a_column_stand_for_a_missing_text():
+    known = bundle(frame(a="object"), [{"a": "x"}], nullable=["a"])
+    known.runtime |= {"columns": {"a": "text"}, "missing_words": {"a": ["unknown"]}}
+    assert read_interface(known).columns[0].missing_words == {"unknown"}

@@ -1,0 +1,161 @@
+"""Find what is allowed in data but is often a mistake, and describe each column."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from model.params import FILE, Params
+from model.tables import Table, list_rows, list_words, to_numbers
+
+ID_SHARE, ID_ROWS = 0.9, 30  # a text column with more distinct values than that is an id
+NUMBER_SHARE, ODD_WORDS = 0.8, 3  # text that is numbers, but for so few words
+FEW_ROWS = 10  # of a class
+EXAMPLES = 3
+GROUPED = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T].*)?")
+
+
+def find_warnings(table: Table, params: Params) -> list[str]:
+    """Find what is probably not as the user means it.
+
+    Args:
+        table: all rows, from `read_table`.
+        params: `data`.
+
+    Returns:
+        One line each: the file, the key that mends it, the column and rows.
+    """
+    return [f"{FILE}: {key}: {text}" for key, text in _find(table, params)]
+
+
+def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
+    """Describe each column for people.
+
+    Returns:
+        Dicts with `name`, `type`, `distinct`, `missing`, `words`, `examples`, `preparation`.
+    """
+    return [
+        {
+            "name": str(name),
+            "type": _name_type(column),
+            "distinct": int(column.nunique()),
+            "missing": int(column.isna().sum()),
+            "words": table.words.get(str(name), {}),
+            "examples": [str(value) for value in column.dropna().unique()[:EXAMPLES]],
+            "preparation": _describe_preparation(column, params),
+        }
+        for name, column in table.frame.items()
+    ]
+
+
+def _name_type(column: "pd.Series") -> str:
+    if types.is_bool_dtype(column.dtype):
+        return "boolean"
+    return {"int64": "integer", "float64": "number"}.get(str(column.dtype), "text")
+
+
+def _describe_preparation(column: "pd.Series", params: Params) -> str:
+    if column.name == params.data.target:
+        return "to predict"
+    missing = column.isna().any()
+    if column.dtype != object:
+        return ("median where missing, " if missing else "") + "scaled"
+    limit = min(int(column.nunique()) + int(missing), params.train.max_categories)
+    return f"{limit} columns of 0 and 1" + (", missing is a category" if missing else "")
+
+
+def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
+    target = params.data.target
+    for name, column in table.frame.items():
+        distinct, filled = column.nunique(), int(column.notna().sum())
+        label = f"column '{name}'"
+        if name == "Unnamed: 0":
+            yield "data.drop", f"{label} is an index that was written with the data: drop it"
+        if str(name) != str(name).strip():
+            yield "data.source", f"{label}: its name begins or ends with a space"
+        if counts := table.words.get(str(name)):
+            words = ", ".join(f"'{word}' in {rows} rows" for word, rows in counts.items())
+            yield f"data.schema.{name}.missing", f"{label}: {words} is read as missing"
+        if filled and distinct == 1 and name != target:
+            yield "data.drop", f"{label} has one value only"
+        if column.dtype == object and filled:
+            yield from _find_in_text(column, distinct, filled, params)
+    yield from _find_in_target(table.frame, params)
+    duplicates = int(table.frame.duplicated().sum())
+    if duplicates:
+        yield (
+            "data.source",
+            f"{duplicates} rows repeat others, so some may be trained and tested on",
+        )
+
+
+def _find_in_text(
+    column: "pd.Series", distinct: int, filled: int, params: Params
+) -> Iterator[tuple[str, str]]:
+    data, name = params.data, str(column.name)
+    label = f"column '{name}'"
+    cells = column.dropna()
+    if name in data.columns and data.columns[name].type == "text":
+        return
+    if cells.str.match(r"0\d+$").any() and cells.str.fullmatch(r"\d+").all():
+        yield f"data.schema.{name}.type", f"{label} has leading zeros and stays text"
+        return
+    values = cells.drop_duplicates()
+    odd = values[to_numbers(values, data.decimal, data.thousands).isna()]
+    is_odd = column.isin(odd)
+    if len(odd) == 0:
+        return
+    marks = {match["mark"] for cell in odd.head(1000) if (match := GROUPED.fullmatch(cell))}
+    if data.thousands is None and len(marks) == 1 and odd.str.fullmatch(GROUPED.pattern).all():
+        mark = marks.pop()
+        problem = f"{label} is text: {list_words(odd.head(EXAMPLES))} have thousands separators"
+        yield "data.thousands", f"{problem}; set it to '{mark}' to read numbers"
+    elif data.decimal == "." and odd.str.fullmatch(DECIMAL_COMMA.pattern).all():
+        problem = f"{label} is text: {list_words(odd.head(EXAMPLES))} have a decimal comma"
+        yield "data.decimal", f"{problem}; set it to ',' to read numbers"
+    elif len(odd) <= ODD_WORDS and is_odd.sum() <= (1 - NUMBER_SHARE) * filled:
+        problem = f"{label} is text, as {list_words(odd)} ({list_rows(is_odd)}) is no number"
+        yield f"data.schema.{name}.missing", f"{problem}; if it means missing, name it there"
+    elif values.str.fullmatch(DATE.pattern).all():
+        yield "data.drop", f"{label} has dates, which are read as text: drop it, or derive numbers"
+    elif filled >= ID_ROWS and distinct > ID_SHARE * filled and name != data.target:
+        problem = f"{label} ({name}: {distinct:,} of {filled:,} distinct) looks like an id"
+        yield "data.drop", f"{problem}: drop it, or it says nothing of new rows"
+    if (cells.str[:1] == " ").mean() > 0.5:
+        yield "data.separator", f"{label}: values begin with a space, which is part of them"
+
+
+def _find_in_target(frame: "pd.DataFrame", params: Params) -> Iterator[tuple[str, str]]:
+    target = frame[params.data.target]
+    missing = target.isna()
+    if missing.any():
+        problem = f"column '{target.name}' is missing in {list_rows(missing)}"
+        yield "data.target", f"{problem}: {int(missing.sum())} rows are left out"
+    if params.data.task == "classification":
+        counts = target.value_counts()
+        for label, rows in counts[counts < FEW_ROWS].items():
+            if str(label) not in params.data.drop_classes:
+                yield "data.drop_classes", f"class '{label}' has {rows} rows only"
+    for name in frame.columns.drop(target.name):
+        if _gives_away(frame[name], target):
+            problem = f"column '{name}' gives '{target.name}' away"
+            yield "data.drop", f"{problem}: drop it, unless it is known before"
+
+
+def _gives_away(column: "pd.Series", target: "pd.Series") -> bool:
+    """Tell whether each value of a column goes with one value of the target, in several rows."""
+    pairs = pd.DataFrame({"value": column, "target": target}).dropna()
+    distinct = pairs["value"].nunique()
+    if len(pairs) < ID_ROWS or distinct < 2:
+        return False
+    numeric = [types.is_numeric_dtype(pairs[key].dtype) for key in pairs]
+    if all(numeric) and pairs["target"].nunique() > FEW_ROWS:
+        return bool(abs(np.corrcoef(pairs.astype("float64").to_numpy().T)[0, 1]) > 1 - 1e-9)
+    if distinct > len(pairs) / 4:
+        return False
+    return bool(len(pairs.drop_duplicates()) == distinct and pairs["target"].nunique() > 1)

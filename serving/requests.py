@@ -1,0 +1,75 @@
+"""Build the validator of requests from a model's interface."""
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter, WithJsonSchema, with_config
+from typing_extensions import TypedDict
+
+from serving.interface import ARGUMENT, Column, Interface, Kind
+
+NUMBER_LIMITS = {"float16": 65504.0, "float32": 3.4028234663852886e38}
+
+
+def make_request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
+    """Build the validator of requests, once.
+
+    Args:
+        interface: the model's.
+        max_rows: more rows are refused.
+
+    Returns:
+        A strict adapter; it stops at the first bad row.
+    """
+    rows = (FailFast(), Field(min_length=1, max_length=max_rows))
+    row: Any
+    if interface.container == "dataframe":
+        row = _make_object_type("Row", {c.name: _make_annotation(c) for c in interface.columns})
+        data: Any = _make_object_type("Frame", {"values": Annotated[(list[row], *rows)]})
+    else:
+        row, width = _make_annotation(interface.columns[0]), len(interface.columns)
+        if not interface.flat:
+            row = Annotated[(list[row], Field(min_length=width, max_length=width))]
+        data = Annotated[(list[row], *rows)]
+    return TypeAdapter(_make_object_type("Request", {ARGUMENT: data}))
+
+
+def _make_object_type(name: str, fields: Mapping[str, Any]) -> Any:
+    """Make a type of JSON objects with exactly these names, which may be any text."""
+    make: Any = TypedDict
+    return with_config(ConfigDict(extra="forbid"))(make(name, fields))
+
+
+def _make_annotation(column: Column) -> Any:
+    """Make the pydantic type of a column's values."""
+    annotation: Any
+    if column.kind is Kind.INTEGER:
+        low, high = _find_integer_bounds(column.dtype)
+        annotation = Annotated[
+            Annotated[int, Field(strict=True, ge=low, le=high)]
+            # 10.0, as JSON Schema's `integer` allows; beyond 2**53 a float may be another number.
+            | Annotated[
+                float,
+                Field(strict=True, multiple_of=1, ge=max(low, -(2**53)), le=min(high, 2**53)),
+            ],
+            WithJsonSchema({"type": "integer", "minimum": low, "maximum": high}),
+        ]
+    elif column.kind is Kind.NUMBER:
+        bound = NUMBER_LIMITS.get(column.dtype.lower())
+        limits = {} if bound is None else {"ge": -bound, "le": bound}
+        annotation = Annotated[float, Field(strict=True, allow_inf_nan=False, **limits)]  # type: ignore[call-overload]
+    elif column.kind is Kind.BOOLEAN:
+        annotation = Annotated[bool, Field(strict=True)]
+    elif column.kind is Kind.DATETIME:
+        annotation = Annotated[datetime.datetime, Field(strict=True)]
+    else:
+        annotation = Annotated[str, Field(strict=True)]
+    return annotation | None if column.nullable else annotation
+
+
+def _find_integer_bounds(dtype: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(u?)int(\d+)", dtype.lower())
+    unsigned, bits = (bool(match[1]), int(match[2])) if match else (False, 64)
+    return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

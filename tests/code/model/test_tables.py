@@ -1,0 +1,167 @@
+"""Tables are read as what they are, and the check refuses what a stage would refuse later."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.code.model.tables import CASES, run_cases, write_case
+
+REGRESSION = {"task": "regression"}
+ROWS = "".join(f"{i},{'ab'[i % 2]}\n" for i in range(40))
+
+# name: target, key of the file or its content, more of `data`, more of `train`
+CHECKS: dict[str, dict[str, Any]] = {
+    "question-mark": {"target": "mpg", "case": "question-mark", "data": REGRESSION},
+    "question-mark-set": {
+        "target": "mpg",
+        "case": "question-mark",
+        "data": REGRESSION | {"missing": ["?"]},
+    },
+    "thousands": {"target": "spent", "case": "thousands", "data": REGRESSION},
+    "thousands-set": {
+        "target": "spent",
+        "case": "thousands",
+        "data": REGRESSION | {"thousands": ","},
+    },
+    "semicolons": {"target": "quality", "case": "semicolons"},
+    "semicolons-set": {"target": "quality", "case": "semicolons", "data": {"separator": ";"}},
+    "cp1252": {"target": "klasse", "case": "cp1252"},
+    "cp1252-set": {"target": "klasse", "case": "cp1252", "data": {"encoding": "cp1252"}},
+    "header-only": {"target": "target", "case": "header-only"},
+    "class-of-two": {"target": "grade", "case": "class-of-two"},
+    "class-of-two-dropped": {
+        "target": "grade",
+        "case": "class-of-two",
+        "data": {"drop_classes": ["c"]},
+    },
+    "tiny-regression": {"target": "y", "case": "tiny-regression", "data": REGRESSION},
+    "empty": {"target": "y", "csv": ""},
+    "ragged": {"target": "y", "csv": "x,y\n1,a\n2,b,c\n"},
+    "one-class": {"target": "y", "csv": "x,y\n" + "1,a\n" * 20},
+    "no-target": {"target": "y", "csv": "x,y\n" + "1,\n" * 10 + ROWS},
+    "infinite": {"target": "y", "csv": "x,y\ninf,a\n" + ROWS},
+    "mixed-encodings": {"target": "y", "csv": b"x,y\n1,\xc3\xa9\n2,\xe9\n"},
+    "beyond-64-bits": {"target": "y", "csv": "x,y\n" + f"{2**70},a\n" + ROWS},
+    "words-in-numbers": {"target": "y", "csv": "x,y\nNA,a\nNULL,b\n" + ROWS},
+    "dates": {
+        "target": "y",
+        "csv": "x,y\n" + "".join(f"2024-01-{i + 1:02},{'ab'[i % 2]}\n" for i in range(30)),
+    },
+    "index": {
+        "target": "y",
+        "csv": "Unnamed: 0,x,y\n" + "".join(f"{i},1,{'ab'[i % 2]}\n" for i in range(40)),
+    },
+    "range": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"x": {"minimum": 3, "maximum": 30}}},
+    },
+    "categories": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"y": {"categories": ["a"]}}},
+    },
+    "typed": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"x": {"type": "boolean"}}},
+    },
+    "typed-text": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"x": {"type": "text"}}},
+    },
+    "unknown-key": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"x": {"typ": "text"}}},
+    },
+    "gzip": {"target": "y", "csv": gzip.compress(f"x,y\n{ROWS}".encode()), "suffix": ".csv.gz"},
+    "not-gzip": {"target": "y", "csv": f"x,y\n{ROWS}", "suffix": ".csv.gz"},
+    "no-package": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "train": {"estimator": "lightgbm.LGBMClassifier", "params": {"verbose": -1}},
+    },
+}
+REFUSED = {
+    "semicolons": "data.separator: data/source/table.csv, line 1: ',' expected after '\"'; is it "
+    "';'?",
+    "cp1252": "data.encoding: data/source/table.csv, line 1 is not utf-8 text; is it 'cp1252'?",
+    "header-only": "data.source: data/source/table.csv has a header, but no rows",
+    "class-of-two": "train.cv: class 'c' has 1 rows to train on, too few for 5 folds: use fewer",
+    "tiny-regression": "train.cv: 5 folds of 6 rows are too small for r2: use fewer folds",
+    "empty": "data.source: data/source/table.csv is empty",
+    "ragged": "data.source: data/source/table.csv, line 3: 3 values, not 2",
+    "one-class": "data.target: column 'y' has one class only",
+    "no-target": "data.target: column 'y' is missing in 10 of 50 rows (rows 1, 2, 3, 4, 5 and 5",
+    "infinite": "data.source: column 'x' has infinite values in row 1",
+    "mixed-encodings": "data.encoding: data/source/table.csv, line 3 is not utf-8 text",
+    "range": "data.schema.x: '0', '1', '2', '31', '32', … (rows 1, 2, 3, 32, 33 and 7 more) is ",
+    "categories": "data.schema.y.categories: 'b' (rows 2, 4, 6, 8, 10 and 15 more) is not among",
+    "typed": "data.schema.x.type: '2', '3', '4', '5', '6', … (rows 3, 4, 5, 6, 7 and 33 more",
+    "unknown-key": "data.schema.x.typ: unknown key; did you mean 'type'?",
+    "not-gzip": "data.source: data/source/table.csv.gz cannot be unpacked",
+    "no-package": "train.estimator: 'lightgbm.LGBMClassifier': the model environment has no "
+    "package for 'lightgbm'; add it: uv add --project model --group custom lightgbm",
+}
+WARNED = {
+    "question-mark": "data.schema.horsepower.missing: column 'horsepower' is text, as '?' "
+    "(rows 18, 64) is no number",
+    "thousands": "data.thousands: column 'income' is text: '45,300', ",
+    "words-in-numbers": "data.schema.x.missing: column 'x': 'NA' in 1 rows, 'NULL' in 1 rows is",
+    "dates": "data.drop: column 'x' has dates, which are read as text",
+    "index": "data.drop: column 'Unnamed: 0' is an index",
+    "class-of-two-dropped": "",
+    "cp1252-set": "data.drop: column 'straße' gives 'klasse' away",
+}
+TYPES = {
+    "question-mark-set": {"horsepower": "number", "weight": "integer", "mpg": "number"},
+    "thousands-set": {"income": "integer", "age": "integer", "spent": "integer"},
+    "semicolons-set": {
+        "fixed acidity": "number",
+        "volatile acidity": "number",
+        "quality": "integer",
+    },
+    "beyond-64-bits": {"x": "text", "y": "text"},
+    "words-in-numbers": {"x": "number", "y": "text"},
+    "typed-text": {"x": "text", "y": "text"},
+    "gzip": {"x": "integer", "y": "text"},
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    base = tmp_path_factory.mktemp("tables")
+    return run_cases([write_case(base / name, **case) for name, case in CHECKS.items()])
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_refuses_what_a_stage_would(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    refusal = outcomes[name]["refused"]
+    if name in REFUSED:
+        assert refusal.startswith(f"params.yaml: {REFUSED[name]}")
+    else:
+        assert refusal == ""
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_check_warns_of_likely_mistakes(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    warnings = outcomes[name]["warnings"]
+    expected = f"params.yaml: {WARNED[name]}"
+    assert any(line.startswith(expected) for line in warnings) if WARNED[name] else not warnings
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_of_columns(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    columns = {column["name"]: column["type"] for column in outcomes[name]["columns"]}
+    assert columns == TYPES[name]
+
+
+def test_cases_are_all_used() -> None:
+    used = {case["case"] for case in CHECKS.values() if "case" in case}
+    served = (Path(__file__).parents[1] / "serving" / "test_tables.py").read_text()
+    rest = {path.stem for path in CASES.glob("*.csv")} - used
+    assert all(f'"{name}"' in served for name in rest)

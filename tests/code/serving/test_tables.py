@@ -1,0 +1,117 @@
+"""A model answers rows as they stand in its table: classes, codes, names, truth values."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.code.model.tables import CASES, run_cases, write_case
+from tests.code.serving.running import HERE, ROOT, clean_environment
+
+TRAINED: dict[str, dict[str, Any]] = {
+    "class-named-none": {"target": "severity"},
+    "category-na": {"target": "price", "data": {"task": "regression"}},
+    "leading-zeros": {"target": "agent"},
+    "column-named-1": {"target": "target"},
+    "boolean-with-holes": {"target": "bought"},
+    "nearly-empty-text": {"target": "target"},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All answers, from one process: name of the question -> answer."""
+    base = tmp_path_factory.mktemp("tables")
+    folders = [
+        write_case(base / name, case=name, is_trained=True, **case)
+        for name, case in TRAINED.items()
+    ]
+    outcomes = run_cases(folders)
+    assert not any(outcome["refused"] for outcome in outcomes.values())
+    questions = [[str(base / name / "model"), *question] for name, *question in QUESTIONS.values()]
+    done = subprocess.run(
+        [str(runtime), str(HERE / "answer_rows.py")],
+        cwd=ROOT,
+        env={**clean_environment(), "PYTHONPATH": str(ROOT)},
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(QUESTIONS, json.loads(done.stdout), strict=True))
+
+
+def read_rows(name: str) -> list[dict[str, str]]:
+    with (CASES / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+QUESTIONS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
+    "classes": (
+        "class-named-none",
+        "predict",
+        [{"x1": float(r["x1"]), "x2": float(r["x2"])} for r in read_rows("class-named-none")],
+    ),
+    "category": (
+        "category-na",
+        "predict",
+        [{"area": float(r["area"]), "basement": r["basement"]} for r in read_rows("category-na")],
+    ),
+    "code": ("leading-zeros", "predict", [{"zip": "01234", "x": 1.9}, {"zip": "00501", "x": -1.9}]),
+    "code as a number": ("leading-zeros", "predict", [{"zip": 1234, "x": 1.9}]),
+    "name of digits": ("column-named-1", "predict", [{"1": 2, "y": 2.0}, {"1": -2.5, "y": -2.0}]),
+    "truth values": (
+        "boolean-with-holes",
+        "predict_proba",
+        [{"member": m, "x": 0.1} for m in (True, False, None)],
+    ),
+    "truth as text": ("boolean-with-holes", "predict", [{"member": "true", "x": 0.1}]),
+    "nearly empty": (
+        "nearly-empty-text",
+        "predict",
+        [{"note": None, "x": 2.0}, {"note": "new", "x": -2.0}],
+    ),
+}
+
+
+def test_class_named_none_is_a_class(answers: dict[str, Any]) -> None:
+    labels = [row["severity"] for row in read_rows("class-named-none")]
+    assert set(answers["classes"]) == {"None", "Mild", "Severe"}
+    right = sum(a == b for a, b in zip(answers["classes"], labels, strict=True))
+    assert right > 80, "of 90"
+
+
+def test_category_named_na_is_a_category(answers: dict[str, Any]) -> None:
+    rows = read_rows("category-na")
+    errors = [
+        abs(answer - float(row["price"]))
+        for answer, row in zip(answers["category"], rows, strict=True)
+        if row["basement"] == "NA"
+    ]
+    assert len(errors) > 20
+    assert max(errors) < 30
+
+
+def test_leading_zeros_are_kept(answers: dict[str, Any]) -> None:
+    assert set(answers["code"]) <= {"007", "042"}
+    assert answers["code as a number"] == "Row 1, column 'zip': must be text."
+
+
+def test_column_may_be_named_by_digits(answers: dict[str, Any]) -> None:
+    assert answers["name of digits"] == [1, 0]
+
+
+def test_truth_value_may_be_missing(answers: dict[str, Any]) -> None:
+    true, false, missing = answers["truth values"]
+    assert true != false
+    assert missing in (true, false), "the median"
+    expected = "must be true or false, or null for a missing value."
+    assert answers["truth as text"] == f"Row 1, column 'member': {expected}"
+
+
+def test_nearly_empty_text_is_trained_on(answers: dict[str, Any]) -> None:
+    assert answers["nearly empty"] == [1, 0]
