@@ -13,6 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tasks.core.tls import ssl_context
+from tests.code.serving.running import START_SECONDS
+
 
 def numbers(*rows):
     return {"data": {"values": [{"first": float(a), "second": float(b)} for a, b in rows]}}
@@ -189,18 +192,20 @@ def test_draining_server_answers_and_closes_connections(start, bundles):
 
 def test_loading_server_listens_but_is_not_ready(start, bundles, tmp_path):
     folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
-    with start(folder, ready=False) as moody:
+    with (
+        start(folder, ready=False) as moody,
+        httpx.Client(base_url=moody.url, verify=ssl_context()) as client,
+    ):
         seen = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and 200 not in seen:
-            try:
-                seen.append(httpx.get(f"{moody.url}/readyz").status_code)
+            with contextlib.suppress(httpx.TransportError):
+                seen.append(client.get("/readyz").status_code)
                 if seen[-1] == 503:
-                    assert httpx.get(f"{moody.url}/healthz").status_code == 200
-                    early = moody.post("/predict", numbers((1, 1)))
+                    assert client.get("/healthz").status_code == 200
+                    early = client.post("/predict", json=numbers((1, 1)))
                     assert early.status_code in {200, 503}
-            except httpx.TransportError:
-                time.sleep(0.02)
+            time.sleep(0.02)
     assert (seen[0], seen[-1]) == (503, 200)
 
 
