@@ -130,6 +130,7 @@ class Gate(_Section):
     minimum: float | None = None
     maximum: float | None = None
     tolerance: float = Field(0.0, ge=0)
+    inconclusive: Literal["pass", "hold"] = "pass"
 
 
 class Params(_Section):

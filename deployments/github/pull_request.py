@@ -28,7 +28,9 @@ from tasks.reports import model_reports
 from tasks.reports.pictures import draw
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
+from tasks.training.evidence import LOCK, PREDICTIONS, compare, parse_evaluation
 from tasks.training.gate import PARAMETERS, TrustedRules, Verdict, find_rules, judge
+from tasks.training.verdict import read_evaluation
 
 REPORT = "report.md"
 _HERE = "this branch"
@@ -123,7 +125,17 @@ def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
     metrics = read_metrics(workspace)
     own = TrustedRules(name, None, checkout / PARAMETERS, checkout=_HERE)
     rules, source = find_rules(own, metrics, name, git.run("show", f"{base}:{PARAMETERS}").stdout)
-    verdict = judge(metrics, champion, rules, source)
+    comparison = compare(
+        read_evaluation(workspace, metrics),
+        parse_evaluation(
+            champion or {},
+            git.run("show", f"{base}:{PREDICTIONS}").stdout,
+            git.run("show", f"{base}:{LOCK}").stdout,
+        ),
+        rules.metric,
+        more_is_better=rules.more_is_better,
+    )
+    verdict = judge(metrics, champion, rules, source, comparison=comparison)
     pictures = {}
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
     for path, specification in plot_specifications(plots, base).items():

@@ -12,7 +12,6 @@ import yaml
 from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.reports import markdown
 from tasks.reports.pictures import (
-    PREDICTIONS,
     draw_metrics,
     draw_predictions,
     parse_points,
@@ -23,6 +22,7 @@ from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
+from tasks.training.evidence import PREDICTIONS
 from tasks.training.gate import Metrics, TrustedRules, Verdict
 from tasks.training.verdict import judge_commit
 

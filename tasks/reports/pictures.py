@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import TerminalError
+from tasks.training.evidence import PREDICTIONS
 
 Points = Sequence[Mapping[str, str]]
 
-PREDICTIONS = Path("reports/predictions.csv")
 _TEMPLATES = Path(".dvc/plots")
 _VEGA_LITE = "5.21"  # the newest that the templates' `$schema` allows
 _SCALE = 1.5  # sharp on a dense screen, and still about 40 kB

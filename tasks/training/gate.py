@@ -1,4 +1,4 @@
-"""The gate: rules that a candidate's metrics have to meet to be released.
+"""The gate: rules that a candidate has to meet to be released, weighed by evidence.
 
 Pure but for reading a file. The rules are never those of the commit that is judged: a commit that
 lowers them would let itself in.
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import ConfigurationError
+from tasks.training.evidence import Comparison
 
 Metrics = Mapping[str, float]
 PARAMETERS = "params.yaml"
+ROUNDING = 1e-12  # a difference of rounding must not decide
 _CORRECT = "correct the section `gate` there, or set `gate_rules` in the environment's file"
 
 
@@ -32,6 +34,9 @@ class Rules(BaseModel):
         minimum: The least value to accept, of a metric of which more is better.
         maximum: The greatest value to accept, of a metric of which less is better: an error.
         tolerance: How much worse than the champion is still accepted.
+        inconclusive: What happens to a candidate of which its rows show neither that it is good
+            enough nor that it is worse: `pass` where it has lost no more than the tolerance,
+            `hold` to accept none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +45,7 @@ class Rules(BaseModel):
     minimum: float | None = None
     maximum: float | None = None
     tolerance: float = Field(0.0, ge=0)
+    inconclusive: Literal["pass", "hold"] = "pass"
 
     @model_validator(mode="after")
     def _require_one_bound(self) -> Self:
@@ -159,7 +165,13 @@ def read_rules(parameters: Mapping[str, object], source: str = PARAMETERS) -> Ru
 
 
 def judge(
-    candidate: Metrics, champion: Metrics | None, rules: Rules, source: str = PARAMETERS
+    candidate: Metrics,
+    champion: Metrics | None,
+    rules: Rules,
+    source: str = PARAMETERS,
+    *,
+    comparison: Comparison | None = None,
+    past_losses: float = 0.0,
 ) -> Verdict:
     """Compare a candidate's metrics with the rules and with the champion's.
 
@@ -168,6 +180,8 @@ def judge(
         champion: Metrics of the champion; None before the first release.
         rules: The rules.
         source: Where they are from.
+        comparison: Candidate and champion on the same rows; None if they have none in common.
+        past_losses: What the releases up to the champion have lost, as of `sum_losses`.
 
     Raises:
         ConfigurationError: The candidate has no value for the metric that decides.
@@ -180,7 +194,6 @@ def judge(
             state="nothing was released",
             next_step=f"{_CORRECT}: gate.metric has to be one of them",
         )
-    sign = 1.0 if rules.more_is_better else -1.0
     value, passed, reasons = candidate[metric], True, []
     for bound, name, good in (
         (rules.minimum, "minimum", rules.minimum is None or value >= rules.minimum),
@@ -193,11 +206,39 @@ def judge(
     if champion is None or metric not in champion:
         reasons.append("there is no champion to compare with")
     else:
-        # A difference of rounding must not decide.
-        good = sign * (value - champion[metric]) >= -rules.tolerance - 1e-12
+        good, why = _weigh(value, champion[metric], rules, comparison, past_losses)
         passed &= good
-        reasons.append(
-            f"{metric} {value:.4f} against the champion's {champion[metric]:.4f} is"
-            f" {'accepted' if good else 'worse than accepted'} (tolerance {rules.tolerance:g})"
-        )
+        reasons.extend(why)
     return Verdict(passed, tuple(reasons), source)
+
+
+def _weigh(
+    value: float, old: float, rules: Rules, comparison: Comparison | None, past_losses: float
+) -> tuple[bool, list[str]]:
+    """Decide whether a value is accepted beside the champion's, and say why."""
+    sign = 1.0 if rules.more_is_better else -1.0
+    gain = sign * (value - old)
+    tolerance, limit = f"tolerance {rules.tolerance:g}", -rules.tolerance - ROUNDING
+    word = comparison.word(rules.tolerance) if comparison else "inconclusive"
+    good = word in ("better", "no worse") or (word == "inconclusive" and gain >= limit)
+    against = f"{rules.metric} {value:.4f} against the champion's {old:.4f}"
+    if comparison is None:
+        decision = "accepted" if good else "worse than accepted"
+        reasons = [f"{against} is {decision} ({tolerance}; no interval: no test rows in common)"]
+    else:
+        decision = "accepted" if good else "not accepted"
+        reasons = [f"{against} is {word}, {decision} ({tolerance}) on {comparison.text}"]
+        if word == "inconclusive" and (rows := comparison.enough_rows(rules.tolerance)):
+            reasons.append(f"about {rows} rows would show a loss of twice the tolerance")
+    if good and word == "inconclusive" and rules.inconclusive == "hold":
+        good = False
+        reasons.append("what is inconclusive is not accepted (gate.inconclusive: hold)")
+    if word != "better" and past_losses and gain < 0:
+        total = past_losses - gain
+        within = -total >= limit
+        good &= within
+        reasons.append(
+            f"with this loss, the releases since the last better one have lost {total:.4f}, which"
+            f" is {'within' if within else 'more than'} the {tolerance}"
+        )
+    return good, reasons

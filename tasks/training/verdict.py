@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import pairwise
+
 from tasks.core.errors import CandidateRejected
 from tasks.package.package import metrics_at, read_at, read_metrics
+from tasks.repository.release_history import not_rolled_back, read_history
 from tasks.repository.versions import Version, champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
-from tasks.training.gate import Metrics, TrustedRules, Verdict, find_rules, judge
+from tasks.training.evidence import (
+    LOCK,
+    PREDICTIONS,
+    Evaluation,
+    compare,
+    parse_evaluation,
+    sum_losses,
+)
+from tasks.training.gate import Metrics, Rules, TrustedRules, Verdict, find_rules, judge
 
 
 async def judge_commit(
@@ -30,7 +42,65 @@ async def judge_commit(
         old = await metrics_at(workspace, champion.commit)
         parameters = await read_at(workspace, champion.commit, "params.yaml")
     rules, source = find_rules(trusted, metrics, name, parameters)
-    return judge(metrics, old, rules, source)
+    comparison, past_losses = None, 0.0
+    if champion:
+        # In a thread: the resamples of a bootstrap take tenths of a second.
+        comparison = await asyncio.to_thread(
+            compare,
+            read_evaluation(workspace, metrics),
+            await _evaluation_at(workspace, champion.commit),
+            rules.metric,
+            more_is_better=rules.more_is_better,
+        )
+        if comparison and comparison.gain < 0:
+            past_losses = await _past_losses(workspace, champion, trusted.environment, rules)
+    return judge(metrics, old, rules, source, comparison=comparison, past_losses=past_losses)
+
+
+def read_evaluation(workspace: Workspace, metrics: Metrics) -> Evaluation:
+    """Read what a workspace has of the evaluation of its model.
+
+    Args:
+        workspace: The workspace.
+        metrics: Metrics of its model.
+    """
+    texts = {
+        name: path.read_text() if (path := workspace.path / name).is_file() else ""
+        for name in (PREDICTIONS, LOCK)
+    }
+    return parse_evaluation(metrics, texts[PREDICTIONS], texts[LOCK])
+
+
+async def _evaluation_at(workspace: Workspace, commit: str) -> Evaluation:
+    return parse_evaluation(
+        await metrics_at(workspace, commit) or {},
+        await read_at(workspace, commit, PREDICTIONS.as_posix()),
+        await read_at(workspace, commit, LOCK.as_posix()),
+    )
+
+
+async def _past_losses(
+    workspace: Workspace, champion: Version, environment: str, rules: Rules
+) -> float:
+    """Return what the releases up to the champion have lost since one of them was better.
+
+    What was rolled back does not count, and no more than the newest releases of the history do.
+    """
+    commits = [
+        entry.commit for entry in not_rolled_back(await read_history(workspace, environment))
+    ]
+    if champion.commit not in commits:
+        return 0.0
+    evaluations = [
+        await _evaluation_at(workspace, commit)
+        for commit in commits[commits.index(champion.commit) :]
+    ]
+    # Lazily: none is made of releases before a better one.
+    comparisons = (
+        compare(newer, older, rules.metric, more_is_better=rules.more_is_better)
+        for newer, older in pairwise(evaluations)
+    )
+    return await asyncio.to_thread(sum_losses, comparisons, rules.tolerance)
 
 
 @capability("ask the gate", run_name="ask the gate about {workspace.label}", timeout=120)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.training.evidence import compare, parse_evaluation
 from tests.code.model import support
 
 
@@ -86,6 +87,18 @@ def test_regression_on_numbers(folders: dict[str, Path]) -> None:
     support.run("dvc", "plots", "show", "--out", ".dvc/tmp/plots", cwd=folder)
     page = (folder / ".dvc/tmp/plots/index.html").read_text()
     assert '"mark": {"type": "point"' in page, "not the scatter plot"
+
+
+@pytest.mark.parametrize("name", ["cancer", "diabetes", "churn"])
+def test_gate_finds_the_metrics_in_the_answers(folders: dict[str, Path], name: str) -> None:
+    metrics = read(folders[name] / "reports/metrics.json")
+    answers = (folders[name] / "reports/predictions.csv").read_text()
+    lock = "stages: {evaluate: {deps: [{path: data/test.csv, md5: a0}]}}"
+    model = parse_evaluation(metrics, answers, lock)
+    comparable = {
+        metric for metric in metrics if compare(model, model, metric, more_is_better=True)
+    }
+    assert comparable == set(metrics) - {"log_loss"}
 
 
 def test_text_and_missing_values(folders: dict[str, Path]) -> None:

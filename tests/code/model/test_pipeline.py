@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tasks.training.evidence import parse_evaluation
 from tests.code.model import support
 
 SMALL = {"params": {}, "grid": {}, "probabilities": False}
@@ -51,6 +52,12 @@ def test_metadata_has_hashes_schema_and_versions(wine: Path) -> None:
     assert {"numpy", "pandas", "scikit-learn", "scipy", "joblib"} <= set(runtime["packages"])
     assert set(runtime["hashes"]) == set(runtime["packages"])
     assert not {"mlem", "pydantic", "packaging"} & set(runtime["packages"])
+
+
+def test_gate_finds_the_test_split_in_the_lock(wine: Path) -> None:
+    model = parse_evaluation({}, "", (wine / "dvc.lock").read_text())
+    split = (wine / "data/test.csv").read_bytes()
+    assert model.split == hashlib.md5(split, usedforsecurity=False).hexdigest()
 
 
 def test_metrics_and_plots_are_known_to_dvc(wine: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,28 @@ class Origin:
         metrics.write_text(json.dumps({} if metric is None else {"f1_macro": metric}))
         rules = f"gate: {{metric: f1_macro, minimum: {minimum}, tolerance: 0.01}}"
         (self._folder / "origin" / "params.yaml").write_text(f"name: wine\n{rules}\n")
+        return self._commit(f"{branch} {metric}")
+
+    def commit_answers(self, errors: Sequence[float]) -> str:
+        """Commit to main a model with its errors on test rows that all such models have."""
+        self.git("checkout", "--quiet", "-B", "main")
+        rmse = (sum(error * error for error in errors) / len(errors)) ** 0.5
+        rows = [f"{row},{row + error}" for row, error in enumerate(errors)]
+        files = {
+            "reports/metrics.json": json.dumps({"rmse": rmse}),
+            "reports/predictions.csv": "\n".join(["actual,predicted", *rows]),
+            "dvc.lock": "stages: {evaluate: {deps: [{path: data/test.csv, md5: a0}]}}",
+            "params.yaml": "name: wine\ngate: {metric: rmse, maximum: 2, tolerance: 0.01}\n",
+        }
+        for name, text in files.items():
+            path = self._folder / "origin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return self._commit(f"rmse {rmse}")
+
+    def _commit(self, message: str) -> str:
         self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", f"--message={branch} {metric}")
+        self.git("commit", "--quiet", "--allow-empty", f"--message={message}")
         return self.git("rev-parse", "HEAD")
 
     def release(self, commit: str, environment: str, *, rollback: bool = False) -> None:
@@ -162,6 +183,25 @@ async def test_live_version_released_again_is_not_compared_with_itself(
     with pytest.raises(CandidateRejected, match=r"the champion's 0\.9700"):
         await origin.check(worse, _environment())
     assert (await origin.check(live, _environment())).passed, "which was judged by other rules"
+
+
+async def test_small_steps_down_do_not_pass_one_by_one(origin: Origin) -> None:
+    """Each loses 0.004 of 0.01, which the interval proves: a loss, but no worse than accepted."""
+    errors = [1.0 if row % 2 else -1.0 for row in range(200)]
+    steps = [origin.commit_answers([error * (1 + 0.004 * n) for error in errors]) for n in range(4)]
+    production = _environment()
+    origin.release(steps[0], "production")
+    for step in steps[1:3]:
+        verdict = await origin.check(step, production)
+        assert "is no worse, accepted (tolerance 0.01) on the same 200 rows" in verdict.text
+        origin.release(step, "production")
+    with pytest.raises(CandidateRejected, match=r"have lost 0\.0120, which is more than the tol"):
+        await origin.check(steps[3], production)
+    better = origin.commit_answers([error * 0.98 for error in errors])
+    assert "is better, accepted" in (await origin.check(better, production)).text
+    origin.release(better, "production")
+    slightly_worse = origin.commit_answers([error * 0.984 for error in errors])
+    assert (await origin.check(slightly_worse, production)).passed, "the sum began anew"
 
 
 async def test_version_is_promoted_only_from_where_it_stayed_live(

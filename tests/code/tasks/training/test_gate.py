@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tasks.core.errors import ConfigurationError
-from tasks.training.gate import Metrics, Rules, TrustedRules, find_rules, judge, read_rules
+from tasks.training.evidence import Comparison, Word
+from tasks.training.gate import Metrics, Rules, TrustedRules, Verdict, find_rules, judge, read_rules
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,70 @@ def test_reasons_name_the_missed_bounds() -> None:
     verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
     assert verdict.reasons == (
         "accuracy 0.5000 misses the minimum 0.8",
-        "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0)",
+        "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0;"
+        " no interval: no test rows in common)",
     )
+
+
+def _judge(
+    gain: float,
+    interval: tuple[float, float] | None,
+    *,
+    inconclusive: Literal["pass", "hold"] = "pass",
+    past_losses: float = 0.0,
+) -> Verdict:
+    rules = Rules(metric="rmse", maximum=100, tolerance=0.5, inconclusive=inconclusive)
+    comparison = Comparison(gain, interval, rows=400, disagreeing=90)
+    return judge(
+        {"rmse": 50 - gain}, {"rmse": 50.0}, rules, comparison=comparison, past_losses=past_losses
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "interval", "word", "passed", "rejected_on_hold"),
+    [
+        (1.0, (0.2, 1.8), "better", True, False),
+        (-0.1, (-0.4, 0.2), "no worse", True, False),
+        (-0.3, (-0.4, -0.2), "no worse", True, False),  # surely a loss, but one that is accepted
+        (-0.4, (-0.6, -0.2), "worse", False, False),
+        (-0.4, (-1.0, 0.2), "inconclusive", True, True),
+        (-0.6, (-1.3, 0.1), "inconclusive", False, False),
+        (0.0, None, "inconclusive", True, True),  # no row differs: no certainty
+    ],
+)
+def test_verdict_follows_from_the_interval(
+    gain: float,
+    interval: tuple[float, float] | None,
+    word: Word,
+    passed: bool,
+    rejected_on_hold: bool,
+) -> None:
+    verdict = _judge(gain, interval)
+    assert verdict.passed is passed
+    assert f"against the champion's 50.0000 is {word}, " in verdict.reasons[1]
+    holding = _judge(gain, interval, inconclusive="hold")
+    assert holding.passed is (passed and not rejected_on_hold)
+    assert ("gate.inconclusive: hold" in holding.text) is rejected_on_hold
+
+
+def test_champion_with_other_test_rows_is_inconclusive() -> None:
+    rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01, inconclusive="hold")
+    verdict = judge({"f1_macro": 0.97}, {"f1_macro": 0.95}, rules)
+    assert not verdict.passed
+    assert "no interval: no test rows in common" in verdict.text
+
+
+def test_losses_add_up_to_no_more_than_the_tolerance() -> None:
+    small = (-0.3, (-0.4, -0.2))
+    assert _judge(*small, past_losses=0.2).passed
+    refused = _judge(*small, past_losses=0.3)
+    assert not refused.passed
+    assert refused.reasons[-1] == (
+        "with this loss, the releases since the last better one have lost 0.6000, which is more"
+        " than the tolerance 0.5"
+    )
+    assert _judge(0.0, (-0.4, 0.4), past_losses=9).passed, "it loses nothing itself"
+    assert _judge(1.0, (0.2, 1.8), past_losses=9).passed
 
 
 def test_unknown_metric_is_rejected() -> None:

@@ -1,0 +1,222 @@
+"""Evidence: the answers of candidate and champion to the same rows, and what they show. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tasks.training.intervals import (
+    CLASSES,
+    ERRORS,
+    LEAST_DISAGREEING,
+    Answers,
+    Interval,
+    Z,
+    bootstrap_classes,
+    bootstrap_errors,
+    measure_classes,
+    measure_errors,
+    tango_interval,
+)
+
+PREDICTIONS = Path("reports/predictions.csv")
+LOCK = Path("dvc.lock")
+_TEST = "data/test.csv"
+# The interval of a difference of so many standard errors leaves zero out in 95 of 100 splits.
+_SHOWN = Z + 1.645
+
+Word = Literal["better", "no worse", "worse", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics and answers of a model on its test split, as its commit has them.
+
+    Attributes:
+        metrics: The metrics, by name.
+        split: Hash of the test split, as DVC locked it when the model was scored; empty if unknown.
+        actual: The value of each row.
+        predicted: The model's answer to each row.
+    """
+
+    metrics: Mapping[str, float]
+    split: str
+    actual: Answers
+    predicted: Answers
+
+
+def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) -> Evaluation:
+    """Parse the files of a commit; what cannot be read counts as missing.
+
+    Args:
+        metrics: The metrics, by name.
+        predictions: Text of its `reports/predictions.csv`; empty if it has none.
+        lock: Text of its `dvc.lock`; empty if it has none.
+    """
+    rows = list(csv.reader(io.StringIO(predictions, newline="")))
+    if not rows or rows[0] != ["actual", "predicted"] or any(len(row) != 2 for row in rows):
+        rows = []
+    return Evaluation(
+        metrics, _read_split(lock), [row[0] for row in rows[1:]], [row[1] for row in rows[1:]]
+    )
+
+
+def _read_split(lock: str) -> str:
+    try:
+        deps: list[dict[str, Any]] = yaml.safe_load(lock)["stages"]["evaluate"]["deps"]
+        return next(str(dep["md5"]) for dep in deps if dep["path"] == _TEST)
+    except (yaml.YAMLError, TypeError, KeyError, StopIteration):
+        return ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gain of a candidate over the champion: the difference, turned so that more is better.
+
+    Attributes:
+        gain: The gain.
+        interval: Its 95 % interval; None if too few rows differ for one.
+        rows: Number of rows that both answered.
+        disagreeing: Number of rows that they answered differently.
+    """
+
+    gain: float
+    interval: Interval | None
+    rows: int
+    disagreeing: int
+
+    def word(self, tolerance: float) -> Word:
+        """Return the verdict on the candidate.
+
+        Args:
+            tolerance: The loss that is still accepted.
+        """
+        if self.interval is None:
+            return "inconclusive"
+        lower, upper = self.interval
+        if lower > 0:
+            return "better"
+        if lower > -tolerance:
+            return "no worse"
+        return "worse" if upper < 0 else "inconclusive"
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference that so many rows show; infinite if they show none."""
+        if self.interval is None:
+            return math.inf
+        lower, upper = self.interval
+        return _SHOWN * (upper - lower) / (2 * Z)
+
+    def enough_rows(self, tolerance: float) -> int | None:
+        """Return how many rows show a loss of twice the tolerance; None if no number is known."""
+        if self.interval is None or not tolerance:
+            return None
+        return math.ceil(self.rows * (self.smallest / (2 * tolerance)) ** 2)
+
+    @property
+    def text(self) -> str:
+        """The comparison in words."""
+        rows = f"the same {self.rows} rows, {self.disagreeing} of them answered differently"
+        if self.interval is None:
+            return f"{rows}, too few for an interval: gain {self.gain:+.4f}"
+        lower, upper = self.interval
+        return (
+            f"{rows}: gain {self.gain:+.4f}, 95 % interval {lower:+.4f} to {upper:+.4f};"
+            f" so many rows show a difference of {self.smallest:.4f}"
+        )
+
+
+def compare(
+    candidate: Evaluation, champion: Evaluation, metric: str, *, more_is_better: bool
+) -> Comparison | None:
+    """Compare two models on the rows that both were scored on.
+
+    Args:
+        candidate: The candidate.
+        champion: The champion.
+        metric: Name of the metric.
+        more_is_better: The direction of the metric.
+
+    Returns:
+        The comparison. None if their test splits differ, the metric does not follow from answers,
+        or a commit's answers are missing or not those that its metrics were measured on.
+    """
+    actual, old, new = champion.actual, champion.predicted, candidate.predicted
+    if not actual or not candidate.split or candidate.split != champion.split:
+        return None
+    if list(candidate.actual) != list(actual):
+        return None
+    for model in (candidate, champion):
+        measured = _measure(metric, model)
+        stated = model.metrics.get(metric)
+        if measured is None or stated is None or not math.isclose(measured, stated, rel_tol=1e-6):
+            return None
+    disagreeing = sum(a != b for a, b in zip(old, new, strict=True))
+    interval: Interval | None = None
+    if metric == "accuracy":
+        triples = list(zip(actual, old, new, strict=True))
+        interval = tango_interval(
+            sum(label == b != a for label, a, b in triples),
+            sum(label == a != b for label, a, b in triples),
+            len(triples),
+        )
+    elif disagreeing >= LEAST_DISAGREEING:
+        if metric in CLASSES:
+            interval = bootstrap_classes(metric, actual, old, new)
+        else:
+            interval = bootstrap_errors(metric, _floats(actual), _floats(old), _floats(new))
+    gain = candidate.metrics[metric] - champion.metrics[metric]
+    if not more_is_better:
+        gain = -gain
+        interval = (-interval[1], -interval[0]) if interval else None
+    return Comparison(gain, interval, len(actual), disagreeing)
+
+
+def _floats(answers: Answers) -> list[float]:
+    return [float(answer) for answer in answers]
+
+
+def _measure(metric: str, model: Evaluation) -> float | None:
+    """Return a metric as the answers have it, None if it does not follow from them."""
+    if metric in ("accuracy", *CLASSES):
+        pairs = zip(model.actual, model.predicted, strict=True)
+        return measure_classes(metric, ((label, answer, 1) for label, answer in pairs))
+    if metric not in ERRORS:
+        return None
+    try:
+        actual, predicted = _floats(model.actual), _floats(model.predicted)
+        mean = math.fsum(actual) / len(actual)
+        errors = [b - a for a, b in zip(actual, predicted, strict=True)]
+        return measure_errors(
+            metric,
+            len(actual),
+            math.fsum(map(abs, errors)),
+            math.fsum(error * error for error in errors),
+            math.fsum((value - mean) ** 2 for value in actual),
+        )
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def sum_losses(comparisons: Iterable[Comparison | None], tolerance: float) -> float:
+    """Return the losses that releases let in since one was better, or had another test split.
+
+    Args:
+        comparisons: Each release against the one before it, newest first; None if they have no
+            rows in common.
+        tolerance: The loss that is still accepted.
+    """
+    total = 0.0
+    for comparison in comparisons:
+        if comparison is None or comparison.word(tolerance) == "better":
+            break
+        total += max(0.0, -comparison.gain)
+    return total
