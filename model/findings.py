@@ -124,8 +124,8 @@ def _find_in_text(
     elif values.str.fullmatch(DATE.pattern).all():
         yield "data.drop", f"{label} has dates, which are read as text: drop it, or derive numbers"
     elif filled >= ID_ROWS and distinct > ID_SHARE * filled and name != data.target:
-        problem = f"{label} ({name}: {distinct:,} of {filled:,} distinct) looks like an id"
-        yield "data.drop", f"{problem}: drop it, or it says nothing of new rows"
+        problem = f"{name}: {distinct:,} of {filled:,} distinct, which looks like an id"
+        yield "data.drop", f"{problem}: drop it, since it says nothing of new rows"
     if (cells.str[:1] == " ").mean() > 0.5:
         yield "data.separator", f"{label}: values begin with a space, which is part of them"
 

@@ -59,7 +59,6 @@ def main(params: Params) -> None:
         {"format": 1, "inputs": _make_records(inputs), "outputs": outputs},
     )
     remove_former_models(params.name)
-    columns = read_data()["columns"]
     packages = requirements.find_versions(r.module for r in meta.requirements.installable)
     write_json(
         get_model_path(params.name, ".runtime.json"),
@@ -68,20 +67,36 @@ def main(params: Params) -> None:
             "name": params.name,
             "task": params.data.task,
             "classes": model.classes_.tolist() if hasattr(model, "classes_") else None,
-            # MLEM writes a name of digits as a number, and not what a column of objects holds.
-            "columns": {name: TYPES[column["dtype"]] for name, column in columns.items()},
-            "missing_words": {
-                name: column["missing_words"]
-                for name, column in columns.items()
-                if column["missing_words"] and column["dtype"] == "object"
-            },
-            "nullable": [name for name, column in columns.items() if column["missing"]],
+            **describe_inputs(read_data()["columns"]),
             "python": platform.python_version(),
             "artifacts": {path.as_posix(): _hash_file(path)},
             "packages": packages,
             "hashes": requirements.find_hashes(packages, LOCK),
         },
     )
+
+
+def describe_inputs(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Describe what a server has to know of inputs, and MLEM does not write.
+
+    MLEM writes a name of digits as a number, and neither what a column of objects holds nor which
+    columns may be missing.
+
+    Args:
+        columns: of reports/data.json.
+
+    Returns:
+        Types and words for missing texts, by column, and the columns that may be missing.
+    """
+    return {
+        "columns": {name: TYPES[column["dtype"]] for name, column in columns.items()},
+        "missing_words": {
+            name: column["missing_words"]
+            for name, column in columns.items()
+            if column["missing_words"] and column["dtype"] == "object"
+        },
+        "nullable": [name for name, column in columns.items() if column["missing"]],
+    }
 
 
 def _draw_sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "pd.DataFrame":

@@ -49,7 +49,7 @@ def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
             array = np.empty(len(values), dtype=object)
             missing = {None, *column.missing_words}
             array[:] = [math.nan if value in missing else value for value in values]
-            return array
+            return pd.Series(array, dtype=object)  # pandas makes text of type `str` of an array
         if dtype[0] in "fiub" and dtype != "boolean":
             return np.array(values, dtype=dtype)
         return pd.Series(values, dtype=dtype)

@@ -263,6 +263,6 @@ FAULTS = (
     Fault(
         "model/process", "model/process.py",
         r"if len\(counts\) < 2:", "if len(counts) < 0:",
-        f"{_MODEL}/test_params.py {_MODEL}/test_data_sets.py",
+        f"{_MODEL}/test_params.py {_MODEL}/test_tables.py",
     ),
 )  # fmt: skip

@@ -49,6 +49,10 @@ CHECKS: dict[str, dict[str, Any]] = {
         "target": "y",
         "csv": "x,y\n" + "".join(f"2024-01-{i + 1:02},{'ab'[i % 2]}\n" for i in range(30)),
     },
+    "ids": {
+        "target": "y",
+        "csv": "x,y\n" + "".join(f"C-{i},{'ab'[i % 2]}\n" for i in range(300)),
+    },
     "index": {
         "target": "y",
         "csv": "Unnamed: 0,x,y\n" + "".join(f"{i},1,{'ab'[i % 2]}\n" for i in range(40)),
@@ -113,6 +117,7 @@ WARNED = {
     "thousands": "data.thousands: column 'income' is text: '45,300', ",
     "words-in-numbers": "data.schema.x.missing: column 'x': 'NA' in 1 rows, 'NULL' in 1 rows is",
     "dates": "data.drop: column 'x' has dates, which are read as text",
+    "ids": "data.drop: x: 300 of 300 distinct, which looks like an id",
     "index": "data.drop: column 'Unnamed: 0' is an index",
     "class-of-two-dropped": "",
     "cp1252-set": "data.drop: column 'straße' gives 'klasse' away",
