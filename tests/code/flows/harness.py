@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,9 @@ class Lab:
                 path.write_bytes(change.encode() if isinstance(change, str) else change)
         self.git("add", "--all", cwd=clone)
         if signed:
-            asyncio.run(sign_checkout(clone, read_private_key(key_file(self.stack.home))))
+            signing = sign_checkout(clone, read_private_key(key_file(self.stack.home)))
+            with ThreadPoolExecutor(1) as pool:  # a browser's test has a loop in its own thread
+                pool.submit(asyncio.run, signing).result()
         self.git("commit", "--quiet", "--message", f"Changes for {branch}", cwd=clone)
         self.git("push", "--quiet", "--force", "origin", branch, cwd=clone)
         return self.git("rev-parse", "HEAD", cwd=clone)
