@@ -130,7 +130,13 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (repository / "params.yaml").write_text("name: wine\n# newer\n")
     newer = commit_all(repository, "newer")
     settings = CloudEnvironment.model_validate(
-        {"name": name, "target": "none", "repository": "registry/wine", "gate": "advised"}
+        {
+            "name": name,
+            "target": "none",
+            "repository": "registry/wine",
+            "gate": "advised",
+            "signatures": "off",
+        }
     )
     target = MemoryTarget(live=Live("a-release", "wine", older, "", "", None, healthy=True))
 
