@@ -285,7 +285,8 @@ class Lab:
         """Run Git on origin, or in a clone of it."""
         result = subprocess.run(
             ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", *argv],
-            cwd=cwd or self.stack.origin, capture_output=True, text=True, check=False,
+            cwd=cwd or self.stack.origin, capture_output=True, check=False,
+            text=True, errors="replace",  # a table of the tests is not UTF-8
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
