@@ -97,3 +97,16 @@ def test_pull_uses_code_and_configuration_of_the_base_alone(tmp_path: Path) -> N
     ]
     assert (theirs / ".dvc" / "config").read_text() == "credential_process\n"
     assert (theirs / ".dvc" / "config.local").read_text() == "local\n"
+
+
+@pytest.mark.parametrize(("passed", "code"), [("true", 0), ("false", 1), ("", 1)])
+def test_gate_fails_with_its_verdict_unless_the_model_passed(passed: str, code: int) -> None:
+    workflow = yaml.safe_load((WORKFLOWS / "test.yaml").read_text())
+    (step,) = workflow["jobs"]["gate"]["steps"]
+    verdict = "NOT passed: f1_macro 0.3 misses the minimum 0.9"
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], check=False, text=True, stdout=subprocess.PIPE,
+        env={"PASSED": passed, "VERDICT": verdict},
+    )  # fmt: skip
+    assert done.returncode == code
+    assert (f"::error title=gate::{verdict}\n" in done.stdout) == bool(code)
