@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS = 16
-ABSENT = {"404", "NoSuchKey", "NotFound"}
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
 _REGISTER = "`make up` (local stack) or `slipway apply`"
 
 
@@ -180,6 +181,29 @@ async def transfer_failed(bucket: Bucket, result: commands.CommandResult) -> Sli
         state="transferred objects stay; nothing was published",
         next_step="run the flow again; it transfers only the missing objects",
     )
+
+
+class AbsentObject(Exception):
+    """The bucket has no object of that key."""
+
+
+@contextmanager
+def explaining_s3_errors(bucket: Bucket) -> Iterator[None]:
+    """Turn errors of requests for objects into transient and terminal ones.
+
+    Raises:
+        AbsentObject: There is no such object; what that means, the caller knows.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _ABSENT:
+            raise AbsentObject from error
+        raise explain(bucket, error) from error
+    except BotoCoreError as error:
+        raise explain(bucket, error) from error
 
 
 def explain(bucket: Bucket, error: ClientError | BotoCoreError) -> SlipwayError:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tasks.bucket import dvc
 from tasks.bucket.bucket import (
-    ABSENT,
     CONNECTIONS,
+    AbsentObject,
     Bucket,
     configure_dvc,
     explain,
+    explaining_s3_errors,
     load_bucket,
     transfer_failed,
 )
@@ -132,8 +133,6 @@ async def pull(workspace: Workspace, path: str, md5: str) -> Path:
         TransientError: The bucket cannot be reached or answers with errors.
         TerminalError: The bucket denies access, or lacks the object.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     bucket = await load_bucket("read")
     file, key = workspace.path / path, _key(bucket, StoredObject(md5, None, path, path))
 
@@ -144,19 +143,16 @@ async def pull(workspace: Workspace, path: str, md5: str) -> Path:
                 opened.write(chunk)
 
     try:
-        await asyncio.to_thread(download)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ABSENT:
-            raise TerminalError(
-                f"{path} at {workspace.commit[:7]} is not in the bucket: {bucket.url} has no"
-                f" object {md5}",
-                state="nothing was released; the live model is unchanged",
-                next_step=f"run the push flow at {workspace.commit[:7]} on the host that trained"
-                " the model",
-            ) from error
-        raise explain(bucket, error) from error
-    except BotoCoreError as error:
-        raise explain(bucket, error) from error
+        with explaining_s3_errors(bucket):
+            await asyncio.to_thread(download)
+    except AbsentObject as error:
+        raise TerminalError(
+            f"{path} at {workspace.commit[:7]} is not in the bucket: {bucket.url} has no"
+            f" object {md5}",
+            state="nothing was released; the live model is unchanged",
+            next_step=f"run the push flow at {workspace.commit[:7]} on the host that trained"
+            " the model",
+        ) from error
     return file
 
 
@@ -173,19 +169,14 @@ async def _with_members(
 
 
 async def _read(bucket: Bucket, stored: StoredObject) -> bytes:
-    from botocore.exceptions import BotoCoreError, ClientError
-
     def read() -> bytes:
         return bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"].read()
 
     try:
-        content = await asyncio.to_thread(read)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ABSENT:
-            raise _missing([stored]) from error
-        raise explain(bucket, error) from error
-    except BotoCoreError as error:
-        raise explain(bucket, error) from error
+        with explaining_s3_errors(bucket):
+            content = await asyncio.to_thread(read)
+    except AbsentObject as error:
+        raise _missing([stored]) from error
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != stored.md5.removesuffix(".dir"):
         raise _missing([stored])
     return content
@@ -234,27 +225,22 @@ async def _faults(bucket: Bucket, objects: Sequence[StoredObject]) -> dict[Store
 
 def _fault(bucket: Bucket, stored: StoredObject) -> str | None:
     """Describe the fault of an object in the bucket; return None if it is right."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     key, md5 = _key(bucket, stored), stored.md5.removesuffix(".dir")
     try:
-        head = bucket.client.head_object(Bucket=bucket.name, Key=key)
-        if stored.size is not None and head["ContentLength"] != stored.size:
-            return f"size is {head['ContentLength']}, should be {stored.size}"
-        # The ETag is the content's md5 unless it was uploaded in parts or encrypted with KMS.
-        if head["ETag"].strip('"') == md5:
-            return None
-        digest = hashlib.md5(usedforsecurity=False)
-        body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
-        for chunk in body.iter_chunks(_READ_BYTES):
-            digest.update(chunk)
-        return None if digest.hexdigest() == md5 else f"md5 is {digest.hexdigest()}"
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ABSENT:
-            return "missing"
-        raise explain(bucket, error) from error
-    except BotoCoreError as error:
-        raise explain(bucket, error) from error
+        with explaining_s3_errors(bucket):
+            head = bucket.client.head_object(Bucket=bucket.name, Key=key)
+            if stored.size is not None and head["ContentLength"] != stored.size:
+                return f"size is {head['ContentLength']}, should be {stored.size}"
+            # The ETag is the content's md5 unless it was uploaded in parts or encrypted with KMS.
+            if head["ETag"].strip('"') == md5:
+                return None
+            digest = hashlib.md5(usedforsecurity=False)
+            body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
+            for chunk in body.iter_chunks(_READ_BYTES):
+                digest.update(chunk)
+            return None if digest.hexdigest() == md5 else f"md5 is {digest.hexdigest()}"
+    except AbsentObject:
+        return "missing"
 
 
 async def _delete(bucket: Bucket, objects: Sequence[StoredObject]) -> None:
