@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.core.commands import Argv
-from tasks.repository.git import NOTES
+from tasks.repository.git import NOTES, WORKER
 
 # Of a tag: its ref, its object and that object's own name for it, which is empty for a lightweight
 # one; type and name of what it points at; time, message, and signature.
@@ -59,6 +59,16 @@ def verify_tag(name: str) -> Argv:
 def grade(commit: str) -> Argv:
     """Print the grade of a commit's signature, and its signer."""
     return ["git", "show", "--no-patch", "--format=%G?%n%GS", commit]
+
+
+def is_of_worker(graded: str, signer: str) -> bool:
+    """Return whether a commit with this grade and signer was made by a worker.
+
+    Args:
+        graded: The grade, Git's `%G?`: G for a valid signature of an allowed signer.
+        signer: The signer, Git's `%GS`: the name that `allowed_signers` has for the key.
+    """
+    return (graded, signer) == ("G", WORKER)
 
 
 def show_note(commit: str) -> Argv:

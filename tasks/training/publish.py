@@ -11,6 +11,7 @@ from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.package.signature import write_statement
 from tasks.repository import git
+from tasks.repository.git_signatures import is_of_worker
 from tasks.repository.signing_key import signing_key
 from tasks.repository.workspace import Workspace, is_ancestor, push
 from tasks.runs.retrying import capability
@@ -153,5 +154,5 @@ async def _commits(
     for entry in log.split("\0"):
         if entry.strip():
             time, grade, signer, subject = entry.split("\n", 3)
-            commits.append(_Commit(int(time), (grade, signer) == ("G", git.WORKER), subject))
+            commits.append(_Commit(int(time), is_of_worker(grade, signer), subject))
     return commits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ async def sign_candidate(workspace: Workspace, verdict: Mapping[str, Any] | None
             return workspace
         await write_statement(workspace, read_key(file), verdict)
         await workspace.git(git.commit(f"Sign {workspace.model}", file))
-    return Workspace(workspace.path, await workspace.head(), workspace.ref, workspace.signed_tags)
+    return replace(workspace, commit=await workspace.head())
 
 
 @capability("check signing key", run_name="check the key of this worker", timeout=60)
@@ -89,7 +90,8 @@ async def find_differences(workspace: Workspace) -> dict[str, str] | None:
 
 async def _is_automatic(workspace: Workspace) -> bool:
     graded = await workspace.git(git_signatures.grade(workspace.commit))
-    return tuple(graded.stdout.splitlines()[:2]) == ("G", git.WORKER)
+    grade, signer = (*graded.stdout.splitlines(), "", "")[:2]
+    return git_signatures.is_of_worker(grade, signer)
 
 
 def read_key(file: Path) -> PrivateKey:
