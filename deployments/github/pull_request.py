@@ -28,9 +28,8 @@ from tasks.reports import model_reports
 from tasks.reports.pictures import draw
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training.evidence import LOCK, PREDICTIONS, compare, parse_evaluation
-from tasks.training.gate import PARAMETERS, TrustedRules, Verdict, find_rules, judge
-from tasks.training.verdict import read_evaluation
+from tasks.training.gate import PARAMETERS, TrustedRules, Verdict, judge
+from tasks.training.verdict import compare_with
 
 REPORT = "report.md"
 _HERE = "this branch"
@@ -124,16 +123,8 @@ def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
     champion = None if before.code else json.loads(before.stdout)
     metrics = read_metrics(workspace)
     own = TrustedRules(name, None, checkout / PARAMETERS, checkout=_HERE)
-    rules, source = find_rules(own, metrics, name, git.run("show", f"{base}:{PARAMETERS}").stdout)
-    comparison = compare(
-        read_evaluation(workspace, metrics),
-        parse_evaluation(
-            champion or {},
-            git.run("show", f"{base}:{PREDICTIONS}").stdout,
-            git.run("show", f"{base}:{LOCK}").stdout,
-        ),
-        rules.metric,
-        more_is_better=rules.more_is_better,
+    rules, source, comparison = asyncio.run(
+        compare_with(workspace, metrics, base, champion, trusted=own, name=name)
     )
     verdict = judge(metrics, champion, rules, source, comparison=comparison)
     pictures = {}

@@ -14,12 +14,21 @@ from tasks.runs.retrying import capability
 from tasks.training.evidence import (
     LOCK,
     PREDICTIONS,
+    Comparison,
     Evaluation,
     compare,
     parse_evaluation,
     sum_losses,
 )
-from tasks.training.gate import Metrics, Rules, TrustedRules, Verdict, find_rules, judge
+from tasks.training.gate import (
+    PARAMETERS,
+    Metrics,
+    Rules,
+    TrustedRules,
+    Verdict,
+    find_rules,
+    judge,
+)
 
 
 async def judge_commit(
@@ -36,34 +45,61 @@ async def judge_commit(
     Raises:
         ConfigurationError: The rules have a wrong value, or do not fit the metrics.
     """
-    old, name, parameters = None, "", ""
-    if champion:
-        name = f"{champion.name}, which is live in {trusted.environment}"
-        old = await metrics_at(workspace, champion.commit)
-        parameters = await read_at(workspace, champion.commit, "params.yaml")
-    rules, source = find_rules(trusted, metrics, name, parameters)
-    comparison, past_losses = None, 0.0
-    if champion:
-        # In a thread: the resamples of a bootstrap take tenths of a second.
-        comparison = await asyncio.to_thread(
-            compare,
-            read_evaluation(workspace, metrics),
-            await _evaluation_at(workspace, champion.commit),
-            rules.metric,
-            more_is_better=rules.more_is_better,
-        )
-        if comparison and comparison.gain < 0:
-            past_losses = await _past_losses(workspace, champion, trusted.environment, rules)
-    return judge(metrics, old, rules, source, comparison=comparison, past_losses=past_losses)
+    if champion is None:
+        rules, source = find_rules(trusted, metrics, "", "")
+        return judge(metrics, None, rules, source)
+    name, old = f"{champion.name}, which is live in {trusted.environment}", champion.commit
+    old_metrics = await metrics_at(workspace, old)
+    rules, source, comparison = await compare_with(
+        workspace, metrics, old, old_metrics, trusted=trusted, name=name
+    )
+    past_losses = 0.0
+    if comparison and comparison.gain < 0:
+        past_losses = await _past_losses(workspace, champion, trusted.environment, rules)
+    return judge(
+        metrics, old_metrics, rules, source, comparison=comparison, past_losses=past_losses
+    )
 
 
-def read_evaluation(workspace: Workspace, metrics: Metrics) -> Evaluation:
-    """Read what a workspace has of the evaluation of its model.
+async def compare_with(
+    workspace: Workspace,
+    metrics: Metrics,
+    commit: str,
+    commit_metrics: Metrics | None,
+    *,
+    trusted: TrustedRules,
+    name: str,
+) -> tuple[Rules, str, Comparison | None]:
+    """Compare the workspace's model with that of a commit, by the rules of that commit's side.
 
     Args:
         workspace: The workspace.
         metrics: Metrics of its model.
+        commit: The other commit.
+        commit_metrics: Metrics of the model there, None if it has none.
+        trusted: The rules of the deploying side.
+        name: Name of the other model, for messages.
+
+    Returns:
+        The rules, where they are from, and the comparison; None if no rows can be compared.
+
+    Raises:
+        ConfigurationError: The rules have a wrong value.
     """
+    parameters = await read_at(workspace, commit, PARAMETERS)
+    rules, source = find_rules(trusted, metrics, name, parameters)
+    # In a thread: the resamples of a bootstrap take tenths of a second.
+    comparison = await asyncio.to_thread(
+        compare,
+        _read_evaluation(workspace, metrics),
+        await _evaluation_at(workspace, commit, commit_metrics),
+        rules.metric,
+        more_is_better=rules.more_is_better,
+    )
+    return rules, source, comparison
+
+
+def _read_evaluation(workspace: Workspace, metrics: Metrics) -> Evaluation:
     texts = {
         name: path.read_text() if (path := workspace.path / name).is_file() else ""
         for name in (PREDICTIONS, LOCK)
@@ -71,9 +107,9 @@ def read_evaluation(workspace: Workspace, metrics: Metrics) -> Evaluation:
     return parse_evaluation(metrics, texts[PREDICTIONS], texts[LOCK])
 
 
-async def _evaluation_at(workspace: Workspace, commit: str) -> Evaluation:
+async def _evaluation_at(workspace: Workspace, commit: str, metrics: Metrics | None) -> Evaluation:
     return parse_evaluation(
-        await metrics_at(workspace, commit) or {},
+        metrics or {},
         await read_at(workspace, commit, PREDICTIONS.as_posix()),
         await read_at(workspace, commit, LOCK.as_posix()),
     )
@@ -92,7 +128,7 @@ async def _past_losses(
     if champion.commit not in commits:
         return 0.0
     evaluations = [
-        await _evaluation_at(workspace, commit)
+        await _evaluation_at(workspace, commit, await metrics_at(workspace, commit))
         for commit in commits[commits.index(champion.commit) :]
     ]
     # Lazily: none is made of releases before a better one.
