@@ -15,6 +15,14 @@ CV = Path("reports/cv.json")
 METRICS = Path("reports/metrics.json")
 EVALUATION = Path("reports/evaluation.json")
 PREDICTIONS = Path("reports/predictions.csv")
+# The types of columns, by dtype of pandas: see model/tables.py.
+TYPES = {
+    "int64": "integer",
+    "float64": "number",
+    "bool": "boolean",
+    "boolean": "boolean",
+    "object": "text",
+}
 
 
 def get_model_path(name: str, suffix: str = "") -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from model.files import TYPES
 from model.params import FILE, Params
 from model.tables import Table, list_rows, list_words, to_numbers
 
@@ -42,7 +43,7 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
     return [
         {
             "name": str(name),
-            "type": _name_type(column),
+            "type": TYPES[str(column.dtype)],
             "distinct": int(column.nunique()),
             "missing": int(column.isna().sum()),
             "words": table.words.get(str(name), {}),
@@ -51,12 +52,6 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
         }
         for name, column in table.frame.items()
     ]
-
-
-def _name_type(column: "pd.Series") -> str:
-    if types.is_bool_dtype(column.dtype):
-        return "boolean"
-    return {"int64": "integer", "float64": "number"}.get(str(column.dtype), "text")
 
 
 def _describe_preparation(column: "pd.Series", params: Params) -> str:

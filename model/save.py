@@ -16,6 +16,7 @@ from model import mlem_api, requirements
 from model.files import (
     ESTIMATOR,
     TEST,
+    TYPES,
     get_model_path,
     read_data,
     read_split,
@@ -25,13 +26,6 @@ from model.files import (
 from model.params import Params, run
 
 LOCK = Path("model/uv.lock")
-TYPES = {
-    "int64": "integer",
-    "float64": "number",
-    "bool": "boolean",
-    "boolean": "boolean",
-    "object": "text",
-}
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
 
 
