@@ -88,14 +88,13 @@ def start_in(box: Box, argv: Argv) -> Argv:
             "this host cannot run bubblewrap: code of the ref runs with all rights of the worker"
         )
     names = _VARIABLES | box.variables | (_WITH_NETWORK if box.network else frozenset())
+    own = {"HOME": "/tmp", "TMPDIR": "/tmp"}  # noqa: S108 - of the box
+    folders = own if program else _plain_folders(box)
     specification = launcher.Specification(
         sandbox=[program, *options(box, settings)] if program else [],
         command=_serve_inherited(argv) if program and box.port else argv,
         variables=sorted(names),
-        settings={"PATH": _path(), "HOME": "/tmp", "TMPDIR": "/tmp"}  # noqa: S108 - the box's own
-        | dict(box.settings)
-        if program
-        else {"PATH": _path(), **_plain_folders(box), **box.settings},
+        settings={"PATH": _path(), **folders, **box.settings},
         port=box.port if program else None,
         yields=box.yields,
         memory_bytes=int(settings.sandbox_memory_gb * (1 << 30)),
@@ -105,11 +104,6 @@ def start_in(box: Box, argv: Argv) -> Argv:
     )
     # Without site-packages, of which it needs none: 10 ms instead of 100.
     return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(specification)]
-
-
-def is_available() -> bool:
-    """Return whether code of a ref runs in a sandbox on this host, or the worker is in one."""
-    return Settings().sandbox == "container" or bubblewrap.find_bubblewrap() is not None
 
 
 def options(box: Box, settings: Settings) -> Argv:
@@ -165,8 +159,8 @@ def _serve_inherited(argv: Argv) -> Argv:
 
 
 def _plain_folders(box: Box) -> dict[str, str]:
-    folder = str(box.temporary or box.folder)
-    return {"HOME": folder, "TMPDIR": folder} if box.temporary else {"HOME": folder}
+    home = {"HOME": str(box.temporary or box.folder)}
+    return home | ({"TMPDIR": str(box.temporary)} if box.temporary else {})
 
 
 def _path() -> str:

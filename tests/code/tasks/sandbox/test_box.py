@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments.diagnosis import sandbox as diagnosis
 from tasks.core.errors import ConfigurationError
 from tasks.core.free_port import find_free_ports
-from tasks.sandbox import box as box_module
 from tasks.sandbox import bubblewrap, launcher
 from tasks.sandbox.box import Box, start_in
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
@@ -258,9 +258,10 @@ def test_a_host_without_boxes_runs_code_plainly_or_refuses(
 ) -> None:
     monkeypatch.setattr(bubblewrap, "find_bubblewrap", lambda: None)
     assert _run(box, ["/bin/echo", "ran"]).stdout == "ran\n"
-    assert not box_module.is_available()
+    monkeypatch.setattr(diagnosis, "find_bubblewrap", lambda: None)
+    assert not diagnosis.check_sandbox(required=True).ok
     monkeypatch.setenv("SLIPWAY_SANDBOX", "container")
-    assert box_module.is_available()
+    assert diagnosis.check_sandbox(required=True).ok
     monkeypatch.setenv("SLIPWAY_SANDBOX", "required")
     with pytest.raises(ConfigurationError, match="cannot run bubblewrap"):
         start_in(box, ["/bin/echo"])
