@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +144,7 @@ def _sign_tag(workspace: Workspace, tag: Tag, key_file: Path) -> None:
         git_signatures.sign_tag(tag.name, tag.commit, tag.message, key_file),
         timeout=_SECONDS,
         cwd=workspace.path,
-        env={**os.environ, **git_variables(settings), "GIT_COMMITTER_DATE": tag.at},
+        env={**git_variables(settings), "GIT_COMMITTER_DATE": tag.at},
     )
     if result.code:
         raise TerminalError(

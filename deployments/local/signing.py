@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_ssh_private_key,
 )
 
 from deployments.local.credentials import write_private
 from tasks.core.settings import Settings
+from tasks.package.statement import read_private_key
 from tasks.repository import git
 
 
@@ -37,7 +37,7 @@ def prepare(home: Path) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         write_private(file, private.decode())
-    public = load_ssh_private_key(file.read_bytes(), password=None).public_key()
+    public = read_private_key(file).public_key()
     line = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     trust = Settings(home=home, trust=trust_folder(home))
     others = Settings.model_fields["trust"].default / "allowed_signers"

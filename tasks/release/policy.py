@@ -84,7 +84,7 @@ def require_promotion(
     source = environment.promote_from
     if rollback := rollback_of(history, commit):
         problem = f"did not stay live in {source}: {rollback.rollback_note}"
-    elif any(entry.commit == commit for entry in history):
+    elif was_live(commit, history):
         return
     else:
         problem = f"is none of the newest {len(history)} releases of {source}"

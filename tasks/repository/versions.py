@@ -125,8 +125,10 @@ async def record_release(
     for _ in range(_PUSH_TRIES):
         await workspace.git(git.fetch())
         if await champion_of(workspace, environment) == version:
+            if not again:
+                return
             newest = await read_tags(workspace, f"{workspace.model}#{environment}#*", count=1)
-            if not again or newest[0].message.strip() == message.strip():
+            if newest[0].message.strip() == message.strip():
                 return
         before = await _tags(workspace, environment)
         await workspace.git(gto.assign(workspace.model, version.name, environment, message))

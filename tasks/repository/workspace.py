@@ -273,7 +273,7 @@ async def move_workspace(workspace: Workspace, commit: str) -> Workspace:
     """
     await workspace.git(git.checkout(commit))
     await asyncio.to_thread(refuse_escapes, workspace.path, f"the commit {commit[:7]}")
-    return Workspace(workspace.path, commit, commit, workspace.signed_tags)
+    return replace(workspace, commit=commit, ref=commit)
 
 
 async def resolve(workspace: Workspace, ref: str) -> str:
