@@ -15,18 +15,9 @@ import yaml
 
 from serving.bundle import BundleError, load_model, read_bundle
 from tests.code.serving.running import ROOT, clean_environment
+from tests.code.serving.trap import Trap
 
 FAILED = 3
-
-
-class Trap:
-    """Unpickling this leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
 
 
 @pytest.fixture

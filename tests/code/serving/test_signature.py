@@ -14,16 +14,7 @@ from serving import signature
 from serving.bundle import BundleError, load_model, read_bundle
 from tasks.package import statement
 from tasks.package.statement import Signer
-
-
-class Trap:
-    """Unpickling this leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
+from tests.code.serving.trap import Trap
 
 
 @pytest.fixture
