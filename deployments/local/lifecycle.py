@@ -34,6 +34,7 @@ from deployments.local.dvc_config import write_dvc_config
 from deployments.local.layout import Layout
 from deployments.local.programs import choose_ports, ports_of, program_names, stack_programs
 from deployments.local.supervisor import (
+    LOG_ROTATION,
     SUPERVISOR_PORT,
     USERNAME,
     listens,
@@ -205,7 +206,7 @@ def _start_programs(layout: Layout, secrets: Credentials, options: Options, log:
 def _reload(supervisor: Supervisor, layout: Layout, secrets: Credentials, log: Log) -> set[str]:
     """Make a living supervisord take over changed programs; return those it has stopped for it."""
     # A registry that the stack no longer needs must go, too.
-    names = list(dict.fromkeys([image_registry.NAME, *program_names(layout)]))
+    names = list(dict.fromkeys([LOG_ROTATION, image_registry.NAME, *program_names(layout)]))
     # A worker that stops takes its flow runs with it; another PATH is no reason for that.
     keep = [prefect_programs.WORKER] if adoption.runs_flows(secrets.stack) else []
     reload = supervisor.reload(names, keep=keep)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deployments.local import log_rotation
 from deployments.local.credentials import write_private
 from deployments.local.ports import HOST
 from deployments.local.program import Program
@@ -17,6 +19,7 @@ from tasks.platforms.process.supervisor import plain, section
 
 USERNAME = "slipway"
 SUPERVISOR_PORT = "supervisor"
+LOG_ROTATION = "log-rotation"
 _START_SECONDS = 20.0
 
 
@@ -67,6 +70,7 @@ def write_configuration(
     (path.parent / "conf.d").mkdir(parents=True, exist_ok=True)
     # SHA-1 is what supervisord knows; the password is random, so nothing is to be guessed.
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest()
+    rotation = [sys.executable, "-I", "-S", log_rotation.__file__, str(logs)]
     text = f"""\
 [supervisord]
 logfile = {plain(logs / "supervisord.log")}
@@ -86,6 +90,12 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [include]
 files = conf.d/*.conf
+
+[eventlistener:{LOG_ROTATION}]
+command = {plain(shlex.join(rotation))}
+events = TICK_60
+autorestart = true
+stderr_logfile = NONE
 """
     write_private(path, text + "".join(section(program, logs) for program in programs))
 

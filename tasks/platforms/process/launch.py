@@ -6,6 +6,9 @@ the next supervisord, which would start each a second time. So this writes the p
 before it becomes the program. Where the process of that file still runs, it waits for its end and
 passes signals on instead: supervisord then keeps alive, and stops, what an earlier one has started.
 
+A program writes to its log itself. supervisord would read its output from a pipe, which breaks when
+supervisord is killed: what is printed then is lost, and programs in Go end at their next line.
+
 This runs at each start of a program: the standard library alone, and little of it.
 """
 
@@ -95,6 +98,12 @@ def _stand_in(process: int, seconds: float) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def _append_output_to(log: Path) -> None:
+    with log.open("ab") as opened:
+        for standard in (1, 2):
+            os.dup2(opened.fileno(), standard)
+
+
 def main() -> None:
     """Stand in for the program if it runs, else become it."""
     record, seconds, *command = sys.argv[1:]
@@ -106,6 +115,7 @@ def main() -> None:
         draft = file.with_suffix(".draft")
         draft.write_text(f"{os.getpid()} {_started_at(os.getpid())}")
         draft.replace(file)
+        _append_output_to(file.with_suffix(".log"))
     os.execvp(command[0], command)  # noqa: S606  # supervisord finds programs by PATH, too
 
 

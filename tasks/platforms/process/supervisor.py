@@ -211,7 +211,7 @@ def section(program: Program, logs: Path) -> str:
     """Make a program's section of supervisord's configuration.
 
     Args:
-        logs: Folder for its log.
+        logs: Folder for its log, to which it writes itself.
 
     Raises:
         ConfigurationError: Something in it cannot be said in supervisord's configuration.
@@ -234,9 +234,7 @@ stopasgroup = true
 killasgroup = true
 priority = {program.priority}
 redirect_stderr = true
-stdout_logfile = {_path(logs / f"{program.name}.log")}
-stdout_logfile_maxbytes = 5MB
-stdout_logfile_backups = 1
+stdout_logfile = NONE
 """
 
 
@@ -262,17 +260,6 @@ def plain(value: object) -> str:
             next_step="move the checkout to a folder with a simpler name",
         )
     return text.replace("%", "%%")
-
-
-def _path(path: Path) -> str:
-    """Refuse what supervisord expands twice in names of log files, so that no escape helps."""
-    if "%" in str(path):
-        raise ConfigurationError(
-            f"supervisord cannot write to {path}: the name has a `%`",
-            state="nothing was started",
-            next_step="move the checkout to a folder with a simpler name",
-        )
-    return plain(path)
 
 
 def check_variables(variables: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ real. The platform is one in memory, and the package needs no bucket.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,13 +35,6 @@ from tests.commits import commit_all
 from tests.stack_access import prefect_of
 from tests.stand_ins.line import line_to
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    # Prefect's clients leave sockets to the garbage collector.
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
 _RHYTHM = Rhythm(renew=0.2, lost=60.0, gone=100.0, poll=0.1)
 _STEPS = ("preflight", "release", "verify", "settle", "tidy")
 Hook = Callable[[], Awaitable[None]]
@@ -164,7 +156,6 @@ def scene(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(steps, "_ROLLBACK_PAUSES", (0.0, 0.0))
     with prefect_of(stack):
         yield Scene(name, target, stack, older, newer)
-    gc.collect()  # while warnings about those sockets are ignored
 
 
 def _raise(error: Exception) -> Hook:

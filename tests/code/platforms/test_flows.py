@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,13 +20,7 @@ from tests.code.platforms.conftest import ELSEWHERE
 from tests.code.platforms.places import Place
 from tests.stack_access import prefect_of
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    # Prefect's clients leave sockets to the garbage collector.
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +47,6 @@ def origin(
     monkeypatch.setenv("SLIPWAY_ORIGIN", str(path))
     with prefect_of(stack):
         yield path
-    gc.collect()  # what has been left here is not to disturb other tests
 
 
 @pytest.fixture(params=["docker", *ELSEWHERE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deployments.local import adoption, ports, processes, readiness
+from deployments.local import adoption, log_rotation, ports, processes, readiness
 from deployments.local.ports import HOST
 from deployments.local.program import Program
 from deployments.local.supervisor import USERNAME, start_daemon, write_configuration
@@ -32,7 +33,7 @@ def url(port: int) -> str:
 
 
 def test_special_characters_reach_the_program_unchanged(tmp_path: Path) -> None:
-    folder = tmp_path / "a folder, ours"
+    folder = tmp_path / "a folder, 100% ours"
     folder.mkdir()
     variables = {"A": "100 %, 'quoted'# all; this", "B": 'with "double", quotes', "C": ""}
     code = "import json, os, time; json.dump(dict(os.environ), open('seen', 'w')); time.sleep(60)"
@@ -60,7 +61,9 @@ def test_special_characters_reach_the_program_unchanged(tmp_path: Path) -> None:
 
 
 def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> None:
-    program = Program("kept", (sys.executable, "-c", "import time; time.sleep(600)"), tmp_path)
+    # It ends if nobody takes what it prints, as programs in Go do.
+    code = "import time; [print(time.time(), flush=time.sleep(0.1) is None) for _ in range(6000)]"
+    program = Program("kept", (sys.executable, "-c", code), tmp_path)
     configuration, port, token = tmp_path / "supervisord.conf", free_port(), str(tmp_path)
     write_configuration(
         configuration, port=port, password=PASSWORD, logs=tmp_path, programs=[program]
@@ -74,6 +77,9 @@ def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> N
             assert time.monotonic() < deadline, supervisor.programs()
             time.sleep(0.05)
         return result
+
+    def last_line() -> str:
+        return (tmp_path / "kept.log").read_text().splitlines()[-1]
 
     def start_supervisord() -> None:
         start_daemon(configuration, {processes.MARKER: token})
@@ -89,6 +95,8 @@ def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> N
         first = read_process(record)
         assert first
         kill_supervisord()
+        last = last_line()
+        wait_for(lambda: last_line() != last)
         assert adoption.running_programs(tmp_path) == {"kept": first}
         start_supervisord()
         assert read_process(record) == first
@@ -105,6 +113,38 @@ def test_next_supervisord_adopts_what_a_killed_one_has_left(tmp_path: Path) -> N
         assert read_process(record) is None
     finally:
         processes.end(token, grace_seconds=5)
+
+
+def test_log_that_a_program_holds_open_is_kept_once_and_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_rotation, "MAX_BYTES", 10)
+    for name in ("kept", "small", "foreign"):
+        (tmp_path / f"{name}.log").write_text(f"{name}\n" * (1 if name == "small" else 9))
+    for name in ("kept", "small", "gone"):
+        (tmp_path / f"{name}.pid").touch()
+    with (tmp_path / "kept.log").open("a") as opened:
+        log_rotation.rotate(tmp_path)
+        print("later", file=opened)
+    texts = {file.name: file.read_text() for file in tmp_path.glob("*.log*")}
+    assert texts == {
+        "kept.log": "later\n",
+        "kept.log.1": "kept\n" * 9,
+        "small.log": "small\n",
+        "foreign.log": "foreign\n" * 9,
+    }
+
+
+def test_supervisord_has_logs_rotated_every_minute(tmp_path: Path) -> None:
+    listener = [sys.executable, "-I", "-S", log_rotation.__file__, str(tmp_path)]
+    (tmp_path / "kept.pid").touch()
+    (tmp_path / "kept.log").write_bytes(bytes(log_rotation.MAX_BYTES + 1))
+    event = "ver:3.0 server:supervisor serial:1 pool:x poolserial:1 eventname:TICK_60 len:15"
+    done = subprocess.run(
+        listener, input=f"{event}\nwhen:1201063880", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "READY\nRESULT 2\nOKREADY\n"
+    assert (tmp_path / "kept.log").stat().st_size == 0
 
 
 def test_record_of_a_process_whose_id_another_one_has_by_now_is_none(tmp_path: Path) -> None:
