@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 import shutil
 import sys
 import tarfile
@@ -44,25 +45,30 @@ def base_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which layers are kept between builds."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(autouse=True)
-def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLIPWAY_HOME", str(home))
+def _at_home(_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(_home))
 
 
 @pytest.fixture
 def make_package(tmp_path_factory: pytest.TempPathFactory) -> MakePackage:
-    """Commit a model, `make_package(b"its bytes")`, whose one requirement is a small one."""
+    """Commit a model, `make_package(b"its bytes")`, that requires one small package.
+
+    Its server requires one more, which has wheels by processor: nothing of the images runs.
+    """
 
     def make(model: bytes, **packages: str) -> Package:
         folder = tmp_path_factory.mktemp("workspace")
         shutil.copytree(
             CHECKOUT / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__")
         )
+        lock = folder / "serving" / "uv.lock"
+        lock.write_text(_require_httptools_alone(lock.read_text()))
         (folder / "model").mkdir()
         md5 = hashlib.md5(model, usedforsecurity=False).hexdigest()
         digest = {"size": len(model), "md5": md5, "sha256": hashlib.sha256(model).hexdigest()}
@@ -97,3 +103,10 @@ def spec(registry: str, base_archive: Path) -> ImageSpec:
         base=f"{registry}/python:{{python}}",
         platforms=("linux/amd64",),
     )
+
+
+def _require_httptools_alone(lock: str) -> str:
+    before, name, after = lock.partition('name = "slipway-serving"')
+    only = 'dependencies = [{ name = "httptools" }]'
+    changed = re.sub(r"^dependencies = \[\n.*?^\]", only, after, count=1, flags=re.M | re.S)
+    return f"{before}{name}{changed}"

@@ -15,15 +15,19 @@ from tasks.platforms.catalogue import PLATFORMS
 from tests.code.platforms import conftest
 
 _NO_PLATFORMS = {"base", "host"}
-_CLIENTS = "boto3", "docker", "kubernetes"
-# Reads every environment, makes the target of one, and says which clients that has imported.
+# Reads every environment, makes the target of some, and says which clients that has imported.
 _IMPORTED = """
 import sys
 from tasks.platforms.catalogue import environment_names, load_environment, make_target
+
+def imported():
+    return sorted({"boto3", "docker", "kubernetes"} & set(sys.modules))
+
 read = {name: load_environment(name) for name in environment_names()}
-if len(sys.argv) > 1:
-    make_target(read[sys.argv[1]])
-print(*sorted({"boto3", "docker", "kubernetes"} & set(sys.modules)))
+print(imported())
+for name in ("heroku", "kubernetes"):
+    make_target(read[name])
+    print(imported())
 """
 
 
@@ -43,12 +47,7 @@ def test_every_row_has_classes_a_place_and_a_page(name: str) -> None:
     assert (CHECKOUT / "docs" / "targets" / f"{name}.md").is_file()
 
 
-@pytest.mark.parametrize(
-    ("environment", "clients"), [(None, set()), ("heroku", set()), ("kubernetes", {"kubernetes"})]
-)
-def test_only_the_client_that_is_used_is_imported(
-    environment: str | None, clients: set[str]
-) -> None:
-    argv = [sys.executable, "-c", _IMPORTED, *([environment] if environment else [])]
+def test_only_the_client_that_is_used_is_imported() -> None:
+    argv = [sys.executable, "-c", _IMPORTED]
     finished = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert set(finished.stdout.split()) & set(_CLIENTS) == clients
+    assert finished.stdout.splitlines() == ["[]", "[]", "['kubernetes']"]
