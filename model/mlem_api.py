@@ -11,6 +11,7 @@ os.environ |= {
 }
 
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ import mlem.contrib.pandas
 import mlem.contrib.sklearn
 from mlem.core.requirements import CustomRequirement, InstallableRequirement, Requirements
 from mlem.ui import no_echo
+from mlem.utils import module as _mlem_module
+
+# MLEM asks which distribution each module is of, a dozen times a model, and each time this reads
+# the metadata of all installed packages anew: most of the time that saving a model took.
+_mlem_module.packages_distributions = cache(_mlem_module.packages_distributions)
 
 ALWAYS = ("numpy", "pandas", "sklearn")  # predictions, requests and the estimator itself
 

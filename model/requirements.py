@@ -6,6 +6,7 @@ import pickle
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec, resolve_name
 from pathlib import Path, PurePosixPath
@@ -63,8 +64,7 @@ def trace(pickled: bytes) -> Code:
         new = {*_find_imports(name, path), *([parent] if parent else [])} - visited
         visited |= new
         todo += sorted(new)
-    distributions = metadata.packages_distributions()
-    return Code(files, {name for name in installed if name in distributions})
+    return Code(files, {name for name in installed if name in _find_distributions()})
 
 
 def find_versions(modules: Iterable[str]) -> dict[str, str]:
@@ -76,8 +76,7 @@ def find_versions(modules: Iterable[str]) -> dict[str, str]:
     Returns:
         Version by normalised name, sorted, e.g. `{"joblib": "1.5.0", "scikit-learn": "1.9.1"}`.
     """
-    distributions = metadata.packages_distributions()
-    todo = [name for module in modules for name in distributions[module]]
+    todo = [name for module in modules for name in _find_distributions()[module]]
     versions: dict[str, str] = {}
     while todo:
         distribution = metadata.distribution(todo.pop())
@@ -109,6 +108,12 @@ def find_hashes(versions: Mapping[str, str], lock: Path) -> dict[str, list[str]]
         own = {file["hash"] for file in files if "hash" in file and _fits_python(file)}
         hashes.setdefault(package["name"], set()).update(own)
     return {name: sorted(own) for name, own in sorted(hashes.items()) if own}
+
+
+@cache
+def _find_distributions() -> Mapping[str, list[str]]:
+    """Find the distributions of all installed modules, which takes a fifth of a second."""
+    return metadata.packages_distributions()
 
 
 def _fits_python(file: Mapping[str, str]) -> bool:

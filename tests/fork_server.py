@@ -1,9 +1,11 @@
 """Start Python programs without importing what they share anew.
 
-`import prefect` costs seconds of CPU, in every flow run. A `ForkServer` is a process that has
-imported some modules and nothing else: no thread and no event loop is there yet. It forks a child
-for each program, as `python -c` would start one. What depends on the start of a process itself, or
-on variables that modules read while they are imported, needs a process of its own.
+`import prefect` costs seconds of CPU, in every flow run; so does `import sklearn`, in every model
+server and stage. A `ForkServer` is a process that has imported some modules and nothing else: no
+thread and no event loop is there yet. It forks a child for each program, as `python -c` would start
+one. What depends on the start of a process itself, or on variables that modules read while they are
+imported, needs a process of its own. Only the standard library is used here: a fork server runs in
+any Python environment.
 """
 
 from __future__ import annotations
@@ -54,13 +56,14 @@ class ForkedProcess:
 
     def terminate(self) -> None:
         """Ask the program to end, if it has not ended."""
-        self._send(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill the program, if it has not ended."""
-        self._send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program, if it has not ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -72,9 +75,16 @@ class ForkServer:
     Args:
         modules: The modules to import.
         environment: Its variables.
+        python: The interpreter and its options; by default that of the tests.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str],
+        environment: Mapping[str, str],
+        python: Sequence[str] = (sys.executable, "-W", "error::SyntaxWarning"),
+    ) -> None:
+        self._python = python
         self._modules = modules
         self._environment = dict(environment)
         self._lock = threading.Lock()
@@ -82,12 +92,21 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, code: str, arguments: Sequence[str], environment: Mapping[str, str]
+        self,
+        code: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path = _ROOT,
     ) -> ForkedProcess:
         """Start Python code as a program; its output, errors included, is read from `stdout`."""
         output, output_end = os.pipe()
         exit_code, exit_code_end = os.pipe()
-        request = {"code": code, "arguments": list(arguments), "environment": dict(environment)}
+        request = {
+            "code": code,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "folder": str(folder),
+        }
         message = json.dumps(request).encode()
         try:
             with self._lock:
@@ -112,7 +131,7 @@ class ForkServer:
             self._socket, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-W", "error::SyntaxWarning", __file__, *self._modules],
+                    [*self._python, __file__, *self._modules],
                     stdin=theirs, stdout=subprocess.DEVNULL, cwd=_ROOT, env=self._environment,
                 )  # fmt: skip
         return self._socket
@@ -149,6 +168,7 @@ def _serve() -> None:
     request = json.loads(message)
     os.environ.clear()
     os.environ.update(request["environment"])
+    os.chdir(request["folder"])
     sys.argv = ["-c", *request["arguments"]]
     exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
 

@@ -14,6 +14,7 @@ from xdist.workermanage import WorkerController
 _ROOT = Path(__file__).resolve().parents[1]
 _FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
 _DEPLOYMENTS, _TRAINING = "tests/code/deployments/", "tests/code/training/"
+_SERVING = "tests/code/serving/"  # one server for each kind of model
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Files whose tests release to the platform in their parameter, or to the worker's host.
@@ -57,8 +58,9 @@ _LATE = (
 def group_of(nodeid: str) -> str:
     """Return the group of a test: those of a group run on one worker, in turn."""
     file, _, test = nodeid.partition("::")
-    if file.startswith(_FLOWS):
-        return _FLOWS
+    for folder in (_FLOWS, _SERVING):
+        if file.startswith(folder):
+            return folder
     if file.startswith(_MODEL):
         return "model"
     if file.startswith(_TRAINING) or file in _ON_A_STACK:

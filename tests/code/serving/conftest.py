@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +13,26 @@ from filelock import FileLock
 
 from tests.code.serving.running import (
     ROOT,
+    Process,
     Server,
     clean_environment,
     free_port,
     run,
 )
+from tests.fork_server import ForkServer
+
+# What the server and the models of `make_bundles.py` import.
+_MODULES = (
+    "serving.app", "pandas", "sklearn.calibration", "sklearn.compose", "sklearn.impute",
+    "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.svm",
+)  # fmt: skip
+_SERVE = """
+import os, runpy, sys
+log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND)
+os.dup2(log, 1)
+os.dup2(log, 2)
+runpy.run_module("serving", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -44,35 +58,54 @@ Start = Callable[..., "contextlib.AbstractContextManager[Server]"]
 
 
 @pytest.fixture(scope="session")
-def start(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts a service in a real process: `with start(folder, MAX_ROWS="10") as server`."""
+def forks(runtime: Path) -> Iterator[ForkServer]:
+    """A process of the runtime environment that has imported what servers import."""
+    # As the server sets it before it imports NumPy, which would start threads otherwise.
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    forks = ForkServer(_MODULES, clean_environment() | one_thread, [str(runtime), "-W", "error"])
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def start(runtime: Path, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Starts a service: `with start(folder, MAX_ROWS="10") as server`.
+
+    In a forked process, which saves the imports; in one as deployers start it if `is_new`.
+    """
 
     @contextlib.contextmanager
     def starter(
-        folder: Path, *arguments: str, ready: bool = True, **limits: str
+        folder: Path, *arguments: str, ready: bool = True, is_new: bool = False, **limits: str
     ) -> Iterator[Server]:
         port = free_port()
         output = tmp_path_factory.mktemp("server") / "log"
+        output.touch()
         settings = {f"SLIPWAY_SERVING_{name}": value for name, value in limits.items()}
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                [str(runtime), "-W", "error", "-m", "serving",
-                 "--bundle", str(folder), "--port", str(port), *arguments],
-                cwd=ROOT, env={**clean_environment(), **settings}, stdout=file, stderr=file,
-            )  # fmt: skip
+        environment = {**clean_environment(), **settings}
+        argv = ["--bundle", str(folder), "--port", str(port), *arguments]
+        if is_new:
+            with output.open("wb") as file:
+                command = [str(runtime), "-W", "error", "-m", "serving", *argv]
+                process: Process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=file, stderr=file
+                )
+        else:
+            process = forks.start(_SERVE, [str(output), *argv], environment)
         server = Server(process, port, output)
         try:
             if ready:
                 server.wait_ready()
             yield server
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     return starter
 

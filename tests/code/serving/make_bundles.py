@@ -3,6 +3,7 @@
 Run by the model environment's Python: `python make_bundles.py FOLDER`.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ import numpy as np
 import pandas as pd
 from mlem.core.requirements import CustomRequirement
 from mlem.ui import no_echo
+from mlem.utils import module as mlem_module
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
@@ -34,6 +36,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
+
+# As `model.mlem_api` does it.
+mlem_module.packages_distributions = functools.cache(mlem_module.packages_distributions)
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "joblib", "threadpoolctl")
 GOLDEN_ROWS = 24

@@ -12,10 +12,12 @@ import httpx
 import uv
 
 from tasks.core.tls import ssl_context
+from tests.fork_server import ForkedProcess
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 START_SECONDS = 60
+Process = subprocess.Popen[bytes] | ForkedProcess
 NAMES = ("wine", "labels", "array", "diabetes", "mixed", "text", "moody")
 
 
@@ -56,7 +58,7 @@ def model_python(*argv: str | Path) -> str:
 class Server:
     """A running service."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    def __init__(self, process: Process, port: int, output: Path) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.port = port

@@ -193,7 +193,7 @@ def test_draining_server_answers_and_closes_connections(start, bundles):
 def test_loading_server_listens_but_is_not_ready(start, bundles, tmp_path):
     folder = Path(shutil.copytree(bundles / "moody", tmp_path / "moody"))
     with (
-        start(folder, ready=False) as moody,
+        start(folder, ready=False, is_new=True) as moody,  # one that loads at once is never seen
         httpx.Client(base_url=moody.url, verify=ssl_context()) as client,
     ):
         seen = []
@@ -210,7 +210,7 @@ def test_loading_server_listens_but_is_not_ready(start, bundles, tmp_path):
 
 
 def test_settings_are_checked(start, bundles):
-    with start(bundles / "moody", ready=False, MAX_ROW="5") as moody:
+    with start(bundles / "moody", ready=False, is_new=True, MAX_ROW="5") as moody:
         assert moody.process.wait(30) == 2
     assert "unknown setting SLIPWAY_SERVING_MAX_ROW; known are" in moody.log
 
@@ -231,10 +231,14 @@ def test_runtime_contains_neither_mlem_nor_the_orchestrator(runtime):
 
 
 def test_server_can_listen_only_once_ready(start, bundles):
-    with start(bundles / "wine", "--listen-when-ready", ready=False) as wine:
+    with (
+        start(bundles / "wine", "--listen-when-ready", ready=False, is_new=True) as wine,
+        httpx.Client(verify=ssl_context()) as client,
+    ):
         answers = []
         while not answers:
             assert wine.process.poll() is None, wine.log
             with contextlib.suppress(httpx.TransportError):
-                answers.append(httpx.get(f"{wine.url}/readyz").status_code)
+                answers.append(client.get(f"{wine.url}/readyz").status_code)
+            time.sleep(0.01)
         assert answers == [200]

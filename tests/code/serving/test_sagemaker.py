@@ -47,5 +47,5 @@ def test_unknown_method_and_bad_input_are_refused(served):
 
 
 def test_sagemakers_argument_is_accepted(start, bundles):
-    with start(bundles / "wine", "serve") as wine:
+    with start(bundles / "wine", "serve", is_new=True) as wine:
         assert httpx.get(f"{wine.url}/ping").status_code == 200
