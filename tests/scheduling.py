@@ -14,7 +14,8 @@ from xdist.workermanage import WorkerController
 _ROOT = Path(__file__).resolve().parents[1]
 _FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
 _DEPLOYMENTS, _TRAINING = "tests/code/deployments/", "tests/code/training/"
-_SERVING = "tests/code/serving/"  # one server for each kind of model
+# Files of these share servers of models, and processes that have imported what stages import.
+_SERVING, _STAGES = "tests/code/serving/", "tests/code/model/"
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Files whose tests release to the platform in their parameter, or to the worker's host.
@@ -46,9 +47,7 @@ _LONG = (
 # Groups of few tests that take half a minute or more: last of all, where they fill what is left.
 _LATE = (
     "model",
-    "tests/code/model/test_pipeline.py",
-    "tests/code/model/test_data_sets.py",
-    "tests/code/model/test_custom_code.py",
+    _STAGES,
     f"{_DEPLOYMENTS}test_apply.py",
     f"{_DEPLOYMENTS}test_trigger.py",
     f"{_DEPLOYMENTS}local/test_origin.py",
@@ -58,7 +57,7 @@ _LATE = (
 def group_of(nodeid: str) -> str:
     """Return the group of a test: those of a group run on one worker, in turn."""
     file, _, test = nodeid.partition("::")
-    for folder in (_FLOWS, _SERVING):
+    for folder in (_FLOWS, _SERVING, _STAGES):
         if file.startswith(folder):
             return folder
     if file.startswith(_MODEL):

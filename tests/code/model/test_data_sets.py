@@ -84,7 +84,7 @@ def test_regression_on_numbers(folders: dict[str, Path]) -> None:
     assert read(folder / "model/diabetes.runtime.json")["classes"] is None
     header = (folder / "reports/predictions.csv").read_text().splitlines()[0]
     assert header == "actual,predicted"
-    support.run("dvc", "plots", "show", "--out", ".dvc/tmp/plots", cwd=folder)
+    support.dvc("plots", "show", "--out", ".dvc/tmp/plots", cwd=folder)
     page = (folder / ".dvc/tmp/plots/index.html").read_text()
     assert '"mark": {"type": "point"' in page, "not the scatter plot"
 
