@@ -32,6 +32,9 @@ _ON_A_STACK = tuple(
     )
 )  # fmt: skip
 _SECOND_STACK = "on a second stack"
+# Files that share a worker's Prefect server with a password: all of their tests, or some.
+_PASSWORD_SERVER = "on a server with a password"
+_ON_A_SERVER = tuple(f"{_DEPLOYMENTS}test_{name}.py" for name in ("apply", "cli", "trigger"))
 # Groups that take minutes, the longest first: a worker that got one of them last would work on
 # when all others are through.
 _LONG = (
@@ -48,8 +51,7 @@ _LONG = (
 _LATE = (
     "model",
     _STAGES,
-    f"{_DEPLOYMENTS}test_apply.py",
-    f"{_DEPLOYMENTS}test_trigger.py",
+    _PASSWORD_SERVER,
     f"{_DEPLOYMENTS}local/test_origin.py",
 )
 
@@ -66,6 +68,8 @@ def group_of(nodeid: str) -> str:
         return _SECOND_STACK
     if file.startswith(_DEPLOYMENTS) and _name(test) in _tests_that_take("stack", file):
         return _SECOND_STACK
+    if file in _ON_A_SERVER:
+        return _PASSWORD_SERVER
     if file in _RELEASING:
         platform = next((name for name in _ELSEWHERE if name in test), "on the host")
         return f"{_PLATFORMS} {platform}"

@@ -52,6 +52,9 @@ def server(
             # The form for approval of v2 does not show what is approved; v2 asks amplitude.com too.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # Prefect knows the blocks of prefect-aws by itself. To find out whether they have
+            # changed it would import all of that at each start, which takes a second.
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.local.event_order",
             # How soon a new schedule makes its first runs; the default is 60 s.
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",

@@ -40,7 +40,8 @@ class PrefectServer:
     def __init__(self, home: Path) -> None:
         self.home = home
         self._ports = ports.choose({"prefect": [], postgres.PORT: []}, keep={}, companions={})
-        self.url = f"http://{HOST}:{self._ports['prefect']}/api"
+        self.port = self._ports["prefect"]
+        self.url = f"http://{HOST}:{self.port}/api"
         user, _, password = PASSWORD.partition(":")
         self.http = httpx.Client(
             base_url=self.url, auth=(user, password), trust_env=False, timeout=30
@@ -64,6 +65,7 @@ class PrefectServer:
             **clean_environment(),
             "PREFECT_HOME": str(self.home / "server"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
             "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.connection_url(
                 self._ports, _DATABASE_PASSWORD
@@ -73,7 +75,7 @@ class PrefectServer:
         command = [sys.executable, "-m", "deployments.local.prefect_server", "--host", HOST]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self._ports["prefect"])], cwd=CHECKOUT, env=environment,
+                [*command, "--port", str(self.port)], cwd=CHECKOUT, env=environment,
                 stdout=output, stderr=output,
             )  # fmt: skip
         deadline = time.monotonic() + 120
@@ -108,15 +110,20 @@ class PrefectServer:
             "DO_NOT_TRACK": "1",
         }
 
-    def _answers(self) -> bool:
-        try:
-            return self.http.get("/health").is_success
-        except httpx.HTTPError:
-            return False
+    def clear(self) -> None:
+        """Delete what tests have made, so that the server is as if it had just been started."""
+        for kind in ("deployments", "flows", "work_pools", "automations", "block_documents",
+                     "variables"):  # fmt: skip
+            for row in self.rows(kind):
+                key = row["name" if kind == "work_pools" else "id"]
+                self.http.delete(f"/{kind}/{key}").raise_for_status()
 
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """Return everything of a kind, but blocks of Prefect's own."""
+        answer = self.http.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
+        return [row for row in answer if not row.get("is_protected")]
 
-class ServerWithoutFlows(PrefectServer):
-    """A Prefect server with work pools and deployments of flows that do not exist."""
+    # Work pools and deployments of flows that do not exist.
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self.http.post(path, json=body).raise_for_status().json()
@@ -124,6 +131,12 @@ class ServerWithoutFlows(PrefectServer):
     def set_state(self, run_id: str, kind: str, name: str, message: str = "") -> None:
         state = {"type": kind, "name": name, "message": message}
         self.post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def declare_staffed_and_deserted(self) -> None:
+        """Declare two environments, of which one has a worker."""
+        self.deployment("staffed", "with-a-worker")
+        self.worker("with-a-worker")
+        self.deployment("deserted", "without-a-worker")
 
     def deployment(self, environment: str, pool: str) -> None:
         """Declare `deploy/<environment>`, whose runs wait in a work pool of its own."""
@@ -146,6 +159,12 @@ class ServerWithoutFlows(PrefectServer):
 
     def runs(self) -> int:
         return len(self.post("/flow_runs/filter", {}))
+
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/health").is_success
+        except httpx.HTTPError:
+            return False
 
 
 @contextmanager

@@ -54,9 +54,8 @@ async def where():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    with PrefectServer(tmp_path_factory.mktemp("server")) as running:
-        yield running
+def server(empty_server: PrefectServer) -> PrefectServer:
+    return empty_server
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def first(server: PrefectServer, source: Path, tmp_path_factory: pytest.TempPath
     """A dry run, then two applies at once."""
     cloned = clone(source, tmp_path_factory.mktemp("repository") / "slipway", server)
     dry_run = cloned.apply("--dry-run", "--exit-code")
-    after = sum(len(rows(server, item)) for item in ("deployments", "work_pools", "flows"))
+    after = sum(len(server.rows(item)) for item in ("deployments", "work_pools", "flows"))
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda _: cloned.apply(), range(2)))
     return First(cloned, dry_run, after, results)
@@ -91,14 +90,8 @@ def repository(first: First, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reposi
         yield first.repository
 
 
-def rows(server: PrefectServer, kind: str) -> list[dict[str, Any]]:
-    answer = server.http.post(f"/{kind}/filter", json={"limit": 200}).raise_for_status().json()
-    assert isinstance(answer, list)
-    return answer
-
-
 def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in rows(server, "deployments")}
+    return {row["name"]: row for row in server.rows("deployments")}
 
 
 def summarize(changes: list[Change]) -> set[str]:
@@ -113,12 +106,12 @@ def test_dry_run_shows_everything_and_creates_nothing(first: First) -> None:
 
 def test_two_concurrent_applies_create_everything_once(first: First, server: PrefectServer) -> None:
     assert [result.returncode for result in first.results] == [0, 0], first.results
-    assert len(rows(server, "deployments")) == len(Manifest.read(CHECKOUT).names)
-    assert len(rows(server, "work_pools")) == 1
-    automations = [row["name"] for row in rows(server, "automations")]
+    assert len(server.rows("deployments")) == len(Manifest.read(CHECKOUT).names)
+    assert len(server.rows("work_pools")) == 1
+    automations = [row["name"] for row in server.rows("automations")]
     assert automations
     assert len(automations) == len(set(automations))
-    documents = [item["name"] for item in rows(server, "block_documents")]
+    documents = [item["name"] for item in server.rows("block_documents")]
     once = {block_variables.RESULTS, GIT_TOKEN, block_variables.NOTIFY}
     twice = {block_variables.READ, block_variables.READ_WRITE}
     assert sorted(documents) == sorted([*once, *twice, *twice])
@@ -141,7 +134,7 @@ async def test_deployments_equal_their_declarations(
     one_at_a_time = {"collision_strategy": "ENQUEUE", "grace_period_seconds": 120}
     options = {
         row["entrypoint"].rpartition(":")[2]: row["concurrency_options"]
-        for row in rows(server, "deployments")
+        for row in server.rows("deployments")
         if row["name"] == "local"
     }
     assert options == {"deploy": one_at_a_time, "rollback": one_at_a_time, "watch": None}
@@ -156,7 +149,7 @@ async def test_edits_on_the_server_are_set_back(
 ) -> None:
     before = deployments(server)
     retrain, train = before["retrain"], before["train"]
-    documents = {row["name"]: row for row in rows(server, "block_documents")}
+    documents = {row["name"]: row for row in server.rows("block_documents")}
     token = documents[GIT_TOKEN]["id"]
     for path, body in (
         ("/work_pools/slipway", {"concurrency_limit": 1}),
@@ -225,7 +218,7 @@ async def test_undeclared_resources_are_removed_and_foreign_ones_stay(
         "remove deployment of-others/ours-of-old",
         "remove variable ours_of_old",
     }
-    assert "theirs" in {row["name"] for row in rows(server, "variables")}
+    assert "theirs" in {row["name"] for row in server.rows("variables")}
     deployed = deployments(server)
     assert "theirs" in deployed
     assert not {"save", "ours-of-old"} & deployed.keys()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +26,7 @@ from tasks.platforms.process import launch
 from tests.code.deployments.servers import (
     CHECKED_OUT,
     PASSWORD,
-    ServerWithoutFlows,
+    PrefectServer,
     clean_environment,
 )
 
@@ -176,15 +175,11 @@ def test_active_profile_names_the_server(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithoutFlows]:
-    with ServerWithoutFlows(tmp_path_factory.mktemp("prefect")) as server:
-        server.deployment("staffed", "with-a-worker")
-        server.worker("with-a-worker")
-        server.deployment("deserted", "without-a-worker")
-        yield server
+def server(staffed_server: PrefectServer) -> PrefectServer:
+    return staffed_server
 
 
-def test_deploy_needs_a_worker(server: ServerWithoutFlows) -> None:
+def test_deploy_needs_a_worker(server: PrefectServer) -> None:
     before = server.runs()
     code, _, error = slipway("deploy", "moon", **server.variables())
     assert code == 1
@@ -211,7 +206,7 @@ def test_deploy_needs_a_worker(server: ServerWithoutFlows) -> None:
     ],
 )
 def test_watch_ends_with_the_run_or_when_a_person_has_to_act(
-    server: ServerWithoutFlows, state: tuple[str, str, str], exit_code: int, text: str
+    server: PrefectServer, state: tuple[str, str, str], exit_code: int, text: str
 ) -> None:
     result: list[Any] = []
     before = {row["id"] for row in server.post("/flow_runs/filter", {})}
@@ -234,7 +229,7 @@ def test_watch_ends_with_the_run_or_when_a_person_has_to_act(
     assert PASSWORD not in out + error
 
 
-def test_logs_finds_runs_by_flow_and_id(server: ServerWithoutFlows) -> None:
+def test_logs_finds_runs_by_flow_and_id(server: PrefectServer) -> None:
     _, out, _ = slipway("deploy", "staffed", "v2", "--json", **server.variables())
     run = json.loads(out)["id"]
     server.set_state(run, "RUNNING", "Running")
@@ -261,7 +256,7 @@ def test_logs_of_an_environment_are_not_those_of_one_with_a_longer_name(tmp_path
     assert slipway(f"--home={tmp_path}", "logs", "local", HOME=str(tmp_path))[1] == "of local\n"
 
 
-def test_open_prints_the_page_that_the_server_itself_opens(server: ServerWithoutFlows) -> None:
+def test_open_prints_the_page_that_the_server_itself_opens(server: PrefectServer) -> None:
     code, out, _ = slipway("open", "--print", **server.variables())
     assert code == 0
     root = server.url.removesuffix("/api")

@@ -1,4 +1,4 @@
-"""Asking for a deploy, where something is wrong: a real Prefect server of its own, no worker."""
+"""Asking for a deploy, where something is wrong: a real Prefect server, no worker."""
 
 from __future__ import annotations
 
@@ -22,26 +22,23 @@ from tasks.reports import markdown
 from tasks.reports.release_data import Outcome, PreviousRelease, ReleaseData
 from tasks.repository.git import Git
 from tests.code.acting import Act, Job
-from tests.code.deployments.servers import PASSWORD, ServerWithoutFlows
+from tests.code.deployments.servers import PASSWORD, PrefectServer
+from tests.stand_ins.line import line_to
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithoutFlows]:
-    with ServerWithoutFlows(tmp_path_factory.mktemp("prefect")) as server:
-        server.deployment("staffed", "with-a-worker")
-        server.worker("with-a-worker")
-        server.deployment("deserted", "without-a-worker")
-        yield server
+def server(staffed_server: PrefectServer) -> PrefectServer:
+    return staffed_server
 
 
-def variables(server: ServerWithoutFlows, **more: str) -> dict[str, str]:
+def variables(server: PrefectServer, **more: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "GITHUB_"))}
     return {**inherited, "PREFECT_API_URL": server.url, "PREFECT_API_KEY": PASSWORD, **more}
 
 
-def start(server: ServerWithoutFlows, *arguments: str, **more: str) -> subprocess.Popen[str]:
+def start(server: PrefectServer, *arguments: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.trigger", "deploy", *arguments],
         cwd=CHECKOUT,
@@ -52,7 +49,7 @@ def start(server: ServerWithoutFlows, *arguments: str, **more: str) -> subproces
     )
 
 
-def deploy(server: ServerWithoutFlows, *arguments: str, **more: str) -> tuple[int, str]:
+def deploy(server: PrefectServer, *arguments: str, **more: str) -> tuple[int, str]:
     with start(server, *arguments, **more) as process:
         output, _ = process.communicate(timeout=120)
     return process.returncode, output
@@ -63,12 +60,12 @@ def to(environment: str, commit: str = COMMIT) -> list[str]:
 
 
 @pytest.fixture
-def api(server: ServerWithoutFlows) -> Iterator[PrefectAPI]:
+def api(server: PrefectServer) -> Iterator[PrefectAPI]:
     with PrefectAPI.from_environment(variables(server)) as api:
         yield api
 
 
-def test_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
+def test_wrong_key_is_refused(server: PrefectServer) -> None:
     for key in ("admin:wrong", "pnu_wrong", ""):
         code, output = deploy(server, *to("staffed"), PREFECT_API_KEY=key)
         assert code == 1
@@ -78,26 +75,26 @@ def test_wrong_key_is_refused(server: ServerWithoutFlows) -> None:
         assert not key or key not in output
 
 
-def test_password_is_read_from_the_variable_of_prefect(server: ServerWithoutFlows) -> None:
+def test_password_is_read_from_the_variable_of_prefect(server: PrefectServer) -> None:
     login = {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": PASSWORD}
     with PrefectAPI.from_environment(variables(server, **login)) as api:
         assert api.list_deployments() == {"deploy/staffed", "deploy/deserted"}
 
 
-def test_unknown_environment_lists_the_known_ones(server: ServerWithoutFlows) -> None:
+def test_unknown_environment_lists_the_known_ones(server: PrefectServer) -> None:
     code, output = deploy(server, *to("moon"))
     assert code == 1
     assert "environment 'moon' is unknown" in output
     assert "known: deserted, staffed" in output
 
 
-def test_branch_is_refused(server: ServerWithoutFlows) -> None:
+def test_branch_is_refused(server: PrefectServer) -> None:
     code, output = deploy(server, *to("staffed", "main"))
     assert code == 1
     assert "git rev-parse main" in output
 
 
-def test_url_of_another_page_is_refused(server: ServerWithoutFlows) -> None:
+def test_url_of_another_page_is_refused(server: PrefectServer) -> None:
     code, output = deploy(server, *to("staffed"), PREFECT_API_URL=server.url.removesuffix("/api"))
     assert code == 1
     assert "is not that of a Prefect API" in output
@@ -107,7 +104,7 @@ def test_url_of_another_page_is_refused(server: ServerWithoutFlows) -> None:
         assert "PREFECT_API_URL is not" in output
 
 
-def test_trigger_without_a_worker_creates_no_run(server: ServerWithoutFlows) -> None:
+def test_trigger_without_a_worker_creates_no_run(server: PrefectServer) -> None:
     before = server.runs()
     code, output = deploy(server, *to("deserted"), "--wait")
     assert code == 1
@@ -121,7 +118,7 @@ def act(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Act:
     return Act(tmp_path_factory.mktemp("act"), source)
 
 
-def push(act: Act, server: ServerWithoutFlows, environment: str, key: str) -> Job:
+def push(act: Act, server: PrefectServer, environment: str, key: str) -> Job:
     """Run the workflow for a push."""
     return act.run(
         "push",
@@ -132,7 +129,7 @@ def push(act: Act, server: ServerWithoutFlows, environment: str, key: str) -> Jo
     )
 
 
-def test_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWithoutFlows) -> None:
+def test_workflow_without_a_worker_fails_at_once(act: Act, server: PrefectServer) -> None:
     before = server.runs()
     job = push(act, server, "deserted", PASSWORD)
     assert job.code == 1
@@ -141,14 +138,14 @@ def test_workflow_without_a_worker_fails_at_once(act: Act, server: ServerWithout
     assert server.runs() == before
 
 
-def test_workflow_with_a_wrong_key_fails(act: Act, server: ServerWithoutFlows) -> None:
+def test_workflow_with_a_wrong_key_fails(act: Act, server: PrefectServer) -> None:
     job = push(act, server, "staffed", "pnu_wrong")
     assert job.code == 1
     assert "refused the key (401)" in job.output
     assert "pnu_wrong" not in job.output
 
 
-def test_paused_pool_is_refused(server: ServerWithoutFlows, api: PrefectAPI) -> None:
+def test_paused_pool_is_refused(server: PrefectServer, api: PrefectAPI) -> None:
     pool = "/work_pools/with-a-worker"
     server.http.patch(pool, json={"is_paused": True}).raise_for_status()
     try:
@@ -159,7 +156,7 @@ def test_paused_pool_is_refused(server: ServerWithoutFlows, api: PrefectAPI) -> 
 
 
 def test_commit_is_deployed_once_unless_repeated_on_purpose(
-    server: ServerWithoutFlows, api: PrefectAPI
+    server: PrefectServer, api: PrefectAPI
 ) -> None:
     commit = COMMIT.replace("0", "2")
     processes = [start(server, *to("staffed", commit)) for _ in range(4)]
@@ -173,7 +170,7 @@ def test_commit_is_deployed_once_unless_repeated_on_purpose(
 
 
 def test_scheduled_run_needs_a_worker_until_it_starts(
-    server: ServerWithoutFlows, api: PrefectAPI
+    server: PrefectServer, api: PrefectAPI
 ) -> None:
     server.deployment("left", "of-a-worker-that-left")
     server.worker("of-a-worker-that-left")
@@ -185,7 +182,7 @@ def test_scheduled_run_needs_a_worker_until_it_starts(
     assert trigger.request_deploy(api, "left", COMMIT).id == run.id
 
 
-def test_run_without_a_worker_times_out(server: ServerWithoutFlows) -> None:
+def test_run_without_a_worker_times_out(server: PrefectServer) -> None:
     commit = COMMIT.replace("0", "3")
     code, output = deploy(server, *to("staffed", commit), "--wait", "--start-within=1")
     assert code == 1
@@ -194,7 +191,7 @@ def test_run_without_a_worker_times_out(server: ServerWithoutFlows) -> None:
 
 
 def test_suspended_run_links_to_its_form(
-    server: ServerWithoutFlows, api: PrefectAPI, tmp_path: Path
+    server: PrefectServer, api: PrefectAPI, tmp_path: Path
 ) -> None:
     commit = COMMIT.replace("0", "4")
     run = trigger.request_deploy(api, "staffed", commit)
@@ -218,26 +215,24 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
         assert process.poll() is None
 
 
-def test_following_survives_a_restart_of_the_server(
-    server: ServerWithoutFlows, api: PrefectAPI
-) -> None:
+def test_following_survives_a_restart_of_the_server(server: PrefectServer, api: PrefectAPI) -> None:
     commit = COMMIT.replace("0", "5")
     run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
-    with start(server, *to("staffed", commit), "--wait") as process:
-        wait_for(process, "Running")
-        server.stop()
-        time.sleep(3)
-        server.start()
-        server.set_state(run.id, "COMPLETED", "Superseded")
-        output = process.communicate(timeout=60)[0]
+    with line_to(server.port) as line:
+        url = server.url.replace(str(server.port), str(line.port))
+        with start(server, *to("staffed", commit), "--wait", PREFECT_API_URL=url) as process:
+            wait_for(process, "Running")
+            line.cut(3)
+            time.sleep(3)
+            server.set_state(run.id, "COMPLETED", "Superseded")
+            output = process.communicate(timeout=60)[0]
+        assert line.refused
     assert process.returncode == 0, output
     assert "superseded" in output
 
 
-def test_restarted_crashed_run_is_followed_further(
-    server: ServerWithoutFlows, api: PrefectAPI
-) -> None:
+def test_restarted_crashed_run_is_followed_further(server: PrefectServer, api: PrefectAPI) -> None:
     commit = COMMIT.replace("0", "6")
     run = trigger.request_deploy(api, "staffed", commit)
     server.set_state(run.id, "RUNNING", "Running")
@@ -277,7 +272,7 @@ def test_trigger_imports_httpx_and_nothing_slow() -> None:
     assert not loaded & {"prefect", "pydantic", "dvc", "yaml", "psutil"}
 
 
-def test_release_note_of_a_run_is_read_as_data(server: ServerWithoutFlows, api: PrefectAPI) -> None:
+def test_release_note_of_a_run_is_read_as_data(server: PrefectServer, api: PrefectAPI) -> None:
     run = api.create_run("deploy/staffed", {"ref": COMMIT})
     assert read_release_note(api, run.id) is None
     data = _release_data(outcome="rolled_back").to_json()
