@@ -29,7 +29,7 @@ from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tasks.platforms.host.gateway import Gateway, Route
-from tests.code.platforms.light_model import write_light_model
+from tests.code.light_model import write_light_model
 
 _NAME = "replicas"
 _SECONDS = 60.0

@@ -20,7 +20,10 @@ from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
 from tests.scheduling import Scheduling, rank
 from tests.shared_stack import stop_at_end, use_shared_stack
+from tests.tls import share_contexts
 from tests.trained import TRAINING_SECONDS, served, trained  # noqa: F401 (fixtures)
+
+share_contexts()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -175,6 +175,7 @@ def _serve() -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
+    importlib.import_module("tests.tls").share_contexts()
     for module in sys.argv[1:]:
         importlib.import_module(module)
     gc.freeze()  # what children share with the server is not to be copied by their collectors

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
+from tests.code.light_model import write_light_model
 from tests.code.serving.running import HERE, NAMES, model_python
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ def bundles(shared: Path) -> Path:
     with FileLock(shared / "bundles.lock"):
         if not (folder / NAMES[-1] / "release.json").exists():
             model_python(HERE / "make_bundles.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four files of a model whose server starts in a fraction of the default model's time."""
+    folder = tmp_path_factory.mktemp("light") / "wine"
+    write_light_model(folder, "wine")
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,6 @@ def delivered(lab: Lab) -> Delivery:
 
 
 @pytest.fixture(scope="session")
-def newer(lab: Lab, delivered: Delivery) -> str:
-    """A model trained from the delivered commit with an override; pushed, not on main."""
-    return lab.train_candidate(delivered.commit, 2.0)
+def light(lab: Lab, delivered: Delivery, light_model: Path) -> str:
+    """A commit after the delivered one whose model is another, of which a server starts quickly."""
+    return lab.commit_model(light_model, delivered.commit, "light")

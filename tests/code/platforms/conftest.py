@@ -32,7 +32,6 @@ from tasks.repository.workspace import Workspace
 from tests.code.platforms.fly_place import FlyioPlace, running_fly
 from tests.code.platforms.heroku_place import HerokuPlace, running_heroku
 from tests.code.platforms.kubernetes_place import OWN_CLUSTER, own_kubernetes, running_kubernetes
-from tests.code.platforms.light_model import write_light_model
 from tests.code.platforms.places import DockerPlace, Place, ProcessPlace, RemotePlace
 from tests.code.platforms.sagemaker_place import SageMakerPlace, running_sagemaker
 from tests.commits import commit_all
@@ -120,14 +119,6 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
         # It listens a moment before it serves its API, and says 404 until then.
         wait_for_answer(f"{variables['SLIPWAY_GATEWAY_API']}/api/entrypoints/process", process)
         yield supervisor
-
-
-@pytest.fixture(scope="session")
-def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four files of a model whose server starts in a fraction of the default model's time."""
-    folder = tmp_path_factory.mktemp("light") / "wine"
-    write_light_model(folder, "wine")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from tasks.repository.workspace import Workspace, check_out, move_workspace
 from tasks.training.candidate import commit_candidate
 from tasks.training.publish import publish
 from tasks.training.signing import read_key, require_key, sign_candidate
-from tests.code.platforms.light_model import write_light_model
+from tests.code.light_model import write_light_model
 from tests.commits import commit_all
 
 
