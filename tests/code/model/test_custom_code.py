@@ -61,9 +61,8 @@ def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
     shutil.copy(own / "model/m1.golden.json", alone / "m.golden.json")
     mlem = (own / "model/m1.mlem").read_text().replace("uri: m1", "uri: m")
     (alone / "m.mlem").write_text(mlem)
-    quiet = {"MLEM_NO_ANALYTICS": "1", "MLEM_AUTOLOAD_EXTS": "false", "PYTHONWARNINGS": ""}
-    python = Path(support.environment()["UV_PROJECT_ENVIRONMENT"], "bin/python")
-    support.run(python, "-c", REPLAY, "mlem", cwd=alone, **quiet)
+    quiet = "import warnings; warnings.simplefilter('ignore')"
+    support.model_python("-c", f"{quiet}\n{REPLAY}", "mlem", cwd=alone)
 
     requirements = YAML(typ="safe").load(mlem)["requirements"]
     (custom,) = [item for item in requirements if item.get("type") == "custom"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.commands import run
+from tasks.core import commands
 from tasks.reports.markdown import commit_link
 from tasks.reports.timeline import timeline
 from tasks.repository import gto
@@ -44,8 +44,8 @@ async def _release(workspace: Workspace, commit: str, version: str, message: str
         gto.register("wine", commit, "Registered"),
         gto.assign("wine", version, "local", message),
     ):
-        result = await run(argv, timeout=60, cwd=workspace.path, log=False)
-        assert result.code == 0, result.stderr
+        result = await commands.run(argv, timeout=60, cwd=workspace.path, log=False)
+        assert result.code == 0, result.tail()
 
 
 async def test_history_is_read_from_tags(workspace: Workspace) -> None:
