@@ -182,7 +182,8 @@ def train(checkout: Path, folder: Path) -> None:
     cache = _run(["dvc", "cache", "dir"], checkout).strip()
     _run(["git", "init", "--quiet"], folder)  # DVC works in Git repositories only
     try:
-        _run(["dvc", "config", "--local", "cache.dir", str(checkout / cache)], folder)
+        own_settings = folder / ".dvc" / "config.local"
+        own_settings.write_text(f"[cache]\n    dir = {checkout / cache}\n")
         _run(["dvc", "checkout", "--quiet", "--allow-missing"], folder)
         _run([str(_model_environment() / "bin" / "python"), "-m", "model.check"], folder)
         _run(["dvc", "repro", "evaluate"], folder)

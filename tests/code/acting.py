@@ -142,6 +142,8 @@ class Act:
             checkout = ["git", "-C", str(into), "checkout", "--quiet", "-B", "work", commit]
             for argv in (clone, checkout):
                 subprocess.run(argv, check=True)
+            # Stages have the environment of the checkout, which has been compiled already.
+            (into / "model" / ".venv").symlink_to(CHECKOUT / "model" / ".venv")
         return into
 
     def _write(self, name: str, text: str) -> str:
