@@ -13,6 +13,8 @@ from tests.template import ENVIRONMENTS, copy_template
 
 # Before the first import of a module that reads it; programs that tests start inherit it.
 os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
+# Without compiled modules, each program that tests start takes two or three times as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from deployments.local import signing
 from deployments.local.stack import Stack
