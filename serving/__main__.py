@@ -9,12 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from serving import sagemaker
-from serving.app import create_app
 from serving.bundle import BundleError, read_bundle
-from serving.draining import Draining
 from serving.settings import Limits, SettingError, Settings
 
 log = logging.getLogger("serving")
@@ -46,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> int:
+    # Only now, as this takes most of a second: the first process of a container ignores SIGTERM
+    # until it handles it, and who stops it would wait for the end of its grace.
+    import uvicorn
+
+    from serving.app import create_app
+    from serving.draining import Draining
+
     failures: list[str] = []
 
     def fail(reason: str) -> None:
