@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gzip
+import importlib.util
+import io
 import json
+import marshal
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import httpx
 import pytest
@@ -245,5 +249,33 @@ def debian_with_python(path: Path, python: str) -> Path:
         )  # fmt: skip
         if made.returncode:
             pytest.skip(f"no Debian can be had here: {made.stderr[-400:]}")
+        _add_byte_code(partial, f"usr/lib/python{python}")
         partial.replace(path)
     return path
+
+
+def _add_byte_code(archive: Path, library: str) -> None:
+    """Add byte code of the modules of Python that are imported here to an archive.
+
+    A container that may not write would compile them at each start, for half a second.
+    """
+    names = {f"{library}/{name.replace('.', '/')}" for name in sys.modules}
+    with tarfile.open(archive) as content:
+        sources = {
+            entry.name.removeprefix("./"): cast("IO[bytes]", content.extractfile(entry)).read()
+            for entry in content
+            if entry.isfile() and entry.name.removeprefix("./").endswith(".py")
+        }
+    with tarfile.open(archive, "a") as content:
+        for name, source in sources.items():
+            module = name.removesuffix(".py")
+            if module.removesuffix("/__init__") in names:
+                path = importlib.util.cache_from_source(name)
+                entry = tarfile.TarInfo(path)
+                code = compile(source, f"/{name}", "exec", dont_inherit=True)
+                # Flag 1: compared with no source.
+                byte_code = (
+                    importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + bytes(8) + marshal.dumps(code)
+                )
+                entry.size = len(byte_code)
+                content.addfile(entry, io.BytesIO(byte_code))

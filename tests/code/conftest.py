@@ -52,6 +52,14 @@ def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def layers(shared: Path) -> Path:
+    """The folder of images' layers, shared by all homes: each is packed once a run."""
+    folder = shared / "layers"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 # Not for the session: as long as Playwright runs, no other event loop can run in this thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

@@ -1,7 +1,8 @@
 """A saved model that is served as any other, without scikit-learn and without training.
 
-Most of the time that a server of the default model takes to start is the import of scikit-learn,
-which tells nothing about platforms. This model needs NumPy and pandas; its code travels with it.
+Most of the time that a server of the default model takes to start is the import of scikit-learn
+and pandas, which tells nothing about platforms. This model takes arrays: it needs NumPy alone. Its
+code travels with it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from tasks.core.settings import CHECKOUT
 
 _CODE = Path(__file__).with_name("cutoffs.py")
 _MODULE = "cutoffs"
-_COLUMNS = {"alcohol": "float64", "proline": "int64"}
-_PACKAGES = ("numpy", "pandas")
+_PACKAGES = ("numpy",)
 _ROWS = 24
 
 
@@ -40,8 +40,8 @@ def write_light_model(folder: Path, name: str) -> None:
         "md5": hashlib.md5(model, usedforsecurity=False).hexdigest(),
         "sha256": hashlib.sha256(model).hexdigest(),
     }
-    inputs = [{"alcohol": 11.0 + row / 8, "proline": 500 + row} for row in range(_ROWS)]
-    classes = [bisect.bisect_right((12.5, 13.5), row["alcohol"]) for row in inputs]
+    inputs = [[11.0 + row / 8, 500.0 + row] for row in range(_ROWS)]
+    classes = [bisect.bisect_right((12.5, 13.5), row[0]) for row in inputs]
     golden = {
         "format": 1,
         "inputs": inputs,
@@ -77,20 +77,16 @@ def _pickled(source: str) -> bytes:
 
 
 def _metadata(name: str, source: str, digest: dict[str, Any]) -> dict[str, Any]:
-    frame = {
-        "type": "dataframe",
-        "columns": list(_COLUMNS),
-        "dtypes": list(_COLUMNS.values()),
-        "index_cols": [],
-    }
+    def array(dtype: str, *columns: int) -> dict[str, Any]:
+        return {"type": "ndarray", "dtype": dtype, "shape": [None, *columns]}
 
-    def method(name: str, dtype: str, shape: list[int | None]) -> dict[str, Any]:
-        returns = {"type": "ndarray", "dtype": dtype, "shape": shape}
-        return {"name": name, "args": [{"name": "X", "type_": frame}], "returns": returns}
+    def method(name: str, returns: dict[str, Any]) -> dict[str, Any]:
+        argument = {"name": "X", "type_": array("float64", 2)}
+        return {"name": name, "args": [argument], "returns": returns}
 
     methods = {
-        "predict": method("predict", "int64", [None]),
-        "predict_proba": method("predict_proba", "float64", [None, 3]),
+        "predict": method("predict", array("int64")),
+        "predict_proba": method("predict_proba", array("float64", 3)),
     }
     code = base64.b64encode(zlib.compress(source.encode())).decode()
     return {

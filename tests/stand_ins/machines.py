@@ -81,6 +81,8 @@ class Machines:
             command=list(arguments) or None,
             detach=True,
             environment=dict(environment),
+            # Docker would run the image's health check, for which a platform has its own.
+            healthcheck={"test": ["NONE"]},
             labels={_LABEL: self._platform},
             ports={f"{port}/tcp": ("127.0.0.1", outside)},
             **options,

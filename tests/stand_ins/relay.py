@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from tasks.core.tls import ssl_context
+
 # What concerns one connection, not the request; and what httpx has undone or sets itself.
 _OWN = {b"connection", b"transfer-encoding", b"content-length", b"content-encoding"}
 
@@ -31,8 +33,8 @@ class Relay:
         # The Host that the client named goes along: servers make addresses from it.
         headers = [item for item in scope["headers"] if item[0] not in _OWN]
         path = f"{scope['raw_path'].decode()}?{scope['query_string'].decode()}".rstrip("?")
-        transport = httpx.AsyncHTTPTransport(uds=self._socket)
-        async with httpx.AsyncClient(transport=transport, timeout=60, verify=False) as client:
+        transport = httpx.AsyncHTTPTransport(uds=self._socket, verify=ssl_context())
+        async with httpx.AsyncClient(transport=transport, timeout=60) as client:
             answer = await client.request(
                 scope["method"], f"{self._base}{path}", headers=headers, content=body
             )

@@ -18,13 +18,13 @@ async def replay(server: Server, golden: Mapping[str, Any]) -> None:
     """Send the golden inputs to a server and compare its predictions.
 
     Args:
-        golden: `inputs`, a list of rows by column, and `outputs`, a list by method.
+        golden: `inputs`, a list of rows, and `outputs`, a list by method.
 
     Raises:
         TerminalError: A prediction differs, or a request is refused; names the first difference.
         TransientError: The server does not answer.
     """
-    body = {"data": {"values": golden["inputs"]}}
+    body = make_body(golden["inputs"])
     for method, expected in golden["outputs"].items():
         answer = await server.ask(method, body)
         if answer.status != 200:
@@ -38,6 +38,16 @@ async def replay(server: Server, golden: Mapping[str, Any]) -> None:
         difference = first_difference(expected, got)
         if difference:
             raise TerminalError(f"{method} differs from the golden predictions: {difference}")
+
+
+def make_body(rows: Sequence[Any]) -> dict[str, Any]:
+    """Make the body of a request for predictions.
+
+    Args:
+        rows: By column for a model on DataFrames, else lists or values.
+    """
+    frame = isinstance(rows[0], Mapping)
+    return {"data": {"values": rows} if frame else rows}
 
 
 def first_difference(expected: Sequence[Any], got: Any) -> str | None:

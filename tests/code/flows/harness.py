@@ -32,6 +32,7 @@ from deployments.sign import sign_checkout
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tasks.package.statement import read_private_key
+from tasks.platforms.base.golden import make_body
 from tasks.sandbox.bubblewrap import find_bubblewrap
 from tests.fork_server import ForkedProcess, ForkServer
 from tests.stack_access import prefect_http
@@ -162,9 +163,7 @@ class Traffic:
         pause: Seconds between an answer and the next request.
     """
 
-    def __init__(
-        self, url: str, row: Mapping[str, Any], clients: int = 3, pause: float = 0.1
-    ) -> None:
+    def __init__(self, url: str, row: Any, clients: int = 3, pause: float = 0.1) -> None:
         self._url, self._row, self._pause = url, row, pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
@@ -177,7 +176,7 @@ class Traffic:
         secure = {"context": ssl_context()} if parts.scheme == "https" else {}
         kind = HTTPSConnection if secure else HTTPConnection
         connection = kind(parts.netloc, timeout=20, **secure)
-        body = json.dumps({"data": {"values": [self._row]}})
+        body = json.dumps(make_body([self._row]))
         headers = {"Content-Type": "application/json"}
         with contextlib.closing(connection):
             while not self._stop.is_set():

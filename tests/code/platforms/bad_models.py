@@ -15,10 +15,8 @@ if "--bundle" in sys.argv:
 if _facts.get("version"):
     DEED
 """
-# What ends a server as soon as clients ask it: they ask for one row, golden predictions for more.
-ENDS_UNDER_TRAFFIC = """
+_ENDS = """
     import threading
-    from serving.predictor import Predictor
     _answer_rows = Predictor.answer_rows
     def _answer(self, method, rows):
         if len(rows) == 1:
@@ -26,6 +24,14 @@ ENDS_UNDER_TRAFFIC = """
         return _answer_rows(self, method, rows)
     Predictor.answer_rows = _answer
 """
+
+
+def end_under_traffic(source: str) -> str:
+    """Change `serving/predictor.py` so that a released server ends as soon as clients ask it.
+
+    They ask for one row, golden predictions for more.
+    """
+    return f"{source}\n{_RELEASED.replace('DEED', _ENDS)}"
 
 
 def in_main(code: str) -> Callable[[str], str]:

@@ -71,9 +71,11 @@ def _once_each() -> Callable[[Bundle, float, Mapping[str, str]], Awaitable[None]
 
 
 @pytest.fixture(scope="session")
-def home(make_home: Callable[[str], Path]) -> Path:
+def home(make_home: Callable[[str], Path], layers: Path) -> Path:
     """The folder to which the targets write."""
-    return make_home("home")
+    home = make_home("home")
+    (home / "layers").symlink_to(layers)
+    return home
 
 
 @pytest.fixture(scope="session")
@@ -221,24 +223,34 @@ def engine(shared: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the registry stores images."""
-    return tmp_path_factory.mktemp("registry")
+def based_registry(shared: Path, models: list[Package]) -> Path:
+    """A folder in which a registry has stored a base image for the models, of all workers."""
+    folder, python = shared / "registry", models[0].minor_python
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            partial = shared / "partial-registry"
+            partial.mkdir()
+            archive = debian_with_python(shared / "debian.tar", python)
+            base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})
+            with run_registry(partial) as host:
+                base.push(f"{host}/python:{python}-slim")
+            partial.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def registry(
-    registry_folder: Path,
-    models: list[Package],
-    shared: Path,
-) -> Iterator[str]:
+def registry_folder(based_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the registry stores images; it begins with the base image."""
+    folder = tmp_path_factory.mktemp("registry")
+    # A registry only adds and removes files.
+    shutil.copytree(based_registry / "data", folder / "data", copy_function=os.link)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def registry(registry_folder: Path) -> Iterator[str]:
     """A registry with a base image for the models: `host:port`."""
-    python = models[0].minor_python
     with run_registry(registry_folder) as host:
-        with FileLock(shared / "debian.lock"):
-            archive = debian_with_python(shared / "debian.tar", python)
-        base = BaseImage.of(archive, environment={"PATH": "/usr/bin:/bin"})
-        base.push(f"{host}/python:{python}-slim")
         yield host
 
 

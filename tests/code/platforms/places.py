@@ -30,7 +30,7 @@ from tasks.platforms.process.supervisor import Supervisor
 from tests.code.flows.harness import Traffic
 from tests.stand_ins.faults import Faults
 
-_TRIES = 100
+TRIES = 100
 CLIENTS = 3
 PAUSE = 0.1  # many versions change under this traffic, and the machine is small
 
@@ -38,12 +38,12 @@ PAUSE = 0.1  # many versions change under this traffic, and the machine is small
 R = TypeVar("R")
 
 
-async def again(step: Callable[[], Awaitable[R]]) -> R:
+async def again(step: Callable[[], Awaitable[R]], tries: int = TRIES) -> R:
     """Repeat a step until its transient errors are over.
 
     It is repeated more often than in a flow: every call of the step may have a fault.
     """
-    for _ in range(_TRIES):
+    for _ in range(tries):
         with contextlib.suppress(TransientError):
             return await step()
     return await step()
@@ -94,18 +94,20 @@ class Place(ABC):
         """The public URL."""
         return self.environment.url
 
-    async def deploy(self, package: Package, *, until: str = "", **settings: Any) -> Progress:
+    async def deploy(
+        self, package: Package, *, until: str = "", tries: int = TRIES, **settings: Any
+    ) -> Progress:
         """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
         target = self.target(**settings)
         file = package.workspace.path / "model" / "wine"
-        staged = await again(lambda: target.preflight(package, file))
+        staged = await again(lambda: target.preflight(package, file), tries)
         progress = Progress(target, staged)
         if until == "preflight":
             return progress
         try:
-            progress.released = released = await again(lambda: target.release(staged, "v1"))
+            progress.released = released = await again(lambda: target.release(staged, "v1"), tries)
             for step in (target.verify, target.settle) if until != "release" else ():
-                await again(partial(step, released))
+                await again(partial(step, released), tries)
                 if step.__name__ == until:
                     break
         except BaseException:
@@ -133,6 +135,7 @@ class Place(ABC):
         assert live.commit == package.commit
         version = await self.live_version()
         assert (version["commit"], version["md5"]) == (package.commit, package.md5)
+        assert version["version"] == live.version
         assert len(await self.servers()) == 1
 
     def traffic(self, package: Package) -> Traffic:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import boto3
@@ -16,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
 from tasks.package.package import Package
+from tasks.platforms.base.golden import make_body
 from tasks.platforms.sagemaker.aws import Aws
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 from tests.code.flows.harness import Traffic
@@ -37,16 +39,16 @@ _ROLE = f"arn:aws:iam::{ACCOUNT}:role/slipway-sagemaker"
 class Invocations(Traffic):
     """Clients that never stop invoking an endpoint."""
 
-    def __init__(self, place: SageMakerPlace, row: Mapping[str, Any]) -> None:
+    def __init__(self, place: SageMakerPlace, row: Any) -> None:
         super().__init__("", row, pause=PAUSE)
         self._place = place
+        self._client = place.client("sagemaker-runtime")
 
     def _ask(self) -> None:
-        client = self._place.client("sagemaker-runtime")
-        body = json.dumps({"data": {"values": [self._row]}})
+        body = json.dumps(make_body([self._row]))
         while not self._stop.is_set():
             try:
-                client.invoke_endpoint(
+                self._client.invoke_endpoint(
                     EndpointName=self._place.endpoint, ContentType="application/json", Body=body
                 )
             except (BotoCoreError, ClientError) as error:
@@ -72,13 +74,16 @@ class SageMakerPlace(RemotePlace):
         self.cloud = cloud
         self._url = url
         self._repository = Repository(parse_reference(environment.repository))
+        # boto3 reads long descriptions of services for each session, and anew for each client.
+        self.session = cache(self._open_session)
+        self.client = cache(self._open_client)
 
     @property
     def endpoint(self) -> str:
         """Name of the endpoint."""
         return self.environment.endpoint_name
 
-    def session(self, block: str = "ours") -> boto3.Session:
+    def _open_session(self, block: str = "ours") -> boto3.Session:
         """Make a session with the credentials of a block."""
         key_id, secret = _KEYS[block]
         return boto3.Session(key_id, secret, region_name=REGION)
@@ -87,7 +92,7 @@ class SageMakerPlace(RemotePlace):
         """Make the client that the target uses."""
         return Aws(self.session(block), region, block, self._url)
 
-    def client(self, service: str) -> Any:
+    def _open_client(self, service: str) -> Any:
         """Make a client of an AWS service, to look behind the target's back."""
         return self.session().client(service, endpoint_url=self._url)  # type: ignore[call-overload]
 
