@@ -20,7 +20,8 @@ _SERVING, _STAGES = "tests/code/serving/", "tests/code/model/"
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Files whose tests release to the platform in their parameter, or to the worker's host.
 _RELEASING = tuple(
-    f"{_PLATFORMS}test_{name}.py" for name in ("contract", "flows", "canary", "docker", "process")
+    f"{_PLATFORMS}test_{name}.py"
+    for name in ("contract", "flows", "canary", "docker", "process", "replicas")
 )
 _ELSEWHERE = ("flyio", "heroku", "kubernetes", "sagemaker")
 # Files that share a worker's second stack, as those of training do: they disturb it.

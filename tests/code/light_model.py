@@ -1,8 +1,8 @@
 """A saved model that is served as any other, without scikit-learn and without training.
 
 Most of the time that a server of the default model takes to start is the import of scikit-learn
-and pandas, which tells nothing about platforms. This model takes arrays: it needs NumPy alone. Its
-code travels with it.
+and pandas, which tells nothing about platforms. This model needs NumPy, and pandas only if it takes
+tables; its code travels with it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ from tasks.core.settings import CHECKOUT
 
 _CODE = Path(__file__).with_name("cutoffs.py")
 _MODULE = "cutoffs"
-_PACKAGES = ("numpy",)
+_COLUMNS = {"alcohol": "float64", "proline": "float64"}
 _ROWS = 24
 
 
-def write_light_model(folder: Path, name: str) -> None:
-    """Write what MLEM and the pipeline's last stage write of a model: four files."""
+def write_light_model(folder: Path, name: str, *, arrays: bool = False) -> None:
+    """Write what MLEM and the pipeline's last stage write of a model: four files.
+
+    Args:
+        folder: Where.
+        name: Of the model.
+        arrays: Whether it takes NumPy arrays instead of tables.
+    """
     folder.mkdir(parents=True)
     source = _CODE.read_text()
     model = _pickled(source)
@@ -40,8 +46,9 @@ def write_light_model(folder: Path, name: str) -> None:
         "md5": hashlib.md5(model, usedforsecurity=False).hexdigest(),
         "sha256": hashlib.sha256(model).hexdigest(),
     }
-    inputs = [[11.0 + row / 8, 500.0 + row] for row in range(_ROWS)]
-    classes = [bisect.bisect_right((12.5, 13.5), row[0]) for row in inputs]
+    rows = [[11.0 + row / 8, 500.0 + row] for row in range(_ROWS)]
+    inputs = rows if arrays else [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+    classes = [bisect.bisect_right((12.5, 13.5), row[0]) for row in rows]
     golden = {
         "format": 1,
         "inputs": inputs,
@@ -58,10 +65,12 @@ def write_light_model(folder: Path, name: str) -> None:
         "nullable": [],
         "python": platform.python_version(),
         "artifacts": {f"model/{name}": digest},
-        "packages": _installed_versions(),
+        "packages": _installed_versions("numpy", *([] if arrays else ["pandas"])),
     }
     (folder / name).write_bytes(model)
-    (folder / f"{name}.mlem").write_text(yaml.safe_dump(_metadata(name, source, digest)))
+    (folder / f"{name}.mlem").write_text(
+        yaml.safe_dump(_metadata(name, source, digest, arrays=arrays))
+    )
     (folder / f"{name}.golden.json").write_text(json.dumps(golden))
     (folder / f"{name}.runtime.json").write_text(json.dumps(runtime))
 
@@ -76,12 +85,19 @@ def _pickled(source: str) -> bytes:
         del sys.modules[_MODULE]
 
 
-def _metadata(name: str, source: str, digest: dict[str, Any]) -> dict[str, Any]:
+def _metadata(name: str, source: str, digest: dict[str, Any], *, arrays: bool) -> dict[str, Any]:
+    frame = {
+        "type": "dataframe",
+        "columns": list(_COLUMNS),
+        "dtypes": list(_COLUMNS.values()),
+        "index_cols": [],
+    }
+
     def array(dtype: str, *columns: int) -> dict[str, Any]:
         return {"type": "ndarray", "dtype": dtype, "shape": [None, *columns]}
 
     def method(name: str, returns: dict[str, Any]) -> dict[str, Any]:
-        argument = {"name": "X", "type_": array("float64", 2)}
+        argument = {"name": "X", "type_": array("float64", 2) if arrays else frame}
         return {"name": name, "args": [argument], "returns": returns}
 
     methods = {
@@ -100,9 +116,9 @@ def _metadata(name: str, source: str, digest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _installed_versions() -> dict[str, str]:
+def _installed_versions(*packages: str) -> dict[str, str]:
     (site_packages,) = (CHECKOUT / "model" / ".venv").glob("lib/*/site-packages")
     return {
         package: next(Distribution.discover(name=package, path=[str(site_packages)])).version
-        for package in _PACKAGES
+        for package in packages
     }

@@ -29,6 +29,7 @@ from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import Supervisor
 from tasks.repository.workspace import Workspace
+from tests.code.light_model import write_light_model
 from tests.code.platforms.fly_place import FlyioPlace, running_fly
 from tests.code.platforms.heroku_place import HerokuPlace, running_heroku
 from tests.code.platforms.kubernetes_place import OWN_CLUSTER, own_kubernetes, running_kubernetes
@@ -121,6 +122,14 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
         # It listens a moment before it serves its API, and says 404 until then.
         wait_for_answer(f"{variables['SLIPWAY_GATEWAY_API']}/api/entrypoints/process", process)
         yield supervisor
+
+
+@pytest.fixture(scope="session")
+def light_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four files of the light model that takes arrays: its image has no pandas."""
+    folder = tmp_path_factory.mktemp("light") / "wine"
+    write_light_model(folder, "wine", arrays=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

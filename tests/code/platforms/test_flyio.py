@@ -19,7 +19,7 @@ from tasks.repository.workspace import Workspace
 from tests.code.platforms.fly_place import APP, FlyioPlace
 from tests.stand_ins.faults import RestFaults
 from tests.stand_ins.flyio import NEWER, App, Fly, FlyMachine
-from tests.stand_ins.front import run_front
+from tests.stand_ins.front import Front, run_front
 from tests.stand_ins.openapi import published
 from tests.stand_ins.serve import serving
 
@@ -40,11 +40,17 @@ _IMAGE = Image(parse_reference(f"registry.fly.io/{_APP}@sha256:{64 * '0'}"), {})
 _STAGED = StagedImage(_PACKAGE, "20260101T000000-abcdef1-12ab", _IMAGE)
 
 
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A proxy that leads nowhere: no release gets so far."""
+    with run_front(tmp_path_factory.mktemp("front")) as front:
+        yield front
+
+
 @pytest.fixture
-def fly(tmp_path: Path) -> Iterator[Fly]:
-    with run_front(tmp_path) as front:
-        no_machines: Any = None  # no release gets so far
-        yield Fly(no_machines, front, "fm2_no-secret", str)
+def fly(front: Front) -> Fly:
+    no_machines: Any = None
+    return Fly(no_machines, front, "fm2_no-secret", str)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from tests.code.platforms.heroku_place import APP, HerokuPlace, known_token
 from tests.containers import run_registry
 from tests.stand_ins.descriptions import absent
 from tests.stand_ins.faults import RestFaults
-from tests.stand_ins.front import run_front
+from tests.stand_ins.front import Front, run_front
 from tests.stand_ins.heroku import Heroku, error_body
 from tests.stand_ins.heroku_schema import NAME
 from tests.stand_ins.serve import serving
@@ -93,12 +93,21 @@ def test_newest_release_of_an_image_is_chosen(
     assert (newest.version if newest else None) == version
 
 
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """An edge that leads nowhere: there are no dynos."""
+    with run_front(tmp_path_factory.mktemp("front")) as front:
+        yield front
+
+
 @pytest.fixture
-async def heroku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HerokuPlace]:
+async def heroku(
+    tmp_path: Path, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HerokuPlace]:
     """Heroku with an app that has no dynos: nothing runs, all else is as ever."""
     monkeypatch.setattr("tasks.platforms.heroku.app.load_token", known_token)
     monkeypatch.setattr("tasks.platforms.heroku.app.POLL_SECONDS", 0.1)
-    with run_registry(tmp_path) as host, run_front(tmp_path) as front:
+    with run_registry(tmp_path) as host:
         stand_in = Heroku(cast("Any", None), front, host, "HRKU-the-right-one")
         faults = RestFaults(stand_in.app, error=error_body)
         with serving(faults) as api:
