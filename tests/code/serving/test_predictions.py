@@ -13,7 +13,8 @@ import httpx
 import pytest
 import uv
 
-from tests.code.serving.running import HERE, NAMES, ROOT, clean_environment, free_port, model_python
+from tests.code.model.support import model_python
+from tests.code.serving.running import HERE, NAMES, ROOT, clean_environment, free_port
 
 FRAMES = ("wine", "labels", "diabetes", "mixed", "text", "moody")
 
@@ -119,7 +120,8 @@ def test_json_equals_that_of_mlems_server(bundles, served, golden, name):
 def test_mlems_client_can_call(served, golden):
     """In one process of the model environment, for every model, as a user of MLEM would."""
     ports = {name: served(name).port for name in ("wine", "array", "mixed", "text")}
-    got = json.loads(model_python(HERE / "call_by_mlem.py", json.dumps(ports)))
+    called = model_python(HERE / "call_by_mlem.py", json.dumps(ports), cwd=ROOT)
+    got = json.loads(called.stdout)
     for name in ports:
         for method, expected in golden(name)["outputs"].items():
             assert same(got[name][method], expected[:1])
