@@ -89,7 +89,7 @@ class FlowProcess:
     def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
         self._lines: list[str] = []
-        self._ended = False
+        self._is_over = False
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -102,7 +102,7 @@ class FlowProcess:
                     self._lines.append(line)
                     self._more.notify_all()
         with self._more:
-            self._ended = True
+            self._is_over = True
             self._more.notify_all()
 
     @property
@@ -112,7 +112,7 @@ class FlowProcess:
     def wait_for(self, words: str) -> None:
         """Wait until the log has these words."""
         with self._more:
-            came = self._more.wait_for(lambda: self._ended or self._has(words), SECONDS)
+            came = self._more.wait_for(lambda: self._is_over or self._has(words), SECONDS)
             assert came, f"never said {words!r}:\n{self.log}"
             assert self._has(words), f"ended before {words!r}:\n{self.log}"
 
