@@ -7,6 +7,7 @@ a list of pinned packages, and outside of it uv unpacks wheels.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from tasks.core import commands, uv
-from tasks.core.byte_code import compile_packages
+from tasks.core.byte_code import compile_packages, share_byte_code
 from tasks.core.caches import mark_used
 from tasks.core.commands import Argv
 from tasks.core.errors import TerminalError
@@ -109,6 +110,7 @@ async def make_environment(
             shutil.rmtree(partial, ignore_errors=True)
             await run_uv(uv.venv(partial, python), state)
             await run_uv(uv.install(partial, write(partial)), state)
+            await asyncio.to_thread(share_byte_code, partial)
             # What cannot be compiled is only slower to import.
             await commands.run(compile_packages(partial, path), timeout=_COMPILE_SECONDS, log=False)
             partial.rename(path)
