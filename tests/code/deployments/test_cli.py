@@ -14,7 +14,9 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
+from deployments.cli.app import app
 from deployments.cli.place import Place, profile_variables
 from deployments.cli.views import _print_status
 from deployments.local import adoption
@@ -72,9 +74,9 @@ def test_help_lists_every_subcommand_without_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_subcommand_has_a_one_line_summary(name: str) -> None:
-    code, output, _ = slipway(name, "--help", COLUMNS="100")
-    assert code == 0
-    summary = [line.strip() for line in output.splitlines() if line.strip()][1]
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    summary = [line.strip() for line in result.stdout.splitlines() if line.strip()][1]
     assert summary.endswith(".")
     assert summary[0].isupper()
 
