@@ -112,28 +112,11 @@ def stack_environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.fixture(scope="session")
-def make_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Callable[[], Stack]]:
-    """Yield a function that makes further stacks, not up, which come down at the end of the run."""
-    from contextlib import ExitStack
-
-    with ExitStack() as opened:
-
-        def make() -> Stack:
-            stack = Stack(
-                make_home("another"),
-                CHECKOUT,
-                source=source,
-                usual_ports=False,
-                deploy_on_push=False,
-            )
-            return opened.enter_context(stop_at_end(stack))
-
-        yield make
-
-
-@pytest.fixture(scope="session")
-def second_stack(make_stack: Callable[[], Stack]) -> Stack:
+def second_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
     """A stack of this worker, up, for tests that would disturb those of the shared one."""
-    stack = make_stack()
-    stack.up(print)
-    return stack
+    stack = Stack(
+        make_home("another"), CHECKOUT, source=source, usual_ports=False, deploy_on_push=False
+    )
+    with stop_at_end(stack):
+        stack.up(print)
+        yield stack

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +28,7 @@ import psutil
 import pytest
 
 from benchmarks.kill_scene import Scene, await_none
-from deployments.local import postgres, prefect_programs, processes
+from deployments.local import adoption, postgres, prefect_programs, processes
 from deployments.local.stack import UNSUPERVISED, Stack
 from deployments.prefect_api.models import FlowRun, State
 from tasks.core.errors import TransientError
@@ -38,9 +39,11 @@ from tests.stack_access import prefect_http
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
 SECONDS = 240.0
-# Little more than the time between two heartbeats; and time for a worker to start again and take
-# over a run, on a machine that is busy.
-LOST_SECONDS, LATE_SECONDS = 45, 30
+# Little more than the time between two heartbeats; and as little as Prefect takes, while no worker
+# is to start any run.
+LOST_SECONDS, LATE_SECONDS = 45, 10
+PROGRAMS = {"postgres", "object-store", "prefect-server", "prefect-worker", "gateway"}
+SECRET, FOR_WORKER = "not-for-programs", "for-the-worker"
 
 
 def wait_until(true: Callable[[], Any], what: str) -> Any:
@@ -73,9 +76,26 @@ def letters() -> Iterator[list[dict[str, str]]]:
         thread.join()
 
 
+def set_shell_full_of_secrets(patch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Set variables that no program should get, and return those that the worker should."""
+    for name in ("GITHUB_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLEM_X", "PREFECT_API_KEY"):
+        patch.setenv(name, SECRET)
+    patch.setenv("SLIPWAY_S3_READ_SECRET", SECRET)
+    names = ("UV_INDEX_OURS_PASSWORD", "PIP_OF_MINE", "SLIPWAY_OF_MINE")
+    for_worker = dict.fromkeys(names, FOR_WORKER)
+    for name, value in for_worker.items():
+        patch.setenv(name, value)
+    patch.setenv("UV_PROJECT_ENVIRONMENT", "/elsewhere")
+    patch.setenv("LC_TIME", "C")
+    return for_worker
+
+
 @pytest.fixture(scope="module")
 def own_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]:
-    """A stack of these tests alone: they kill its programs, and change its automations."""
+    """A stack of these tests alone: they kill its programs, and change its automations.
+
+    It is started twice at once, in a shell full of secrets, and must leave nothing behind.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
         stack = Stack(
@@ -86,8 +106,14 @@ def own_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Stack]
             deploy_on_push=False,
         )
         with stop_at_end(stack):
-            stack.up(print)
+            with pytest.MonkeyPatch.context() as shell, ThreadPoolExecutor(2) as pool:
+                set_shell_full_of_secrets(shell)
+                list(pool.map(lambda _: stack.up(), range(2)))  # one works, the other reuses
             yield stack
+            stack.down()
+            stack.down()
+            assert processes.of_stack(stack.credentials.stack) == []
+            assert set(stack.status().values()) == {"STOPPED"}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +154,7 @@ def trained(lab: Lab) -> FlowRun:
     """A retrain that completed although the server was killed in the middle of it."""
     run = lab.api.create_run("retrain/retrain", {})
     wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
-    pids = {name: item["pid"] for name, item in lab.stack.supervisor.programs().items()}
-    os.kill(pids[prefect_programs.SERVER], signal.SIGKILL)
+    os.kill(adoption.running_programs(lab.stack.logs)[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
     return follow_to_end(lab, run.id)
 
@@ -178,19 +203,35 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def late(lab: Lab, short_timeouts: None) -> FlowRun:
+    """A run that is cancelled because there is no worker; from then on no run is too late."""
+    lab.stack.supervisor.stop(prefect_programs.WORKER)
+    run = lab.api.create_run("train/train", {"ref": "no-such-ref"})
+    run = follow_to_end(lab, run.id)
+    with prefect_http(lab.stack) as http:
+        rows = http.post("/automations/filter", json={}).raise_for_status().json()
+        [automation] = [
+            row for row in rows if row["name"].endswith("cancel runs that are too late")
+        ]
+        path = f"/automations/{automation['id']}"
+        http.patch(path, json={"enabled": False}).raise_for_status()
+    return run
+
+
 @dataclass(frozen=True)
 class Night:
     """The runs of a night in which a worker died, and the seconds until its run was Crashed."""
 
     killed: FlowRun
     seconds: float
-    late: FlowRun
     scheduled: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def night(lab: Lab, short_timeouts: None) -> Night:
-    """A worker dies with the deploy it was at; a run is late, another one is scheduled."""
+def night(lab: Lab, late: FlowRun) -> Night:
+    """A worker dies with the deploy it was at; another run is scheduled."""
+    assert late.finished
     zone = datetime.timezone(datetime.timedelta(hours=9))
     with prefect_http(lab.stack) as client:
         with another_worker(lab) as worker:
@@ -201,10 +242,8 @@ def night(lab: Lab, short_timeouts: None) -> Night:
                 if "prefect.engine" in process.cmdline():
                     process.kill()
         killed_at = time.monotonic()
-        late = lab.api.create_run("train/train", {"ref": "no-such-ref"})
         wait_until(lambda: "Crashed" in state_names(lab, run.id), "the run is crashed")
         seconds = time.monotonic() - killed_at
-        wait_until(lambda: lab.api.read_run(late.id).finished, "the late run is cancelled")
 
         deployment = client.get("/deployments/name/save/save").raise_for_status().json()["id"]
         due = datetime.datetime.now(zone) + datetime.timedelta(seconds=120)
@@ -235,7 +274,41 @@ def night(lab: Lab, short_timeouts: None) -> Night:
         patch.delenv("SLIPWAY_LATE_HOURS")
         patch.delenv("SLIPWAY_LOST_SECONDS")
         lab.stack.up()
-    return Night(killed, seconds, lab.api.read_run(late.id), scheduled)
+    return Night(killed, seconds, scheduled)
+
+
+def test_stack_is_small_keeps_secrets_apart_and_is_adopted_after_a_kill(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for_worker = set_shell_full_of_secrets(monkeypatch)
+    assert set(own_stack.status().values()) == {"RUNNING"}
+    assert own_stack.memory() < 800_000_000  # below 1 GB with a live model, which takes 180 MB
+    ports = own_stack.ports
+
+    pids = json.loads((own_stack.home / "stack.json").read_text())["pids"]
+    environments = {name: psutil.Process(pid).environ() for name, pid in pids.items()}
+    pidfile = own_stack.home / "supervisor" / "supervisord.pid"
+    environments["supervisord"] = psutil.Process(int(pidfile.read_text())).environ()
+    assert environments.keys() >= PROGRAMS
+    worker = environments.pop("prefect-worker")
+    assert SECRET not in worker.values()
+    assert worker.items() >= for_worker.items()
+    assert "UV_PROJECT_ENVIRONMENT" not in worker
+    for name, environment in environments.items():
+        assert not {SECRET, FOR_WORKER} & set(environment.values()), name
+        assert environment["LC_TIME"] == "C"
+        assert environment["HOME"] == os.environ["HOME"]
+
+    os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    wait_until(lambda: set(own_stack.status().values()) == {UNSUPERVISED}, "supervisord is gone")
+    lines: list[str] = []
+    own_stack.up(lines.append)
+    assert any("adopts" in line for line in lines)
+    assert not any("left behind" in line for line in lines)
+    assert own_stack.ports == ports
+    assert json.loads((own_stack.home / "stack.json").read_text())["pids"] == pids
+    # supervisord calls it running after a second.
+    assert set(own_stack.status().values()) <= {"RUNNING", "STARTING"}
 
 
 def test_database_asks_for_a_password_that_no_file_or_command_shows(
@@ -314,11 +387,15 @@ def test_run_that_crashes_twice_stays_crashed(lab: Lab) -> None:
 
 
 def test_late_run_is_cancelled_with_a_notification(
-    night: Night, letters: list[dict[str, str]]
+    late: FlowRun, letters: list[dict[str, str]]
 ) -> None:
-    assert night.late.label == "Cancelled"
-    assert "no worker has started the run" in night.late.message
-    [letter] = [item for item in letters[1:] if night.late.id in item["text"]]
+    assert late.label == "Cancelled"
+    assert "no worker has started the run" in late.message
+    letter = wait_until(
+        lambda: next((item for item in letters[1:] if late.id in item["text"]), None),
+        "it is notified",
+    )
+    assert len([item for item in letters[1:] if late.id in item["text"]]) == 1
     assert letter["subject"] == "Slipway: a run of train/train was cancelled"
 
 
@@ -328,7 +405,7 @@ def test_schedule_fires_once_whatever_the_time_zones(night: Night) -> None:
 
 
 def test_killed_database_comes_back_with_its_data(lab: Lab, night: Night) -> None:
-    pid = lab.stack.supervisor.programs()[postgres.NAME]["pid"]
+    pid = adoption.running_programs(lab.stack.logs)[postgres.NAME]
     os.kill(pid, signal.SIGKILL)
 
     def remembers() -> bool:
@@ -337,7 +414,10 @@ def test_killed_database_comes_back_with_its_data(lab: Lab, night: Night) -> Non
         except TransientError:  # the server says 500, or nothing, while its database is away
             return False
 
-    wait_until(lambda: lab.stack.supervisor.programs()[postgres.NAME]["pid"] != pid, "restarted")
+    wait_until(
+        lambda: adoption.running_programs(lab.stack.logs).get(postgres.NAME, pid) != pid,
+        "restarted",
+    )
     wait_until(remembers, "the server reads from it again")
 
 
@@ -396,9 +476,8 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
     assert len(lab.servers()) == 1
 
 
-def test_failed_deploy_sends_a_notification(
-    lab: Lab, short_timeouts: None, letters: list[dict[str, str]]
-) -> None:
+@pytest.mark.usefixtures("night")
+def test_failed_deploy_sends_a_notification(lab: Lab, letters: list[dict[str, str]]) -> None:
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
     assert follow_to_end(lab, run.id).state == "FAILED"
     letter = wait_until(

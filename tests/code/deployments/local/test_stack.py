@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +23,7 @@ from botocore.exceptions import ClientError
 from deployments.local import processes
 from deployments.local.credentials import S3Identity
 from deployments.local.prefect_programs import WORK_POOL
-from deployments.local.stack import UNSUPERVISED, Stack
+from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import State
 from tasks.core.errors import TerminalError
@@ -284,64 +281,3 @@ def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots
     after = api.create_run("deploy/local", {"ref": "no-such-ref"})
     *_, last = api.follow(after.id, every=0.2)
     assert last.run.state == "FAILED"  # that it ran at all is what matters
-
-
-SECRET, FOR_WORKER = "not-for-programs", "for-the-worker"
-
-
-@pytest.fixture
-def shell_full_of_secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Variables that no program should get, and those, given, that the worker should."""
-    for name in ("GITHUB_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLEM_X", "PREFECT_API_KEY"):
-        monkeypatch.setenv(name, SECRET)
-    monkeypatch.setenv("SLIPWAY_S3_READ_SECRET", SECRET)
-    names = ("UV_INDEX_OURS_PASSWORD", "PIP_INDEX_URL", "SLIPWAY_OF_MINE")
-    for_worker = dict.fromkeys(names, FOR_WORKER)
-    for name, value in for_worker.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", "/elsewhere")
-    monkeypatch.setenv("LC_TIME", "C")
-    return for_worker
-
-
-def test_second_stack_is_apart_and_small_and_adopted_after_a_kill(
-    stack: Stack, make_stack: Callable[[], Stack], shell_full_of_secrets: dict[str, str]
-) -> None:
-    other = make_stack()
-    with ThreadPoolExecutor(2) as pool:  # two at once: one works, the other waits and reuses
-        list(pool.map(lambda _: other.up(), range(2)))
-    assert not set(other.ports.values()) & set(stack.ports.values())
-    assert set(other.status().values()) == {"RUNNING"}
-    assert other.memory() < 800_000_000  # below 1 GB with a live model, which takes 180 MB
-    ports, token = other.ports, other.credentials.stack
-
-    pids = json.loads((other.home / "stack.json").read_text())["pids"]
-    environments = {name: psutil.Process(pid).environ() for name, pid in pids.items()}
-    pidfile = other.home / "supervisor" / "supervisord.pid"
-    environments["supervisord"] = psutil.Process(int(pidfile.read_text())).environ()
-    assert environments.keys() >= PROGRAMS
-    worker = environments.pop("prefect-worker")
-    assert SECRET not in worker.values()
-    assert worker.items() >= shell_full_of_secrets.items()
-    assert "UV_PROJECT_ENVIRONMENT" not in worker
-    for name, environment in environments.items():
-        assert not {SECRET, FOR_WORKER} & set(environment.values()), name
-        assert environment["LC_TIME"] == "C"
-        assert environment["HOME"] == os.environ["HOME"]
-
-    os.kill(int(pidfile.read_text()), signal.SIGKILL)
-    assert set(other.status().values()) == {UNSUPERVISED}
-    lines: list[str] = []
-    other.up(lines.append)
-    assert any("adopts" in line for line in lines)
-    assert not any("left behind" in line for line in lines)
-    assert other.ports == ports
-    assert json.loads((other.home / "stack.json").read_text())["pids"] == pids
-    # supervisord calls it running after a second.
-    assert set(other.status().values()) <= {"RUNNING", "STARTING"}
-
-    other.down()
-    other.down()
-    assert processes.of_stack(token) == []
-    assert set(other.status().values()) == {"STOPPED"}
-    assert set(stack.status().values()) >= {"RUNNING"}
