@@ -51,7 +51,10 @@ class Automations:
     async def put(self, name: str) -> None:
         """Create or replace an automation."""
         if existing := self._existing.get(name):
-            await self._client.update_automation(existing.id, self._declared[name])
+            # The client sends what was set alone: one that somebody has disabled would stay so.
+            declared = self._declared[name]
+            declared = declared.model_copy(update={"enabled": declared.enabled})
+            await self._client.update_automation(existing.id, declared)
         else:
             await self._client.create_automation(self._declared[name])
 

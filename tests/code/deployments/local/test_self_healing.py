@@ -203,19 +203,22 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def enable_cancelling_of_late_runs(lab: Lab, *, enabled: bool) -> None:
+    """Switch the automation for late runs on or off."""
+    with prefect_http(lab.stack) as http:
+        rows = http.post("/automations/filter", json={}).raise_for_status().json()
+        [automation] = [row for row in rows if row["name"].endswith("that are too late")]
+        path = f"/automations/{automation['id']}"
+        http.patch(path, json={"enabled": enabled}).raise_for_status()
+
+
 @pytest.fixture(scope="module")
 def late(lab: Lab, short_timeouts: None) -> FlowRun:
     """A run that is cancelled because there is no worker; from then on no run is too late."""
     lab.stack.supervisor.stop(prefect_programs.WORKER)
     run = lab.api.create_run("train/train", {"ref": "no-such-ref"})
     run = follow_to_end(lab, run.id)
-    with prefect_http(lab.stack) as http:
-        rows = http.post("/automations/filter", json={}).raise_for_status().json()
-        [automation] = [
-            row for row in rows if row["name"].endswith("cancel runs that are too late")
-        ]
-        path = f"/automations/{automation['id']}"
-        http.patch(path, json={"enabled": False}).raise_for_status()
+    enable_cancelling_of_late_runs(lab, enabled=False)
     return run
 
 
@@ -270,6 +273,7 @@ def night(lab: Lab, late: FlowRun) -> Night:
         scheduled = fired()
         client.delete(f"/deployments/{deployment}/schedules/{made.json()[0]['id']}")
     # From here on no slow machine's run counts as late or lost.
+    enable_cancelling_of_late_runs(lab, enabled=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SLIPWAY_LATE_HOURS")
         patch.delenv("SLIPWAY_LOST_SECONDS")
