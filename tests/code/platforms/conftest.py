@@ -46,6 +46,7 @@ from tests.containers import (
     wait_for_answer,
     wait_for_port,
 )
+from tests.stand_ins.front import Front, run_front
 from tests.template import OVERLAY
 
 Change = Callable[[str], str]
@@ -281,6 +282,13 @@ def docker_place(
     place = DockerPlace(environment)
     yield place
     place.clear()
+
+
+@pytest.fixture(scope="session")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A platform's own proxy that leads nowhere, for tests that release nothing."""
+    with run_front(tmp_path_factory.mktemp("front")) as front:
+        yield front
 
 
 @pytest.fixture(scope="session")

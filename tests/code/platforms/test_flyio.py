@@ -19,7 +19,7 @@ from tasks.repository.workspace import Workspace
 from tests.code.platforms.fly_place import APP, FlyioPlace
 from tests.stand_ins.faults import RestFaults
 from tests.stand_ins.flyio import NEWER, App, Fly, FlyMachine
-from tests.stand_ins.front import Front, run_front
+from tests.stand_ins.front import Front
 from tests.stand_ins.openapi import published
 from tests.stand_ins.serve import serving
 
@@ -38,13 +38,6 @@ _PACKAGE = Package(
 )
 _IMAGE = Image(parse_reference(f"registry.fly.io/{_APP}@sha256:{64 * '0'}"), {})
 _STAGED = StagedImage(_PACKAGE, "20260101T000000-abcdef1-12ab", _IMAGE)
-
-
-@pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A proxy that leads nowhere: no release gets so far."""
-    with run_front(tmp_path_factory.mktemp("front")) as front:
-        yield front
 
 
 @pytest.fixture

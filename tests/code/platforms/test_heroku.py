@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from tests.code.platforms.heroku_place import APP, HerokuPlace, known_token
 from tests.containers import run_registry
 from tests.stand_ins.descriptions import absent
 from tests.stand_ins.faults import RestFaults
-from tests.stand_ins.front import Front, run_front
+from tests.stand_ins.front import Front
 from tests.stand_ins.heroku import Heroku, error_body
 from tests.stand_ins.heroku_schema import NAME
 from tests.stand_ins.serve import serving
@@ -91,13 +91,6 @@ def test_newest_release_of_an_image_is_chosen(
 ) -> None:
     newest = newest_of(_IMAGES[image], releases)
     assert (newest.version if newest else None) == version
-
-
-@pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """An edge that leads nowhere: there are no dynos."""
-    with run_front(tmp_path_factory.mktemp("front")) as front:
-        yield front
 
 
 @pytest.fixture
