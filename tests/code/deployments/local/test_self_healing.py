@@ -203,13 +203,12 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def enable_cancelling_of_late_runs(lab: Lab, *, enabled: bool) -> None:
-    """Switch the automation for late runs on or off."""
+def read_automation_for_late_runs(lab: Lab) -> dict[str, Any]:
+    """Return the automation that cancels late runs, as the server has it."""
     with prefect_http(lab.stack) as http:
         rows = http.post("/automations/filter", json={}).raise_for_status().json()
-        [automation] = [row for row in rows if row["name"].endswith("that are too late")]
-        path = f"/automations/{automation['id']}"
-        http.patch(path, json={"enabled": enabled}).raise_for_status()
+    [automation] = [row for row in rows if row["name"].endswith("that are too late")]
+    return dict(automation)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +217,9 @@ def late(lab: Lab, short_timeouts: None) -> FlowRun:
     lab.stack.supervisor.stop(prefect_programs.WORKER)
     run = lab.api.create_run("train/train", {"ref": "no-such-ref"})
     run = follow_to_end(lab, run.id)
-    enable_cancelling_of_late_runs(lab, enabled=False)
+    path = f"/automations/{read_automation_for_late_runs(lab)['id']}"
+    with prefect_http(lab.stack) as http:
+        http.patch(path, json={"enabled": False}).raise_for_status()
     return run
 
 
@@ -273,11 +274,11 @@ def night(lab: Lab, late: FlowRun) -> Night:
         scheduled = fired()
         client.delete(f"/deployments/{deployment}/schedules/{made.json()[0]['id']}")
     # From here on no slow machine's run counts as late or lost.
-    enable_cancelling_of_late_runs(lab, enabled=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SLIPWAY_LATE_HOURS")
         patch.delenv("SLIPWAY_LOST_SECONDS")
         lab.stack.up()
+    assert read_automation_for_late_runs(lab)["enabled"], "up leaves it as somebody has set it"
     return Night(killed, seconds, scheduled)
 
 
