@@ -27,10 +27,20 @@ def delivered(lab: Lab) -> str:
 @pytest.fixture(scope="session")
 def newer(lab: Lab, delivered: str) -> str:
     """A model trained from that commit with an override; pushed, not on main."""
-    return lab.train_candidate(delivered, 2.0)
+    return _train_candidate(lab, delivered, 2.0)
 
 
 @pytest.fixture(scope="session")
 def newest(lab: Lab, delivered: str, newer: str) -> str:
     """Another one, from the same commit, made later."""
-    return lab.train_candidate(delivered, 3.0)
+    return _train_candidate(lab, delivered, 3.0)
+
+
+def _train_candidate(lab: Lab, base: str, cost: float) -> str:
+    """Train a model from a commit with an override, save and push it; return its commit."""
+    overrides = {"train.grid.C": [cost], "train.grid.gamma": ["scale"]}
+    trained = lab.run("train", {"ref": base, "overrides": overrides})
+    saved = lab.run("save", {"ref": trained.data})
+    pushed = lab.run("push", {"ref": saved.data})
+    assert pushed.state == "Completed", trained.log + saved.log + pushed.log
+    return str(pushed.data)
