@@ -136,6 +136,14 @@ class FlowProcess:
                     results.append(child)
         return results
 
+    def cancel(self) -> None:
+        """Ask the run to end, as Prefect does with one that is cancelled, and wait for its end."""
+        # Prefect's handler raises wherever the signal finds the run. Between two callbacks of the
+        # event loop that would be lost: so not right after a line that the run has just logged.
+        time.sleep(0.5)
+        self.process.terminate()
+        self.process.wait(20)
+
     def kill(self, *, alone: bool = False) -> None:
         """Kill the run so that nothing cleans up; with `alone`, its children go on."""
         for child in [] if alone else psutil.Process(self.process.pid).children(recursive=True):

@@ -230,8 +230,7 @@ def test_cancelled_deploy_stops_its_server_and_releases_the_lock(
     run = lab.start("deploy", {"ref": child}, SLIPWAY_LOCAL_SOAK_SECONDS="60")
     run.wait_for(f"'{step}@{child[:7]}' - Finished")
     children = psutil.Process(run.process.pid).children(recursive=True)
-    run.process.terminate()
-    run.process.wait(20)
+    run.cancel()
     assert not select_running(children)
     assert lab.live()["commit"] == live
     assert len(lab.servers()) == 1
