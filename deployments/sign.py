@@ -16,7 +16,7 @@ from tasks.package.signature import read_digests, write_statement
 from tasks.package.statement import PrivateKey, StatementError, read_private_key, sign
 from tasks.repository import git, git_signatures
 from tasks.repository.git import Git
-from tasks.repository.git_variables import git_variables
+from tasks.repository.git_variables import HIDDEN, git_variables
 from tasks.repository.tags import Tag, read_tags
 from tasks.repository.workspace import Workspace, move_workspace, push
 from tasks.training.signing import find_differences
@@ -105,7 +105,7 @@ async def sign_history(origin: str, key_file: Path, key: PrivateKey, *, confirme
 
 async def _clone(origin: str, path: Path) -> Workspace:
     result = run_blocking(
-        git.clone(origin, path), timeout=_SECONDS, cwd=path.parent, env=git_variables()
+        git.clone(origin, path), timeout=_SECONDS, cwd=path.parent, env=git_variables(), hide=HIDDEN
     )
     if result.code:
         raise TerminalError(

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from deployments.catalogue.prefect_yaml import Manifest, is_url
 from deployments.diagnosis.finding import Finding, problem
 from tasks.core import commands
+from tasks.core.commands import CommandResult
 from tasks.core.errors import SlipwayError
 from tasks.core.settings import CHECKOUT, Settings
 from tasks.repository import git
-from tasks.repository.git_variables import git_variables
+from tasks.repository.git_variables import HIDDEN, git_variables
 
 _GIT_SECONDS = 30.0
 _PROBE_BRANCH = "slipway-doctor"
@@ -36,7 +37,7 @@ async def check_pinned_commit() -> Finding | None:
         return None
     commit = Manifest.read(CHECKOUT).version(CHECKOUT)
     with TemporaryDirectory() as folder:
-        await commands.run(git.init_bare(), timeout=_GIT_SECONDS, cwd=Path(folder), log=False)
+        await _run(git.init_bare(), Path(folder))
         fetch = git.fetch_only(url, commit)
         finding = await run_git(
             "commit that workers clone", fetch, f"has {commit[:7]}", folder=Path(folder)
@@ -61,8 +62,7 @@ async def run_git(
         folder: Folder to run it in.
     """
     try:
-        variables = git_variables(settings)
-        done = await commands.run(argv, timeout=_GIT_SECONDS, cwd=folder, env=variables, log=False)
+        done = await _run(argv, folder, settings)
     except SlipwayError as error:
         return problem(thing, error)
     url = _CREDENTIALS.sub("://", Settings().origin)
@@ -70,3 +70,12 @@ async def run_git(
         reason = _CREDENTIALS.sub("://", done.tail(3))
         return Finding(thing, f"{url}: {reason}", "set SLIPWAY_ORIGIN, and give this host access")
     return Finding(thing, f"{url} {success}")
+
+
+async def _run(
+    argv: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+) -> CommandResult:
+    variables = git_variables(settings)
+    return await commands.run(
+        argv, timeout=_GIT_SECONDS, cwd=folder, env=variables, hide=HIDDEN, log=False
+    )
