@@ -1,8 +1,9 @@
 """The report on a pull request: its changes to the model.
 
-`python -m deployments.github.pull_request --base origin/main --to report` compares the model in the
-checkout, as `dvc repro` left it, with that of a base commit. It writes `report.md` and its pictures
-into a folder, and in a job of GitHub Actions also the job's summary, without pictures.
+`python -m deployments.github.pull_request --base origin/main --environment production --to report`
+compares the model in the checkout, as `dvc repro` left it, with that of a base commit. It writes
+`report.md` and its pictures into a folder, and in a job of GitHub Actions also the job's summary,
+without pictures.
 `deployments.github.sticky_comment` publishes the folder as a comment.
 """
 
@@ -24,11 +25,12 @@ from deployments.github.job import GitHubJob, without_pictures
 from tasks.bucket import dvc
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.package.package import read_metrics
+from tasks.platforms.catalogue import load_environment
 from tasks.reports import model_reports
 from tasks.reports.pictures import draw
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training.gate import PARAMETERS, TrustedRules, Verdict, judge
+from tasks.training.gate import PARAMETERS, Rules, TrustedRules, Verdict, judge
 from tasks.training.verdict import compare_with
 
 REPORT = "report.md"
@@ -102,7 +104,27 @@ def plot_specifications(plots: Mapping[str, Any], base: str) -> dict[str, dict[s
     return specifications
 
 
-def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
+def read_rules(git: Git, base: str, environment: str) -> Rules | None:
+    """Return the gate's rules in the file of an environment, None if the base has none.
+
+    Args:
+        git: Git in the checkout.
+        base: The commit whose file counts.
+        environment: Name of the environment.
+
+    Raises:
+        ConfigurationError: The file is wrong.
+    """
+    name = f"{environment}.toml"
+    shown = git.run("show", f"{base}:deployments/environments/{name}")
+    if shown.code:
+        return None
+    with TemporaryDirectory() as folder:
+        (Path(folder) / name).write_text(shown.stdout)
+        return load_environment(environment, Path(folder)).gate_rules
+
+
+def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[str, Verdict]:
     """Write the report and its pictures; return the report and the verdict of the gate.
 
     The model is judged by the rules of the base: a pull request does not choose its own.
@@ -110,6 +132,7 @@ def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
     Args:
         folder: The folder to write to.
         base: The commit to compare with.
+        environment: Name of the environment that main is deployed to.
         checkout: The checkout, with the reports that `dvc repro` wrote.
 
     Raises:
@@ -122,9 +145,10 @@ def write(folder: Path, base: str, checkout: Path) -> tuple[str, Verdict]:
     before = git.run("show", f"{base}:reports/metrics.json")
     champion = None if before.code else json.loads(before.stdout)
     metrics = read_metrics(workspace)
-    own = TrustedRules(name, None, checkout / PARAMETERS, checkout=_HERE)
+    own = read_rules(git, base, environment)
+    trusted = TrustedRules(environment, own, checkout / PARAMETERS, checkout=_HERE)
     rules, source, comparison = asyncio.run(
-        compare_with(workspace, metrics, base, champion, trusted=own, name=name)
+        compare_with(workspace, metrics, base, champion, trusted=trusted, name=name)
     )
     verdict = judge(metrics, champion, rules, source, comparison=comparison)
     pictures = {}
@@ -174,10 +198,13 @@ def main() -> int:
     """Write the report from the command line."""
     parser = argparse.ArgumentParser(prog="deployments.github.pull_request", description=__doc__)
     parser.add_argument("--base", required=True, help="commit to compare the checkout with")
+    parser.add_argument(
+        "--environment", required=True, help="environment whose gate will judge the model"
+    )
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     try:
-        report, verdict = write(arguments.to, arguments.base, Path.cwd())
+        report, verdict = write(arguments.to, arguments.base, arguments.environment, Path.cwd())
     except SlipwayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from deployments.github.pull_request import markdown, plot_specifications, summary_of
+from deployments.github.pull_request import markdown, plot_specifications, read_rules, summary_of
+from tasks.repository.git import Git
 from tasks.training.gate import Verdict
+from tests.commits import commit_all
 
 
 def report(**changes: Any) -> str:
@@ -65,3 +68,17 @@ def test_revisions_have_names_that_people_know() -> None:
     assert specification["mark"] == "rect"
     assert [row["rev"] for row in specification["data"]["values"]] == ["this branch", "main"]
     assert plot_specifications({}, "origin/main") == {}
+
+
+def test_rules_are_those_of_the_base_although_the_branch_has_others(tmp_path: Path) -> None:
+    file = tmp_path / "deployments" / "environments" / "production.toml"
+    file.parent.mkdir(parents=True)
+    text = 'target = "process"\nport = 8081\ngate_rules = {metric = "f1_macro", minimum = %s}\n'
+    file.write_text(text % 0.95)
+    base = commit_all(tmp_path, "base")
+    file.write_text(text % 0.1)
+    commit_all(tmp_path, "branch")
+    rules = read_rules(Git(tmp_path), base, "production")
+    assert rules
+    assert (rules.metric, rules.minimum) == ("f1_macro", 0.95)
+    assert read_rules(Git(tmp_path), base, "staging") is None
