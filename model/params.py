@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from pydantic.v1 import BaseModel, Extra, Field, ValidationError, validator
+from pydantic.v1 import (
+    BaseModel,
+    ConstrainedStr,
+    Extra,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -123,13 +131,17 @@ class Save(_Section):
     golden: int = Field(32, ge=20, le=1000)
 
 
+class _Percent(ConstrainedStr):
+    regex = r"^\d+(\.\d+)? ?%$"
+
+
 class Gate(_Section):
     """Conditions for a new model to replace the live one; the orchestrator reads them."""
 
     metric: str
     minimum: float | None = None
     maximum: float | None = None
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: NonNegativeFloat | _Percent = 0.0
     inconclusive: Literal["pass", "hold"] = "pass"
 
 
@@ -239,5 +251,3 @@ def _check_gate(gate: Gate, task: str) -> None:
         raise ConfigError(
             f"gate.{other}", f"{better} of {gate.metric} is better: give gate.{bound} instead"
         )
-    if getattr(gate, bound) is None:
-        raise ConfigError(f"gate.{bound}", f"missing (the bound of {gate.metric})")

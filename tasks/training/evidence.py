@@ -100,12 +100,17 @@ class Comparison:
         """
         if self.interval is None:
             return "inconclusive"
-        lower, upper = self.interval
-        if lower > 0:
+        if self.is_better:
             return "better"
+        lower, upper = self.interval
         if lower > -tolerance:
             return "no worse"
         return "worse" if upper < 0 else "inconclusive"
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the rows show a gain; no tolerance has a part in that."""
+        return self.interval is not None and self.interval[0] > 0
 
     @property
     def smallest(self) -> float:
@@ -206,17 +211,16 @@ def _measure(metric: str, model: Evaluation) -> float | None:
         return None
 
 
-def sum_losses(comparisons: Iterable[Comparison | None], tolerance: float) -> float:
+def sum_losses(comparisons: Iterable[Comparison | None]) -> float:
     """Return the losses that releases let in since one was better, or had another test split.
 
     Args:
         comparisons: Each release against the one before it, newest first; None if they have no
             rows in common.
-        tolerance: The loss that is still accepted.
     """
     total = 0.0
     for comparison in comparisons:
-        if comparison is None or comparison.word(tolerance) == "better":
+        if comparison is None or comparison.is_better:
             break
         total += max(0.0, -comparison.gain)
     return total

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from tasks.core.errors import ConfigurationError
 from tasks.training.evidence import Comparison
@@ -20,20 +27,24 @@ from tasks.training.evidence import Comparison
 Metrics = Mapping[str, float]
 PARAMETERS = "params.yaml"
 ROUNDING = 1e-12  # a difference of rounding must not decide
+# Of these, less is better; of the other metrics that evaluate measures, more.
+_ERRORS = frozenset({"log_loss", "mae", "rmse"})
+_Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?%$")]
 _CORRECT = "correct the section `gate` there, or set `gate_rules` in the environment's file"
 
 
 class Rules(BaseModel):
     """The section `gate` of `params.yaml`.
 
-    Exactly one bound is set, which says whether more or less of the metric is better. That it is
-    the right one for the metric, `model/params.py` checks before anything is trained.
+    That a bound is the right one for the metric, `model/params.py` checks before anything is
+    trained.
 
     Attributes:
         metric: Name of the metric that decides, as in `reports/metrics.json`.
         minimum: The least value to accept, of a metric of which more is better.
         maximum: The greatest value to accept, of a metric of which less is better: an error.
-        tolerance: How much worse than the champion is still accepted.
+        tolerance: How much worse than the champion is still accepted: a number, or a share of the
+            champion's own value such as `2 %`.
         inconclusive: What happens to a candidate of which its rows show neither that it is good
             enough nor that it is worse: `pass` where it has lost no more than the tolerance,
             `hold` to accept none.
@@ -44,19 +55,27 @@ class Rules(BaseModel):
     metric: str
     minimum: float | None = None
     maximum: float | None = None
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: NonNegativeFloat | _Percent = 0.0
     inconclusive: Literal["pass", "hold"] = "pass"
 
     @model_validator(mode="after")
-    def _require_one_bound(self) -> Self:
-        if (self.minimum is None) == (self.maximum is None):
-            raise ValueError("give either minimum or maximum")
+    def _refuse_two_bounds(self) -> Self:
+        if self.minimum is not None and self.maximum is not None:
+            raise ValueError("give minimum or maximum, not both")
         return self
 
     @property
     def more_is_better(self) -> bool:
-        """The direction of the metric."""
+        """The direction of the metric: the bound tells it, or its name."""
+        if self.minimum is None and self.maximum is None:
+            return self.metric not in _ERRORS
         return self.minimum is not None
+
+    def tolerance_at(self, value: float) -> float:
+        """Return the loss that is still accepted beside a champion of this value."""
+        if isinstance(self.tolerance, str):
+            return abs(value) * float(self.tolerance.rstrip("% ")) / 100
+        return self.tolerance
 
 
 @dataclass(frozen=True)
@@ -155,7 +174,7 @@ def read_rules(parameters: Mapping[str, object], source: str = PARAMETERS) -> Ru
         return Rules.model_validate(parameters.get("gate"))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, ("gate", *first["loc"])))
+        key = ".".join(map(str, ("gate", *first["loc"][:1])))
         raise ConfigurationError(
             f"{source}: section `gate`: {first['msg']} ({key});"
             f" allowed keys: {', '.join(Rules.model_fields)}",
@@ -218,8 +237,10 @@ def _weigh(
     """Decide whether a value is accepted beside the champion's, and say why."""
     sign = 1.0 if rules.more_is_better else -1.0
     gain = sign * (value - old)
-    tolerance, limit = f"tolerance {rules.tolerance:g}", -rules.tolerance - ROUNDING
-    word = comparison.word(rules.tolerance) if comparison else "inconclusive"
+    accepted = rules.tolerance_at(old)
+    share = f", {rules.tolerance} of it" if isinstance(rules.tolerance, str) else ""
+    tolerance, limit = f"tolerance {accepted:.4g}{share}", -accepted - ROUNDING
+    word = comparison.word(accepted) if comparison else "inconclusive"
     good = word in ("better", "no worse") or (word == "inconclusive" and gain >= limit)
     against = f"{rules.metric} {value:.4f} against the champion's {old:.4f}"
     if comparison is None:
@@ -228,7 +249,7 @@ def _weigh(
     else:
         decision = "accepted" if good else "not accepted"
         reasons = [f"{against} is {word}, {decision} ({tolerance}) on {comparison.text}"]
-        if word == "inconclusive" and (rows := comparison.enough_rows(rules.tolerance)):
+        if word == "inconclusive" and (rows := comparison.enough_rows(accepted)):
             reasons.append(f"about {rows} rows would show a loss of twice the tolerance")
     if good and word == "inconclusive" and rules.inconclusive == "hold":
         good = False

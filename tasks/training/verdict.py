@@ -136,7 +136,7 @@ async def _past_losses(
         compare(newer, older, rules.metric, more_is_better=rules.more_is_better)
         for newer, older in pairwise(evaluations)
     )
-    return await asyncio.to_thread(sum_losses, comparisons, rules.tolerance)
+    return await asyncio.to_thread(sum_losses, comparisons)
 
 
 @capability("ask the gate", run_name="ask the gate about {workspace.label}", timeout=120)

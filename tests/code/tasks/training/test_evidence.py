@@ -134,7 +134,7 @@ def test_losses_add_up_until_a_release_is_better() -> None:
     loss = Comparison(-0.004, (-0.008, 0.001), 900, 20)
     gain = Comparison(0.003, (-0.001, 0.007), 900, 20)
     better = Comparison(0.02, (0.01, 0.03), 900, 40)
-    assert sum_losses([loss, gain, loss], 0.01) == pytest.approx(0.008)
-    assert sum_losses([loss, better, loss], 0.01) == pytest.approx(0.004)
-    assert sum_losses([loss, None, loss], 0.01) == pytest.approx(0.004)
-    assert sum_losses([], 0.01) == 0
+    assert sum_losses([loss, gain, loss]) == pytest.approx(0.008)
+    assert sum_losses([loss, better, loss]) == pytest.approx(0.004)
+    assert sum_losses([loss, None, loss]) == pytest.approx(0.004)
+    assert sum_losses([]) == 0

@@ -118,13 +118,39 @@ def test_unknown_metric_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "values", "passed"),
+    [
+        ("rmse", (51.0, 50.0), True),
+        ("rmse", (51.01, 50.0), False),
+        ("f1_macro", (0.882, 0.9), True),
+        ("f1_macro", (0.8819, 0.9), False),
+    ],
+)
+def test_tolerance_in_percent_is_a_share_of_the_champions_value(
+    metric: str, values: tuple[float, float], passed: bool
+) -> None:
+    new, old = values
+    verdict = judge({metric: new}, {metric: old}, Rules(metric=metric, tolerance="2 %"))
+    assert verdict.passed == passed
+    assert f"(tolerance {old * 0.02:g}, 2 % of it; " in verdict.text
+
+
+def test_without_a_bound_the_first_model_passes_and_the_name_tells_the_direction() -> None:
+    assert judge({"rmse": 1e9}, None, Rules(metric="rmse")).passed
+    assert not judge({"rmse": 51.0}, {"rmse": 50.0}, Rules(metric="rmse")).passed
+    assert judge({"r2": 0.6}, {"r2": 0.5}, Rules(metric="r2")).passed
+
+
+@pytest.mark.parametrize(
     "gate",
     [
         None,
         {},
         {"metric": "f1", "minium": 1},
-        {"metric": "f1"},
         {"metric": "f1", "minimum": 0, "maximum": 1},
+        {"metric": "f1", "tolerance": -0.1},
+        {"metric": "f1", "tolerance": "much"},
+        {"metric": "f1", "tolerance": "-2 %"},
     ],
 )
 def test_invalid_section_names_the_allowed_keys(gate: object) -> None:
@@ -155,7 +181,7 @@ def test_rules_come_from_the_first_that_can_judge(
     assert (rules.minimum or rules.maximum, origin) == (bound, source)
 
 
-@pytest.mark.parametrize("text", [None, "gate: [", "gate: {metric: f1}"])
+@pytest.mark.parametrize("text", [None, "gate: [", "gate: {metrik: f1}"])
 def test_rules_of_the_checkout_that_cannot_be_read_are_named(
     tmp_path: Path, text: str | None
 ) -> None:
