@@ -109,7 +109,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether the rows show a gain; no tolerance has a part in that."""
+        """True if the rows show a gain; no tolerance has a part in that."""
         return self.interval is not None and self.interval[0] > 0
 
     @property
