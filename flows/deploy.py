@@ -41,6 +41,7 @@ async def deploy(
     environment: EnvironmentName = "local",
     force: bool = False,
     reason: Reason = "",
+    replace: bool = False,
 ) -> State[dict[str, Any]]:
     """Pull, verify, prove in isolation, release beside the live model, prove again, switch.
 
@@ -52,6 +53,8 @@ async def deploy(
         force: Release also what is live already, older than what is live, or was rolled back; the
             policy of the environment holds all the same.
         reason: Why it is forced, for the history and the release note; a forced deploy needs one.
+        replace: Release a model of another name, with other columns or other classes than what is
+            live: clients of that one have to change their requests.
 
     Returns:
         The release, as `tasks.reports.release_data` describes it.
@@ -65,7 +68,7 @@ async def deploy(
         release_report(environment, target) as report,
     ):
         release = report.begin(read_package(workspace))
-        release.force_reason = force_reason
+        release.force_reason, release.replace = force_reason, replace
         async with hold(lock_of(settings), release.package.label):
             await bring_live(release, target, approval)
     return final_state(release)
@@ -108,7 +111,7 @@ async def bring_live(
     # What was live here may come back by a rollback, whatever the policy has become since.
     if not (release.rollback and was_live(package.commit, history)):
         release.verdict = await steps.check_policy(
-            package, release.metrics, approval.environment, history
+            package, release.metrics, approval.environment, history, live, replace=release.replace
         )
 
     if approval.environment.signed:

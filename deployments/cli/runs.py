@@ -81,6 +81,12 @@ def deploy(
     reason: Annotated[
         str, typer.Option(help="Why it is forced, for the history; needed with --force.")
     ] = "",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Release a model with another name, other columns or other classes."
+        ),
+    ] = False,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -92,7 +98,11 @@ def deploy(
     slipway deploy local --force --reason 'prove that it starts'
     """
     # The deployment knows its environment.
-    parameters = {"ref": ref, **({"force": True, "reason": reason} if force else {})}
+    parameters = {
+        "ref": ref,
+        **({"force": True, "reason": reason} if force else {}),
+        **({"replace": True} if replace else {}),
+    }
     _start(context.obj, f"deploy/{environment}", parameters, watch=watch, as_json=as_json)
 
 

@@ -95,6 +95,29 @@ def require_promotion(
     )
 
 
+def require_same_interface(
+    environment: Environment, label: str, changes: Sequence[str], *, replace: bool
+) -> None:
+    """Refuse a model that would break the clients of what is live, unless that is meant.
+
+    Args:
+        environment: The environment.
+        label: Label of the candidate.
+        changes: What it changes for clients, as sentences.
+        replace: Whether this deploy is to replace what is live.
+
+    Raises:
+        CandidateRejected: It changes something, and nobody has said that it shall.
+    """
+    if changes and not replace and environment.replace == "refused":
+        raise CandidateRejected(
+            f"{label} is no successor of what is live in {environment.name}: {'; '.join(changes)}",
+            state=_STATE,
+            next_step="if clients know of it: slipway deploy"
+            f" {environment.name} <ref> --replace; else correct `name` or `data` in params.yaml",
+        )
+
+
 def require_verdict(environment: Environment, label: str, verdict: Verdict) -> None:
     """Refuse a commit that the gate rejects, where its verdict is required.
 

@@ -18,6 +18,7 @@ from tasks.platforms.base.settings import CANARY_SECONDS, SOAK_SECONDS, Environm
 from tasks.platforms.base.target import AnyTarget, Live, ReleasedT, StagedT, Target
 from tasks.platforms.catalogue import gate_rules
 from tasks.release import policy
+from tasks.release.interface import read_changes
 from tasks.reports.release_report import Release
 from tasks.repository import git
 from tasks.repository.release_history import Entry, read_history
@@ -41,7 +42,13 @@ async def read_live(target: AnyTarget) -> Live | None:
 
 @capability("check policy", run_name="check the policy of {environment.name}", timeout=300)
 async def check_policy(
-    package: Package, metrics: Metrics, environment: Environment, history: Sequence[Entry]
+    package: Package,
+    metrics: Metrics,
+    environment: Environment,
+    history: Sequence[Entry],
+    live: Live | None,
+    *,
+    replace: bool,
 ) -> Verdict:
     """Refuse a release that the policy of its environment does not allow.
 
@@ -50,13 +57,15 @@ async def check_policy(
         metrics: Its metrics; empty if it has none.
         environment: The environment, as its file on this worker has it.
         history: The releases to it, newest first.
+        live: What is live there, None if nothing is.
+        replace: Whether it may have another interface than what is live.
 
     Returns:
         The verdict of the gate.
 
     Raises:
-        CandidateRejected: It is on no allowed branch, was not live where it has to have been, or
-            is rejected by a gate that is required.
+        CandidateRejected: It is on no allowed branch, was not live where it has to have been, has
+            another interface than what is live, or is rejected by a gate that is required.
     """
     workspace, commit, label = package.workspace, package.commit, package.label
     listed = (await workspace.git(git.branches_with(commit))).stdout.split()
@@ -64,6 +73,9 @@ async def check_policy(
     policy.require_branch(environment, label, [name for name in branches if name != "HEAD"])
     if source := environment.promote_from:
         policy.require_promotion(environment, label, commit, await read_history(workspace, source))
+    if live:
+        changes = await read_changes(package, live)
+        policy.require_same_interface(environment, label, changes, replace=replace)
     champion = policy.champion_for(commit, history)
     try:
         verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))

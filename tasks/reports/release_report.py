@@ -40,6 +40,7 @@ class Release:
         reason: Why it ended so.
         approval: What the person who decided about it answered.
         force_reason: Why the deploy was forced; empty if it was not.
+        replace: Whether it may have another interface than what was live before.
         verdict: The gate's verdict, None before the gate was asked and for a rollback.
         rollback: Whether it goes back to an earlier version.
         rollback_reason: Why it goes back; empty if nobody said.
@@ -62,6 +63,7 @@ class Release:
     next_step: str = ""
     approval: str = ""
     force_reason: str = ""
+    replace: bool = False
     verdict: Verdict | None = None
     rollback: bool = False
     rollback_reason: str = ""
@@ -82,9 +84,9 @@ class Release:
         return self.before.label if self.before else ""
 
     async def compare_with(self, live: Live | None) -> None:
-        """Note what is live before the release, with its metrics."""
+        """Note what is live before the release, with its metrics if it is a model of that name."""
         self.before, self.milestone = live, Milestone.COMPARED
-        if live:
+        if live and live.model == self.package.model:
             with artifacts.best_effort(f"the metrics of {live.label}"):
                 self.metrics_before = await metrics_at(self.package.workspace, live.commit)
 

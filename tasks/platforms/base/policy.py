@@ -12,7 +12,7 @@ from tasks.training.gate import Rules
 ANY = "*"
 # The environment of the developer's machine: what runs there, its user decides.
 LAPTOP = "local"
-_OPEN = {"branches": [ANY], "gate": "advised", "signatures": "off"}
+_OPEN = {"branches": [ANY], "gate": "advised", "signatures": "off", "replace": "allowed"}
 
 
 class Policy(BaseModel):
@@ -28,6 +28,8 @@ class Policy(BaseModel):
         force: Whether a deploy may be forced, which takes a reason.
         signatures: `required` to load no model and count no tag that no allowed signer has signed;
             `off` for neither.
+        replace: `refused` to release no model with another name, other columns or other classes
+            than what is live, unless a deploy says so; `allowed` to release it as any other.
         approval: `suspend` to ask a person before each release; that ends the run's process
             until there is an answer.
     """
@@ -38,6 +40,7 @@ class Policy(BaseModel):
     promote_from: str = ""
     force: bool = True
     signatures: Literal["required", "off"] = "required"
+    replace: Literal["refused", "allowed"] = "refused"
     approval: Literal["none", "suspend"] = "none"
 
     @property

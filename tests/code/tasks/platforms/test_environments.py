@@ -107,7 +107,7 @@ def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.Mon
         ("port = 1", "target = None is unknown"),
         ('target = "process"\nbranches = []', "branches: Tuple should have at least 1 item"),
         ('target = "process"\ngate = "off"', "gate: Input should be 'required' or 'advised'"),
-        ('target = "process"\ngate_rules = {metric = "r2"}', "give either minimum or maximum"),
+        ('target = "process"\ngate_rules = {metric = "r2", minimum = 0, maximum = 1}', "not both"),
         ('target = "process"\npromote_from = "moon"', "promote_from = 'moon' is no environment"),
         ('target = "process"\npromote_from = "staging"', "it is this environment itself"),
         ("target = ", "staging.toml"),

@@ -12,6 +12,7 @@ import pytest
 from tasks.core.errors import CandidateRejected, ConfigurationError
 from tasks.package.package import Package, read_metrics
 from tasks.platforms.base.settings import Environment
+from tasks.platforms.base.target import Live
 from tasks.platforms.catalogue import gate_rules
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.release.approval import approval_not_needed
@@ -91,13 +92,20 @@ class Origin:
         Git(path)("checkout", "--quiet", "--detach", commit)
         return Workspace(path, commit, commit)
 
-    async def check(self, commit: str, environment: Environment) -> Verdict:
+    async def check(
+        self,
+        commit: str,
+        environment: Environment,
+        live: Live | None = None,
+        *,
+        replace: bool = False,
+    ) -> Verdict:
         """Ask the policy, as a deploy does."""
         workspace = self.check_out(commit)
-        package = Package(workspace, "wine", commit, "", "", 0, "3.11", {}, {}, "")
+        package = Package(workspace, workspace.model, commit, "", "", 0, "3.11", {}, {}, "")
         history = await read_history(workspace, environment.name)
         verdict: Verdict = await check_policy.fn(
-            package, read_metrics(workspace), environment, history
+            package, read_metrics(workspace), environment, history, live, replace=replace
         )
         return verdict
 
@@ -246,3 +254,38 @@ def test_forced_deploy_needs_a_reason_and_an_environment_that_allows_it() -> Non
             require_reason(_environment(), force=True, reason=empty)
     with pytest.raises(ConfigurationError, match="production allows no forced deploy"):
         require_reason(_environment(force=False), force=True, reason="because")
+
+
+async def test_model_with_another_interface_replaces_nothing_by_accident(
+    origin: Origin, live: str
+) -> None:
+    def write(name: str, columns: str, classes: list[str]) -> str:
+        folder = Path(origin.git("rev-parse", "--show-toplevel"))
+        (folder / "model").mkdir(exist_ok=True)
+        rows = [dict.fromkeys(columns.split(), 1)]
+        facts = {"task": "classification", "classes": classes}
+        (folder / "model" / f"{name}.golden.json").write_text(json.dumps({"inputs": rows}))
+        (folder / "model" / f"{name}.runtime.json").write_text(json.dumps(facts))
+        rules = "gate: {metric: f1_macro, minimum: 0.9}"
+        (folder / "params.yaml").write_text(f"name: {name}\n{rules}\n")
+        return origin._commit(f"{name} {columns}")
+
+    old = write("wine", "alcohol colour", ["red", "white"])
+    release = Live("r", "wine", old, "", "", "v0.0.1", healthy=True)
+    same = write("wine", "colour alcohol", ["white", "red"])
+    assert (await origin.check(same, _environment(), release)).passed
+    for commit, says in (
+        (write("wines", "alcohol colour", ["red", "white"]), "it is wines, and wine is live"),
+        (write("wine", "alcohol hue", ["red", "white"]), "adds the column hue and lacks the col"),
+        (write("wine", "alcohol colour", ["red"]), "it lacks the class white"),
+    ):
+        with pytest.raises(CandidateRejected, match="is no successor of what is live") as refused:
+            await origin.check(commit, _environment(), release)
+        assert says in refused.value.what
+        assert "--replace" in refused.value.next_step
+        assert (await origin.check(commit, _environment(), release, replace=True)).passed
+        assert (await origin.check(commit, _environment(replace="allowed"), release)).passed
+        assert (await origin.check(commit, _environment())).passed, "nothing is live"
+    # What is live was made elsewhere: nothing but its name is known.
+    foreign = Live("r", "wine", "0" * 40, "", "", None, healthy=True)
+    assert (await origin.check(old, _environment(), foreign)).passed
