@@ -81,8 +81,9 @@ async def open_bucket(block_name: str, remote: str) -> Bucket:
     """
     import httpx
     from botocore.config import Config
-    from prefect_aws.s3 import S3Bucket
     from pydantic import ValidationError
+
+    from tasks.bucket.aws_blocks import S3Bucket
 
     try:
         block = cast("S3Bucket", await S3Bucket.aload(block_name))

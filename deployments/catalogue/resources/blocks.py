@@ -45,6 +45,7 @@ class Blocks:
         self._client = client
         self._environment = environment
         self._declared = _declared(environment)
+        self._saved: set[str] = set()
 
     async def desired(self) -> Values:
         """Return the declared content of the blocks.
@@ -77,9 +78,10 @@ class Blocks:
         """Save a block; first the credentials that it names, to store a reference and no copy."""
         block = self._declared[name]
         for other_name, other in self._declared.items():
-            if other is getattr(block, "credentials", None):
+            if other is getattr(block, "credentials", None) and other_name not in self._saved:
                 await self.put(other_name)
         await block.asave(name.partition("/")[2], overwrite=True, client=self._client)
+        self._saved.add(name)
 
     async def remove(self, name: str) -> None:
         """Remove nothing: an undeclared block may be somebody else's."""
@@ -132,8 +134,7 @@ def _declared(environment: Mapping[str, str]) -> dict[str, Block]:
 
 
 def _bucket_blocks(storage: ObjectStorage) -> dict[str, Block]:
-    from prefect_aws import AwsCredentials, S3Bucket
-    from prefect_aws.client_parameters import AwsClientParameters
+    from tasks.bucket.aws_blocks import AwsClientParameters, AwsCredentials, S3Bucket
 
     identities = {
         name: AwsCredentials(

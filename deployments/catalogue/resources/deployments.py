@@ -53,8 +53,10 @@ class Deployments:
         self._pull = pull
         self._outputs = dict(outputs)
         self._schedules = schedules
+        self._flows: dict[str, tuple[Flow[..., Any], dict[str, Any]]] = {}
         self._declared: dict[str, Value] = {}
         self._ids: dict[str, UUID] = {}
+        self._flow_ids: dict[str, UUID] = {}
 
     @property
     def ids(self) -> Mapping[str, UUID]:
@@ -71,7 +73,7 @@ class Deployments:
         """Return the deployments of the server, in the same form."""
         declared = await self.desired()
         existing: dict[str, Value] = {}
-        self._ids = {}
+        self._ids, self._flow_ids = {}, {}
         for name, response in await self._read(declared):
             if name in declared or TAG in response.tags:
                 self._ids[name] = response.id
@@ -89,9 +91,12 @@ class Deployments:
             for slug, schedule in value.pop("schedules").items()
         ]
         options = value.pop("concurrency_options")
+        flow, _, own_name = name.partition("/")
+        if flow not in self._flow_ids:
+            self._flow_ids[flow] = await self._client.create_flow_from_name(flow)
         await self._client.create_deployment(
-            flow_id=await self._client.create_flow_from_name(name.partition("/")[0]),
-            name=name.partition("/")[2],
+            flow_id=self._flow_ids[flow],
+            name=own_name,
             schedules=schedules,
             concurrency_options=ConcurrencyOptions(**options) if options else None,
             **value,
@@ -102,21 +107,10 @@ class Deployments:
         await self._client.delete_deployment(self._ids[name])
 
     def _describe(self, entry: dict[str, Any]) -> tuple[str, Value]:
-        from prefect.exceptions import PrefectException
-        from prefect.flows import load_flow_from_entrypoint
-        from prefect.utilities.callables import parameter_schema
         from prefect.utilities.templating import apply_values
 
         entry = apply_values(entry, self._outputs)
-        entrypoint = str(self._checkout / entry["entrypoint"])
-        try:
-            flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
-        except (PrefectException, OSError, SyntaxError) as error:
-            raise ConfigurationError(
-                f"the entrypoint {entry['entrypoint']} in prefect.yaml is no flow: {error}",
-                state="deployments are unchanged",
-                next_step="correct deployments/prefect.yaml or the flow, then: slipway apply",
-            ) from error
+        flow, schema = self._load_flow(entry["entrypoint"])
         limit = entry.get("concurrency_limit") or {}
         return f"{flow.name}/{entry['name']}", {
             "concurrency_limit": limit.get("limit"),
@@ -126,9 +120,7 @@ class Deployments:
             "enforce_parameter_schema": entry.get("enforce_parameter_schema", True),
             "entrypoint": entry["entrypoint"],
             "job_variables": entry["work_pool"].get("job_variables", {}),
-            "parameter_openapi_schema": parameter_schema(flow).model_dump(
-                mode="json", exclude_unset=True
-            ),
+            "parameter_openapi_schema": schema,
             "parameters": entry.get("parameters", {}),
             "paused": False,
             "pull_steps": apply_values(self._pull, self._outputs, remove_notset=False),
@@ -140,6 +132,25 @@ class Deployments:
             "version": entry.get("version"),
             "work_pool_name": entry["work_pool"]["name"],
         }
+
+    def _load_flow(self, entrypoint: str) -> tuple[Flow[..., Any], dict[str, Any]]:
+        """Return a flow and the schema of its parameters; deployments of one flow share them."""
+        from prefect.exceptions import PrefectException
+        from prefect.flows import load_flow_from_entrypoint
+        from prefect.utilities.callables import parameter_schema
+
+        if entrypoint not in self._flows:
+            try:
+                flow: Flow[..., Any] = load_flow_from_entrypoint(str(self._checkout / entrypoint))
+            except (PrefectException, OSError, SyntaxError) as error:
+                raise ConfigurationError(
+                    f"the entrypoint {entrypoint} in prefect.yaml is no flow: {error}",
+                    state="deployments are unchanged",
+                    next_step="correct deployments/prefect.yaml or the flow, then: slipway apply",
+                ) from error
+            schema = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
+            self._flows[entrypoint] = (flow, schema)
+        return self._flows[entrypoint]
 
     def _schedule(self, declared: dict[str, Any]) -> dict[str, Any]:
         from prefect.client.schemas.schedules import SCHEDULE_TYPES

@@ -199,7 +199,8 @@ async def open_aws(block: str, region: str) -> Aws:
     """
     import boto3
     import httpx
-    from prefect_aws import AwsCredentials
+
+    from tasks.bucket.aws_blocks import AwsCredentials
 
     if not block:
         return Aws(boto3.Session(), region)

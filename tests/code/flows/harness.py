@@ -55,8 +55,7 @@ asyncio.run(run())
 """
 _BLOCK = """
 import json, sys
-from prefect_aws import S3Bucket
-from prefect_aws.client_parameters import AwsClientParameters
+from tasks.bucket.aws_blocks import AwsClientParameters, S3Bucket
 name, changes = sys.argv[1], json.loads(sys.argv[2])
 if url := changes.pop("endpoint_url", None):
     changes["aws_client_parameters"] = AwsClientParameters(endpoint_url=url)
@@ -244,7 +243,7 @@ def flow_environment(stack: Stack) -> dict[str, str]:
 @contextlib.contextmanager
 def flow_fork_server(stack: Stack) -> Iterator[ForkServer]:
     """Run a process that has imported Prefect and all flows, and forks one process per run."""
-    forks = ForkServer([*_FLOWS, "prefect_aws", "boto3"], flow_environment(stack))
+    forks = ForkServer([*_FLOWS, "tasks.bucket.aws_blocks", "boto3"], flow_environment(stack))
     try:
         yield forks
     finally:
