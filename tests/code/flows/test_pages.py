@@ -55,6 +55,7 @@ def test_the_form_explains_itself_and_can_be_sent_as_it_is(
         "environment": "local",
         "force": False,
         "reason": "",
+        "replace": False,
     }
     *_, last = lab.api.follow(run["id"])
     assert last.run.succeeded
