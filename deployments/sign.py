@@ -145,6 +145,7 @@ def _sign_tag(workspace: Workspace, tag: Tag, key_file: Path) -> None:
         timeout=_SECONDS,
         cwd=workspace.path,
         env={**git_variables(settings), "GIT_COMMITTER_DATE": tag.at},
+        hide=HIDDEN,
     )
     if result.code:
         raise TerminalError(

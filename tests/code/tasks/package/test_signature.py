@@ -215,7 +215,7 @@ def test_keys_of_people_sign_models_too() -> None:
 
 
 async def test_history_is_signed_once_and_stays_as_old_as_it_is(
-    unsigned: Workspace, tmp_path: Path
+    unsigned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, clone = Settings().signing_key_file or Path(), Git(unsigned.path)
     for name in ("wine@v0.0.1", "wine#local#1"):
@@ -226,6 +226,7 @@ async def test_history_is_signed_once_and_stays_as_old_as_it_is(
     age = ("for-each-ref", "--format=%(creatordate:raw)", "refs/tags/wine#local#1")
     at = Git(origin)(*age)
 
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "of-a-hook"))
     report = await sign_history(str(origin), key, _worker_key(), confirmed=False)
     commit = unsigned.commit
     assert report.startswith(f"not signed: wine@v0.0.1, wine#local#1, model of {commit[:7]}.")
