@@ -95,21 +95,18 @@ def require_promotion(
     )
 
 
-def require_same_interface(
-    environment: Environment, label: str, changes: Sequence[str], *, replace: bool
-) -> None:
-    """Refuse a model that would break the clients of what is live, unless that is meant.
+def require_same_interface(environment: Environment, label: str, changes: Sequence[str]) -> None:
+    """Refuse a model that would break the clients of what is live.
 
     Args:
         environment: The environment.
         label: Label of the candidate.
         changes: What it changes for clients, as sentences.
-        replace: Whether this deploy is to replace what is live.
 
     Raises:
-        CandidateRejected: It changes something, and nobody has said that it shall.
+        CandidateRejected: It changes something.
     """
-    if changes and not replace and environment.replace == "refused":
+    if changes:
         raise CandidateRejected(
             f"{label} is no successor of what is live in {environment.name}: {'; '.join(changes)}",
             state=_STATE,

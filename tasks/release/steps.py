@@ -73,9 +73,8 @@ async def check_policy(
     policy.require_branch(environment, label, [name for name in branches if name != "HEAD"])
     if source := environment.promote_from:
         policy.require_promotion(environment, label, commit, await read_history(workspace, source))
-    if live:
-        changes = await read_changes(package, live)
-        policy.require_same_interface(environment, label, changes, replace=replace)
+    if live and not replace and environment.replace == "refused":
+        policy.require_same_interface(environment, label, await read_changes(package, live))
     champion = policy.champion_for(commit, history)
     try:
         verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))
