@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GridSearchCV
 
+from model.categories import record_categories
 from model.estimators import Search, build, check_scoring, score_dummy
 from model.files import CV, ESTIMATOR, TRAIN, read_data, read_split, write_json
 from model.params import ConfigError, Params, run
@@ -40,6 +41,7 @@ def main(params: Params) -> None:
     if not np.isfinite(fitted.best_score_):
         problem = f"'{params.train.scoring}' is not a number in some folds: use fewer, or another"
         raise ConfigError("train.scoring", problem)
+    record_categories(fitted.best_estimator_, features)
     ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
     write_json(CV, _describe(fitted, search, params))
 

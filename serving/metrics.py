@@ -55,6 +55,10 @@ class Metrics:
         self.rows = Counter(
             f"{prefix}_rows", "Rows predicted.", ("method",), registry=self.registry
         )
+        self.unseen = Counter(
+            f"{prefix}_unseen_categories", "Rows with a category the model was not trained on.",
+            ("column",), registry=self.registry,
+        )  # fmt: skip
         self.ready = Gauge(
             f"{prefix}_ready", "1 once the golden predictions were replayed.",
             registry=self.registry,

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serving.bundle import Bundle
+from serving.categories import UNSEEN
 from serving.errors import describe_values
 from serving.interface import Column, Interface, Kind
 
@@ -27,6 +28,12 @@ TYPES = {
 OWN_FILES = ("page.css", "page.js", "docs.css", "docs.js", "icon.svg")
 SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 
+UNSEEN_DESCRIPTION = {
+    "description": "Rows with a category that the model was not trained on, by column, as JSON; "
+    "absent if there are none.",
+    "schema": {"type": "string"},
+    "example": '{"colour": 2}',
+}
 PROBLEM = {
     "type": "object",
     "required": ["error", "detail"],
@@ -152,6 +159,7 @@ def make_openapi(
             responses = {
                 "200": {
                     "description": "One prediction for each row",
+                    "headers": {UNSEEN: UNSEEN_DESCRIPTION},
                     "content": {
                         "application/json": {
                             "schema": _make_result_schema(interface.returns[method]),

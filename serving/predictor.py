@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from serving.bundle import Bundle, BundleError, load_model
+from serving.categories import count_unseen_categories, read_categories
 from serving.errors import RequestError, explain, to_json
 from serving.inputs import make_array_builder, make_frame_builder
 from serving.interface import Interface, Kind
@@ -29,6 +30,7 @@ class Answer:
 
     body: bytes
     rows: int
+    unseen_categories: Mapping[str, int]  # column -> rows that have one
 
 
 class Predictor:
@@ -54,6 +56,7 @@ class Predictor:
         builder = make_frame_builder if self.path == "dataframe" else make_array_builder
         self._build = builder(interface)
         self._model = model
+        self._categories = read_categories(model, interface)
 
     def answer(self, method: str, body: bytes) -> Answer:
         """Validate a request, predict, and serialize.
@@ -78,9 +81,10 @@ class Predictor:
             rows: from `rows`.
 
         Returns:
-            The response's JSON and the number of rows.
+            The response's JSON, the number of rows, and what the model has never seen.
         """
-        return Answer(to_json(self.predict(method, rows)), len(rows))
+        unseen_categories = count_unseen_categories(self._categories, rows)
+        return Answer(to_json(self.predict(method, rows)), len(rows), unseen_categories)
 
     def rows(self, body: bytes) -> list[Any]:
         """Validate a request.

@@ -9,6 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from serving.bundle import Bundle, BundleError
+from serving.categories import make_unseen_header
 from serving.errors import RequestError
 from serving.failures import Failures
 from serving.interface import (
@@ -125,7 +126,10 @@ class Service:
             except Exception as error:
                 raise self._make_model_error(method, error) from error
             rows_counter.inc(answer.rows)
-            return Response(answer.body, media_type="application/json")
+            for column, count in answer.unseen_categories.items():
+                self.metrics.unseen.labels(column).inc(count)
+            headers = make_unseen_header(answer.unseen_categories)
+            return Response(answer.body, headers=headers, media_type="application/json")
 
         return endpoint
 

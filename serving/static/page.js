@@ -110,7 +110,8 @@ async function ask(method, request) {
     throw { error: `The service gave an answer that cannot be read (status ${response.status}).` };
   }
   if (!response.ok) throw answer;
-  return answer[0];
+  const unseen = JSON.parse(response.headers.get("Slipway-Unseen-Categories") || "{}");
+  return { prediction: answer[0], unseen: Object.keys(unseen) };
 }
 
 function bars(probabilities, predicted) {
@@ -144,11 +145,15 @@ function outcome(prediction) {
   return typeof prediction === "number" ? FIGURE.format(prediction) : String(prediction);
 }
 
-function show(answers, milliseconds) {
+function show(answers, unseen, milliseconds) {
   const prediction = answers.predict;
   const parts = [element("p", { className: "value", textContent: outcome(prediction), title: String(prediction) })];
   const probabilities = answers.predict_proba;
   if (Array.isArray(probabilities) && typeof probabilities[0] === "number") parts.push(bars(probabilities, prediction));
+  if (unseen.length) {
+    const columns = unseen.map((name) => `${name} = ${fields.find((field) => field.column.name === name).input.value}`);
+    parts.push(element("p", { className: "caution", textContent: `The model was not trained on ${columns.join(", ")}.` }));
+  }
   parts.push(element("p", { className: "took", textContent: `Answered in ${Math.max(1, Math.round(milliseconds))} ms` }));
   $("result").replaceChildren(...parts);
 }
@@ -175,7 +180,8 @@ async function attempt(event) {
   try {
     const methods = model.methods.filter((method) => method === "predict" || method === "predict_proba");
     const answers = await Promise.all(methods.map((method) => ask(method, request)));
-    show(Object.fromEntries(methods.map((method, number) => [method, answers[number]])), performance.now() - start);
+    const predictions = methods.map((method, number) => [method, answers[number].prediction]);
+    show(Object.fromEntries(predictions), answers[0].unseen, performance.now() - start);
   } catch (answer) {
     if (answer instanceof Error) throw answer;
     complain(answer);

@@ -1,6 +1,7 @@
 """Run in a model server's environment: answer rows by the models in folders, as JSON.
 
-Standard input has a list of `[folder, method, rows]`; the output a list of what is answered.
+Standard input has a list of `[folder, method, rows]`; the output a list of objects with what is
+answered, `answer`, and the rows of categories never seen by column, `unseen`.
 """
 
 import json
@@ -20,7 +21,8 @@ for folder, method, rows in json.load(sys.stdin):
     predictor = load_predictor(bundle, interface, make_request_adapter(interface, 1000), 1000)
     try:
         body = json.dumps(interface.wrap(rows)).encode()
-        answers.append(json.loads(predictor.answer(method, body).body))
+        answer = predictor.answer(method, body)
+        answers.append({"answer": json.loads(answer.body), "unseen": answer.unseen_categories})
     except RequestError as error:
-        answers.append(str(error))
+        answers.append({"answer": str(error), "unseen": {}})
 json.dump(answers, sys.stdout)

@@ -155,6 +155,7 @@ def main(folder):
         remainder="passthrough",
     )
     model = make_pipeline(steps, LogisticRegression()).fit(mixed, answer)
+    model.seen_categories_ = {"colour": ("blue", "red")}
     nullable = ("age", "colour")
     save(folder, "mixed", model, mixed, task="classification", nullable=nullable)
     model = make_pipeline(steps, LogisticRegression()).fit(mixed, answer.astype(str))

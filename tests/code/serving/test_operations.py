@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.categories import MOST_BYTES, UNSEEN, make_unseen_header
 from tasks.core.tls import ssl_context
 from tests.code.serving.running import START_SECONDS
 
@@ -53,6 +55,29 @@ def test_metrics_count_rows_and_known_routes(served, golden):
     assert "slipway_serving_ready 1.0" in text
     assert 'version="v1.2.0"' in text
     assert 'slipway_serving_rows_total{method="predict"}' in text
+
+
+def test_categories_never_seen_are_answered_and_said(served, golden):
+    mixed = served("mixed")
+    row = golden("mixed")["inputs"][0]
+    rows = [row | {"colour": colour} for colour in ("red", None, "green", "greén")]
+    answer = mixed.post("/predict", {"data": {"values": rows}})
+    assert len(answer.json()) == 4
+    assert answer.headers["slipway-unseen-categories"] == '{"colour": 2}'
+    known = mixed.post("/predict", {"data": {"values": rows[:2]}})
+    assert "slipway-unseen-categories" not in known.headers
+    text = httpx.get(f"{mixed.url}/metrics").text
+    assert 'slipway_serving_unseen_categories_total{column="colour"} 2.0' in text
+    operation = httpx.get(f"{mixed.url}/openapi.json").json()["paths"]["/predict"]["post"]
+    assert "Slipway-Unseen-Categories" in operation["responses"]["200"]["headers"]
+
+
+def test_header_of_unseen_categories_fits_any_name():
+    header = make_unseen_header({"größe\x7f": 1} | {f"{i:060}": 1 for i in range(300)})[UNSEEN]
+    assert header.isascii()
+    assert header.isprintable()
+    assert len(header) <= MOST_BYTES
+    assert json.loads(header)["größe\x7f"] == 1
 
 
 def test_wrong_addresses_and_methods_are_explained(served):

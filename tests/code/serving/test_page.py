@@ -64,6 +64,15 @@ def test_page_takes_missing_values_and_text(visit, served):
     assert page.inner_text(".value") in {"yes", "no"}
 
 
+def test_page_says_what_the_model_was_not_trained_on(visit, served):
+    page = visit(f"{served('mixed').url}/")
+    page.wait_for_selector("#try:enabled")
+    page.fill("[data-column=colour]", "mauve")
+    page.click("#try")
+    page.wait_for_selector(".value")
+    assert page.inner_text(".caution") == "The model was not trained on colour = mauve."
+
+
 def test_docs_are_swagger_with_a_real_example(visit, served):
     page = visit(f"{served('wine').url}/docs")
     page.click("#operations-model-predict .opblock-summary")

@@ -42,7 +42,8 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return dict(zip(QUESTIONS, json.loads(done.stdout), strict=True))
+    answered = [one["answer"] for one in json.loads(done.stdout)]
+    return dict(zip(QUESTIONS, answered, strict=True))
 
 
 def read_rows(name: str) -> list[dict[str, str]]:

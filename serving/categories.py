@@ -1,0 +1,68 @@
+"""Say which categories of a request the model was not trained on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.interface import Interface
+
+ATTRIBUTE = "seen_categories_"  # of a model: `model/categories.py` records them
+UNSEEN = "Slipway-Unseen-Categories"
+MOST_BYTES = 4096  # clients and proxies refuse headers of more than 8 kB
+
+
+def read_categories(model: Any, interface: Interface) -> dict[str, frozenset[str | None]]:
+    """Read which texts the model was trained on, by column, and what stands for none.
+
+    Args:
+        model: the fitted estimator.
+        interface: what it takes.
+
+    Returns:
+        The columns of which it is recorded.
+    """
+    recorded = getattr(model, ATTRIBUTE, None)
+    if not isinstance(recorded, Mapping) or interface.container != "dataframe":
+        return {}
+    return {
+        column.name: frozenset({None, *column.missing_words, *recorded[column.name]})
+        for column in interface.columns
+        if column.name in recorded
+    }
+
+
+def count_unseen_categories(
+    categories: Mapping[str, frozenset[str | None]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Count the rows with a category that the model was not trained on, by column.
+
+    Args:
+        categories: from `read_categories`.
+        rows: validated rows.
+    """
+    counts = {
+        name: sum(row[name] not in known for row in rows) for name, known in categories.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def make_unseen_header(unseen_categories: Mapping[str, int]) -> dict[str, str]:
+    """Make the header of an answer: `{"island": 2}`, a JSON object in ASCII.
+
+    Columns beyond 4 kB are left out; `/metrics` counts them all.
+
+    Args:
+        unseen_categories: column -> rows with a category that the model was not trained on.
+
+    Returns:
+        One header, or none.
+    """
+    fitting: dict[str, int] = {}
+    size = 2
+    for column, rows in unseen_categories.items():
+        size += len(json.dumps({column: rows}))
+        if size > MOST_BYTES:
+            break
+        fitting[column] = rows
+    # JSON leaves DEL as it is, which no header may have.
+    return {UNSEEN: json.dumps(fitting).replace("\x7f", "\\u007f")} if fitting else {}
