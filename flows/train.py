@@ -12,7 +12,8 @@ from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
-from tasks.training.pipeline import run_pipeline, set_parameters
+from tasks.training.overrides import set_parameters
+from tasks.training.pipeline import run_pipeline
 
 
 @flow(

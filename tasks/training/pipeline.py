@@ -1,16 +1,12 @@
-"""The DVC pipeline: parameters, reproduction in the model environment, the candidate's commit."""
+"""The DVC pipeline: its environment, what has changed, and its reproduction."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
 
 from tasks.bucket import dvc
 from tasks.bucket.transfer import restore
@@ -31,49 +27,6 @@ _CHECK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
 # How the scripts in model/ begin a message that rejects parameters or data.
 _REJECTED = "params.yaml: "
-
-
-async def set_parameters(workspace: Workspace, overrides: Mapping[str, Any]) -> None:
-    """Write overrides into the workspace's `params.yaml`, without losing its comments.
-
-    Args:
-        workspace: The workspace.
-        overrides: New values by dotted key, for instance `{"train.cv": 3}`.
-
-    Raises:
-        ConfigurationError: `params.yaml` lacks a key; nothing is written.
-    """
-    if not overrides:
-        return
-    path = workspace.path / "params.yaml"
-    parser = YAML()
-    values = parser.load(path.read_text())
-    known = _dotted_keys(values)
-    for key, value in overrides.items():
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ConfigurationError(
-                f"override {key!r} is not a key of params.yaml{hint}; known: {', '.join(known)}",
-                state="nothing was started",
-                next_step="name one of the known keys, with dots between levels",
-            )
-        *parents, last = key.split(".")
-        node = values
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
-    with path.open("w") as file:
-        parser.dump(values, file)
-
-
-def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key, value in values.items():
-        keys.append(f"{prefix}{key}")
-        if isinstance(value, Mapping):
-            keys += _dotted_keys(value, f"{prefix}{key}.")
-    return keys
 
 
 @capability(
