@@ -39,7 +39,8 @@ def check_data(params: Params) -> Table:
     rows, _ = process.split(frame, params)
     features = frame.drop(columns=params.data.target)
     text = any(column.dtype == "object" for _, column in features.items())
-    search = build(params, text=text, missing=bool(features.isna().to_numpy().any()))
+    missing = process.count_missing(table.frame.drop(columns=params.data.target))
+    search = build(params, text=text, missing=any(missing.values()))
     train.check(params, search, rows[params.data.target])
     return table
 

@@ -48,7 +48,7 @@ def main(params: Params) -> None:
 def write_table(params: Params, path: Path) -> None:
     """Write the data as `main` does, to any path; arguments and errors are those of `main`."""
     rows = _read_rows(params)
-    columns = next(rows)
+    columns = name_columns(next(rows))
     _check_columns(params, columns)
     has_rows = False
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -59,6 +59,11 @@ def write_table(params: Params, path: Path) -> None:
             has_rows = True
     if not has_rows:
         raise ConfigError("data.source", f"{params.data.source} has a header, but no rows")
+
+
+def name_columns(header: list[str]) -> list[str]:
+    """Name columns without a name by their position, as pandas does: `Unnamed: 0`."""
+    return [name if name.strip() else f"Unnamed: {at}" for at, name in enumerate(header)]
 
 
 def _read_rows(params: Params) -> Iterator[list[Any]]:
@@ -144,9 +149,6 @@ def _guess_separator(path: Path, data: Data) -> str | None:
 
 def _check_columns(params: Params, columns: list[str]) -> None:
     source = params.data.source
-    if not all(column.strip() for column in columns):
-        problem = f"{source}: a column has no name (an index? write it with index=False)"
-        raise ConfigError("data.source", problem)
     duplicates = [column for column, count in Counter(columns).items() if count > 1]
     if duplicates:
         raise ConfigError("data.source", f"{source}: two columns are called '{duplicates[0]}'")

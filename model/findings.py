@@ -71,6 +71,8 @@ def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
         label = f"column '{name}'"
         if name == "Unnamed: 0":
             yield "data.drop", f"{label} is an index that was written with the data: drop it"
+        elif str(name).startswith("Unnamed: "):
+            yield "data.source", f"{label} has no name in the file"
         if str(name) != str(name).strip():
             yield "data.source", f"{label}: its name begins or ends with a space"
         if counts := table.words.get(str(name)):

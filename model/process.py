@@ -31,7 +31,16 @@ def main(params: Params) -> None:
         "train": len(train),
         "test": len(test),
     }
-    write_json(DATA, _describe(frame, params, rows, table.words))
+    missing = count_missing(table.frame)
+    write_json(DATA, _describe(frame, params, rows, table.words, missing))
+
+
+def count_missing(frame: "pd.DataFrame") -> dict[str, int]:
+    """Count the missing values of each column, in rows that are left out as well.
+
+    A value that is missing only beside a missing target may be missing in a request, too.
+    """
+    return {str(name): int(column.isna().sum()) for name, column in frame.items()}
 
 
 def select_rows(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
@@ -119,6 +128,7 @@ def _describe(
     params: Params,
     rows: dict[str, int],
     words: dict[str, dict[str, int]],
+    missing: dict[str, int],
 ) -> dict[str, Any]:
     target = frame[params.data.target]
     features = frame.drop(columns=params.data.target)
@@ -141,7 +151,7 @@ def _describe(
         "columns": {
             str(name): {
                 "dtype": str(column.dtype),
-                "missing": int(column.isna().sum()),
+                "missing": missing[str(name)],
                 # What a client may send for a missing text; elsewhere only null can be sent.
                 "missing_words": list_missing_words(params.data, str(name)),
             }

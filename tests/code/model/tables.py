@@ -8,6 +8,7 @@ from typing import Any
 from tests.code.model import support
 
 CASES = Path(__file__).with_name("cases")
+PUBLIC = Path(__file__).with_name("public")
 DRIVER = Path(__file__).with_name("check_and_run.py")
 LINEAR = {"classification": "LogisticRegression", "regression": "Ridge"}
 
@@ -18,6 +19,7 @@ def write_case(
     csv: str | bytes = "",
     *,
     case: str = "",
+    public: str = "",
     data: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
     is_trained: bool = False,
@@ -28,16 +30,19 @@ def write_case(
     Args:
         folder: is made.
         target: the column to predict.
-        csv: the content of the table; or `case`, the name of a file in `cases/`.
+        csv: the content of the table; or `case`, the name of a file in `cases/`; or `public`, the
+            name of one in `public/`, with its suffix.
         data: more keys of `data`; a classification unless `task` says otherwise.
         train: more keys of `train`.
         is_trained: whether stages are run after the check.
         suffix: of the file.
     """
-    source = folder / "data" / "source" / f"table{suffix}"
+    source = folder / "data" / "source" / (public or f"table{suffix}")
     source.parent.mkdir(parents=True)
     if case:
         shutil.copy(CASES / f"{case}.csv", source)
+    elif public:
+        shutil.copy(PUBLIC / public, source)
     else:
         source.write_bytes(csv.encode() if isinstance(csv, str) else csv)
     (folder / "model").mkdir()
@@ -49,7 +54,7 @@ def write_case(
     content = {
         "name": "paper",
         "seed": 1,
-        "data": {"source": f"data/source/table{suffix}", "target": target, "task": task}
+        "data": {"source": f"data/source/{source.name}", "target": target, "task": task}
         | (data or {}),
         "train": {"estimator": f"sklearn.linear_model.{LINEAR[task]}", "scoring": metric}
         | (train or {}),

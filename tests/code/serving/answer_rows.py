@@ -13,12 +13,15 @@ from serving.errors import RequestError
 from serving.interface import read_interface
 from serving.predictor import load_predictor
 from serving.requests import make_request_adapter
+from serving.settings import Limits
+
+ROWS = Limits().max_rows
 
 answers = []
 for folder, method, rows in json.load(sys.stdin):
     bundle = read_bundle(Path(folder))
     interface = read_interface(bundle)
-    predictor = load_predictor(bundle, interface, make_request_adapter(interface, 1000), 1000)
+    predictor = load_predictor(bundle, interface, make_request_adapter(interface, ROWS), ROWS)
     try:
         body = json.dumps(interface.wrap(rows)).encode()
         answer = predictor.answer(method, body)
