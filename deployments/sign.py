@@ -9,14 +9,13 @@ from tempfile import TemporaryDirectory
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from tasks.core.commands import run_blocking
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.settings import Settings
 from tasks.package.signature import read_digests, write_statement
 from tasks.package.statement import PrivateKey, StatementError, read_private_key, sign
 from tasks.repository import git, git_signatures
 from tasks.repository.git import Git
-from tasks.repository.git_variables import HIDDEN, git_variables
+from tasks.repository.git_variables import run_git
 from tasks.repository.tags import Tag, read_tags
 from tasks.repository.workspace import Workspace, move_workspace, push
 from tasks.training.signing import find_differences
@@ -87,7 +86,7 @@ async def sign_history(origin: str, key_file: Path, key: PrivateKey, *, confirme
         if not confirmed:
             return f"not signed: {names}. To sign all of it: slipway sign --history --yes"
         for tag in tags:
-            _sign_tag(workspace, tag, key_file)
+            await _sign_tag(workspace, tag, key_file)
         for commit in models:
             there = await move_workspace(workspace, commit)
             note = Path(folder) / "note"
@@ -104,9 +103,7 @@ async def sign_history(origin: str, key_file: Path, key: PrivateKey, *, confirme
 
 
 async def _clone(origin: str, path: Path) -> Workspace:
-    result = run_blocking(
-        git.clone(origin, path), timeout=_SECONDS, cwd=path.parent, env=git_variables(), hide=HIDDEN
-    )
+    result = await run_git(git.clone(origin, path), timeout=_SECONDS, cwd=path.parent)
     if result.code:
         raise TerminalError(
             f"cannot clone {origin}: {result.tail()}",
@@ -137,15 +134,15 @@ async def _unsigned_models(workspace: Workspace, tags: Sequence[Tag]) -> list[st
     return commits
 
 
-def _sign_tag(workspace: Workspace, tag: Tag, key_file: Path) -> None:
+async def _sign_tag(workspace: Workspace, tag: Tag, key_file: Path) -> None:
     """Sign a tag; it stays as old as it is."""
     settings = git_signatures.signature_settings(Settings().allowed_signers)
-    result = run_blocking(
+    result = await run_git(
         git_signatures.sign_tag(tag.name, tag.commit, tag.message, key_file),
         timeout=_SECONDS,
         cwd=workspace.path,
-        env={**git_variables(settings), "GIT_COMMITTER_DATE": tag.at},
-        hide=HIDDEN,
+        settings=settings,
+        date=tag.at,
     )
     if result.code:
         raise TerminalError(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deployments.catalogue.prefect_yaml import Manifest, is_url
 from deployments.diagnosis.finding import Finding, problem
-from tasks.core import commands
-from tasks.core.commands import CommandResult
+from tasks.core.commands import Argv, CommandResult
 from tasks.core.errors import SlipwayError
 from tasks.core.settings import CHECKOUT, Settings
-from tasks.repository import git
-from tasks.repository.git_variables import HIDDEN, git_variables
+from tasks.repository import git, git_variables
 
 _GIT_SECONDS = 30.0
 _PROBE_BRANCH = "slipway-doctor"
@@ -47,7 +45,7 @@ async def check_pinned_commit() -> Finding | None:
 
 async def run_git(
     thing: str,
-    argv: Sequence[str],
+    argv: Argv,
     success: str,
     settings: Mapping[str, str] | None = None,
     folder: Path = CHECKOUT,
@@ -73,9 +71,6 @@ async def run_git(
 
 
 async def _run(
-    argv: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+    argv: Argv, folder: Path, settings: Mapping[str, str] | None = None
 ) -> CommandResult:
-    variables = git_variables(settings)
-    return await commands.run(
-        argv, timeout=_GIT_SECONDS, cwd=folder, env=variables, hide=HIDDEN, log=False
-    )
+    return await git_variables.run_git(argv, timeout=_GIT_SECONDS, cwd=folder, settings=settings)

@@ -22,7 +22,7 @@ def metadata_history() -> Argv:
 
 
 async def prune_dvc_cache(workspace: Workspace) -> int:
-    """Remove objects older than SLIPWAY_CACHE_DAYS that no commit names and no workspace uses.
+    """Remove objects older than SLIPWAY_CACHE_DAYS that no commit names and no run uses.
 
     Those that a commit names stay: the bucket may lack them until they are pushed.
 
@@ -47,9 +47,7 @@ def _remove_unnamed(cache: Path, named: set[str], days: float) -> int:
             named.update(member.md5 for member in folder.members(file.read_bytes()))
     removed = 0
     for file in (cache / "files" / "md5").glob("??/*"):
-        status = file.stat()
-        # With another link to it, an object is in use in the workspace of a run.
-        is_old = status.st_mtime < days_ago(days) and status.st_nlink == 1
+        is_old = file.stat().st_mtime < days_ago(days)
         if is_old and file.parent.name + file.name not in named:
             file.unlink()
             removed += 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from tasks.bucket.objects import OBJECT_NAME, StoredObject
-from tasks.core.caches import days_ago
+from tasks.core.caches import days_ago, mark_used
 from tasks.core.fingerprint import file_digest
 from tasks.core.settings import Settings
 from tasks.repository.workspace import Workspace
@@ -45,6 +45,7 @@ def prepare(workspace: Workspace, objects: Sequence[StoredObject]) -> None:
             members = stored.members((shared / stored.key).read_bytes()) if stored.is_folder else []
             lent |= {one.key: shared / one.key for one in (stored, *members)}
     for key, source in lent.items():
+        mark_used(source)
         link = private / key
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(source)
@@ -79,6 +80,7 @@ def take_over(workspace: Workspace) -> None:
 def _take(path: Path, stored: StoredObject, shared: Path) -> None:
     target = shared / stored.key
     if target.exists():
+        mark_used(target)
         return
     if stored.is_folder:
         stored.members(path.read_bytes())  # raises for a listing with names outside the folder

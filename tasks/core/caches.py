@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ _MARKER = "pruned"  # its time is that of the last pruning: once a day is enough
 
 
 def mark_used(path: Path) -> None:
-    """Note that a cached file or folder is in use, so that it stays."""
-    path.touch()
+    """Note that a cached file or folder, which is there, is in use, so that it stays."""
+    os.utime(path)
 
 
 def days_ago(days: float) -> float:

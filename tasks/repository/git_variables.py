@@ -11,12 +11,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.core.commands import run_blocking
+from tasks.core import commands
 from tasks.core.errors import ConfigurationError
 from tasks.repository import git
 
 # What Git sets for a hook, which may have started this process, and `-c` of its caller.
-HIDDEN = (
+_HIDDEN = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_INDEX_FILE",
     "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE",
 )  # fmt: skip
@@ -24,6 +24,36 @@ HIDDEN = (
 _TAKEN_OVER = r"^(credential|http|ssh)\.|^(core\.(sshcommand|askpass|gitproxy)|safe\.directory)$"
 _NONE_FOUND = 1  # exit code
 _SECONDS = 30.0
+
+
+async def run_git(
+    argv: commands.Argv,
+    *,
+    timeout: float,
+    cwd: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    date: str | None = None,
+) -> commands.CommandResult:
+    """Run a Git (or GTO) command with settings of ours alone.
+
+    Args:
+        argv: The command.
+        timeout: Seconds.
+        settings: Further settings of Git; the place for secrets, which an argv would show.
+        date: Time of the commit or tag that it makes; now if it is None.
+
+    Returns:
+        Exit code and output; the caller judges a non-zero code.
+
+    Raises:
+        ConfigurationError: Git cannot read the host's configuration.
+        CommandTimeout: The time was up.
+    """
+    dated = {"GIT_COMMITTER_DATE": date} if date else {}
+    variables = {**git_variables(settings), **dated}
+    return await commands.run(
+        argv, timeout=timeout, cwd=cwd, env=variables, hide=_HIDDEN, log=False
+    )
 
 
 def git_variables(settings: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -56,7 +86,7 @@ def _read_configuration(_: frozenset[tuple[str, str]]) -> tuple[tuple[str, str],
     """Read keys and values to take over, once for each place where variables say that they are."""
     argv = ["git", "config", "--null", "--get-regexp", _TAKEN_OVER]
     # From the root, so that no repository's own configuration is read.
-    result = run_blocking(argv, timeout=_SECONDS, cwd=Path("/"), hide=HIDDEN)
+    result = commands.run_blocking(argv, timeout=_SECONDS, cwd=Path("/"), hide=_HIDDEN)
     if result.code not in (0, _NONE_FOUND):
         raise ConfigurationError(
             f"Git cannot read the configuration of this host: {result.stderr.strip()}",

@@ -24,7 +24,7 @@ from tasks.core.errors import ConfigurationError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git, git_signatures
 from tasks.repository.escapes import refuse_escapes
-from tasks.repository.git_variables import HIDDEN, git_variables
+from tasks.repository.git_variables import run_git
 from tasks.runs.retrying import capability
 from tasks.runs.run_names import run_name
 
@@ -123,10 +123,8 @@ class Workspace:
             TransientError: Origin cannot be reached.
             TerminalError: Origin denies access, or the command failed in the workspace itself.
         """
-        variables = git_variables(git_signatures.signature_settings(Settings().allowed_signers))
-        result = await commands.run(
-            argv, timeout=_GIT_SECONDS, cwd=self.path, env=variables, hide=HIDDEN, log=False
-        )
+        settings = git_signatures.signature_settings(Settings().allowed_signers)
+        result = await run_git(argv, timeout=_GIT_SECONDS, cwd=self.path, settings=settings)
         if result.code not in ok:
             raise _git_failed(result)
         return result
@@ -248,9 +246,7 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
         TransientError: Origin cannot be reached.
     """
     _remove(path)  # what an earlier try left
-    result = await commands.run(
-        git.clone(origin, path), timeout=_GIT_SECONDS, env=git_variables(), hide=HIDDEN, log=False
-    )
+    result = await run_git(git.clone(origin, path), timeout=_GIT_SECONDS)
     if result.code:
         raise _git_failed(result)
     clone = Workspace(path, "", ref)

@@ -71,6 +71,7 @@ def describe(policy: Policy) -> str:
         f"gate {policy.gate} by {rules}",
         *([f"promoted from {policy.promote_from}"] if policy.promote_from else []),
         f"signatures {policy.signatures}",
+        f"another interface {policy.replace}",
         "force with a reason" if policy.force else "no force",
         *(["a person approves"] if policy.approval == "suspend" else []),
     ])  # fmt: skip

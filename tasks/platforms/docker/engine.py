@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -50,8 +51,15 @@ class Engine:
         who: dict[str, str] | None = None
         if login:
             who = {"username": login.username, "password": login.password.get_secret_value()}
-        with _explaining_errors(f"pull {image}"):
-            self._client.images.pull(image, auth_config=who)
+        request = f"pull {image}"
+        with _explaining_errors(request):
+            # Not the SDK's own `images.pull`, which drops the reason that the engine gives.
+            name, digest = image.split("@")
+            for event in self._client.api.pull(name, tag=digest, auth_config=who).splitlines():
+                with suppress(ValueError):  # an answer of something else than an engine
+                    if reason := json.loads(event).get("error"):
+                        raise _refusal(request, reason, 500)
+            self._client.images.get(image)
 
     def start(self, name: str, image: str, options: Mapping[str, Any], login: Login | None) -> None:
         """Start a container; one of that name that is there already is started again.

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from deployments.local.containers import ModelContainers
 from tasks.core.errors import TransientError
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
+from tasks.package import statement
 from tasks.package.package import Package
+from tasks.package.signature import SIGNATURE, SIGNERS, read_digests
+from tasks.package.statement import BUNDLE_TYPE, Signer
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.host_target import GatewaySettings
@@ -56,6 +66,83 @@ async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     healthy = container.exec_run(has["Healthcheck"]["Test"][1:])
     assert healthy.exit_code == 0, healthy.output
     assert container.image.attrs["Size"] < 350e6
+
+
+async def test_image_of_a_signed_model_that_was_changed_does_not_start(
+    docker_place: DockerPlace, make_package: Callable[..., Package], registry_folder: Path
+) -> None:
+    package = make_package("signed")
+    key = ec.generate_private_key(ec.SECP256R1())
+    signature = statement.sign("wine", await read_digests(package.workspace), key)
+    signer = Signer("a worker", key.public_key())
+    attachments = {f"wine{SIGNATURE}": signature.encode(), SIGNERS: signer.pem}
+    progress = await docker_place.deploy(
+        replace(package, attachments=attachments), until="preflight"
+    )  # which boots the very image, signature and all
+    image = progress.staged.image
+    assert _attached(docker_place.repository, image.reference.version, BUNDLE_TYPE) == signature
+
+    for files in (_swap_model(package), {"serving/app.py": b""}):
+        container = docker_place.client.containers.create(str(image.reference))
+        try:
+            assert container.put_archive("/app", _archive(files))
+            container.start()
+            assert container.wait()["StatusCode"] == 3
+            refusal = f"{next(iter(files))} is not the file that was signed; it was not loaded"
+            assert refusal.removeprefix("model/") in container.logs().decode()
+        finally:
+            container.remove(force=True)
+
+    # In the registry, too: the digest of the image names those of its layers.
+    (manifest,) = image.manifests.values()
+    digest = manifest.document["layers"][-1]["digest"].removeprefix("sha256:")
+    blobs = registry_folder / "data" / "docker" / "registry" / "v2" / "blobs" / "sha256"
+    blob = blobs / digest[:2] / digest / "data"
+    content = blob.read_bytes()
+    docker_place.client.images.remove(str(image.reference), force=True)
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(TransientError, match=r"Docker could not pull .*: .*verif"):
+            await docker_place.target().release(progress.staged, "v1")
+    finally:
+        blob.write_bytes(content)
+    await docker_place.target().rollback(progress.staged)
+
+
+def _swap_model(package: Package) -> dict[str, bytes]:
+    """Return another model, and all records of a release as if it had always been that."""
+    folder, content = package.workspace.path / "model", b"somebody else's"
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
+    runtime = json.loads((folder / "wine.runtime.json").read_text())
+    runtime["artifacts"]["model/wine"] = {"size": len(content), "md5": md5, "sha256": sha256}
+    mlem = yaml.safe_load((folder / "wine.mlem").read_text())
+    mlem["artifacts"]["data"].update(hash=md5, size=len(content))
+    return {
+        "model/wine": content,
+        "model/wine.mlem": yaml.safe_dump(mlem).encode(),
+        "model/wine.runtime.json": json.dumps(runtime).encode(),
+        "model/release.json": json.dumps({"name": "wine", "md5": md5}).encode(),
+    }
+
+
+def _attached(repository: Repository, digest: str, kind: str) -> str:
+    index = repository.manifest(digest.replace(":", "-"))
+    assert index
+    (entry,) = (one for one in index.document["manifests"] if one["artifactType"] == kind)
+    artifact = repository.manifest(entry["digest"])
+    assert artifact
+    return repository.read(artifact.document["layers"][0]["digest"]).decode()
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
 
 
 async def test_containers_stop_and_start_with_the_stack(docker_place: DockerPlace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tasks.bucket import private_cache
 from tasks.bucket.cache import prune_dvc_cache
 from tasks.core.caches import prune_caches
 from tasks.core.settings import Settings
@@ -149,8 +151,25 @@ async def test_objects_that_no_commit_names_are_removed(
     cache = home / "dvc-cache" / "files" / "md5"
     named, left = _make(cache / "33" / ("3" * 30)), _make(cache / "66" / ("6" * 30))
     new = _make(cache / "77" / ("7" * 30), old=False)
-    used = _make(cache / "88" / ("8" * 30))
-    os.link(used, tmp_path / "in-a-workspace")
     workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
     assert await prune_dvc_cache(workspace) == 1
-    assert [path.exists() for path in (named, left, new, used)] == [True, False, True, True]
+    assert [path.exists() for path in (named, left, new)] == [True, False, True]
+
+
+async def test_old_object_that_a_stage_has_made_again_stays(
+    origin: Path, home: Path, tmp_path: Path
+) -> None:
+    # Its run has yet to commit and push it.
+    content = "made by a stage of a candidate that came to nothing, and now again"
+    key = Path("files", "md5", *_split_md5(content))
+    made = _make(home / "dvc-cache" / key, content)
+    workspace = await check_out.fn("main", tmp_path / "clone", str(origin))
+    _make(workspace.path / ".dvc" / "cache" / key, content, old=False)
+    private_cache.take_over(workspace)
+    assert await prune_dvc_cache(workspace) == 0
+    assert made.exists()
+
+
+def _split_md5(content: str) -> tuple[str, str]:
+    md5 = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+    return md5[:2], md5[2:]

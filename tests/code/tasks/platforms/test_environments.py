@@ -50,7 +50,7 @@ def test_only_the_laptop_is_open_by_default(tmp_path: Path) -> None:
     assert (staging.branches, staging.gate, staging.force) == (("main",), "required", True)
     assert describe(laptop) == (
         "branches *; gate advised by the rules of the live version; signatures off;"
-        " force with a reason"
+        " another interface allowed; force with a reason"
     )
 
 
