@@ -9,6 +9,7 @@ from sklearn import metrics
 from model import mlem_api
 from model.files import (
     EVALUATION,
+    FORMER_PREDICTIONS,
     METRICS,
     PREDICTIONS,
     TEST,
@@ -20,7 +21,7 @@ from model.params import Params, run
 
 
 def main(params: Params) -> None:
-    """Write reports/metrics.json, reports/evaluation.json and reports/predictions.csv.
+    """Write reports/metrics.json, reports/evaluation.json and data/predictions.csv.
 
     Args:
         params: `name`, `data.target` and `data.task`.
@@ -35,6 +36,7 @@ def main(params: Params) -> None:
     write_json(METRICS, scores)
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(PREDICTIONS, index=False)
+    FORMER_PREDICTIONS.unlink(missing_ok=True)
 
 
 def _measure_classification(

@@ -14,7 +14,8 @@ DATA = Path("reports/data.json")
 CV = Path("reports/cv.json")
 METRICS = Path("reports/metrics.json")
 EVALUATION = Path("reports/evaluation.json")
-PREDICTIONS = Path("reports/predictions.csv")
+PREDICTIONS = Path("data/predictions.csv")
+FORMER_PREDICTIONS = Path("reports/predictions.csv")  # in Git, as earlier versions wrote them
 # The types of columns, by dtype of pandas: see model/tables.py.
 TYPES = {
     "int64": "integer",

@@ -6,8 +6,8 @@
 #
 #   sh BASE/.github/scripts/pull.sh BASE [STAGE]
 #
-# BASE is a checkout of the base branch outside of the pull request's. With a stage, nothing is
-# pulled if no stage up to it has changed.
+# BASE is a checkout of the base branch outside of the pull request's. With a stage, its outputs are
+# pulled, and those of the base into the same cache; the rest only if a stage up to it has changed.
 set -eu
 base=$1 stage=${2:-}
 if [ -z "$AWS_ACCESS_KEY_ID" ]; then
@@ -23,12 +23,21 @@ trap 'rm -f .dvc/config .dvc/config.local; cp "$own"/config* .dvc' EXIT
 # It may name a program that hands out credentials: another's is never read with keys at hand.
 rm -f .dvc/config .dvc/config.local
 cp "$base/.dvc/config" .dvc/config
+pull() {
+  "$base/.venv/bin/dvc" pull --remote read --allow-missing "$@" ||
+    echo "::warning::dvc pull failed: what is missing is made again"
+}
 if [ -n "$stage" ]; then
+  pull "$stage"
+  (cd "$base" && pull "$stage")
+  if [ -d "$base/.dvc/cache" ]; then
+    mkdir -p .dvc/cache
+    cp -R "$base/.dvc/cache/." .dvc/cache
+  fi
   stages=$("$base/.venv/bin/dvc" repro --dry --allow-missing "$stage") || stages="Running stage"
   case $stages in
     *"Running stage"*) ;;
     *) exit ;;
   esac
 fi
-"$base/.venv/bin/dvc" pull --remote read --allow-missing ||
-  echo "::warning::dvc pull failed: what is missing is made again"
+pull

@@ -148,7 +148,9 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
     own = read_rules(git, base, environment)
     trusted = TrustedRules(environment, own, checkout / PARAMETERS, checkout=_HERE)
     rules, source, comparison = asyncio.run(
-        compare_with(workspace, metrics, base, champion, trusted=trusted, name=name)
+        compare_with(
+            workspace, metrics, base, champion, trusted=trusted, name=name, is_offline=True
+        )
     )
     verdict = judge(metrics, champion, rules, source, comparison=comparison)
     pictures = {}
@@ -164,7 +166,7 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
         metrics=_rows(_run(dvc.metrics_diff(base), checkout)),
         parameters=_rows(_run(dvc.parameters_diff(base), checkout)),
         pictures=pictures,
-        card=asyncio.run(model_reports.model_card(workspace, workspace.commit)),
+        card=asyncio.run(model_reports.model_card(workspace, workspace.commit, is_offline=True)),
     )
     (folder / REPORT).write_text(report)
     return report, verdict

@@ -156,6 +156,27 @@ async def pull(workspace: Workspace, path: str, md5: str) -> Path:
     return file
 
 
+async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
+    """Read a small object; None if the bucket lacks it, or has other content under its key.
+
+    Raises:
+        TransientError: The bucket cannot be reached or answers with errors.
+        TerminalError: The bucket denies access.
+    """
+
+    def read() -> bytes:
+        body = bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"]
+        return bytes(body.read())
+
+    try:
+        with explaining_s3_errors(bucket):
+            content = await asyncio.to_thread(read)
+    except AbsentObject:
+        return None
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return content if digest == stored.md5.removesuffix(".dir") else None
+
+
 async def _with_members(
     bucket: Bucket, cache: Path, outputs: Sequence[StoredObject]
 ) -> list[StoredObject]:
@@ -163,23 +184,11 @@ async def _with_members(
     objects = {stored.md5: stored for stored in outputs}
     for folder in [stored for stored in outputs if stored.is_folder]:
         file = cache / folder.key
-        listing = file.read_bytes() if file.is_file() else await _read(bucket, folder)
+        listing = file.read_bytes() if file.is_file() else await read_object(bucket, folder)
+        if listing is None:
+            raise _missing([folder])
         objects |= {member.md5: member for member in folder.members(listing)}
     return list(objects.values())
-
-
-async def _read(bucket: Bucket, stored: StoredObject) -> bytes:
-    def read() -> bytes:
-        return bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"].read()
-
-    try:
-        with explaining_s3_errors(bucket):
-            content = await asyncio.to_thread(read)
-    except AbsentObject as error:
-        raise _missing([stored]) from error
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != stored.md5.removesuffix(".dir"):
-        raise _missing([stored])
-    return content
 
 
 def _key(bucket: Bucket, stored: StoredObject) -> str:

@@ -9,21 +9,20 @@ from typing import Any
 
 import yaml
 
-from tasks.package.package import metrics_at, read_at, read_metrics
+from tasks.package.package import metrics_at, read_metrics
 from tasks.reports import markdown
 from tasks.reports.pictures import (
     draw_metrics,
     draw_predictions,
     parse_points,
-    read_points,
     template_of,
 )
 from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
-from tasks.training.evidence import PREDICTIONS
 from tasks.training.gate import Metrics, TrustedRules, Verdict
+from tasks.training.predictions import read_predictions
 from tasks.training.verdict import judge_commit
 
 
@@ -31,17 +30,21 @@ def _read_json(workspace: Workspace, path: str) -> Any:
     return json.loads((workspace.path / path).read_text())
 
 
-async def picture_of(workspace: Workspace, commit: str, champion: str | None = None) -> str:
+async def picture_of(
+    workspace: Workspace, commit: str, champion: str | None = None, *, is_offline: bool = False
+) -> str:
     """Draw the predictions of the workspace's model, as a markdown image; empty if there are none.
 
     Args:
         workspace: The workspace with the reports.
         commit: The commit to show in the title.
         champion: Commit of a model to show beside it.
+        is_offline: Read predictions from the caches of checkout and host alone.
     """
-    points = {f"{workspace.model}@{commit[:7]}": read_points(workspace.path)}
+    own = await read_predictions(workspace, is_offline=is_offline)
+    points = {f"{workspace.model}@{commit[:7]}": parse_points(own)}
     if champion and champion != commit:
-        old = await read_at(workspace, champion, PREDICTIONS.as_posix())
+        old = await read_predictions(workspace, champion, is_offline=is_offline)
         points = {f"champion {workspace.model}@{champion[:7]}": parse_points(old), **points}
     points = {label: rows for label, rows in points.items() if rows}
     if not points:
@@ -84,12 +87,13 @@ async def report_training(workspace: Workspace, commit: str) -> None:
     await artifacts.publish_markdown(key, text, f"Data and cross-validation of {commit[:7]}")
 
 
-async def model_card(workspace: Workspace, commit: str) -> str:
+async def model_card(workspace: Workspace, commit: str, *, is_offline: bool = False) -> str:
     """Return the model card of what is in a workspace, in markdown.
 
     Args:
         workspace: The workspace with the reports.
         commit: The commit to show in the title.
+        is_offline: Read predictions from the caches of checkout and host alone.
     """
     return markdown.model_card(
         model=workspace.model,
@@ -100,7 +104,7 @@ async def model_card(workspace: Workspace, commit: str) -> str:
         data=_read_json(workspace, "reports/data.json"),
         evaluation=_read_json(workspace, "reports/evaluation.json"),
         data_version=_data_version(workspace),
-        predictions=await picture_of(workspace, commit),
+        predictions=await picture_of(workspace, commit, is_offline=is_offline),
         runtime=_read_json(workspace, f"model/{workspace.model}.runtime.json"),
     )
 

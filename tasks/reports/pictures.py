@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import TerminalError
-from tasks.training.evidence import PREDICTIONS
 
 Points = Sequence[Mapping[str, str]]
 
@@ -23,21 +22,8 @@ _VEGA_LITE = "5.21"  # the newest that the templates' `$schema` allows
 _SCALE = 1.5  # sharp on a dense screen, and still about 40 kB
 
 
-def read_points(root: Path) -> Points:
-    """Read the predictions for the test split.
-
-    Args:
-        root: Folder of a checkout at the commit.
-
-    Returns:
-        One `{"actual": …, "predicted": …}` per row; none if the model was not evaluated.
-    """
-    path = root / PREDICTIONS
-    return parse_points(path.read_text()) if path.is_file() else []
-
-
 def parse_points(text: str) -> Points:
-    """Parse the content of a `predictions.csv`, as `read_points` returns it."""
+    """Parse predictions: one `{"actual": …, "predicted": …}` per row; none of an empty text."""
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
@@ -45,7 +31,7 @@ def draw_predictions(points: Mapping[str, Points], template: Path, title: str = 
     """Draw predicted against actual: a confusion matrix, or a cloud of points.
 
     Args:
-        points: Rows as of `read_points`, by the name of the model; those of several models are
+        points: Rows as of `parse_points`, by the name of the model; those of several models are
             drawn side by side (matrices) or over each other (points, a colour each).
         template: The Vega-Lite template, see `template_of`.
         title: Title of the picture.

@@ -26,7 +26,6 @@ from tasks.training.intervals import (
     tango_interval,
 )
 
-PREDICTIONS = Path("reports/predictions.csv")
 LOCK = Path("dvc.lock")
 _TEST = "data/test.csv"
 # The interval of a difference of so many standard errors leaves zero out in 95 of 100 splits.
@@ -57,7 +56,7 @@ def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) 
 
     Args:
         metrics: The metrics, by name.
-        predictions: Text of its `reports/predictions.csv`; empty if it has none.
+        predictions: Text of its predictions, `actual,predicted` for each row; empty if it has none.
         lock: Text of its `dvc.lock`; empty if it has none.
     """
     rows = list(csv.reader(io.StringIO(predictions, newline="")))

@@ -13,7 +13,6 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 from tasks.training.evidence import (
     LOCK,
-    PREDICTIONS,
     Comparison,
     Evaluation,
     compare,
@@ -29,6 +28,7 @@ from tasks.training.gate import (
     find_rules,
     judge,
 )
+from tasks.training.predictions import read_predictions
 
 
 async def judge_commit(
@@ -69,6 +69,7 @@ async def compare_with(
     *,
     trusted: TrustedRules,
     name: str,
+    is_offline: bool = False,
 ) -> tuple[Rules, str, Comparison | None]:
     """Compare the workspace's model with that of a commit, by the rules of that commit's side.
 
@@ -79,6 +80,7 @@ async def compare_with(
         commit_metrics: Metrics of the model there, None if it has none.
         trusted: The rules of the deploying side.
         name: Name of the other model, for messages.
+        is_offline: Read predictions from the caches of checkout and host alone.
 
     Returns:
         The rules, where they are from, and the comparison; None if no rows can be compared.
@@ -91,28 +93,25 @@ async def compare_with(
     # In a thread: the resamples of a bootstrap take tenths of a second.
     comparison = await asyncio.to_thread(
         compare,
-        _read_evaluation(workspace, metrics),
-        await _evaluation_at(workspace, commit, commit_metrics),
+        await _read_evaluation(workspace, metrics, is_offline=is_offline),
+        await _read_evaluation(workspace, commit_metrics, commit, is_offline=is_offline),
         rules.metric,
         more_is_better=rules.more_is_better,
     )
     return rules, source, comparison
 
 
-def _read_evaluation(workspace: Workspace, metrics: Metrics) -> Evaluation:
-    texts = {
-        name: path.read_text() if (path := workspace.path / name).is_file() else ""
-        for name in (PREDICTIONS, LOCK)
-    }
-    return parse_evaluation(metrics, texts[PREDICTIONS], texts[LOCK])
-
-
-async def _evaluation_at(workspace: Workspace, commit: str, metrics: Metrics | None) -> Evaluation:
-    return parse_evaluation(
-        metrics or {},
-        await read_at(workspace, commit, PREDICTIONS.as_posix()),
-        await read_at(workspace, commit, LOCK.as_posix()),
-    )
+async def _read_evaluation(
+    workspace: Workspace, metrics: Metrics | None, commit: str = "", *, is_offline: bool = False
+) -> Evaluation:
+    """Read the metrics, answers and test split of a commit, or of the workspace itself."""
+    file = workspace.path / LOCK
+    if commit:
+        lock = await read_at(workspace, commit, LOCK.as_posix())
+    else:
+        lock = file.read_text() if file.is_file() else ""
+    predictions = await read_predictions(workspace, commit, is_offline=is_offline)
+    return parse_evaluation(metrics or {}, predictions, lock)
 
 
 async def _past_losses(
@@ -128,7 +127,7 @@ async def _past_losses(
     if champion.commit not in commits:
         return 0.0
     evaluations = [
-        await _evaluation_at(workspace, commit, await metrics_at(workspace, commit))
+        await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
         for commit in commits[commits.index(champion.commit) :]
     ]
     # Lazily: none is made of releases before a better one.

@@ -82,7 +82,7 @@ def test_regression_on_numbers(folders: dict[str, Path]) -> None:
     assert metrics["r2"] > 0.35
     assert set(read(folder / "model/diabetes.golden.json")["outputs"]) == {"predict"}
     assert read(folder / "model/diabetes.runtime.json")["classes"] is None
-    header = (folder / "reports/predictions.csv").read_text().splitlines()[0]
+    header = (folder / "data/predictions.csv").read_text().splitlines()[0]
     assert header == "actual,predicted"
     support.dvc("plots", "show", "--out", ".dvc/tmp/plots", cwd=folder)
     page = (folder / ".dvc/tmp/plots/index.html").read_text()
@@ -92,7 +92,7 @@ def test_regression_on_numbers(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", ["cancer", "diabetes", "churn"])
 def test_gate_finds_the_metrics_in_the_answers(folders: dict[str, Path], name: str) -> None:
     metrics = read(folders[name] / "reports/metrics.json")
-    answers = (folders[name] / "reports/predictions.csv").read_text()
+    answers = (folders[name] / "data/predictions.csv").read_text()
     lock = "stages: {evaluate: {deps: [{path: data/test.csv, md5: a0}]}}"
     model = parse_evaluation(metrics, answers, lock)
     comparable = {

@@ -31,7 +31,6 @@ def test_pipeline_leaves_reports_to_git_and_bytes_to_dvc(wine: Path) -> None:
         "reports/data.json",
         "reports/evaluation.json",
         "reports/metrics.json",
-        "reports/predictions.csv",
     ]
     assert json.loads(support.dvc("status", "--json", cwd=wine).stdout) == {}
 

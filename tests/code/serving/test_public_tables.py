@@ -65,7 +65,12 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         write_case(base / name, target, public=file, data=data, is_trained=True)
         for name, (file, target, data, _) in TABLES.items()
     ]
+    former = base / "tips" / "reports" / "predictions.csv"
+    former.parent.mkdir()
+    former.write_text("actual,predicted\n1,1\n")
     outcomes = run_cases(folders)
+    assert not former.exists(), "Git has no row of the data"
+    assert (base / "tips" / "data" / "predictions.csv").exists()
     assert not any(outcome["refused"] for outcome in outcomes.values())
     questions = []
     for name, (file, *_) in TABLES.items():

@@ -17,7 +17,7 @@ from tasks.reports.pictures import (
     as_data_uri,
     draw_metrics,
     draw_predictions,
-    read_points,
+    parse_points,
     template_of,
 )
 
@@ -78,11 +78,9 @@ def test_invalid_template_is_named(tmp_path: Path, content: str | None) -> None:
         draw_predictions({"main": _CLASSES}, template)
 
 
-def test_points_are_read_from_the_checkout(tmp_path: Path) -> None:
-    assert read_points(tmp_path) == []
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "predictions.csv").write_text('actual,predicted\n"a, b",c\n')
-    assert read_points(tmp_path) == [{"actual": "a, b", "predicted": "c"}]
+def test_points_are_parsed() -> None:
+    assert parse_points("") == []
+    assert parse_points('actual,predicted\n"a, b",c\n') == [{"actual": "a, b", "predicted": "c"}]
 
 
 def test_uri_contains_the_picture() -> None:

@@ -1,0 +1,85 @@
+"""The answers of a model to each row of its test split: DVC stores them, and Git has no row."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.bucket.bucket import load_bucket
+from tasks.bucket.objects import OBJECT_NAME, StoredObject
+from tasks.bucket.transfer import read_object
+from tasks.core.commands import run_logger
+from tasks.core.settings import Settings
+from tasks.repository import git
+from tasks.repository.workspace import Workspace
+
+PREDICTIONS = Path("data/predictions.csv")
+_FORMER = "reports/predictions.csv"  # in the Git of models that an earlier version saved
+_LOCK = "dvc.lock"
+
+
+async def read_predictions(
+    workspace: Workspace, commit: str = "", *, is_offline: bool = False
+) -> str:
+    """Return the text of a model's predictions; empty if they are nowhere.
+
+    Args:
+        workspace: Any workspace of the model.
+        commit: The commit of the model; by default the model is the workspace's own.
+        is_offline: Look in the caches of workspace and host alone, not in the bucket.
+
+    Raises:
+        TransientError: The bucket is needed and cannot be reached.
+        TerminalError: The bucket is needed and denies access.
+    """
+    file = workspace.path / PREDICTIONS
+    if not commit and file.is_file():
+        return file.read_text()
+    stored = _find_object(await _show(workspace, commit, _LOCK))
+    if stored is None:
+        return await _show(workspace, commit, _FORMER)
+    content = await asyncio.to_thread(_read_cached, workspace, stored)
+    if content is None and not is_offline:
+        content = await read_object(await load_bucket("read"), stored)
+    if content is None:
+        place = commit[:7] or workspace.label
+        run_logger().warning("%s of %s is neither here nor in the bucket", PREDICTIONS, place)
+        return ""
+    return content.decode()
+
+
+async def _show(workspace: Workspace, commit: str, name: str) -> str:
+    """Return the text of a file at a commit, or in the workspace; empty if there is none."""
+    if not commit:
+        path = workspace.path / name
+        return path.read_text() if path.is_file() else ""
+    result = await workspace.git(git.show(commit, name), ok=(0, 128))
+    return result.stdout if result.code == 0 else ""
+
+
+def _find_object(lock: str) -> StoredObject | None:
+    try:
+        outputs: list[dict[str, Any]] = [
+            out
+            for stage in (yaml.safe_load(lock) or {})["stages"].values()
+            for out in stage.get("outs", [])
+        ]
+        name = next(str(out["md5"]) for out in outputs if out["path"] == str(PREDICTIONS))
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError, StopIteration):
+        return None
+    return StoredObject(name, None, str(PREDICTIONS), "") if OBJECT_NAME.fullmatch(name) else None
+
+
+def _read_cached(workspace: Workspace, stored: StoredObject) -> bytes | None:
+    """Read an object from the cache of the checkout or the host; None if none has it whole."""
+    for cache in (workspace.path / ".dvc" / "cache", Settings().dvc_cache):
+        file = cache / stored.key
+        if file.is_file():
+            content = file.read_bytes()
+            if md5(content, usedforsecurity=False).hexdigest() == stored.md5:
+                return content
+    return None
