@@ -152,16 +152,20 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     duplicates = [column for column, count in Counter(columns).items() if count > 1]
     if duplicates:
         raise ConfigError("data.source", f"{source}: two columns are called '{duplicates[0]}'")
-    for key, names in [("target", [params.data.target]), ("drop", params.data.drop)]:
+    data = params.data
+    for key, names in [("target", [data.target]), ("drop", data.drop), ("private", data.private)]:
         for column in names:
             if column not in columns:
                 hint = "; is data.separator right?" if len(columns) == 1 else ""
                 hint = hint or suggest_nearest(column, columns) or "."
                 problem = f"'{column}' is not a column of {source}{hint}"
                 raise ConfigError(f"data.{key}", f"{problem} Columns: {', '.join(columns)}")
-    if params.data.target in params.data.drop:
-        raise ConfigError("data.drop", f"'{params.data.target}' is the target")
-    if len(columns) - len(set(params.data.drop)) < 2:
+    if data.target in data.private:
+        problem = f"'{data.target}' is the target, which the model answers to everybody"
+        raise ConfigError("data.private", problem)
+    if data.target in data.drop:
+        raise ConfigError("data.drop", f"'{data.target}' is the target")
+    if len(columns) - len(set(data.drop)) < 2:
         raise ConfigError("data.drop", "no column is left to learn from")
 
 

@@ -47,7 +47,9 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
             "distinct": int(column.nunique()),
             "missing": int(column.isna().sum()),
             "words": table.words.get(str(name), {}),
-            "examples": [str(value) for value in column.dropna().unique()[:EXAMPLES]],
+            "examples": []
+            if name in params.data.private
+            else [str(value) for value in column.dropna().unique()[:EXAMPLES]],
             "preparation": _describe_preparation(column, params),
         }
         for name, column in table.frame.items()
@@ -107,16 +109,17 @@ def _find_in_text(
     is_odd = column.isin(odd)
     if len(odd) == 0:
         return
+    examples = list_words(odd.head(EXAMPLES), is_private=name in data.private)
     marks = {match["mark"] for cell in odd.head(1000) if (match := GROUPED.fullmatch(cell))}
     if data.thousands is None and len(marks) == 1 and odd.str.fullmatch(GROUPED.pattern).all():
         mark = marks.pop()
-        problem = f"{label} is text: {list_words(odd.head(EXAMPLES))} have thousands separators"
+        problem = f"{label} is text: {examples} have thousands separators"
         yield "data.thousands", f"{problem}; set it to '{mark}' to read numbers"
     elif data.decimal == "." and odd.str.fullmatch(DECIMAL_COMMA.pattern).all():
-        problem = f"{label} is text: {list_words(odd.head(EXAMPLES))} have a decimal comma"
+        problem = f"{label} is text: {examples} have a decimal comma"
         yield "data.decimal", f"{problem}; set it to ',' to read numbers"
     elif len(odd) <= ODD_WORDS and is_odd.sum() <= (1 - NUMBER_SHARE) * filled:
-        problem = f"{label} is text, as {list_words(odd)} ({list_rows(is_odd)}) is no number"
+        problem = f"{label} is text, as {examples} ({list_rows(is_odd)}) is no number"
         yield f"data.schema.{name}.missing", f"{problem}; if it means missing, name it there"
     elif values.str.fullmatch(DATE.pattern).all():
         yield "data.drop", f"{label} has dates, which are read as text: drop it, or derive numbers"

@@ -10,6 +10,7 @@ running it again is pointless until somebody edits the file. Any other failure e
 import codecs
 import difflib
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -78,6 +79,7 @@ class Data(_Section):
     columns: dict[str, ColumnSchema] = Field({}, alias="schema")
     target: str
     drop: list[str] = []
+    private: list[str] = []
     drop_classes: list[str] = []
     missing_target: float = Field(0.05, ge=0, lt=1)
     task: Literal["classification", "regression"]
@@ -179,12 +181,30 @@ def load() -> Params:
 
 def run(stage: Callable[[Params], None]) -> NoReturn:
     """Run a stage as a program: exit with 0, or with 2 after explaining a ConfigError on stderr."""
+    is_private = True  # until params.yaml is known
     try:
-        stage(load())
+        params = load()
+        is_private = bool(params.data.private)
+        stage(params)
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(CONFIG_ERROR)
+    except Exception as error:
+        if not is_private:
+            raise
+        print(explain_without_values(error), file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
+
+
+def explain_without_values(error: BaseException) -> str:
+    """Explain an error by its type and places, without its message, which may quote a cell.
+
+    The log of a stage is read by more people than the data.
+    """
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    hint = "the message is left out, since data.private is set: run the stage without it to see it"
+    return f"{frames}{type(error).__name__} ({hint})"
 
 
 def suggest(wrong: str, allowed: Iterable[str]) -> str:

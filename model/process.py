@@ -156,6 +156,7 @@ def _describe(
                 "missing_words": list_missing_words(params.data, str(name)),
             }
             | ({"words": words[str(name)]} if name in words else {})
+            | ({"private": True} if name in params.data.private else {})
             for name, column in features.items()
         },
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from model import mlem_api, requirements
+from model import golden, mlem_api, requirements
 from model.files import (
     ESTIMATOR,
     TEST,
@@ -23,7 +23,7 @@ from model.files import (
     remove_former_models,
     write_json,
 )
-from model.params import Params, run
+from model.params import ConfigError, Params, run
 
 LOCK = Path("model/uv.lock")
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
@@ -44,13 +44,16 @@ def main(params: Params) -> None:
     )
 
     model = mlem_api.load(path)
-    inputs = _draw_sample(features, target, params)
-    outputs = {"predict": model.predict(inputs).tolist()}
+    columns = read_data()["columns"]
+    private = [name for name, column in columns.items() if column.get("private")]
+    sample = golden.draw_sample(features, target, params)
+    inputs = golden.replace_private(sample, features, private, params.seed)
+    outputs = {"predict": predict(model, inputs, private)}
     if hasattr(model, "predict_proba"):
         outputs["predict_proba"] = model.predict_proba(inputs).tolist()
     write_json(
         get_model_path(params.name, ".golden.json"),
-        {"format": 1, "inputs": _make_records(inputs), "outputs": outputs},
+        {"format": 1, "inputs": golden.make_records(inputs), "outputs": outputs},
     )
     remove_former_models(params.name)
     packages = requirements.find_versions(r.module for r in meta.requirements.installable)
@@ -61,7 +64,7 @@ def main(params: Params) -> None:
             "name": params.name,
             "task": params.data.task,
             "classes": model.classes_.tolist() if hasattr(model, "classes_") else None,
-            **describe_inputs(read_data()["columns"]),
+            **describe_inputs(columns),
             "python": platform.python_version(),
             "artifacts": {path.as_posix(): _hash_file(path)},
             "packages": packages,
@@ -80,7 +83,8 @@ def describe_inputs(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
         columns: of reports/data.json.
 
     Returns:
-        Types and words for missing texts, by column, and the columns that may be missing.
+        Types and words for missing texts, by column, and the columns that may be missing or are
+        private.
     """
     return {
         "columns": {name: TYPES[column["dtype"]] for name, column in columns.items()},
@@ -90,22 +94,25 @@ def describe_inputs(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
             if column["missing_words"] and column["dtype"] == "object"
         },
         "nullable": [name for name, column in columns.items() if column["missing"]],
+        "private": [name for name, column in columns.items() if column.get("private")],
     }
 
 
-def _draw_sample(features: "pd.DataFrame", target: "pd.Series", params: Params) -> "pd.DataFrame":
-    """Draw rows of the test split with the seed: one of each class, then any others."""
-    shuffled = features.sample(frac=1, random_state=params.seed)
-    if params.data.task == "classification":
-        is_repeated = target[shuffled.index].duplicated().to_numpy()
-        shuffled = pd.concat([shuffled[~is_repeated], shuffled[is_repeated]])
-        return shuffled.head(max(params.save.golden, target.nunique()))
-    return shuffled.head(params.save.golden)
+def predict(model: Any, inputs: "pd.DataFrame", private: list[str]) -> list[Any]:
+    """Predict the golden inputs.
 
-
-def _make_records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Make rows as a client sends them, with None for missing values."""
-    return list(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"))
+    Raises:
+        ConfigError: the model does not take the made-up values of private columns.
+    """
+    try:
+        return list(model.predict(inputs).tolist())
+    except Exception as error:
+        if not private:
+            raise
+        columns = ", ".join(private)
+        problem = f"the model fails on made-up values of {columns} ({type(error).__name__}): "
+        hint = "let it take any text and number, as sklearn.preprocessing.OneHotEncoder does with"
+        raise ConfigError("data.private", f"{problem}{hint} handle_unknown='ignore'") from None
 
 
 def _hash_file(path: Path) -> dict[str, Any]:

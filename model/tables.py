@@ -66,7 +66,7 @@ def read_table(path: Path, data: Data) -> Table:
     table = pd.DataFrame(columns)
     for name, schema in data.columns.items():
         if name in table:
-            _check_values(table[name], schema)
+            _check_values(table[name], schema, is_private=name in data.private)
     return Table(table, {name: counts for name, counts in words.items() if counts})
 
 
@@ -94,9 +94,11 @@ def list_rows(mask: "pd.Series") -> str:
     return f"row{'s' if len(positions) > 1 else ''} {listed}"
 
 
-def list_words(words: Iterable[Any]) -> str:
-    """List the first words, in quotes."""
+def list_words(words: Iterable[Any], *, is_private: bool = False) -> str:
+    """List the first words, in quotes; of a private column, only how many there are."""
     shown = list(words)
+    if is_private:
+        return f"{len(shown)} value{'s' if len(shown) > 1 else ''}"
     more = ", …" if len(shown) > SHOWN else ""
     return ", ".join(f"'{word}'" for word in shown[:SHOWN]) + more
 
@@ -184,11 +186,12 @@ def _convert(column: "pd.Series", data: Data) -> "tuple[pd.Series, dict[str, int
         values = _find_values(cells, data, kind)
         if kind and values.isna().any():
             wrong = cells[values.isna()]
-            _refuse(name, kind, list_rows(column.isin(wrong)), wrong)
+            is_private = name in data.private
+            _refuse(name, kind, list_rows(column.isin(wrong)), wrong, is_private=is_private)
         if kind or (len(known) and values.notna().all() and not _are_codes(cells)):
             words = {str(word): int(count) for word, count in known.items()}
             column = column.map(dict(zip(cells, values, strict=True)))
-    return (_apply(column, kind) if kind else _simplify(column)), words
+    return (_apply(column, kind, data) if kind else _simplify(column)), words
 
 
 def _find_values(cells: "pd.Series", data: Data, kind: str | None) -> "pd.Series":
@@ -212,7 +215,7 @@ def _simplify(column: "pd.Series") -> "pd.Series":
     return column.map(str, na_action="ignore").astype(object)
 
 
-def _apply(column: "pd.Series", kind: str) -> "pd.Series":
+def _apply(column: "pd.Series", kind: str, data: Data) -> "pd.Series":
     """Convert a column of numbers or truth values to the type that `data.schema` names."""
     simple = _simplify(column)
     is_truth = types.is_bool_dtype(simple.dtype)
@@ -226,23 +229,25 @@ def _apply(column: "pd.Series", kind: str) -> "pd.Series":
         whole = kind == "integer" and not simple.isna().any()
         typed = simple.astype("int64" if whole else "float64") if not wrong.any() else simple
     if wrong.any():
-        _refuse(str(column.name), kind, list_rows(wrong), column[wrong].unique())
+        is_private = column.name in data.private
+        cells = column[wrong].unique()
+        _refuse(str(column.name), kind, list_rows(wrong), cells, is_private=is_private)
     return _simplify(typed)
 
 
-def _refuse(name: str, kind: str, rows: str, cells: Iterable[Any]) -> NoReturn:
-    problem = f"{list_words(cells)} ({rows}) is no {kind}"
+def _refuse(name: str, kind: str, rows: str, cells: Iterable[Any], *, is_private: bool) -> NoReturn:
+    problem = f"{list_words(cells, is_private=is_private)} ({rows}) is no {kind}"
     hint = f"if it stands for a missing value, name it in data.schema.{name}.missing"
     raise ConfigError(f"data.schema.{name}.type", f"{problem}; {hint}")
 
 
-def _check_values(column: "pd.Series", schema: ColumnSchema) -> None:
+def _check_values(column: "pd.Series", schema: ColumnSchema, *, is_private: bool) -> None:
     """Refuse values outside the categories or the range of `data.schema`."""
     name = str(column.name)
     if schema.categories is not None:
         wrong = column.notna() & ~column.map(str, na_action="ignore").isin(schema.categories)
         if wrong.any():
-            values = list_words(column[wrong].unique())
+            values = list_words(column[wrong].unique(), is_private=is_private)
             problem = f"{values} ({list_rows(wrong)}) is not among the categories"
             raise ConfigError(f"data.schema.{name}.categories", problem)
     if schema.minimum is None and schema.maximum is None:
@@ -253,6 +258,6 @@ def _check_values(column: "pd.Series", schema: ColumnSchema) -> None:
     high = np.inf if schema.maximum is None else schema.maximum
     wrong = column.notna() & ~column.between(low, high)
     if wrong.any():
-        values = list_words(column[wrong].unique())
+        values = list_words(column[wrong].unique(), is_private=is_private)
         problem = f"{values} ({list_rows(wrong)}) is not between {low:g} and {high:g}"
         raise ConfigError(f"data.schema.{name}", problem)

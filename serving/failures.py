@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import traceback
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,14 +17,19 @@ LINE_CHARACTERS = 200
 class Failures:
     """The failures of one server so far."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, *, is_private: bool = False) -> None:
+        """Begin without any.
+
+        Args:
+            is_private: whether messages are left out of the log, as they may quote a client.
+        """
         self._places: set[tuple[str, str, int]] = set()
+        self._is_private = is_private
 
     def log_refusal(self, method: str, error: Exception) -> str:
         """Log that a model does not accept a client's values; return the answer's reference."""
         reference = secrets.token_hex(4)
-        log.warning("%s refused values, reference %s: %s", method, reference, _shorten(error))
+        log.warning("%s refused values, reference %s: %s", method, reference, self._describe(error))
         return reference
 
     def log_failure(self, method: str, error: Exception) -> str:
@@ -48,11 +54,24 @@ class Failures:
         is_new = place not in self._places and len(self._places) < MOST_PLACES
         if is_new:
             self._places.add(place)
+        if is_new and self._is_private:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error(
+                "%s failed, reference %s: %s\n%s", method, reference, self._describe(error), frames
+            )
+            return reference
         log.error(
-            "%s failed, reference %s: %s", method, reference, _shorten(error),
+            "%s failed, reference %s: %s", method, reference, self._describe(error),
             exc_info=error if is_new else None,
         )  # fmt: skip
         return reference
+
+    def _describe(self, error: Exception) -> str:
+        if self._is_private:
+            return (
+                f"{type(error).__name__} (the message is left out: the model has private columns)"
+            )
+        return f"{error!r:.{LINE_CHARACTERS}}"
 
 
 class FailureAnswer:
@@ -84,7 +103,3 @@ class FailureAnswer:
             message = f"Something went wrong in the service (reference {reference})."
             answer = RequestError(500, message, kind="unexpected").make_response()
             await answer(scope, receive, send)  # if one has begun: uvicorn closes the connection
-
-
-def _shorten(error: Exception) -> str:
-    return f"{error!r:.{LINE_CHARACTERS}}"

@@ -112,6 +112,7 @@ def describe(
         "container": interface.container,
         "flat": interface.flat,
         "max_rows": max_rows,
+        "private": bundle.runtime.get("private") or [],
         "columns": [
             _describe_column(column, [_get_cell(row, number, column) for row in plain])
             for number, column in enumerate(interface.columns)

@@ -48,7 +48,7 @@ class Service:
         self.interface: Interface = read_interface(bundle)
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.metrics = Metrics()
-        self.failures = Failures()
+        self.failures = Failures(is_private=bool(bundle.runtime.get("private")))
         self.batches = Workers(limits.threads, limits.queue)
         # Small requests of a slow model wait for each other only, and only the bound on
         # connections turns them away.

@@ -214,6 +214,9 @@ async function start() {
     return;
   }
   introduce();
+  if (model.private.length) {
+    $("hint").textContent = `Values of ${model.private.join(", ")} are made up, all others are of real rows. Change any value.`;
+  }
   fields = model.columns.map(makeField);
   $("fields").replaceChildren(...fields.map((field) => field.box));
   model.samples.forEach((_, number) => $("sample").append(element("option", { value: number, textContent: `${number + 1} of ${model.samples.length}` })));

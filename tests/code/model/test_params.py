@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from model import params
 from tests.code.model import support
 
 BAD = [
@@ -94,3 +95,13 @@ def test_stages_name_only_parameters_that_must_be_given() -> None:
     for section, definition in description["definitions"].items():
         required |= {f"{section.lower()}.{key}" for key in definition.get("required", [])}
     assert named <= required
+
+
+def test_error_is_explained_without_values() -> None:
+    cell = "-".join(["Al", "ice"])
+    with pytest.raises(ValueError, match="Al-ice") as failure:
+        float(cell)
+    text = params.explain_without_values(failure.value)
+    assert "in test_error_is_explained_without_values" in text
+    assert "ValueError (the message is left out, since data.private is set" in text
+    assert "Al-ice" not in text

@@ -77,6 +77,18 @@ CHECKS: dict[str, dict[str, Any]] = {
         "csv": "x,y\n" + ROWS,
         "data": {"schema": {"x": {"type": "text"}}},
     },
+    "private-typed": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"private": ["x"], "schema": {"x": {"type": "boolean"}}},
+    },
+    "private-target": {"target": "y", "csv": "x,y\n" + ROWS, "data": {"private": ["y"]}},
+    "private-unknown": {"target": "y", "csv": "x,y\n" + ROWS, "data": {"private": ["z"]}},
+    "private-words": {
+        "target": "mpg",
+        "case": "question-mark",
+        "data": REGRESSION | {"private": ["horsepower"]},
+    },
     "unknown-key": {
         "target": "y",
         "csv": "x,y\n" + ROWS,
@@ -106,6 +118,9 @@ REFUSED = {
     "range": "data.schema.x: '0', '1', '2', '31', '32', … (rows 1, 2, 3, 32, 33 and 7 more) is ",
     "categories": "data.schema.y.categories: 'b' (rows 2, 4, 6, 8, 10 and 15 more) is not among",
     "typed": "data.schema.x.type: '2', '3', '4', '5', '6', … (rows 3, 4, 5, 6, 7 and 33 more",
+    "private-typed": "data.schema.x.type: 38 values (rows 3, 4, 5, 6, 7 and 33 more) is no boolean",
+    "private-target": "data.private: 'y' is the target, which the model answers to everybody",
+    "private-unknown": "data.private: 'z' is not a column of data/source/table.csv",
     "unknown-key": "data.schema.x.typ: unknown key; did you mean 'type'?",
     "not-gzip": "data.source: data/source/table.csv.gz cannot be unpacked",
     "no-package": "train.estimator: 'lightgbm.LGBMClassifier': the model environment has no "
@@ -114,6 +129,7 @@ REFUSED = {
 WARNED = {
     "question-mark": "data.schema.horsepower.missing: column 'horsepower' is text, as '?' "
     "(rows 18, 64) is no number",
+    "private-words": "data.schema.horsepower.missing: column 'horsepower' is text, as 1 value ",
     "thousands": "data.thousands: column 'income' is text: '45,300', ",
     "words-in-numbers": "data.schema.x.missing: column 'x': 'NA' in 1 rows, 'NULL' in 1 rows is",
     "dates": "data.drop: column 'x' has dates, which are read as text",

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from serving.categories import MOST_BYTES, UNSEEN, make_unseen_header
+from serving.failures import Failures
 from tasks.core.tls import ssl_context
 from tests.code.serving.running import START_SECONDS
 
@@ -130,6 +131,17 @@ def test_failure_is_logged_in_full_once(served):
     assert moody.post("/predict", bad).status_code == 500
     assert len(lines := moody.log[before:].splitlines()) == 1
     assert "no luck" in lines[0]
+
+
+def test_log_of_a_model_with_private_columns_quotes_no_client(caplog):
+    failures = Failures(is_private=True)
+    cell = "-".join(["Al", "ice"])
+    with pytest.raises(ValueError, match="Al-ice") as failure:
+        float(cell)
+    failures.log_refusal("predict", failure.value)
+    failures.log_failure("predict", failure.value)
+    assert "in test_log_of_a_model_with_private_columns" in caplog.text
+    assert "Al-ice" not in caplog.text
 
 
 def test_model_server_answers_beside_1005_idle_connections(served, golden):

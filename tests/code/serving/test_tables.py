@@ -11,7 +11,19 @@ import pytest
 from tests.code.model.tables import CASES, run_cases, write_case
 from tests.code.serving.running import HERE, ROOT, clean_environment
 
+# A name, an income and a membership of each person, none of which may leave the data.
+INCOMES = [40_000.13 + 7.77 * number for number in range(60)]
+PEOPLE = "name,income,member,x,y\n" + "".join(
+    f"Alice-{number % 6},{income:.2f},{number % 3 == 0},{number % 2 - 0.5},{'ab'[number % 2]}\n"
+    for number, income in enumerate(INCOMES)
+)
+PRIVATE = ["name", "income", "member"]
 TRAINED: dict[str, dict[str, Any]] = {
+    "private": {
+        "target": "y",
+        "csv": PEOPLE,
+        "data": {"private": PRIVATE, "schema": {"x": {"maximum": 1}}},
+    },
     "class-named-none": {"target": "severity"},
     "category-na": {"target": "price", "data": {"task": "regression"}},
     "leading-zeros": {"target": "agent"},
@@ -26,7 +38,9 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """All answers, from one process: name of the question -> answer."""
     base = tmp_path_factory.mktemp("tables")
     folders = [
-        write_case(base / name, case=name, is_trained=True, **case)
+        write_case(
+            base / name, is_trained=True, **(case if "csv" in case else case | {"case": name})
+        )
         for name, case in TRAINED.items()
     ]
     outcomes = run_cases(folders)
@@ -43,7 +57,7 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     )
     assert done.returncode == 0, done.stderr
     answered = [one["answer"] for one in json.loads(done.stdout)]
-    return dict(zip(QUESTIONS, answered, strict=True))
+    return dict(zip(QUESTIONS, answered, strict=True)) | {"folders": base}
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
@@ -71,6 +85,11 @@ QUESTIONS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
         [{"member": m, "x": 0.1} for m in (True, False, None)],
     ),
     "truth as text": ("boolean-with-holes", "predict", [{"member": "true", "x": 0.1}]),
+    "private": (
+        "private",
+        "predict",
+        [{"name": "Alice-1", "income": 41_000.0, "member": True, "x": x} for x in (-0.5, 0.5)],
+    ),
     "nearly empty": (
         "nearly-empty-text",
         "predict",
@@ -116,3 +135,18 @@ def test_truth_value_may_be_missing(answers: dict[str, Any]) -> None:
 
 def test_nearly_empty_text_is_trained_on(answers: dict[str, Any]) -> None:
     assert answers["nearly empty"] == [1, 0]
+
+
+def test_private_values_are_in_no_file_of_git_and_no_message(answers: dict[str, Any]) -> None:
+    assert answers["private"] == ["a", "b"]
+    folder = answers["folders"] / "private"
+    inputs = json.loads((folder / "model" / "paper.golden.json").read_text())["inputs"]
+    assert {row["name"] for row in inputs} == {"(private)"}
+    assert not {row["income"] for row in inputs} & set(INCOMES)
+    assert all(40_000 <= row["income"] <= 41_000 for row in inputs), "usual for the model"
+    stored = [folder / "data", folder / "model" / "paper", folder / "model" / "estimator.pkl"]
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(path.is_relative_to(other) for other in stored):
+            text = path.read_text()
+            assert "Alice" not in text, path
+            assert not any(f"{income:.2f}" in text for income in INCOMES), path
