@@ -22,8 +22,9 @@ from random import Random
 from statistics import fmean
 
 from tasks.training.evidence import Comparison, Evaluation, compare
-from tasks.training.gate import Rules, judge
+from tasks.training.gate import Evidence, judge
 from tasks.training.intervals import measure_classes
+from tasks.training.rules import Rules
 
 _CUTS = 8
 _CENTRE = 0.7
@@ -96,7 +97,7 @@ def make_pair(random: Random, rules: Rules, rows: int) -> Pair:
     )
     assert equal
     assert worse
-    verdict = judge(new.metrics, old.metrics, rules, comparison=equal)
+    verdict = judge(new.metrics, old.metrics, rules, evidence=Evidence({rules.metric: equal}))
     before = judge(new.metrics, old.metrics, rules)
     return Pair(equal, worse, verdict.passed, before.passed)
 

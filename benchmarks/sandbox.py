@@ -26,7 +26,7 @@ import psutil
 
 from tasks.core.commands import Argv
 from tasks.core.free_port import find_free_port
-from tasks.platforms.base.trial import serve
+from tasks.package.server import serve
 from tasks.sandbox.box import Box, start_in
 
 _ROUNDS = 3

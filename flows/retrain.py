@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
-from flows.push import push
+from flows.push import UNCHANGED, push
 from flows.save import save
 from flows.train import train
 from tasks.core.settings import TAG, Settings
-from tasks.platforms.catalogue import gate_rules, load_environment
-from tasks.reports.model_reports import judge_candidate
-from tasks.repository.git import remote_head
-from tasks.repository.workspace import is_ancestor, open_workspace
+from tasks.platforms.catalogue import load_environment
 from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
@@ -48,19 +47,16 @@ async def retrain(
     Returns:
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
-    settings = load_environment(environment)  # rejects an unknown one before anything runs
+    load_environment(environment)  # rejects an unknown one before anything runs
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         await require_key(branch)
         candidate = await save(await train(ref, overrides, force))
-        async with open_workspace(candidate, signed_tags=settings.signed) as workspace:
-            if await is_ancestor(workspace, candidate, remote_head(branch)):
-                # Verifies its objects, and signs it if that is missing.
-                commit = await push(candidate, branch, environment)
-                return Completed(message=f"nothing to retrain: {branch} has it", data=commit)
-            verdict = await judge_candidate(workspace, gate_rules(settings))
-        commit = await push(candidate, branch if verdict.passed else "", environment)
-    return Completed(
-        name="Completed" if verdict.passed else "Rejected",
-        message="; ".join(verdict.reasons),
-        data=commit,
-    )
+        # What is on the branch already is pushed, too: its objects are verified, and it is signed
+        # if that is missing.
+        pushed: State[Any] = await push(
+            candidate, branch, environment, keep=True, return_state=True
+        )
+    commit = await pushed.aresult()
+    if pushed.name == UNCHANGED:
+        return Completed(message=f"nothing to retrain: {pushed.message}", data=commit)
+    return Completed(name=pushed.name, message=pushed.message, data=commit)

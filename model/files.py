@@ -69,6 +69,13 @@ def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
     return frame.drop(columns=target), frame[target]
 
 
+def read_target(path: Path, target: str) -> "pd.Series":
+    """Read the target alone of data/train.csv or data/test.csv, as `read_split` has it."""
+    dtypes = {target: read_data()["target"]["dtype"]}
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "usecols": [target]}
+    return pd.read_csv(path, dtype=dtypes, **options)[target]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a report: stable, readable in a diff, without what JSON cannot express (NaN).
 

@@ -137,14 +137,34 @@ class _Percent(ConstrainedStr):
     regex = r"^\d+(\.\d+)? ?%$"
 
 
-class Gate(_Section):
-    """Conditions for a new model to replace the live one; the orchestrator reads them."""
+class MetricRule(_Section):
+    """The condition on one metric."""
 
     metric: str
     minimum: float | None = None
     maximum: float | None = None
     tolerance: NonNegativeFloat | _Percent = 0.0
-    inconclusive: Literal["pass", "hold"] = "pass"
+
+
+class Behaviour(_Section):
+    """A test of behaviour: the effect of another value of one column on answers."""
+
+    column: str
+    expect: Literal["same", "not lower", "not higher"]
+    label: str = ""
+    allow: _Percent = "0 %"  # type: ignore[assignment]  # pydantic takes the text
+
+
+class Gate(MetricRule):
+    """Conditions for a new model to replace the live one; the orchestrator reads them."""
+
+    inconclusive: Literal["pass", "ask", "hold"] = "pass"
+    also: list[MetricRule] = []
+    slices: list[str] = []
+    slice_rows: int = Field(50, ge=1)
+    latency: _Percent | None = None
+    size: _Percent | None = None
+    behaviour: list[Behaviour] = []
 
 
 class Params(_Section):
@@ -175,7 +195,9 @@ def load() -> Params:
         lines = [str(ConfigError(*_explain(e, raw))) for e in error.errors()]
         raise ConfigError("", "\n".join(lines).removeprefix(f"{FILE}: ")) from None
     _check_name(params.name)
-    _check_gate(params.gate, params.data.task)
+    _check_rule("gate", params.gate, params.data.task)
+    for at, rule in enumerate(params.gate.also):
+        _check_rule(f"gate.also.{at}", rule, params.data.task)
     return params
 
 
@@ -260,14 +282,14 @@ def _check_name(name: str) -> None:
         raise ConfigError("name", f"model/ already has something called '{name}': choose another")
 
 
-def _check_gate(gate: Gate, task: str) -> None:
+def _check_rule(key: str, rule: MetricRule, task: str) -> None:
     metrics = METRICS[task]
-    if gate.metric not in metrics:
-        problem = f"'{gate.metric}' is not measured for {task}{suggest(gate.metric, metrics)}"
-        raise ConfigError("gate.metric", problem)
-    bound, other = ("minimum", "maximum") if metrics[gate.metric] else ("maximum", "minimum")
-    if getattr(gate, other) is not None:
-        better = "more" if metrics[gate.metric] else "less"
+    if rule.metric not in metrics:
+        problem = f"'{rule.metric}' is not measured for {task}{suggest(rule.metric, metrics)}"
+        raise ConfigError(f"{key}.metric", problem)
+    bound, other = ("minimum", "maximum") if metrics[rule.metric] else ("maximum", "minimum")
+    if getattr(rule, other) is not None:
+        better = "more" if metrics[rule.metric] else "less"
         raise ConfigError(
-            f"gate.{other}", f"{better} of {gate.metric} is better: give gate.{bound} instead"
+            f"{key}.{other}", f"{better} of {rule.metric} is better: give {key}.{bound} instead"
         )

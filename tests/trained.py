@@ -29,7 +29,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import make_bundle
 from tasks.package.package import read_package
 from tasks.package.runtime import make_runtime
-from tasks.platforms.base.trial import serve
+from tasks.package.server import serve
 from tasks.repository.workspace import Workspace
 from tests.code.serving.running import Server, clean_environment, free_port
 from tests.commits import commit_all

@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,11 +31,13 @@ from tasks.reports import model_reports
 from tasks.reports.pictures import draw
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training.gate import PARAMETERS, Rules, TrustedRules, Verdict, judge
-from tasks.training.verdict import compare_with
+from tasks.training.gate import Verdict, judge
+from tasks.training.rules import PARAMETERS, Rules, TrustedRules, find_rules
+from tasks.training.verdict import compare_stored
 
 REPORT = "report.md"
 _HERE = "this branch"
+_LATER = "; retrain and deploy have both models answer the same ones"
 _LONGEST_CARD = 40_000  # a comment has room for 65,536 characters
 _PICTURE = re.compile(r"!\[([^]]*)\]\([\w.-]+\.png\)")
 
@@ -147,12 +150,13 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
     metrics = read_metrics(workspace)
     own = read_rules(git, base, environment)
     trusted = TrustedRules(environment, own, checkout / PARAMETERS, checkout=_HERE)
-    rules, source, comparison = asyncio.run(
-        compare_with(
-            workspace, metrics, base, champion, trusted=trusted, name=name, is_offline=True
-        )
+    shown = git.run("show", f"{base}:{PARAMETERS}")
+    rules, source = find_rules(trusted, metrics, name, "" if shown.code else shown.stdout)
+    evidence = asyncio.run(
+        compare_stored(workspace, metrics, base, champion, rules, is_offline=True)
     )
-    verdict = judge(metrics, champion, rules, source, comparison=comparison)
+    evidence = replace(evidence, why_none=f"{evidence.why_none}{_LATER}")
+    verdict = judge(metrics, champion, rules, source, evidence)
     pictures = {}
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
     for path, specification in plot_specifications(plots, base).items():

@@ -152,6 +152,16 @@ def read_package(workspace: Workspace) -> Package:
     return package
 
 
+def make_body(rows: Sequence[Any]) -> dict[str, Any]:
+    """Make the body of a request for predictions.
+
+    Args:
+        rows: By column for a model on DataFrames, else lists or values.
+    """
+    frame = isinstance(rows[0], Mapping)
+    return {"data": {"values": rows} if frame else rows}
+
+
 @capability("verify artifact", run_name="verify bytes of {package.label}", timeout=600)
 async def verify_artifact(package: Package, file: Path) -> None:
     """Compare the model file with the size and SHA-256 in Git, before anything unpickles it.

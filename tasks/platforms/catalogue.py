@@ -19,7 +19,7 @@ from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.platforms.base import policy
 from tasks.platforms.base.settings import Environment
-from tasks.training.gate import TrustedRules
+from tasks.training.rules import TrustedRules
 
 if TYPE_CHECKING:  # else reading a file would cost what proofs need
     from tasks.platforms.base.target import AnyTarget

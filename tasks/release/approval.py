@@ -92,13 +92,17 @@ async def read_approval(environment: Environment) -> Approval:
                 commit = item.key.removeprefix(_STORED).partition("-")[0]
                 return Approval(environment, commit, Answer(**item.decoded_value))
     elif environment.approval == "suspend":
-        raise ConfigurationError(
-            f"a release to {environment.name} needs an approval, for which only a run of a"
-            " deployment can wait",
-            state="nothing was started",
-            next_step=f"prefect deployment run deploy/{environment.name} --param ref=<ref>",
-        )
+        raise _no_deployment(environment)
     return Approval(environment)
+
+
+def _no_deployment(environment: Environment) -> ConfigurationError:
+    return ConfigurationError(
+        f"a release to {environment.name} needs an approval, for which only a run of a"
+        " deployment can wait",
+        state="nothing was released",
+        next_step=f"prefect deployment run deploy/{environment.name} --param ref=<ref>",
+    )
 
 
 def approval_not_needed(environment: Environment) -> Approval:
@@ -114,16 +118,27 @@ async def wait_for_answer(
 ) -> None:
     """Suspend the run until a person answers, unless one has, or no approval is needed.
 
+    One is needed where the environment says so, and where its gate is required and leaves the
+    decision to a person.
+
     Args:
         approval: The approval as read at the start of the run.
         release: The release to approve.
         target: Its platform.
         staged: What preflight left on it.
+
+    Raises:
+        ConfigurationError: This is not a run of a deployment, and the gate leaves the decision to a
+            person.
     """
-    if approval.answer or approval.environment.approval == "none":
+    environment, verdict = approval.environment, release.verdict
+    asks = environment.gate == "required" and verdict is not None and verdict.asks
+    if approval.answer or release.rollback or (environment.approval == "none" and not asks):
         return
     await target.rollback(staged)  # an answer may take days; preflight is repeated after it
-    hours = timedelta(hours=approval.environment.approval_hours)
+    if not deployment.id:
+        raise _no_deployment(environment)
+    hours = timedelta(hours=environment.approval_hours)
     description = await _description(release, datetime.now(UTC) + hours)
     await asuspend_flow_run(
         wait_for_input=Answer.with_initial_data(description=description),

@@ -23,7 +23,8 @@ from tasks.reports.release_report import Release
 from tasks.repository import git
 from tasks.repository.release_history import Entry, read_history
 from tasks.runs.retrying import capability
-from tasks.training.gate import Metrics, Verdict
+from tasks.training.gate import Verdict
+from tasks.training.rules import Metrics
 from tasks.training.verdict import judge_commit
 
 # Seconds before each try: outages of platforms last minutes rather than seconds.
@@ -40,7 +41,7 @@ async def read_live(target: AnyTarget) -> Live | None:
     return live
 
 
-@capability("check policy", run_name="check the policy of {environment.name}", timeout=300)
+@capability("check policy", run_name="check the policy of {environment.name}", timeout=3600)
 async def check_policy(
     package: Package,
     metrics: Metrics,

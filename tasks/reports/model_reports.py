@@ -21,8 +21,9 @@ from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
-from tasks.training.gate import Metrics, TrustedRules, Verdict
+from tasks.training.gate import Verdict
 from tasks.training.predictions import read_predictions
+from tasks.training.rules import Metrics, TrustedRules
 from tasks.training.verdict import judge_commit
 
 
@@ -117,7 +118,7 @@ async def report_model(workspace: Workspace, commit: str) -> None:
     await artifacts.publish_markdown(key, card, f"Model card of {commit[:7]}")
 
 
-@capability("judge candidate", run_name="judge {workspace.label}", timeout=120)
+@capability("judge candidate", run_name="judge {workspace.label}", timeout=3600)
 async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdict:
     """Judge a candidate by the rules and the champion of an environment, and report the verdict.
 

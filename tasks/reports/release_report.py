@@ -23,7 +23,8 @@ from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, Rel
 from tasks.reports.timeline import timeline
 from tasks.repository.release_history import read_history
 from tasks.runs import artifacts
-from tasks.training.gate import Metrics, Verdict
+from tasks.training.gate import Verdict
+from tasks.training.rules import Metrics
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ _TEST = "data/test.csv"
 # The interval of a difference of so many standard errors leaves zero out in 95 of 100 splits.
 _SHOWN = Z + 1.645
 
+LOG_LOSS = "log_loss"
+MEASURABLE = frozenset({"accuracy", *CLASSES, *ERRORS, LOG_LOSS})  # follow from answers
 Word = Literal["better", "no worse", "worse", "inconclusive"]
 
 
@@ -43,12 +45,14 @@ class Evaluation:
         split: Hash of the test split, as DVC locked it when the model was scored; empty if unknown.
         actual: The value of each row.
         predicted: The model's answer to each row.
+        losses: Minus the logarithm of the probability of each row's class, if known.
     """
 
     metrics: Mapping[str, float]
     split: str
     actual: Answers
     predicted: Answers
+    losses: Sequence[float] | None = None
 
 
 def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) -> Evaluation:
@@ -84,12 +88,30 @@ class Comparison:
         interval: Its 95 % interval; None if too few rows differ for one.
         rows: Number of rows that both answered.
         disagreeing: Number of rows that they answered differently.
+        source: The rows, in words, if they are other ones than the metrics were measured on.
+        values: The metric of candidate and champion on these rows.
     """
 
     gain: float
     interval: Interval | None
     rows: int
     disagreeing: int
+    source: str = ""
+    values: tuple[float, float] | None = field(default=None, compare=False)
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Comparison:
+        """Return a comparison from what JSON made of it.
+
+        Raises:
+            TypeError: It is none of this version.
+        """
+        pairs = {name: facts[name] and tuple(facts[name]) for name in ("interval", "values")}
+        return cls(**{**facts, **pairs})
+
+    def champion_value(self, stated: float) -> float:
+        """Return the metric of the champion on these rows; as stated if they are the same."""
+        return self.values[1] if self.values else stated
 
     def word(self, tolerance: float) -> Word:
         """Return the verdict on the candidate.
@@ -128,7 +150,8 @@ class Comparison:
     @property
     def text(self) -> str:
         """The comparison in words."""
-        rows = f"the same {self.rows} rows, {self.disagreeing} of them answered differently"
+        rows = self.source or f"the same {self.rows} rows"
+        rows = f"{rows}, {self.disagreeing} of them answered differently"
         if self.interval is None:
             return f"{rows}, too few for an interval: gain {self.gain:+.4f}"
         lower, upper = self.interval
@@ -139,7 +162,7 @@ class Comparison:
 
 
 def compare(
-    candidate: Evaluation, champion: Evaluation, metric: str, *, more_is_better: bool
+    candidate: Evaluation, champion: Evaluation, metric: str, more_is_better: bool
 ) -> Comparison | None:
     """Compare two models on the rows that both were scored on.
 
@@ -153,16 +176,42 @@ def compare(
         The comparison. None if their test splits differ, the metric does not follow from answers,
         or a commit's answers are missing or not those that its metrics were measured on.
     """
-    actual, old, new = champion.actual, champion.predicted, candidate.predicted
-    if not actual or not candidate.split or candidate.split != champion.split:
+    if not champion.actual or not candidate.split or candidate.split != champion.split:
         return None
-    if list(candidate.actual) != list(actual):
+    if list(candidate.actual) != list(champion.actual):
         return None
     for model in (candidate, champion):
         measured = _measure(metric, model)
         stated = model.metrics.get(metric)
         if measured is None or stated is None or not math.isclose(measured, stated, rel_tol=1e-6):
             return None
+    return weigh_answers(candidate, champion, metric, more_is_better=more_is_better)
+
+
+def weigh_answers(
+    candidate: Evaluation,
+    champion: Evaluation,
+    metric: str,
+    *,
+    more_is_better: bool,
+    source: str = "",
+) -> Comparison | None:
+    """Compare the answers of two models to the same rows.
+
+    Args:
+        candidate: The candidate.
+        champion: The champion, with the same actual values.
+        metric: Name of the metric.
+        more_is_better: The direction of the metric.
+        source: The rows, in words, if they are other ones than the metrics were measured on.
+
+    Returns:
+        The comparison; None if the metric does not follow from answers.
+    """
+    actual, old, new = champion.actual, champion.predicted, candidate.predicted
+    after, before = _measure(metric, candidate), _measure(metric, champion)
+    if after is None or before is None:
+        return None
     disagreeing = sum(a != b for a, b in zip(old, new, strict=True))
     interval: Interval | None = None
     if metric == "accuracy":
@@ -172,16 +221,19 @@ def compare(
             sum(label == a != b for label, a, b in triples),
             len(triples),
         )
+    elif metric == LOG_LOSS and candidate.losses and champion.losses:
+        # Its mean is a mean of absolute errors, if each row's loss is the error of zero.
+        interval = bootstrap_errors("mae", [0.0] * len(actual), champion.losses, candidate.losses)
     elif disagreeing >= LEAST_DISAGREEING:
         if metric in CLASSES:
             interval = bootstrap_classes(metric, actual, old, new)
         else:
             interval = bootstrap_errors(metric, _floats(actual), _floats(old), _floats(new))
-    gain = candidate.metrics[metric] - champion.metrics[metric]
+    gain = after - before
     if not more_is_better:
         gain = -gain
         interval = (-interval[1], -interval[0]) if interval else None
-    return Comparison(gain, interval, len(actual), disagreeing)
+    return Comparison(gain, interval, len(actual), disagreeing, source, (after, before))
 
 
 def _floats(answers: Answers) -> list[float]:
@@ -193,6 +245,8 @@ def _measure(metric: str, model: Evaluation) -> float | None:
     if metric in ("accuracy", *CLASSES):
         pairs = zip(model.actual, model.predicted, strict=True)
         return measure_classes(metric, ((label, answer, 1) for label, answer in pairs))
+    if metric == LOG_LOSS and model.losses:
+        return math.fsum(model.losses) / len(model.losses)
     if metric not in ERRORS:
         return None
     try:

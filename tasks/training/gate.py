@@ -1,81 +1,34 @@
-"""The gate: rules that a candidate has to meet to be released, weighed by evidence.
-
-Pure but for reading a file. The rules are never those of the commit that is judged: a commit that
-lowers them would let itself in.
-"""
+"""The gate: whether a candidate meets the rules, weighed by evidence. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    NonNegativeFloat,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.core.errors import ConfigurationError
-from tasks.training.evidence import Comparison
+from tasks.training.evidence import MEASURABLE, Comparison, Word
+from tasks.training.rules import CORRECT, PARAMETERS, MetricRule, Metrics, Rules, share_of
+from tasks.training.slices import Slice, find_losses
 
-Metrics = Mapping[str, float]
-PARAMETERS = "params.yaml"
 ROUNDING = 1e-12  # a difference of rounding must not decide
-# Of these, less is better; of the other metrics that evaluate measures, more.
-_ERRORS = frozenset({"log_loss", "mae", "rmse"})
-_Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?%$")]
-_CORRECT = "correct the section `gate` there, or set `gate_rules` in the environment's file"
 
 
-class Rules(BaseModel):
-    """The section `gate` of `params.yaml`.
-
-    That a bound is the right one for the metric, `model/params.py` checks before anything is
-    trained.
+@dataclass(frozen=True)
+class Finding:
+    """A comparison by which a verdict was reached.
 
     Attributes:
-        metric: Name of the metric that decides, as in `reports/metrics.json`.
-        minimum: The least value to accept, of a metric of which more is better.
-        maximum: The greatest value to accept, of a metric of which less is better: an error.
-        tolerance: How much worse than the champion is still accepted: a number, or a share of the
-            champion's own value such as `2 %`.
-        inconclusive: What happens to a candidate of which its rows show neither that it is good
-            enough nor that it is worse: `pass` where it has lost no more than the tolerance,
-            `hold` to accept none.
+        metric: Name of the metric, and of the slice if it is one of a slice.
+        word: The verdict on this comparison.
+        accepted: The loss that is still accepted.
+        comparison: The comparison.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     metric: str
-    minimum: float | None = None
-    maximum: float | None = None
-    tolerance: NonNegativeFloat | _Percent = 0.0
-    inconclusive: Literal["pass", "hold"] = "pass"
-
-    @model_validator(mode="after")
-    def _refuse_two_bounds(self) -> Self:
-        if self.minimum is not None and self.maximum is not None:
-            raise ValueError("give minimum or maximum, not both")
-        return self
-
-    @property
-    def more_is_better(self) -> bool:
-        """The direction of the metric: the bound tells it, or its name."""
-        if self.minimum is None and self.maximum is None:
-            return self.metric not in _ERRORS
-        return self.minimum is not None
-
-    def tolerance_at(self, value: float) -> float:
-        """Return the loss that is still accepted beside a champion of this value."""
-        if isinstance(self.tolerance, str):
-            return abs(value) * float(self.tolerance.rstrip("% ")) / 100
-        return self.tolerance
+    word: Word
+    accepted: float
+    comparison: Comparison
 
 
 @dataclass(frozen=True)
@@ -86,11 +39,36 @@ class Verdict:
         passed: Whether the candidate may be released.
         reasons: One sentence per rule.
         source: Where the rules are from.
+        asks: Whether a person has to agree before it goes live.
+        findings: The comparisons with the champion, that of the metric that decides first.
+        pair: Commit of the champion, environment and rules; a signed verdict counts for no others.
     """
 
     passed: bool
     reasons: tuple[str, ...]
     source: str = PARAMETERS
+    asks: bool = False
+    findings: tuple[Finding, ...] = ()
+    pair: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Verdict:
+        """Return a verdict from what `dataclasses.asdict` made of it, and JSON of that.
+
+        Raises:
+            TypeError, KeyError: It is none of this version.
+        """
+        findings = [
+            Finding(**{**finding, "comparison": Comparison.parse(finding["comparison"])})
+            for finding in facts["findings"]
+        ]
+        values = {**facts, "reasons": tuple(facts["reasons"]), "findings": tuple(findings)}
+        return cls(**values)
+
+    def comparison_of(self, metric: str) -> Comparison | None:
+        """Return the comparison by a metric, None if there is none."""
+        by_metric = {finding.metric: finding.comparison for finding in reversed(self.findings)}
+        return by_metric.get(metric)
 
     @property
     def text(self) -> str:
@@ -100,87 +78,58 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class TrustedRules:
-    """The places of rules that the deploying side decides.
+class Dummy:
+    """A model that always gives one answer, on the candidate's test rows.
 
     Attributes:
-        environment: Name of the environment.
-        own: Rules in its file, None if it has none.
-        parameters: The `params.yaml` of the checkout that deploys. Its rules judge where those of
-            the live version cannot: before the first release, and where the metric is another.
-        checkout: Name of that checkout, for messages.
+        answer: Its answer.
+        metrics: Its metrics.
+        comparison: The candidate against it; None if the metric does not follow from answers.
     """
 
-    environment: str
-    own: Rules | None
-    parameters: Path
-    checkout: str = "the checkout that deploys"
+    answer: str
+    metrics: Metrics
+    comparison: Comparison | None = None
 
 
-def find_rules(
-    trusted: TrustedRules, candidate: Metrics, champion: str, champion_parameters: str
-) -> tuple[Rules, str]:
-    """Return the rules that judge a candidate, and where they are from.
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a candidate beside its metrics.
 
-    Args:
-        trusted: The rules of the deploying side.
-        candidate: Metrics of the candidate.
-        champion: Name of the champion, for messages.
-        champion_parameters: Text of its `params.yaml`; empty if there is none.
-
-    Raises:
-        ConfigurationError: They have an unknown key or a wrong value.
+    Attributes:
+        comparisons: Candidate and champion on the same rows, by metric.
+        why_none: Why there is no comparison.
+        past_losses: What the releases up to the champion have lost, as of `sum_losses`, by metric.
+        dummy: A dummy on the candidate's test rows; None if none was scored.
+        slices: The slices of the rows.
+        sizes: Bytes of the model files of candidate and champion.
+        latencies: Milliseconds that both take for one row.
+        broken: Share of rows that a test of behaviour breaks on, in the order of the rules.
+        why_untried: Why latencies, or shares of broken rows, are missing.
     """
-    if trusted.own:
-        return trusted.own, f"`gate_rules` of {trusted.environment}"
-    if champion_parameters:
-        source = f"{PARAMETERS} of {champion}"
-        rules = read_rules(_parse(champion_parameters, source), source)
-        if rules.metric in candidate:
-            return rules, source
-    source = f"{PARAMETERS} of {trusted.checkout}"
-    try:
-        text = trusted.parameters.read_text()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{trusted.parameters} cannot be read: {error}",
-            state="nothing was released",
-            next_step=f"set `gate_rules` in the file of {trusted.environment}",
-        ) from error
-    return read_rules(_parse(text, source), source), source
+
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    why_none: str = "no test rows in common"
+    past_losses: Mapping[str, float] = field(default_factory=dict)
+    dummy: Dummy | None = None
+    slices: Sequence[Slice] = ()
+    sizes: tuple[int, int] | None = None
+    latencies: tuple[float, float] | None = None
+    broken: Sequence[float] | None = None
+    why_untried: str = ""
 
 
-def _parse(text: str, source: str) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(
-            f"{source} cannot be read: {error}", state="nothing was released", next_step=_CORRECT
-        ) from error
-    return values if isinstance(values, dict) else {}
+@dataclass(frozen=True)
+class _Part:
+    """The decision on one rule; what is open is neither good nor bad."""
+
+    good: bool
+    reasons: tuple[str, ...]
+    open: bool = False
+    finding: Finding | None = None
 
 
-def read_rules(parameters: Mapping[str, object], source: str = PARAMETERS) -> Rules:
-    """Read the gate's rules from the content of a `params.yaml`.
-
-    Args:
-        parameters: The content.
-        source: Which one it is, for messages.
-
-    Raises:
-        ConfigurationError: An unknown key or a wrong value.
-    """
-    try:
-        return Rules.model_validate(parameters.get("gate"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, ("gate", *first["loc"][:1])))
-        raise ConfigurationError(
-            f"{source}: section `gate`: {first['msg']} ({key});"
-            f" allowed keys: {', '.join(Rules.model_fields)}",
-            state="nothing was released",
-            next_step=_CORRECT,
-        ) from error
+_NOTHING = Evidence()
 
 
 def judge(
@@ -188,9 +137,7 @@ def judge(
     champion: Metrics | None,
     rules: Rules,
     source: str = PARAMETERS,
-    *,
-    comparison: Comparison | None = None,
-    past_losses: float = 0.0,
+    evidence: Evidence = _NOTHING,
 ) -> Verdict:
     """Compare a candidate's metrics with the rules and with the champion's.
 
@@ -199,61 +146,104 @@ def judge(
         champion: Metrics of the champion; None before the first release.
         rules: The rules.
         source: Where they are from.
-        comparison: Candidate and champion on the same rows; None if they have none in common.
-        past_losses: What the releases up to the champion have lost, as of `sum_losses`.
+        evidence: What else is known.
 
     Raises:
-        ConfigurationError: The candidate has no value for the metric that decides.
+        ConfigurationError: The candidate has no value for a metric of the rules.
     """
-    metric = rules.metric
+    parts = [
+        part
+        for rule in rules.metrics
+        for part in _judge_metric(candidate, champion, rule, source, evidence)
+    ]
+    if champion is None:
+        parts.append(_Part(True, ("there is no champion to compare with",)))
+    parts += [*_judge_slices(rules, evidence), *_judge_server(rules, champion, evidence)]
+    passed = all(part.good for part in parts)
+    reasons = [reason for part in parts for reason in part.reasons]
+    asks = False
+    if passed and any(part.open for part in parts):
+        if rules.inconclusive == "hold":
+            passed = False
+            reasons.append("what is inconclusive is not accepted (gate.inconclusive: hold)")
+        elif rules.inconclusive == "ask":
+            asks = True
+            reasons.append("a person decides before it goes live (gate.inconclusive: ask)")
+    findings = tuple(part.finding for part in parts if part.finding)
+    return Verdict(passed, tuple(reasons), source, asks, findings)
+
+
+def _judge_metric(
+    candidate: Metrics,
+    champion: Metrics | None,
+    rule: MetricRule,
+    source: str,
+    evidence: Evidence,
+) -> Iterator[_Part]:
+    metric = rule.metric
     if metric not in candidate:
         raise ConfigurationError(
             f"{source}: gate.metric = {metric!r} is not among the metrics of the model;"
             f" known: {', '.join(candidate)}",
             state="nothing was released",
-            next_step=f"{_CORRECT}: gate.metric has to be one of them",
+            next_step=f"{CORRECT}: gate.metric has to be one of them",
         )
-    value, passed, reasons = candidate[metric], True, []
+    value = candidate[metric]
     for bound, name, good in (
-        (rules.minimum, "minimum", rules.minimum is None or value >= rules.minimum),
-        (rules.maximum, "maximum", rules.maximum is None or value <= rules.maximum),
+        (rule.minimum, "minimum", rule.minimum is None or value >= rule.minimum),
+        (rule.maximum, "maximum", rule.maximum is None or value <= rule.maximum),
     ):
         if bound is not None:
-            passed &= good
             verb = "meets" if good else "misses"
-            reasons.append(f"{metric} {value:.4f} {verb} the {name} {bound:g}")
-    if champion is None or metric not in champion:
-        reasons.append("there is no champion to compare with")
-    else:
-        good, why = _weigh(value, champion[metric], rules, comparison, past_losses)
-        passed &= good
-        reasons.extend(why)
-    return Verdict(passed, tuple(reasons), source)
+            why = "" if good else f" (gate.{name} in params.yaml)"
+            yield _Part(good, (f"{metric} {value:.4f} {verb} the {name} {bound:g}{why}",))
+    if not rule.has_bound and isinstance(rule, Rules) and evidence.dummy:
+        yield _beat_dummy(value, rule, evidence.dummy)
+    if champion is not None:
+        if metric in champion:
+            yield _weigh(value, champion[metric], rule, evidence)
+        else:
+            yield _Part(True, (f"the champion has no {metric} to compare with",))
 
 
-def _weigh(
-    value: float, old: float, rules: Rules, comparison: Comparison | None, past_losses: float
-) -> tuple[bool, list[str]]:
+def _beat_dummy(value: float, rule: MetricRule, dummy: Dummy) -> _Part:
+    """Refuse a candidate that is no better than a model that always gives one answer."""
+    old = dummy.metrics[rule.metric]
+    gain = value - old if rule.more_is_better else old - value
+    word = dummy.comparison.word(0.0) if dummy.comparison else "inconclusive"
+    good = word == "better" or (word == "inconclusive" and gain > 0)
+    interval = f" on {dummy.comparison.text}" if dummy.comparison else ""
+    reason = (
+        f"{rule.metric} {value:.4f} against {old:.4f} of a dummy that always answers"
+        f" {dummy.answer} is {word}, {'accepted' if good else 'not accepted'}{interval}"
+    )
+    return _Part(good, (reason,), open=word == "inconclusive")
+
+
+def _weigh(value: float, old: float, rule: MetricRule, evidence: Evidence) -> _Part:
     """Decide whether a value is accepted beside the champion's, and say why."""
-    sign = 1.0 if rules.more_is_better else -1.0
-    gain = sign * (value - old)
-    accepted = rules.tolerance_at(old)
-    share = f", {rules.tolerance} of it" if isinstance(rules.tolerance, str) else ""
+    comparison = evidence.comparisons.get(rule.metric)
+    if comparison and comparison.values:  # on these rows, which need not be those of the metrics
+        value, old = comparison.values
+    gain = value - old if rule.more_is_better else old - value
+    accepted = rule.tolerance_at(old)
+    share = f", {rule.tolerance} of it" if isinstance(rule.tolerance, str) else ""
     tolerance, limit = f"tolerance {accepted:.4g}{share}", -accepted - ROUNDING
     word = comparison.word(accepted) if comparison else "inconclusive"
     good = word in ("better", "no worse") or (word == "inconclusive" and gain >= limit)
-    against = f"{rules.metric} {value:.4f} against the champion's {old:.4f}"
+    against = f"{rule.metric} {value:.4f} against the champion's {old:.4f}"
+    finding = None
     if comparison is None:
         decision = "accepted" if good else "worse than accepted"
-        reasons = [f"{against} is {decision} ({tolerance}; no interval: no test rows in common)"]
+        why = evidence.why_none if rule.metric in MEASURABLE else "it does not follow from answers"
+        reasons = [f"{against} is {decision} ({tolerance}; no interval: {why})"]
     else:
+        finding = Finding(rule.metric, word, accepted, comparison)
         decision = "accepted" if good else "not accepted"
         reasons = [f"{against} is {word}, {decision} ({tolerance}) on {comparison.text}"]
         if word == "inconclusive" and (rows := comparison.enough_rows(accepted)):
             reasons.append(f"about {rows} rows would show a loss of twice the tolerance")
-    if good and word == "inconclusive" and rules.inconclusive == "hold":
-        good = False
-        reasons.append("what is inconclusive is not accepted (gate.inconclusive: hold)")
+    past_losses = evidence.past_losses.get(rule.metric, 0.0)
     if word != "better" and past_losses and gain < 0:
         total = past_losses - gain
         within = -total >= limit
@@ -262,4 +252,67 @@ def _weigh(
             f"with this loss, the releases since the last better one have lost {total:.4f}, which"
             f" is {'within' if within else 'more than'} the {tolerance}"
         )
-    return good, reasons
+    return _Part(good, tuple(reasons), word == "inconclusive", finding)
+
+
+def _judge_slices(rules: Rules, evidence: Evidence) -> Iterator[_Part]:
+    small = [part for part in evidence.slices if part.comparison is None]
+    if small:
+        named = ", ".join(f"{part.name} ({part.rows})" for part in small[:5])
+        yield _Part(True, (f"slices with fewer than {rules.slice_rows} rows: {named}",))
+    judged = [part for part in evidence.slices if part.comparison]
+    losses = find_losses(judged)
+    for part, lost in zip(judged, losses, strict=True):
+        comparison = part.comparison
+        assert comparison
+        old = comparison.values[1] if comparison.values else 0.0
+        accepted = rules.tolerance_at(old)
+        interval = comparison.interval
+        worse = lost and interval is not None and interval[0] <= -accepted
+        word: Word = "worse" if worse else comparison.word(accepted)
+        if word == "worse" and not lost:  # one of so many differs so much by luck alone
+            word = "inconclusive"
+        finding = Finding(f"{rules.metric} where {part.name}", word, accepted, comparison)
+        reasons: tuple[str, ...] = ()
+        if worse:
+            reasons = (
+                f"{rules.metric} where {part.name} is worse, not accepted (tolerance"
+                f" {accepted:.4g}, corrected for {len(judged)} slices) on {comparison.text}",
+            )
+        yield _Part(not worse, reasons, finding=finding)
+    if judged and not any(losses):
+        yield _Part(True, (f"none of {len(judged)} slices is worse",))
+
+
+def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
+    if rules.size and champion is not None and evidence.sizes:
+        yield _compare_cost("size", "MB", [n / 1e6 for n in evidence.sizes], rules.size)
+    if rules.latency and champion is not None:
+        if evidence.latencies:
+            yield _compare_cost("latency", "ms a row", evidence.latencies, rules.latency)
+        else:
+            why = f"latency was not compared: {evidence.why_untried}"
+            yield _Part(True, (why,), open=True)
+    if rules.behaviour and evidence.broken is None:
+        yield _Part(False, (f"the behaviour was not tried: {evidence.why_untried}",))
+    for test, share in zip(rules.behaviour, evidence.broken or (), strict=False):
+        good = share <= share_of(test.allow)
+        subject = f"the probability of {test.label}" if test.label else "the answer"
+        verb = "stays" if test.expect == "same" else "is"
+        yield _Part(
+            good,
+            (
+                f"{subject} {verb} {test.expect} for other values of {test.column} in"
+                f" {1 - share:.1%} of the rows, {'accepted' if good else 'not accepted'}"
+                f" (allowed to differ: {test.allow})",
+            ),
+        )
+
+
+def _compare_cost(name: str, unit: str, values: Sequence[float], allowed: str) -> _Part:
+    new, old = values
+    good = new <= old * (1 + share_of(allowed)) + ROUNDING
+    verb = "accepted" if good else f"not accepted (gate.{name})"
+    return _Part(
+        good, (f"{name} {new:.3g} {unit} against the champion's {old:.3g}: {verb}, {allowed} more",)
+    )

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
-from tasks.core.errors import CandidateRejected
-from tasks.package.package import metrics_at, read_at, read_metrics
+from tasks.core import commands
+from tasks.core.errors import CandidateRejected, TerminalError
+from tasks.package.package import metrics_at, read_at
+from tasks.package.signature import PROVENANCE
 from tasks.repository.release_history import not_rolled_back, read_history
-from tasks.repository.versions import Version, champion_of
-from tasks.repository.workspace import Workspace
-from tasks.runs.retrying import capability
+from tasks.repository.versions import Version
+from tasks.repository.workspace import Workspace, open_workspace
 from tasks.training.evidence import (
     LOCK,
+    MEASURABLE,
     Comparison,
     Evaluation,
     compare,
     parse_evaluation,
     sum_losses,
+    weigh_answers,
 )
-from tasks.training.gate import (
+from tasks.training.gate import Dummy, Evidence, Verdict, judge
+from tasks.training.predictions import read_predictions
+from tasks.training.rules import (
     PARAMETERS,
+    MetricRule,
     Metrics,
     Rules,
     TrustedRules,
-    Verdict,
     find_rules,
-    judge,
 )
-from tasks.training.predictions import read_predictions
+from tasks.training.scoring import (
+    NotComparable,
+    Scores,
+    Servers,
+    load_model,
+    measure_latencies,
+    score_both,
+    try_behaviour,
+)
+from tasks.training.signing import find_differences
+from tasks.training.slices import cut
 
 
 async def judge_commit(
@@ -36,69 +55,183 @@ async def judge_commit(
 ) -> Verdict:
     """Judge a commit by rules that it does not choose itself.
 
+    Where the commit has a signed verdict against the same champion by the same rules, that is it:
+    nothing is computed again.
+
     Args:
-        workspace: Any workspace of the model.
-        metrics: Metrics of the commit.
+        workspace: The workspace at the commit.
+        metrics: Metrics of its model.
         champion: The version to compare it with, None if there is none.
         trusted: The rules of the deploying side.
 
     Raises:
         ConfigurationError: The rules have a wrong value, or do not fit the metrics.
+        TransientError: The models have to be started, and the bucket or the package index does not
+            answer.
     """
-    if champion is None:
-        rules, source = find_rules(trusted, metrics, "", "")
-        return judge(metrics, None, rules, source)
-    name, old = f"{champion.name}, which is live in {trusted.environment}", champion.commit
-    old_metrics = await metrics_at(workspace, old)
-    rules, source, comparison = await compare_with(
-        workspace, metrics, old, old_metrics, trusted=trusted, name=name
-    )
-    past_losses = 0.0
-    if comparison and comparison.gain < 0:
-        past_losses = await _past_losses(workspace, champion, trusted.environment, rules)
-    return judge(
-        metrics, old_metrics, rules, source, comparison=comparison, past_losses=past_losses
-    )
+    old = champion.commit if champion else ""
+    name = f"{champion.name}, which is live in {trusted.environment}" if champion else ""
+    parameters = await read_at(workspace, old, PARAMETERS) if old else ""
+    rules, source = find_rules(trusted, metrics, name, parameters)
+    pair = {"champion": old, "environment": trusted.environment, "rules": rules.describe()}
+    if signed := await _read_signed(workspace, pair):
+        return signed
+    old_metrics = await metrics_at(workspace, old) if old else None
+    evidence = await compare_stored(workspace, metrics, old, old_metrics, rules)
+    if rules.metric in metrics:
+        evidence = await _try_models(workspace, old, rules, evidence)
+    losing = [name for name, one in evidence.comparisons.items() if one.gain < 0]
+    if losing:
+        losses = {
+            rule.metric: await _past_losses(workspace, old, trusted.environment, rule)
+            for rule in rules.metrics
+            if rule.metric in losing
+        }
+        evidence = replace(evidence, past_losses=losses)
+    if old and old_metrics is None:
+        old_metrics = {}  # a champion without metrics is one all the same
+    return replace(judge(metrics, old_metrics, rules, source, evidence), pair=pair)
 
 
-async def compare_with(
+async def compare_stored(
     workspace: Workspace,
     metrics: Metrics,
     commit: str,
     commit_metrics: Metrics | None,
+    rules: Rules,
     *,
-    trusted: TrustedRules,
-    name: str,
     is_offline: bool = False,
-) -> tuple[Rules, str, Comparison | None]:
-    """Compare the workspace's model with that of a commit, by the rules of that commit's side.
+) -> Evidence:
+    """Compare the workspace's model with that of a commit, and a dummy, by stored answers.
 
     Args:
         workspace: The workspace.
         metrics: Metrics of its model.
-        commit: The other commit.
+        commit: The other commit; empty for none.
         commit_metrics: Metrics of the model there, None if it has none.
-        trusted: The rules of the deploying side.
-        name: Name of the other model, for messages.
-        is_offline: Read predictions from the caches of checkout and host alone.
+        rules: The rules.
+        is_offline: Read answers from the caches of checkout and host alone.
 
     Returns:
-        The rules, where they are from, and the comparison; None if no rows can be compared.
-
-    Raises:
-        ConfigurationError: The rules have a wrong value.
+        The evidence; without comparisons if the two were tested on different rows.
     """
-    parameters = await read_at(workspace, commit, PARAMETERS)
-    rules, source = find_rules(trusted, metrics, name, parameters)
+    candidate = await _read_evaluation(workspace, metrics, is_offline=is_offline)
+    champion = Evaluation({}, "", (), ())
+    if commit:
+        champion = await _read_evaluation(workspace, commit_metrics, commit, is_offline=is_offline)
     # In a thread: the resamples of a bootstrap take tenths of a second.
-    comparison = await asyncio.to_thread(
-        compare,
-        await _read_evaluation(workspace, metrics, is_offline=is_offline),
-        await _read_evaluation(workspace, commit_metrics, commit, is_offline=is_offline),
-        rules.metric,
-        more_is_better=rules.more_is_better,
+    comparisons = await asyncio.to_thread(
+        lambda: {
+            rule.metric: comparison
+            for rule in rules.metrics
+            if (comparison := compare(candidate, champion, rule.metric, rule.more_is_better))
+        }
     )
-    return rules, source, comparison
+    sizes = None
+    if commit and rules.size:
+        sizes = (await _size_at(workspace, workspace.commit), await _size_at(workspace, commit))
+    return Evidence(
+        comparisons,
+        dummy=await asyncio.to_thread(_read_dummy, workspace, candidate, rules),
+        sizes=sizes if sizes and all(sizes) else None,
+        why_untried="only a worker starts models",
+    )
+
+
+async def _size_at(workspace: Workspace, commit: str) -> int:
+    """Return the bytes of the model file at a commit; 0 if the commit does not say."""
+    text = await read_at(workspace, commit, f"model/{workspace.model}.runtime.json")
+    try:
+        return int(json.loads(text)["artifacts"][f"model/{workspace.model}"]["size"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _read_dummy(workspace: Workspace, candidate: Evaluation, rules: Rules) -> Dummy | None:
+    """Read the dummy that the stage `evaluate` has scored; None if it has not."""
+    file = workspace.path / "reports" / "evaluation.json"
+    try:
+        facts = json.loads(file.read_text())["dummy"]
+        answer, metrics = str(facts["answer"]), dict(facts["metrics"])
+        dummy = replace(
+            candidate, metrics=metrics, predicted=[answer] * len(candidate.actual), losses=None
+        )
+        comparison = compare(candidate, dummy, rules.metric, rules.more_is_better)
+        return Dummy(answer, metrics, comparison) if rules.metric in metrics else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Evidence) -> Evidence:
+    """Start the models for all that their stored answers do not tell."""
+    measurable = {rule.metric for rule in rules.metrics} & MEASURABLE
+    lacking = bool(old) and bool(measurable - evidence.comparisons.keys() or rules.slices)
+    if not (lacking or (old and rules.latency) or rules.behaviour):
+        return evidence
+    try:
+        async with AsyncExitStack() as stack:
+            servers = Servers(stack)
+            candidate = await load_model(workspace)
+            if rules.behaviour:
+                broken = await try_behaviour(candidate, rules.behaviour, servers)
+                evidence = replace(evidence, broken=broken)
+            if old and (lacking or rules.latency):
+                other = await stack.enter_async_context(open_workspace(old))
+                champion = await load_model(other)
+                if rules.latency:
+                    latencies = await measure_latencies(candidate, champion, servers)
+                    evidence = replace(evidence, latencies=latencies)
+                if lacking:
+                    scores = await score_both(candidate, champion, servers)
+                    evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence)
+    except (NotComparable, TerminalError) as error:
+        why = error.what if isinstance(error, TerminalError) else str(error)
+        commands.run_logger().warning("%s: the models cannot be tried: %s", workspace.label, why)
+        return replace(evidence, why_none=f"{evidence.why_none}, and {why}", why_untried=why)
+    return evidence
+
+
+def _weigh_scores(scores: Scores, rules: Rules, evidence: Evidence) -> Evidence:
+    """Add what the answers of both models to the same rows show."""
+    comparisons = {
+        rule.metric: comparison
+        for rule in rules.metrics
+        if (
+            comparison := weigh_answers(
+                scores.candidate,
+                scores.champion,
+                rule.metric,
+                more_is_better=rule.more_is_better,
+                source=scores.shared.text,
+            )
+        )
+    }
+    return replace(
+        evidence,
+        # What both have stored for the same rows was measured on more of them, or on as many.
+        comparisons={**comparisons, **evidence.comparisons},
+        slices=cut(rules, scores.shared.rows, scores.candidate, scores.champion),
+    )
+
+
+async def _read_signed(workspace: Workspace, pair: Mapping[str, Any]) -> Verdict | None:
+    """Return the verdict that a valid signature of the commit covers, if it is on this pair."""
+    file = workspace.path / f"model/{workspace.model}{PROVENANCE}"
+    if not file.is_file() or await find_differences(workspace) != {}:
+        return None
+    verdict = _parse_provenance(file.read_text())
+    if verdict is None or verdict.pair != pair:
+        return None
+    commands.run_logger().info("%s: the signed verdict is on this pair", workspace.label)
+    return verdict
+
+
+def _parse_provenance(text: str) -> Verdict | None:
+    try:
+        facts = json.loads(text)["gate"]
+        return Verdict.parse(facts) if facts else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 async def _read_evaluation(
@@ -115,7 +248,7 @@ async def _read_evaluation(
 
 
 async def _past_losses(
-    workspace: Workspace, champion: Version, environment: str, rules: Rules
+    workspace: Workspace, champion: str, environment: str, rule: MetricRule
 ) -> float:
     """Return what the releases up to the champion have lost since one of them was better.
 
@@ -124,42 +257,51 @@ async def _past_losses(
     commits = [
         entry.commit for entry in not_rolled_back(await read_history(workspace, environment))
     ]
-    if champion.commit not in commits:
+    if champion not in commits:
         return 0.0
+    line = commits[commits.index(champion) :]
     evaluations = [
         await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
-        for commit in commits[commits.index(champion.commit) :]
+        for commit in line
     ]
+    pairs = list(pairwise(line))
+    stated = [await _stated_at(workspace, *pair, rule.metric) for pair in pairs]
     # Lazily: none is made of releases before a better one.
     comparisons = (
-        compare(newer, older, rules.metric, more_is_better=rules.more_is_better)
-        for newer, older in pairwise(evaluations)
+        known or compare(newer, older, rule.metric, rule.more_is_better)
+        for known, (newer, older) in zip(stated, pairwise(evaluations), strict=True)
     )
     return await asyncio.to_thread(sum_losses, comparisons)
 
 
-@capability("ask the gate", run_name="ask the gate about {workspace.label}", timeout=120)
-async def require_pass(workspace: Workspace, trusted: TrustedRules, branch: str) -> Verdict:
+async def _stated_at(
+    workspace: Workspace, commit: str, champion: str, metric: str
+) -> Comparison | None:
+    """Return the comparison by which a commit got in, as its provenance states it.
+
+    Where both were scored on rows of their own, no later commit has their answers.
+    """
+    path = f"model/{workspace.model}{PROVENANCE}"
+    verdict = _parse_provenance(await read_at(workspace, commit, path))
+    if verdict is None or verdict.pair.get("champion") != champion:
+        return None
+    return verdict.comparison_of(metric)
+
+
+def require_pass(workspace: Workspace, verdict: Verdict, branch: str) -> None:
     """Refuse a candidate that does not pass the gate.
 
     Args:
         workspace: The workspace at the candidate.
-        trusted: The rules of the environment whose live version it is compared with.
+        verdict: The verdict on it.
         branch: The branch that it is to be merged into.
-
-    Returns:
-        The verdict.
 
     Raises:
         CandidateRejected: It does not pass.
-        ConfigurationError: It has no metrics, or the rules do not fit them.
     """
-    champion = await champion_of(workspace, trusted.environment)
-    verdict = await judge_commit(workspace, read_metrics(workspace), champion, trusted)
     if not verdict.passed:
         raise CandidateRejected(
             f"the gate rejects {workspace.label}: {verdict.text}",
             state=f"nothing was uploaded; {branch} is unchanged",
             next_step="push it without `branch`, to a branch of its own; or train a better model",
         )
-    return verdict

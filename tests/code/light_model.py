@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from tasks.core.settings import CHECKOUT
+from tests.code.cutoffs import CUTOFFS
 
 _CODE = Path(__file__).with_name("cutoffs.py")
 _MODULE = "cutoffs"
@@ -30,16 +31,23 @@ _COLUMNS = {"alcohol": "float64", "proline": "float64"}
 _ROWS = 24
 
 
-def write_light_model(folder: Path, name: str, *, arrays: bool = False) -> None:
+def write_light_model(
+    folder: Path,
+    name: str,
+    *,
+    arrays: bool = False,
+    cuts: tuple[float, float] = CUTOFFS,
+) -> None:
     """Write what MLEM and the pipeline's last stage write of a model: four files.
 
     Args:
         folder: Where.
         name: Of the model.
         arrays: Whether it takes NumPy arrays instead of tables.
+        cuts: The numbers at which its answer changes.
     """
     folder.mkdir(parents=True)
-    source = _CODE.read_text()
+    source = _CODE.read_text().replace(f"CUTOFFS = {CUTOFFS}", f"CUTOFFS = {cuts}")
     model = _pickled(source)
     digest = {
         "size": len(model),
@@ -48,7 +56,7 @@ def write_light_model(folder: Path, name: str, *, arrays: bool = False) -> None:
     }
     rows = [[11.0 + row / 8, 500.0 + row] for row in range(_ROWS)]
     inputs = rows if arrays else [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-    classes = [bisect.bisect_right((12.5, 13.5), row[0]) for row in rows]
+    classes = [bisect.bisect_right(cuts, row[0]) for row in rows]
     golden = {
         "format": 1,
         "inputs": inputs,
@@ -62,6 +70,7 @@ def write_light_model(folder: Path, name: str, *, arrays: bool = False) -> None:
         "name": name,
         "task": "classification",
         "classes": [0, 1, 2],
+        **({} if arrays else {"columns": dict.fromkeys(_COLUMNS, "number")}),
         "nullable": [],
         "python": platform.python_version(),
         "artifacts": {f"model/{name}": digest},

@@ -14,10 +14,11 @@ from typing import TypeVar
 import anyio
 
 from tasks.package.package import Package
+from tasks.package.server import stage
 from tasks.platforms.base.image_target import ImageTarget, StagedImage
 from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.target import Released, Staged, Target, name_of_release
-from tasks.platforms.base.trial import boot, stage
+from tasks.platforms.base.trial import boot
 
 E = TypeVar("E", bound=CloudEnvironment)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.core.errors import TerminalError
+from tasks.package.package import make_body
 from tasks.platforms.base.model_server import Server
 
 # Sums in another order, on another processor, differ in the last digits.
@@ -38,16 +39,6 @@ async def replay(server: Server, golden: Mapping[str, Any]) -> None:
         difference = first_difference(expected, got)
         if difference:
             raise TerminalError(f"{method} differs from the golden predictions: {difference}")
-
-
-def make_body(rows: Sequence[Any]) -> dict[str, Any]:
-    """Make the body of a request for predictions.
-
-    Args:
-        rows: By column for a model on DataFrames, else lists or values.
-    """
-    frame = isinstance(rows[0], Mapping)
-    return {"data": {"values": rows} if frame else rows}
 
 
 def first_difference(expected: Sequence[Any], got: Any) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from tasks.training.gate import Rules
+from tasks.training.rules import Rules
 
 ANY = "*"
 # The environment of the developer's machine: what runs there, its user decides.

@@ -19,8 +19,9 @@ from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package
+from tasks.package.server import serve_in_box, stage
 from tasks.platforms.base.target import Staged
-from tasks.platforms.base.trial import boot, serve_in_box, stage
+from tasks.platforms.base.trial import boot
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 from tasks.platforms.process import launch
 from tasks.platforms.process.settings import ProcessEnvironment

@@ -31,8 +31,8 @@ from deployments.prefect_api.models import FlowRun
 from deployments.sign import sign_checkout
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
+from tasks.package.package import make_body
 from tasks.package.statement import read_private_key
-from tasks.platforms.base.golden import make_body
 from tasks.sandbox.bubblewrap import find_bubblewrap
 from tests.fork_server import ForkedProcess, ForkServer
 from tests.stack_access import prefect_http

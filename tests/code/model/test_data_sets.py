@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,14 @@ def test_gate_finds_the_metrics_in_the_answers(folders: dict[str, Path], name: s
         metric for metric in metrics if compare(model, model, metric, more_is_better=True)
     }
     assert comparable == set(metrics) - {"log_loss"}
+    dummy = read(folders[name] / "reports/evaluation.json")["dummy"]
+    constant = replace(
+        model, metrics=dummy["metrics"], predicted=[str(dummy["answer"])] * len(model.actual)
+    )
+    metric = "rmse" if "rmse" in metrics else "f1_macro"
+    comparison = compare(model, constant, metric, more_is_better=metric != "rmse")
+    assert comparison
+    assert comparison.word(0) == "better", "its metrics are those of its one answer"
 
 
 def test_text_and_missing_values(folders: dict[str, Path]) -> None:

@@ -112,7 +112,7 @@ def host(home: Path, ports: dict[str, int]) -> Iterator[Supervisor]:
         for name, value in variables.items():
             patch.setenv(name, value)
         # Outside of a flow a task would start a Prefect server; what it does is the same without.
-        patch.setattr("tasks.platforms.base.trial.make_runtime", make_runtime.fn)
+        patch.setattr("tasks.package.server.make_runtime", make_runtime.fn)
         patch.setattr("tasks.platforms.base.cloud_target.boot", _once_each())
         start_daemon(configuration, dict(os.environ))
         opened.callback(supervisor.shutdown)

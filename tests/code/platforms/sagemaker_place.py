@@ -16,8 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
-from tasks.package.package import Package
-from tasks.platforms.base.golden import make_body
+from tasks.package.package import Package, make_body
 from tasks.platforms.sagemaker.aws import Aws
 from tasks.platforms.sagemaker.settings import SageMakerEnvironment
 from tests.code.flows.harness import Traffic

@@ -20,9 +20,10 @@ from tasks.release.policy import champion_for, require_reason, was_live
 from tasks.release.steps import check_policy
 from tasks.repository.git import Git
 from tasks.repository.release_history import read_history, tag_message
+from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace
 from tasks.training.gate import Verdict
-from tasks.training.verdict import require_pass
+from tasks.training.verdict import judge_commit, require_pass
 
 _GOOD, _BAD, _WORSE_THAN_LIVE = 0.97, 0.5, 0.92
 
@@ -162,11 +163,15 @@ async def test_push_into_a_branch_asks_the_same_gate(origin: Origin, live: str) 
     trusted = gate_rules(_environment())
     good = origin.check_out(origin.commit("good", _GOOD))
     worse = origin.check_out(origin.commit("worse", _BAD, minimum=0.0))
-    await require_pass.fn(good, trusted, "main")
+    verdicts = [
+        await judge_commit(model, read_metrics(model), Version("v0.0.1", live), trusted)
+        for model in (good, worse)
+    ]
+    require_pass(good, verdicts[0], "main")
     with pytest.raises(
         CandidateRejected, match=f"the gate rejects {worse.label}: NOT passed"
     ) as no:
-        await require_pass.fn(worse, trusted, "main")
+        require_pass(worse, verdicts[1], "main")
     assert no.value.state == "nothing was uploaded; main is unchanged"
 
 

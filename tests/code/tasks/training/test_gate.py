@@ -7,7 +7,8 @@ import pytest
 
 from tasks.core.errors import ConfigurationError
 from tasks.training.evidence import Comparison, Word
-from tasks.training.gate import Metrics, Rules, TrustedRules, Verdict, find_rules, judge, read_rules
+from tasks.training.gate import Evidence, Verdict, judge
+from tasks.training.rules import Metrics, Rules, TrustedRules, find_rules, read_rules
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_maximum_means_that_less_is_better(
 def test_reasons_name_the_missed_bounds() -> None:
     verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
     assert verdict.reasons == (
-        "accuracy 0.5000 misses the minimum 0.8",
+        "accuracy 0.5000 misses the minimum 0.8 (gate.minimum in params.yaml)",
         "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0;"
         " no interval: no test rows in common)",
     )
@@ -60,9 +61,8 @@ def _judge(
 ) -> Verdict:
     rules = Rules(metric="rmse", maximum=100, tolerance=0.5, inconclusive=inconclusive)
     comparison = Comparison(gain, interval, rows=400, disagreeing=90)
-    return judge(
-        {"rmse": 50 - gain}, {"rmse": 50.0}, rules, comparison=comparison, past_losses=past_losses
-    )
+    evidence = Evidence({"rmse": comparison}, past_losses={"rmse": past_losses})
+    return judge({"rmse": 50 - gain}, {"rmse": 50.0}, rules, evidence=evidence)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""Slices: parts of the rows in which a candidate must not be worse either. Pure."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from tasks.training.evidence import Comparison, Evaluation, weigh_answers
+from tasks.training.intervals import Z
+from tasks.training.rows import Row, normalize
+from tasks.training.rules import Rules
+
+_MOST_VALUES = 20  # of a column; one with more is meant to be cut by a condition
+_LEVEL = 0.05
+_CONDITION = re.compile(r"^(?P<column>.+?) *(?P<sign><=|>=|==|!=|<|>) *(?P<value>.+)$")
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the rows.
+
+    Attributes:
+        name: Its condition.
+        rows: Number of its rows.
+        comparison: Both models on them; None if they are too few.
+    """
+
+    name: str
+    rows: int
+    comparison: Comparison | None
+
+
+def cut(
+    rules: Rules, rows: Sequence[Row], candidate: Evaluation, champion: Evaluation
+) -> list[Slice]:
+    """Compare two models on each slice of the rows that both answered.
+
+    Args:
+        rules: The rules, with the slices.
+        rows: The rows.
+        candidate: The candidate's answers to them.
+        champion: The champion's.
+    """
+    slices = []
+    for name, chosen in _choose(rules.slices, rows):
+        comparison = None
+        if len(chosen) >= rules.slice_rows:
+            comparison = weigh_answers(
+                _take(candidate, chosen),
+                _take(champion, chosen),
+                rules.metric,
+                more_is_better=rules.more_is_better,
+                source=f"{len(chosen)} rows",
+            )
+        slices.append(Slice(name, len(chosen), comparison))
+    return slices
+
+
+def _choose(conditions: Iterable[str], rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
+    """Yield the name of each slice, and the numbers of its rows."""
+    for condition in conditions:
+        if rows and condition in rows[0]:
+            values = Counter(row[condition] for row in rows)
+            for value in sorted(values) if len(values) <= _MOST_VALUES else ():
+                name = f"{condition} == {value}" if value else f"{condition} is missing"
+                yield name, [at for at, row in enumerate(rows) if row[condition] == value]
+        elif parsed := _CONDITION.match(condition):
+            column, sign, value = parsed.group("column", "sign", "value")
+            yield (
+                condition,
+                [at for at, row in enumerate(rows) if _holds(row.get(column, ""), sign, value)],
+            )
+        else:
+            yield condition, []  # a column that the rows do not have
+
+
+def _holds(text: str, sign: str, value: str) -> bool:
+    if sign in ("==", "!="):
+        return (normalize(text) == normalize(value)) == (sign == "==")
+    try:
+        return _SIGNS[sign](float(text), float(value))
+    except ValueError:
+        return False
+
+
+def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
+    return replace(
+        model,
+        actual=[model.actual[at] for at in chosen],
+        predicted=[model.predicted[at] for at in chosen],
+        losses=[model.losses[at] for at in chosen] if model.losses else None,
+    )
+
+
+def find_losses(slices: Sequence[Slice]) -> list[bool]:
+    """Return which slices show a loss, though so many are looked at.
+
+    Holm's method: the smallest of m probabilities is held against 5 % / m, the next against
+    5 % / (m - 1), and so on up to the first that is greater. The probability of so great a loss by
+    luck follows from the interval: its upper end is as many standard errors from the gain as the
+    level of the interval says.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+    of Statistics 6 (1979), 65-70.
+    """
+    chances = [_chance(part.comparison) for part in slices]
+    losses = [False] * len(slices)
+    for rank, at in enumerate(sorted(range(len(slices)), key=chances.__getitem__)):
+        if chances[at] >= _LEVEL / (len(slices) - rank):
+            break
+        losses[at] = True
+    return losses
+
+
+def _chance(comparison: Comparison | None) -> float:
+    """Return the probability, of both sides, of so great a loss where there is none."""
+    if comparison is None or comparison.interval is None or comparison.gain >= 0:
+        return 1.0
+    error = (comparison.interval[1] - comparison.gain) / Z
+    return 2 * NormalDist().cdf(comparison.gain / error) if error else 0.0

@@ -1,0 +1,146 @@
+"""Champion and candidate answer the same rows, each with its own bytes, packages and columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from tasks.core.settings import CHECKOUT
+from tasks.package.package import read_metrics, verify_artifact
+from tasks.package.runtime import make_runtime
+from tasks.repository.versions import Version
+from tasks.repository.workspace import Workspace, check_out
+from tasks.training.gate import Verdict
+from tasks.training.rows import Data, Inputs, share_rows
+from tasks.training.rules import Rules, TrustedRules
+from tasks.training.verdict import judge_commit
+from tests.code.cutoffs import CUTOFFS
+from tests.code.light_model import write_light_model
+from tests.commits import commit_all
+
+Row = tuple[float, float, int]
+_RULES = Rules(metric="accuracy", minimum=0.5, tolerance=0.01)
+
+
+def _rows(first: int, count: int) -> list[Row]:
+    """Make rows that the light model answers rightly, one in ten excepted."""
+    rows = []
+    for number in range(first, first + count):
+        alcohol = 11 + (number * 37 % 300) / 100
+        label = sum(alcohol >= cut for cut in CUTOFFS)
+        rows.append((alcohol, 500.0 + number, (label + 1) % 3 if number % 10 == 0 else label))
+    return rows
+
+
+def _write_rows(folder: Path, **splits: Sequence[Row]) -> None:
+    (folder / "data").mkdir(exist_ok=True)
+    for name, rows in splits.items():
+        with (folder / "data" / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("alcohol", "proline", "target"), *rows])
+
+
+def _commit(folder: Path, cuts: tuple[float, float], **splits: Sequence[Row]) -> Workspace:
+    """Commit a model that states the same accuracy as any other."""
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    write_light_model(folder / "model", "wine", cuts=cuts)
+    _write_rows(folder, **splits)
+    runtime = json.loads((folder / "model" / "wine.runtime.json").read_text())
+    md5 = runtime["artifacts"]["model/wine"]["md5"]
+    for path, value in {
+        "dvc.lock": {"stages": {"save": {"outs": [{"path": "model/wine", "md5": md5}]}}},
+        "params.yaml": {"name": "wine", "data": {"target": "target"}},
+        "reports/metrics.json": {"accuracy": 0.9},
+    }.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(json.dumps(value))
+    return Workspace(folder, commit_all(folder, f"Cut at {cuts}"), "main")
+
+
+@pytest.fixture
+def ask_gate(
+    tmp_path: Path, make_home: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Awaitable[Verdict]]:
+    """Return a function that commits a champion and a candidate, and asks the gate."""
+    origin = tmp_path / "origin"
+    shutil.copytree(
+        CHECKOUT / "serving", origin / "serving", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setenv("SLIPWAY_HOME", str(make_home("gate")))
+    monkeypatch.setenv("SLIPWAY_ORIGIN", str(origin))
+    # Outside of a flow a task would start a Prefect server; what it does is the same without.
+    monkeypatch.setattr("tasks.repository.workspace.check_out", check_out.fn)
+    monkeypatch.setattr("tasks.package.server.make_runtime", make_runtime.fn)
+    monkeypatch.setattr("tasks.training.scoring.verify_artifact", verify_artifact.fn)
+
+    async def ask(
+        cuts: tuple[float, float], *, train: Sequence[Row], test: Sequence[Row]
+    ) -> Verdict:
+        champion = _commit(origin, CUTOFFS, train=_rows(0, 160), test=_rows(160, 40))
+        candidate = _commit(origin, cuts, train=train, test=test)
+        trusted = TrustedRules("local", _RULES, origin / "params.yaml")
+        version = Version("v0.0.1", champion.commit)
+        return await judge_commit(candidate, read_metrics(candidate), version, trusted)
+
+    return ask
+
+
+async def test_easier_test_split_lets_nothing_worse_through(
+    ask_gate: Callable[..., Awaitable[Verdict]],
+) -> None:
+    """Data have grown: both state an accuracy of 0.9, each on its own rows."""
+    verdict = await ask_gate(
+        (12.2, 13.8), train=_rows(30, 130), test=[*_rows(0, 30), *_rows(200, 100)]
+    )
+    assert not verdict.passed
+    (finding,) = verdict.findings
+    assert (finding.word, finding.comparison.rows) == ("worse", 140)
+    assert finding.comparison.values == (pytest.approx(0.73, abs=0.01), pytest.approx(0.9))
+    assert (
+        "on 140 test rows of either, scored by both, without 30 that one of them was trained on,"
+        in verdict.text
+    )
+    assert verdict == Verdict.parse(json.loads(json.dumps(asdict(verdict))))
+
+
+async def test_too_few_rows_are_inconclusive(
+    ask_gate: Callable[..., Awaitable[Verdict]],
+) -> None:
+    """Nothing is started: the candidate was trained on what the champion was tested on."""
+    verdict = await ask_gate((12.2, 13.8), train=_rows(30, 170), test=_rows(20, 25))
+    assert verdict.passed, "as they state it, they are equal"
+    assert "too few rows to tell: 0 test rows" in verdict.text
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    _write_rows(tmp_path, train=[], test=[(12.0, 500.0, 1), (13.0, 501.0, 2)])
+    inputs = Inputs({"alcohol": "number", "proline": "number"}, frozenset())
+    return Data(tmp_path / "data/train.csv", tmp_path / "data/test.csv", "target", inputs)
+
+
+def test_rows_that_one_model_does_not_take_are_left_out(data: Data, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("proline,target,alcohol\n501,2.0,13.0\n,1,11.5\n502.5,1,11.0\n")
+    whole = replace(data, inputs=Inputs({"alcohol": "number", "proline": "integer"}, frozenset()))
+    candidate = replace(data, test=new, inputs=Inputs(data.inputs.types, frozenset({"proline"})))
+    shared = share_rows(candidate, whole)
+    # The first is the champion's, written otherwise; it takes neither a missing proline nor 502.5.
+    assert [row["alcohol"] for row in shared.rows] == ["13.0", "12.0"]
+    assert (shared.trained, shared.refused) == (0, 2)
+
+
+def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.csv"
+    wide.write_text("alcohol,proline,hue,target\n12.0,500.0,1.1,1\n11.0,400.0,1.2,0\n")
+    more = {**data.inputs.types, "hue": "number"}
+    candidate = replace(data, test=wide, inputs=Inputs(more, frozenset()))
+    shared = share_rows(candidate, data)
+    assert [row["hue"] for row in shared.rows] == ["1.1", "1.2"], "those of the candidate alone"
+    other = replace(data, inputs=Inputs({"ash": "number"}, frozenset()))
+    assert not share_rows(candidate, other).rows, "each lacks a column of the other"
