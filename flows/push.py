@@ -17,6 +17,7 @@ from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.pruning import prune
 from tasks.training.publish import publish
+from tasks.training.refresh import describe_newest_data
 from tasks.training.verdict import require_pass
 
 UNCHANGED, REJECTED = "Unchanged", "Rejected"  # names of its states, beside Completed
@@ -55,8 +56,10 @@ async def push(
         uploaded = await upload(workspace)
         commit = await publish(workspace, uploaded, branch if branch and passed else None, verdict)
         await prune(workspace)
+        newest = await describe_newest_data(workspace) if merged else ""
     if merged:
-        return Completed(name=UNCHANGED, message=f"{branch} has it", data=commit)
+        message = "; ".join(filter(None, [f"{branch} has it", newest]))
+        return Completed(name=UNCHANGED, message=message, data=commit)
     return Completed(
         name="Completed" if passed else REJECTED,
         message="; ".join(verdict.reasons) if verdict else None,

@@ -6,12 +6,13 @@ from typing import Any
 
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows.parameters import NO_OVERRIDES, EnvironmentName, Overrides, Ref
 from flows.push import UNCHANGED, push
 from flows.save import save
 from flows.train import train
+from tasks.core.errors import DataRejected
 from tasks.core.settings import TAG, Settings
 from tasks.platforms.catalogue import load_environment
 from tasks.runs.cancellation import stop_when_cancelled
@@ -34,7 +35,9 @@ async def retrain(
     branch: Ref = "main",
     force: bool = False,
 ) -> State[str]:
-    """Train, save and push a candidate, and merge it into `branch` if it passes the gate.
+    """Refresh the data, train, save and push a candidate, and merge it if it passes the gate.
+
+    Data that do not fit `params.yaml`, which fitted before, end the run as `DataRejected`.
 
     Args:
         ref: Branch, tag or commit on origin to train at.
@@ -50,7 +53,11 @@ async def retrain(
     load_environment(environment)  # rejects an unknown one before anything runs
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         await require_key(branch)
-        candidate = await save(await train(ref, overrides, force))
+        try:
+            trained = await train(ref, overrides, force, refresh=True)
+        except DataRejected as error:
+            return Failed(name="DataRejected", message=str(error), data=error)
+        candidate = await save(trained)
         # What is on the branch already is pushed, too: its objects are verified, and it is signed
         # if that is missing.
         pushed: State[Any] = await push(

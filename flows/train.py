@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import NO_OVERRIDES, Overrides, Ref
+from tasks.core.errors import DataRejected
 from tasks.core.settings import Settings
 from tasks.reports.model_reports import report_training
 from tasks.repository.workspace import open_workspace
@@ -14,6 +15,7 @@ from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
 from tasks.training.overrides import set_parameters
 from tasks.training.pipeline import run_pipeline
+from tasks.training.refresh import refresh_data, report_rejection, require_same_columns
 
 
 @flow(
@@ -23,7 +25,12 @@ from tasks.training.pipeline import run_pipeline
     **PERSISTED,
 )
 @stop_when_cancelled
-async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: bool = False) -> str:
+async def train(
+    ref: Ref = "main",
+    overrides: Overrides = NO_OVERRIDES,
+    force: bool = False,
+    refresh: bool = False,
+) -> str:
     """Reproduce the pipeline up to the estimator and its cross-validation metrics.
 
     Only changed stages run: the same inputs give the same commit.
@@ -33,13 +40,21 @@ async def train(ref: Ref = "main", overrides: Overrides = NO_OVERRIDES, force: b
         overrides: Values for keys of params.yaml, dots between levels, for this run alone:
             {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
         force: Run every stage, also those whose inputs have not changed.
+        refresh: Bring the data up to date first: an import again, or the query again.
 
     Returns:
         The candidate's commit; the commit of `ref` if nothing has changed.
     """
     async with open_workspace(ref) as workspace:
         await set_parameters(workspace, overrides)
-        await run_pipeline(workspace, until="train", force=force)
+        try:
+            if refresh and await refresh_data(workspace):
+                await run_pipeline(workspace, until="process")
+                await require_same_columns(workspace)
+            await run_pipeline(workspace, until="train", force=force)
+        except DataRejected as error:
+            await report_rejection(workspace, error)
+            raise
         candidate = await commit_candidate(workspace, f"Train {workspace.model}")
         await report_training(workspace, candidate)
     return candidate

@@ -71,8 +71,10 @@ class Data(_Section):
     """The data, the column to predict, the split."""
 
     source: str
+    database: str | None = Field(None, regex=r"^[a-z][a-z0-9-]{0,30}$")  # retrain reads it
     encoding: str = "utf-8"
     separator: str = Field(",", min_length=1, max_length=1)
+    quote: str = Field('"', max_length=1)
     decimal: Literal[".", ","] = "."
     thousands: str | None = Field(None, min_length=1, max_length=1)
     missing: list[str] = []

@@ -22,8 +22,8 @@ from tasks.core.settings import TAG
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
 # Flows whose failure notifies people.
-_NOTIFYING = ["deploy", "rollback", "status", "watch"]
-_FAILURES = ("Failed", "Unhealthy", "RolledBack", "Crashed", "TimedOut")
+_NOTIFYING = ["deploy", "retrain", "rollback", "status", "watch"]
+_FAILURES = ("Failed", "DataRejected", "Unhealthy", "RolledBack", "Crashed", "TimedOut")
 _EVENT = "prefect.flow-run."
 _ANY = {f"{_EVENT}*"}
 _FACTS = """\
@@ -171,7 +171,7 @@ def _late(timeouts: Timeouts, notify: UUID | None) -> AutomationCore:
 
 def _failed(notify: UUID) -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}notify when a deploy, rollback, watch or status check fails",
+        name=f"{PREFIX}notify when a deploy, retrain, rollback, watch or status check fails",
         description="The live model goes on serving, unless `status` failed.",
         trigger=EventTrigger(
             posture=Posture.Reactive,

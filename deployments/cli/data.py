@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,10 +18,14 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=PANEL)
 def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="First import the data, or run their query, again.")
+    ] = False,
 ) -> None:
     """Show how the data of params.yaml are read, and what is likely a mistake in them.
 
-    It reads the whole file, refuses what a stage of the pipeline would refuse, and writes nothing.
+    It reads the whole file, refuses what a stage of the pipeline would refuse, and writes nothing
+    but, with --refresh, newer data.
     docs/data.md explains the keys that change how data are read.
     """
     from deployments.cli.output import print_json, print_rows
@@ -27,6 +33,8 @@ def data(
     from tasks.core.errors import ConfigurationError
     from tasks.core.settings import CHECKOUT
 
+    if refresh:
+        _refresh_data()
     argv = ["sh", "model/stage.sh", "model.overview"]
     done = run_blocking(argv, timeout=_SECONDS, cwd=CHECKOUT)
     if done.code:
@@ -43,6 +51,15 @@ def data(
     print_rows(title, _TITLES, [_make_row(column) for column in overview["columns"]])
     for warning in overview["warnings"]:
         print(f"warning: {warning}")
+
+
+def _refresh_data() -> None:
+    from deployments.cli.place import Place
+    from tasks.core.settings import CHECKOUT
+    from tasks.training.refresh import refresh_checkout
+
+    Place.of_checkout().choose_server()  # a database's URL may be in one of its blocks
+    print(asyncio.run(refresh_checkout(CHECKOUT)), file=sys.stderr)
 
 
 def _make_row(column: dict[str, Any]) -> list[str]:

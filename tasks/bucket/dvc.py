@@ -39,6 +39,16 @@ def pull_available(remote: str, targets: Sequence[str]) -> Argv:
     return ["dvc", LOCK_WAIT, "pull", "--allow-missing", "--remote", remote, *targets]
 
 
+def update(record: str) -> Argv:
+    """Download imported data again if they have changed where they come from."""
+    return ["dvc", LOCK_WAIT, "update", record]
+
+
+def add(path: str) -> Argv:
+    """Keep a file or folder: its content in the cache, its hash in a record beside it."""
+    return ["dvc", LOCK_WAIT, "add", path]
+
+
 def push(remote: str, targets: Sequence[str]) -> Argv:
     """Upload the outputs of targets (stages, files)."""
     return ["dvc", LOCK_WAIT, "push", "--remote", remote, *targets]

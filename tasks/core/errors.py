@@ -49,5 +49,9 @@ class CandidateRejected(TerminalError):
     """A model version that failed a check of its own: another one may pass."""
 
 
+class DataRejected(TerminalError):
+    """Data that do not fit parameters which fitted the data before them."""
+
+
 class ConfigurationError(TerminalError):
     """A file or parameter that Slipway rejects before it runs anything."""

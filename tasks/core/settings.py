@@ -24,6 +24,9 @@ class Settings(BaseSettings):
         origin: Git URL or path that flows clone from and push to.
         read_write_block: Name of the `S3Bucket` block used to push.
         training_seconds: Time limit for all stages of a pipeline together.
+        refresh_seconds: Time limit for refreshing the data from their source.
+        sources: Addresses that data may be refreshed from, and what is below them, separated by
+            commas.
         cache_days: Age in days from which caches of this host that nothing names are removed; 0 for
             never.
         candidate_days: Age in days from which branches of candidates are removed; 0 for never.
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
     home: Path = CHECKOUT / ".slipway"
     origin: str = str(CHECKOUT)
     training_seconds: float = 4 * 3600.0
+    refresh_seconds: float = Field(default=1800.0, gt=0)
+    sources: str = ""
     cache_days: float = Field(default=30.0, ge=0)
     candidate_days: float = Field(default=90.0, ge=0)
     read_write_block: str = "slipway-read-write"

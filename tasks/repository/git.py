@@ -180,6 +180,11 @@ def commit_time(commit: str) -> Argv:
     return ["git", "show", "--no-patch", "--format=%ct", commit]
 
 
+def last_change(paths: Sequence[str]) -> Argv:
+    """Print the day of the newest commit that changed one of the paths, such as 2026-11-30."""
+    return ["git", "log", "-1", "--format=%cs", "HEAD", "--", *paths]
+
+
 def merge_ours(commit: str) -> Argv:
     """Start a merge that keeps our tree as it is."""
     return ["git", "merge", "--quiet", "--no-commit", "--no-ff", "--strategy=ours", commit]

@@ -12,10 +12,11 @@ from tasks.bucket import dvc
 from tasks.bucket.transfer import restore
 from tasks.core import commands, uv
 from tasks.core.commands import Argv
-from tasks.core.errors import ConfigurationError, TerminalError
-from tasks.core.fingerprint import fingerprint
+from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
+from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.core.settings import Settings
 from tasks.package.environment import make_environment, read_lock
+from tasks.package.package import read_at
 from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
@@ -98,6 +99,8 @@ async def reproduce(
 
     Raises:
         ConfigurationError: A stage rejected `params.yaml` or the data.
+        DataRejected: It rejected other data than those that it has accepted with the same
+            `params.yaml`.
         TerminalError: A stage failed.
     """
     stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
@@ -125,12 +128,33 @@ async def reproduce(
                 next_step="set SLIPWAY_TRAINING_SECONDS for the worker, or a smaller grid",
             ) from error
     if result.code:
-        raise _pipeline_failed(result, until)
+        raise _pipeline_failed(result, until, accepted=await _were_accepted(workspace))
 
 
-def _pipeline_failed(result: commands.CommandResult, until: str) -> TerminalError:
+async def _were_accepted(workspace: Workspace) -> bool:
+    """Check that the stages have accepted this very `params.yaml` before, with other data."""
+    lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
+    hashes = {
+        dependency.get("md5")
+        for stage in lock.get("stages", {}).values()
+        for dependency in stage.get("deps", [])
+        if dependency["path"] == "params.yaml"
+    }
+    return file_digest(workspace.path / "params.yaml", "md5") in hashes
+
+
+def _pipeline_failed(
+    result: commands.CommandResult, until: str, *, accepted: bool
+) -> TerminalError:
     for line in (result.stderr + result.stdout).splitlines():
         if line.startswith(_REJECTED):
+            if accepted:
+                return DataRejected(
+                    f"the data no longer fit: {line}",
+                    state="nothing was trained; origin is unchanged; the live model stays",
+                    next_step="correct the data where they come from; or edit params.yaml, and"
+                    " commit",
+                )
             return ConfigurationError(
                 line,
                 state="nothing was trained; origin is unchanged",

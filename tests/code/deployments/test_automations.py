@@ -74,11 +74,11 @@ def test_without_a_block_nobody_is_notified() -> None:
 
 def test_failed_releases_and_status_checks_notify() -> None:
     notify = by_name(declare_automations(uuid4()))[
-        "notify when a deploy, rollback, watch or status check fails"
+        "notify when a deploy, retrain, rollback, watch or status check fails"
     ]
     names = {event.removeprefix("prefect.flow-run.") for event in notify.expect}
-    assert {"Failed", "Unhealthy", "RolledBack"} <= names
-    assert "['deploy', 'rollback', 'status', 'watch']" in str(notify.match_related)
+    assert {"DataRejected", "Failed", "Unhealthy", "RolledBack"} <= names
+    assert "['deploy', 'retrain', 'rollback', 'status', 'watch']" in str(notify.match_related)
 
 
 def test_timeouts_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

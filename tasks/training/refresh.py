@@ -1,0 +1,228 @@
+"""The refresh of the data before a retraining, and what it may change."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from tasks.bucket import dvc
+from tasks.bucket.bucket import load_bucket
+from tasks.bucket.transfer import restore
+from tasks.core import commands
+from tasks.core.errors import ConfigurationError, DataRejected
+from tasks.core.secret_blocks import variable
+from tasks.core.settings import Settings
+from tasks.package.package import read_at
+from tasks.repository import git
+from tasks.repository.workspace import Workspace
+from tasks.runs import artifacts
+from tasks.runs.retrying import capability
+from tasks.runs.secrets import read_secret
+from tasks.training.sources import (
+    FOLDER,
+    Source,
+    find_source,
+    is_allowed,
+    refresh_import,
+    refresh_query,
+)
+
+_NAMED = 5  # columns in a message
+_DESCRIPTION = "reports/data.json"
+# Columns may change between the types of one kind: a whole number beside a fraction, a gap.
+_KINDS = {"int64": "number", "float64": "number", "bool": "boolean", "object": "text"}
+
+
+async def refresh_data(workspace: Workspace) -> bool:
+    """Bring the data up to date: an import again, or the query again.
+
+    Returns:
+        True if the data have changed; their record in the workspace has, too.
+    """
+    source = _find_source(workspace.path)
+    if source is None or not (source.address or source.database):
+        commands.run_logger().info("the data have no source of their own to be refreshed from")
+        return False
+    await restore(workspace, sources=True)  # an import that is not there would look changed
+    return await refresh_source(workspace, source)
+
+
+async def refresh_checkout(folder: Path) -> str:
+    """Refresh the data of a person's checkout; return what has become of them.
+
+    Args:
+        folder: The checkout, whose owner decides which addresses data come from.
+    """
+    source = _find_source(folder)
+    if source is None or not (source.address or source.database):
+        return "the data have no source of their own to be refreshed from"
+    before = source.digest
+    if source.database:
+        await refresh_query(source, await read_url(source.database), {})
+    else:
+        await refresh_import(source, {})
+    if source.digest == before:
+        return f"{source.path} is up to date"
+    return f"{source.path} was refreshed; next: commit {source.record}, and `dvc push`"
+
+
+def _find_source(folder: Path) -> Source | None:
+    # Not the workspace's parameters, which are those before overrides.
+    return find_source(folder, yaml.safe_load((folder / "params.yaml").read_text()) or {})
+
+
+@capability(
+    "refresh data",
+    run_name="refresh {source.path}",
+    timeout=2 * Settings().refresh_seconds + 60,  # the query, and DVC that keeps its result
+)
+async def refresh_source(workspace: Workspace, source: Source) -> bool:
+    """Refresh the data from their source, and publish a report on it.
+
+    Args:
+        workspace: The workspace, with the data as they are.
+        source: Their source.
+
+    Raises:
+        TransientError: The source cannot be reached.
+        ConfigurationError: The source, or the query, is wrong.
+        DataRejected: The query returns no rows.
+    """
+    before, record = source.digest, workspace.path / source.record
+    content = record.read_bytes() if record.is_file() else None
+    if source.database:
+        place = f"query {source.query} of database {source.database}"
+        await refresh_query(source, await read_url(source.database), dvc.variables(workspace))
+    elif is_allowed(source.address, Settings().sources):
+        place = source.address
+        await refresh_import(source, await _variables(workspace, source))
+    else:
+        text = f"not refreshed: SLIPWAY_SOURCES of the worker does not list {source.address}"
+        commands.run_logger().warning("%s was %s", source.path, text)
+        await _report(workspace, f"{source.path} was {text}.")
+        return False
+    if (after := source.digest) == before:
+        if content is not None:
+            record.write_bytes(content)  # of the same data at another time or with another ETag
+        text = f"{source.path} is up to date with {place}"
+    else:
+        text = f"{source.path} was refreshed from {place}: {before or 'nothing'} became {after}"
+    commands.run_logger().info(text)
+    await _report(workspace, f"{text}.")
+    return after != before
+
+
+async def _report(workspace: Workspace, text: str) -> None:
+    key = artifacts.artifact_key(workspace.model, "data")
+    title = f"Data of {workspace.model}"
+    await artifacts.publish_markdown(key, f"# {title}\n\n{text}", title)
+
+
+async def read_url(database: str) -> str:
+    """Return the SQLAlchemy URL of a database, from its variable or its Secret block.
+
+    Only blocks of this name can be asked for: the commit chooses the database.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    block = f"slipway-database-{database}"
+    url = os.environ.get(variable(block)) or await read_secret(block)
+    if not url:
+        raise ConfigurationError(
+            f"params.yaml: data.database: there is neither a Secret block {block} nor a variable"
+            f" {variable(block)}",
+            state="nothing was trained; origin is unchanged",
+            next_step="make the block, with the SQLAlchemy URL of a user that may only read",
+        )
+    return str(url)
+
+
+async def _variables(workspace: Workspace, source: Source) -> dict[str, str]:
+    """Return the variables for DVC, with the bucket's credentials for what lies there."""
+    variables = dvc.variables(workspace)
+    if source.address.startswith("s3://"):
+        bucket = await load_bucket("read")
+        if source.address.startswith(f"s3://{bucket.name}/"):
+            return {**variables, **bucket.environment}
+    return variables
+
+
+async def require_same_columns(workspace: Workspace) -> None:
+    """Refuse refreshed data whose columns are not those of the data before; their order may change.
+
+    Clients send these columns, so that other ones are a person's decision.
+
+    Raises:
+        DataRejected: A column is new, has gone, or is of another type.
+    """
+    former = await read_at(workspace, workspace.commit, _DESCRIPTION)
+    if not former or await _is_other_reading(workspace):
+        return
+    path = workspace.path / _DESCRIPTION
+    changes = list_changes(json.loads(former), json.loads(path.read_text()))
+    if changes:
+        more = f"; and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
+        raise DataRejected(
+            f"the refreshed data of {workspace.model} have other columns:"
+            f" {'; '.join(changes[:_NAMED])}{more}",
+            state="nothing was trained; origin is unchanged; the model that is live stays",
+            next_step="correct the source; or say in `data` of params.yaml how to read it, refresh"
+            " by hand (docs/data.md), and commit",
+        )
+
+
+async def _is_other_reading(workspace: Workspace) -> bool:
+    """Check whether the commit's section `data` is another than the one its stages ran with."""
+    lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
+    stage = lock.get("stages", {}).get("process", {})
+    before = stage.get("params", {}).get("params.yaml", {}).get("data")
+    # As DVC reads it: YAML 1.2.
+    parameters = YAML(typ="safe", pure=True).load(workspace.path / "params.yaml")
+    return bool(before != parameters["data"])
+
+
+def list_changes(former: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the columns that are of another kind in one `reports/data.json` than in another."""
+    before, after = (
+        {name: _KINDS.get(dtype, dtype) for name, dtype in _list_types(description)}
+        for description in (former, new)
+    )
+    return [
+        f"column '{name}' was {before.get(name, 'not there')}, and is"
+        f" {after.get(name, 'not there')} now"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _list_types(description: Mapping[str, Any]) -> list[tuple[str, str]]:
+    target = description["target"]
+    columns = description["columns"].items()
+    return [*((name, column["dtype"]) for name, column in columns),
+            (target["name"], target["dtype"])]  # fmt: skip
+
+
+async def report_rejection(workspace: Workspace, error: DataRejected) -> None:
+    """Publish a report on data that were rejected: rows and columns, and what goes on."""
+    # Indented, so that nothing in a cell is markdown.
+    problem = "\n".join(f"    {line}" for line in str(error).splitlines())
+    await _report(
+        workspace, f"The data are **rejected**; the model that is live stays.\n\n{problem}"
+    )
+
+
+async def describe_newest_data(workspace: Workspace) -> str:
+    """Return the day on which the data last changed, for people; empty if there is none."""
+    source = _find_source(workspace.path)
+    if source is None:
+        return ""
+    paths = [source.path.as_posix(), source.record.as_posix()]
+    day = (await workspace.git(git.last_change(paths))).stdout.strip()
+    return f"its newest data, {source.path.relative_to(FOLDER)}, are of {day}" if day else ""

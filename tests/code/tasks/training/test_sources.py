@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
+from tasks.training import query, sources
+from tasks.training.refresh import list_changes
+from tasks.training.sources import Source, find_source, is_allowed
+
+RECORD = {"deps": [{"path": "s3://data/sales.csv", "etag": "1"}], "outs": [{"path": "sales.csv"}]}
+SALES = "data/source/sales.csv"
+# A query without an end.
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [
+        ("s3://data/sales.csv", True),
+        ("s3://data", True),
+        ("s3://data-of-others/sales.csv", False),
+        ("s3://data/../others/sales.csv", False),
+        ("s3://data/%2e%2e/others", False),
+        ("/srv/data/sales.csv", True),
+        ("/srv/data/../../etc/shadow", False),
+        ("https://example.org@evil.example/x", False),
+        ("remote://data/sales.csv", False),
+        ("", False),
+    ],
+)
+def test_data_come_from_listed_addresses_alone(address: str, is_one: bool) -> None:
+    assert is_allowed(address, "s3://data/, /srv/data,,https://example.org") is is_one
+    assert not is_allowed(address, "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cmd": "rm -rf ~"},
+        {"wdir": "../.."},
+        {"outs": [{"path": "../../params.yaml"}]},
+        {"outs": []},
+        {"deps": [{"path": "s3://data/x", "fs_config": {"endpointurl": "http://evil"}}]},
+        {"deps": [{"path": "s3://data/x"}, {"path": "s3://data/y"}]},
+    ],
+)
+def test_record_that_dvc_does_not_write_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    record = tmp_path / f"{SALES}.dvc"
+    record.parent.mkdir(parents=True)
+    record.write_text(yaml.safe_dump(RECORD))
+    source = find_source(tmp_path, {"data": {"source": SALES}})
+    assert source
+    assert source.address == "s3://data/sales.csv"
+    record.write_text(yaml.safe_dump(RECORD | change))
+    with pytest.raises(ConfigurationError, match="no record of data that can be refreshed"):
+        find_source(tmp_path, {"data": {"source": SALES}})
+
+
+def test_source_is_what_its_own_record_or_that_of_its_folder_names(tmp_path: Path) -> None:
+    folder = tmp_path / "data/source"
+    folder.mkdir(parents=True)
+    (folder / "sales.dvc").write_text(
+        yaml.safe_dump({"deps": [{"path": "s3://data/sales"}], "outs": [{"path": "sales"}]})
+    )
+    for name in ("sales", "sales/2024.csv", "./sales/"):
+        source = find_source(tmp_path, {"data": {"source": f"data/source/{name}"}})
+        assert source
+        assert (source.record.as_posix(), source.address) == (
+            "data/source/sales.dvc",
+            "s3://data/sales",
+        )
+    for name in ("sklearn.datasets.load_wine", "data/source/../../etc/passwd", "data/source"):
+        assert find_source(tmp_path, {"data": {"source": name}}) is None
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE sales (id INTEGER, name TEXT, share REAL, at TEXT)")
+        connection.execute(
+            "INSERT INTO sales VALUES (1, 'a,b', 0.5, '2024-01-01'), (2, NULL, 1, '')"
+        )
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+def run_query(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    text: str,
+    folder: Path,
+) -> tuple[int, dict[str, Any]]:
+    (folder / "q.sql").write_text(text)
+    monkeypatch.setenv(query.URL_VARIABLE, url)
+    code = query.main(str(folder / "q.sql"), str(folder / "rows.csv"))
+    return code, yaml.safe_load(capsys.readouterr().out)
+
+
+def test_query_becomes_a_table(
+    database: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "SELECT *, '50%' AS 'a:b' FROM sales WHERE name IS NULL OR name LIKE 'a%' ORDER BY id"
+    assert run_query(capsys, monkeypatch, database, text, tmp_path) == (0, {"rows": 2})
+    assert (tmp_path / "rows.csv").read_text() == (
+        'id,name,share,at,a:b\n1,"a,b",0.5,2024-01-01,50%\n2,,1.0,,50%\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "kind", "mentions"),
+    [
+        ("", "SELEC 1", "query", "syntax error"),
+        ("", "SELECT * FROM orders", "query", "no such table"),
+        ("", "SELECT x'00' AS b", "query", "column 'b' has values of type bytes; cast it"),
+        ("", "ATTACH 'other.db' AS other", "query", "too many attached databases"),
+        ("sqlite:////no/such/folder/x.db", "SELECT 1", "connection", "unable to open"),
+        ("nonsense", "SELECT 1", "url", "is not one of SQLAlchemy"),
+        ("mssql+pyodbc://u:secret@host/db", "SELECT 1", "driver", "uv add"),
+    ],
+)
+def test_query_that_fails_says_why(
+    database: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    text: str,
+    kind: str,
+    mentions: str,
+) -> None:
+    code, problem = run_query(capsys, monkeypatch, url or database, text, tmp_path)
+    assert (code, problem["kind"]) == (1, kind)
+    assert mentions in problem["problem"]
+    assert "secret" not in problem["problem"]
+
+
+def test_query_changes_nothing(
+    database: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "DELETE FROM sales RETURNING id"
+    run_query(capsys, monkeypatch, database, text, tmp_path)
+    _, answer = run_query(capsys, monkeypatch, database, "SELECT * FROM sales", tmp_path)
+    assert answer == {"rows": 2}
+
+
+async def test_query_without_rows_or_without_an_end_leaves_the_data(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data/source"
+    folder.mkdir(parents=True)
+    (folder / "sales.csv").write_text("id\n1\n")
+    source = Source(tmp_path, Path(SALES), Path(f"{SALES}.dvc"), "", "shop")
+    with pytest.raises(ConfigurationError, match="there is no query"):
+        await sources.refresh_query(source, database, {})
+    (folder / "sales.sql").write_text("SELECT * FROM sales WHERE id > 9")
+    with pytest.raises(DataRejected, match="returned no rows"):
+        await sources.refresh_query(source, database, {})
+    (folder / "sales.sql").write_text(ENDLESS)
+    monkeypatch.setenv("SLIPWAY_REFRESH_SECONDS", "1")
+    with pytest.raises(TerminalError, match="took longer than 1 s"):
+        await sources.refresh_query(source, database, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["sales.csv", "sales.sql"]
+    assert (folder / "sales.csv").read_text() == "id\n1\n"
+
+
+def test_columns_may_move_and_numbers_widen_but_not_become_text() -> None:
+    def describe(target: str, **columns: str) -> dict[str, Any]:
+        return {
+            "target": {"name": "y", "dtype": target},
+            "columns": {name: {"dtype": dtype} for name, dtype in columns.items()},
+        }
+
+    former = describe("object", a="int64", b="object", c="bool")
+    assert list_changes(former, describe("object", c="boolean", a="float64", b="object")) == []
+    assert list_changes(former, describe("int64", a="object", b="object", d="bool")) == [
+        "column 'a' was number, and is text now",
+        "column 'c' was boolean, and is not there now",
+        "column 'y' was text, and is number now",
+        "column 'd' was not there, and is boolean now",
+    ]
