@@ -83,9 +83,9 @@ def test_data_are_read_or_refused(outcomes: dict[str, dict[str, Any]], name: str
     assert outcomes[name]["refused"].startswith(f"params.yaml: {refusal}" if refusal else "")
     if not refusal:
         assert not outcomes[name]["refused"]
-        described = {column["name"]: column for column in outcomes[name]["columns"]}
-        assert {column["type"] for column in described.values()} <= {"integer", "text"}
-        assert described["x"]["distinct"] == 40
+        columns = {column["name"]: column for column in outcomes[name]["columns"]}
+        assert {column["type"] for column in columns.values()} <= {"integer", "text"}
+        assert columns["x"]["distinct"] == 40
 
 
 def test_table_larger_than_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
