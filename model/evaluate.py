@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn import metrics
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from model import mlem_api
+from model import card, mlem_api
 from model.files import (
     EVALUATION,
     FORMER_PREDICTIONS,
@@ -27,7 +27,7 @@ def main(params: Params) -> None:
     """Write reports/metrics.json, reports/evaluation.json and data/predictions.csv.
 
     Args:
-        params: `name`, `data.target` and `data.task`.
+        params: `name`, `seed`, `data.target` and `data.task`.
     """
     features, actual = read_split(TEST, params.data.target)
     model = mlem_api.load(get_model_path(params.name))
@@ -37,6 +37,11 @@ def main(params: Params) -> None:
     else:
         scores, details = _measure_regression(actual, predicted)
     details["dummy"] = _measure_dummy(params, features, actual)
+    details["intervals"] = card.measure_intervals(actual, predicted, details, params.seed)
+    details["calibration"] = card.measure_calibration(model, features, actual, params.seed)
+    details["importance"] = card.measure_importance(
+        model, features, actual, params.data.task, params.seed
+    )
     write_json(METRICS, scores)
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(PREDICTIONS, index=False)

@@ -80,6 +80,8 @@ class Data(_Section):
     missing: list[str] = []
     columns: dict[str, ColumnSchema] = Field({}, alias="schema")
     target: str
+    meaning: str = ""
+    unit: str = ""
     drop: list[str] = []
     private: list[str] = []
     drop_classes: list[str] = []

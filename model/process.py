@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from model.files import DATA, RAW, TEST, TRAIN, write_json
 from model.params import ConfigError, Params, run, suggest
+from model.summary import summarize
 from model.tables import list_missing_words, list_rows, read_table
 
 
@@ -133,6 +134,7 @@ def _describe(
     target = frame[params.data.target]
     features = frame.drop(columns=params.data.target)
     about: dict[str, Any] = {"name": params.data.target, "dtype": str(target.dtype)}
+    about |= {"meaning": params.data.meaning, "unit": params.data.unit}
     if params.data.task == "classification":
         counts = target.value_counts().sort_index()
         about["classes"] = [
@@ -157,6 +159,7 @@ def _describe(
             }
             | ({"words": words[str(name)]} if name in words else {})
             | ({"private": True} if name in params.data.private else {})
+            | summarize(column, is_private=name in params.data.private)
             for name, column in features.items()
         },
     }

@@ -170,7 +170,9 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
         metrics=_rows(_run(dvc.metrics_diff(base), checkout)),
         parameters=_rows(_run(dvc.parameters_diff(base), checkout)),
         pictures=pictures,
-        card=asyncio.run(model_reports.model_card(workspace, workspace.commit, is_offline=True)),
+        card=asyncio.run(
+            model_reports.model_card(workspace, workspace.commit, base, is_offline=True)
+        ),
     )
     (folder / REPORT).write_text(report)
     return report, verdict

@@ -1,4 +1,4 @@
-"""Markdown of the Prefect artifacts: tables, links, the model card and the release note."""
+"""Markdown of the Prefect artifacts: tables, links and the release note."""
 
 from __future__ import annotations
 
@@ -76,79 +76,6 @@ def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
     if place := _WEB.fullmatch(origin):
         return f"[`{label}`](https://{place['host']}/{place['path']}/commit/{commit})"
     return f"`{label}`"
-
-
-def data_summary(data: Mapping[str, Any], version: str) -> str:
-    """Return a summary of the training data in markdown: rows, target and columns.
-
-    Args:
-        data: Content of `reports/data.json`.
-        version: md5 of the data.
-    """
-    target, columns = data["target"], data["columns"]
-    counts = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
-    parts = [
-        f"`{data['source']}`, version `{version[:12]}`: rows {counts};"
-        f" {data['duplicate_rows']} duplicates. Predicts `{target['name']}` ({data['task']})."
-    ]
-    if classes := target.get("classes"):
-        parts.append(
-            markdown_table(["class", "rows"], [[row["label"], row["rows"]] for row in classes])
-        )
-    body = [[f"`{name}`", column["dtype"], column["missing"]] for name, column in columns.items()]
-    parts.append(markdown_table(["column", "type", "missing"], body))
-    return "\n\n".join(parts)
-
-
-def model_card(
-    *,
-    model: str,
-    commit: str,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, Number],
-    cross_validation: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    predictions: str,
-    data: Mapping[str, Any],
-    data_version: str,
-    runtime: Mapping[str, Any],
-) -> str:
-    """Return the model card, in markdown.
-
-    Args:
-        model: Name of the model.
-        commit: Commit of the candidate.
-        parameters: Content of `params.yaml`.
-        metrics: Content of `reports/metrics.json`.
-        cross_validation: Content of `reports/cv.json`.
-        evaluation: Content of `reports/evaluation.json`.
-        predictions: The picture of the predictions, as a markdown image.
-        data: Content of `reports/data.json`.
-        data_version: md5 of the training data.
-        runtime: Content of `model/<name>.runtime.json`.
-    """
-    parts = [
-        f"# {model} at `{commit[:7]}`",
-        f"`{parameters['train']['estimator']}` trained with Python {runtime['python']}.",
-        f"## Metrics on the test split ({evaluation['rows']} rows)",
-        markdown_table(["metric", "value"], [[k, v] for k, v in metrics.items()]),
-        predictions,
-    ]
-    if classes := evaluation.get("per_class"):
-        parts.append(markdown_table(list(classes[0]), [list(row.values()) for row in classes]))
-    if errors := evaluation.get("errors"):
-        parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
-    parts += [
-        "## Data",
-        data_summary(data, data_version),
-        "## Cross-validation",
-        nested_table(cross_validation),
-        "## Parameters",
-        nested_table(parameters),
-        "## Runtime",
-        markdown_table(["package", "version"], list(runtime["packages"].items())),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def nested_table(values: Mapping[str, Any]) -> str:

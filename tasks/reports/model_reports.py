@@ -9,14 +9,17 @@ from typing import Any
 
 import yaml
 
-from tasks.package.package import metrics_at, read_metrics
+from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.reports import markdown
+from tasks.reports.model_card import data_summary
+from tasks.reports.model_card import model_card as write_model_card
 from tasks.reports.pictures import (
     draw_metrics,
     draw_predictions,
     parse_points,
     template_of,
 )
+from tasks.repository.git import remote_head
 from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
@@ -29,6 +32,15 @@ from tasks.training.verdict import judge_commit
 
 def _read_json(workspace: Workspace, path: str) -> Any:
     return json.loads((workspace.path / path).read_text())
+
+
+def _parse_report(text: str) -> Any:
+    """Parse a report of another commit; None if it has none, or one of another kind."""
+    try:
+        report = json.loads(text)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and report.get("format") == 1 else None
 
 
 async def picture_of(
@@ -79,7 +91,7 @@ async def report_training(workspace: Workspace, commit: str) -> None:
     text = "\n\n".join(
         [
             f"# {workspace.model}@{commit[:7]}: data and cross-validation",
-            markdown.data_summary(data, _data_version(workspace)),
+            data_summary(data, _data_version(workspace)),
             "## Cross-validation",
             markdown.nested_table(_read_json(workspace, "reports/cv.json")),
         ]
@@ -88,15 +100,19 @@ async def report_training(workspace: Workspace, commit: str) -> None:
     await artifacts.publish_markdown(key, text, f"Data and cross-validation of {commit[:7]}")
 
 
-async def model_card(workspace: Workspace, commit: str, *, is_offline: bool = False) -> str:
+async def model_card(
+    workspace: Workspace, commit: str, baseline: str, *, is_offline: bool = False
+) -> str:
     """Return the model card of what is in a workspace, in markdown.
 
     Args:
         workspace: The workspace with the reports.
         commit: The commit to show in the title.
+        baseline: The commit whose data to compare with, such as main.
         is_offline: Read predictions from the caches of checkout and host alone.
     """
-    return markdown.model_card(
+    shown = await read_at(workspace, baseline, "reports/data.json") if baseline else ""
+    return write_model_card(
         model=workspace.model,
         commit=commit,
         parameters=workspace.parameters,
@@ -107,6 +123,8 @@ async def model_card(workspace: Workspace, commit: str, *, is_offline: bool = Fa
         data_version=_data_version(workspace),
         predictions=await picture_of(workspace, commit, is_offline=is_offline),
         runtime=_read_json(workspace, f"model/{workspace.model}.runtime.json"),
+        former_data=_parse_report(shown),
+        former=baseline.rpartition("origin/")[2],
     )
 
 
@@ -114,7 +132,7 @@ async def model_card(workspace: Workspace, commit: str, *, is_offline: bool = Fa
 async def report_model(workspace: Workspace, commit: str) -> None:
     """Publish the model card of a saved candidate."""
     key = artifacts.artifact_key(workspace.model, "card")
-    card = await model_card(workspace, commit)
+    card = await model_card(workspace, commit, remote_head("main"))
     await artifacts.publish_markdown(key, card, f"Model card of {commit[:7]}")
 
 

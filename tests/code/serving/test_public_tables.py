@@ -92,7 +92,8 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     )
     assert done.returncode == 0, done.stderr
     answered = json.loads(done.stdout)
-    return dict(zip(TABLES, zip(answered[::2], answered[1::2], strict=True), strict=True))
+    pairs = zip(answered[::2], answered[1::2], strict=True)
+    return dict(zip(TABLES, pairs, strict=True)) | {"base": base}
 
 
 def score(name: str, answers: list[Any], actual: list[str]) -> float:
@@ -133,3 +134,30 @@ def test_categories_that_a_public_table_lacks_are_said(answers: dict[str, Any], 
     unseen = answers[name][1]
     assert len(unseen["answer"]) == 1
     assert UNSEEN[name] <= set(unseen["unseen"])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_evaluation_has_intervals_and_importance(answers: dict[str, Any], name: str) -> None:
+    reports = answers["base"] / name / "reports"
+    metrics = json.loads((reports / "metrics.json").read_text())
+    evaluation = json.loads((reports / "evaluation.json").read_text())
+    assert set(evaluation["intervals"]) >= ({"accuracy"} if name in CLASSIFIED else {"mae", "r2"})
+    for metric, (low, high) in evaluation["intervals"].items():
+        assert low <= metrics[metric] <= high
+        assert low < high, "no certainty"
+    columns = [column["name"] for column in evaluation["importance"]["columns"]]
+    assert MATTERS[name] in columns[:3]
+    if name in CLASSIFIED:
+        bins = evaluation["calibration"]["bins"]
+        assert sum(one["rows"] for one in bins) == evaluation["rows"]
+        assert all(0 <= one["right"] <= 1 for one in bins)
+
+
+MATTERS = {
+    "penguins": "bill_length_mm",
+    "penguins-raw": "Sex",
+    "tips": "total_bill",
+    "gapminder": "continent",
+    "actg175": "days",
+    "cars": "Weight_in_lbs",
+}

@@ -1,0 +1,29 @@
+"""Summarize a column for reports/data.json: what the data of another version can be compared by."""
+
+from typing import Any
+
+import pandas as pd
+from pandas.api import types
+
+
+def summarize(column: "pd.Series", *, is_private: bool) -> dict[str, Any]:
+    """Summarize the values of a column; of a private one, only its mean and spread.
+
+    Returns:
+        `mean` and `std` of numbers, with `min` and `max`; `true`, the share of true ones;
+        `first` and `last` of dates; `distinct` of text.
+    """
+    values = column.dropna()
+    if types.is_bool_dtype(column.dtype):
+        return {"true": float(values.mean())}
+    if types.is_datetime64_any_dtype(column.dtype):
+        if is_private:
+            return {}
+        return {"first": values.min().isoformat(), "last": values.max().isoformat()}
+    if types.is_numeric_dtype(column.dtype):
+        spread = float(values.std()) if len(values) > 1 else 0.0
+        summary = {"mean": float(values.mean()), "std": spread}
+        if not is_private:
+            summary |= {"min": float(values.min()), "max": float(values.max())}
+        return summary
+    return {} if is_private else {"distinct": int(values.nunique())}
