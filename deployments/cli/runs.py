@@ -1,4 +1,4 @@
-"""Subcommands that start flow runs: `retrain`, `deploy`, `rollback`."""
+"""Subcommands that start flow runs: `retrain`, `gate`, `deploy`, `rollback`."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ def retrain(
     if force:
         parameters["force"] = True
     _start(context.obj, "retrain/retrain", parameters, watch=watch, as_json=as_json)
+
+
+@commands.command(rich_help_panel=PANEL)
+def gate(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    ref: Annotated[
+        str, typer.Argument(help="Branch, tag or commit on origin with a saved model.")
+    ] = "main",
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the model at a ref as a deploy would, and change nothing.
+
+    \b
+    slipway gate production --watch
+    slipway gate local candidate/wine-2026-11-30-1f0c72c1 --watch
+    """
+    parameters = {"ref": ref, "environment": environment}
+    _start(context.obj, "gate/gate", parameters, watch=watch, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -218,7 +238,7 @@ def _watch(api: PrefectAPI, run: FlowRun, console: Console) -> tuple[FlowRun, Ex
         return api.read_run(run.id), ExitCode.FAILED
     last = runs[0]
     console.print(f"{last.label}: {last.message}", markup=False, soft_wrap=True)
-    if last.label == REJECTED:
+    if last.label == REJECTED and last.flow == "retrain":
         console.print(
             "The candidate is on a branch of its own, main is unchanged. Next: change params.yaml"
             " or the data, commit and push, then: slipway retrain --watch",
@@ -226,5 +246,4 @@ def _watch(api: PrefectAPI, run: FlowRun, console: Console) -> tuple[FlowRun, Ex
             markup=False,
             soft_wrap=True,
         )
-        return last, ExitCode.PERSON
-    return last, ExitCode.DONE
+    return last, ExitCode.PERSON if last.label == REJECTED else ExitCode.DONE

@@ -22,7 +22,7 @@ from deployments.prefect_api.display import show_progress, state_text
 from deployments.prefect_api.models import FlowRun
 from deployments.prefect_api.watching import WaitsForApproval, follow_to_end, require_completed
 from deployments.trigger import request_deploy
-from tasks.core.errors import SlipwayError, TransientError
+from tasks.core.errors import CandidateRejected, SlipwayError, TransientError
 from tasks.repository.git import Git
 
 # The environment in which each target is demonstrated.
@@ -237,6 +237,7 @@ def _deliver(
         console.print(f"Prefect UI: {link(None)}", soft_wrap=True)
         runs = watch(api, retrain_run(api, environment, _tag(stack, environment)), console)
         if runs[0].label == REJECTED:
+            require_model(stack.origin, runs[0].message)
             console.print(
                 f"The gate rejected the new model: {runs[0].message}. It is on a branch of its own,"
                 " and what is on main is deployed. Next: change params.yaml or the data, commit,"
@@ -251,6 +252,26 @@ def _deliver(
         console.print()
         console.print(summary(link, runs, model, metrics_at(stack.origin, commit)))
     return runs, model, commit
+
+
+def require_model(origin: Path, reasons: str) -> None:
+    """Refuse to go on if the gate has rejected the first model: there is none to deploy.
+
+    Args:
+        origin: The repository of the stack.
+        reasons: Why the gate rejected the model.
+
+    Raises:
+        CandidateRejected: Main has no model.
+    """
+    paths = Git(origin)("ls-tree", "-r", "--name-only", "main", "--", "model").splitlines()
+    if not any(path.endswith(".mlem") for path in paths):
+        raise CandidateRejected(
+            f"the gate rejected the first model: {reasons}",
+            state="the model is on a branch of its own; main has none, and nothing was deployed",
+            next_step="train a better model; or change the rule, a key of `gate` in params.yaml."
+            " Commit, and run make demo again",
+        )
 
 
 def _tag(stack: Stack, environment: str) -> str:

@@ -12,8 +12,7 @@ from fnmatch import fnmatchcase
 from tasks.core.errors import CandidateRejected, ConfigurationError
 from tasks.platforms.base.policy import ANY
 from tasks.platforms.base.settings import Environment
-from tasks.repository.release_history import Entry, not_rolled_back, rollback_of
-from tasks.repository.versions import Version
+from tasks.repository.release_history import Entry, rollback_of
 from tasks.training.gate import Verdict
 
 _STATE = "nothing was built or released"
@@ -128,22 +127,6 @@ def require_verdict(environment: Environment, label: str, verdict: Verdict) -> N
             next_step="release a model that passes; the rules change with `gate_rules` in"
             f" deployments/environments/{environment.name}.toml on the worker",
         )
-
-
-def champion_for(commit: str, history: Sequence[Entry]) -> Version | None:
-    """Return the version that a commit is compared with, None before the first release.
-
-    What is live may be released again, to mend it: it is judged as it was when it went live, by
-    the version before it and not by itself.
-
-    Args:
-        commit: The commit that is to be released.
-        history: The releases to its environment, newest first.
-    """
-    for entry in not_rolled_back(history):
-        if entry.commit != commit:
-            return Version(entry.version, entry.commit)
-    return None
 
 
 def was_live(commit: str, history: Sequence[Entry]) -> bool:

@@ -21,7 +21,7 @@ from tasks.release import policy
 from tasks.release.interface import read_changes
 from tasks.reports.release_report import Release
 from tasks.repository import git
-from tasks.repository.release_history import Entry, read_history
+from tasks.repository.release_history import Entry, champion_for, read_history
 from tasks.runs.retrying import capability
 from tasks.training.gate import Verdict
 from tasks.training.rules import Metrics
@@ -76,7 +76,7 @@ async def check_policy(
         policy.require_promotion(environment, label, commit, await read_history(workspace, source))
     if live and not replace and environment.replace == "refused":
         policy.require_same_interface(environment, label, await read_changes(package, live))
-    champion = policy.champion_for(commit, history)
+    champion = champion_for(commit, history)
     try:
         verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))
     except ConfigurationError as error:  # no metrics, or no rules for them

@@ -20,7 +20,7 @@ from tasks.reports.pictures import (
     template_of,
 )
 from tasks.repository.git import remote_head
-from tasks.repository.versions import champion_of
+from tasks.repository.release_history import champion_for, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
@@ -148,7 +148,8 @@ async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdic
         ConfigurationError: The rules do not fit the metrics.
     """
     candidate = read_metrics(workspace)
-    champion = await champion_of(workspace, trusted.environment)
+    history = await read_history(workspace, trusted.environment)
+    champion = champion_for(workspace.commit, history)
     old = await metrics_at(workspace, champion.commit) if champion else None
     verdict = await judge_commit(workspace, candidate, champion, trusted)
     title = (

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from tasks.repository import git
 from tasks.repository.tags import read_tags
-from tasks.repository.versions import version_of
+from tasks.repository.versions import Version, version_of
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 
@@ -149,6 +149,22 @@ def not_rolled_back(entries: Sequence[Entry]) -> list[Entry]:
             remaining.pop()  # released once more
         remaining.append(entry)
     return remaining[::-1]
+
+
+def champion_for(commit: str, history: Sequence[Entry]) -> Version | None:
+    """Return the version that a commit is compared with, None before the first release.
+
+    What is live may be released again, to mend it: it is judged as it was when it went live, by
+    the version before it and not by itself.
+
+    Args:
+        commit: The commit that is to be released.
+        history: The releases to its environment, newest first.
+    """
+    for entry in not_rolled_back(history):
+        if entry.commit != commit:
+            return Version(entry.version, entry.commit)
+    return None
 
 
 def rollback_of(entries: Sequence[Entry], commit: str) -> Entry | None:

@@ -195,7 +195,7 @@ def _judge_metric(
     ):
         if bound is not None:
             verb = "meets" if good else "misses"
-            why = "" if good else f" (gate.{name} in params.yaml)"
+            why = "" if good else f" (gate.{name})"
             yield _Part(good, (f"{metric} {value:.4f} {verb} the {name} {bound:g}{why}",))
     if not rule.has_bound and isinstance(rule, Rules) and evidence.dummy:
         yield _beat_dummy(value, rule, evidence.dummy)

@@ -37,6 +37,7 @@ SUBCOMMANDS = [
     "down",
     "demo",
     "retrain",
+    "gate",
     "deploy",
     "rollback",
     "status",

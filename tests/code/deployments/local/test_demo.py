@@ -13,6 +13,7 @@ from deployments.local.demo import (
     deploy_run,
     metrics_at,
     query_model,
+    require_model,
     retrain_run,
     watch,
 )
@@ -21,8 +22,9 @@ from deployments.prefect_api.display import show_live
 from deployments.prefect_api.models import FlowRun, LogLine, Progress, State
 from deployments.prefect_api.watching import RunFailed, describe_line, show_lines
 from deployments.trigger import request_deploy
-from tasks.core.errors import TransientError
+from tasks.core.errors import CandidateRejected, TransientError
 from tasks.repository.git import Git
+from tests.commits import commit_all
 
 _NOW = datetime.datetime.now(datetime.UTC)
 
@@ -38,6 +40,20 @@ def steps() -> list[Progress]:
         Progress((run("retrain", "RUNNING"), run("train", "RUNNING")), line),
         Progress((run("retrain", "COMPLETED"), run("train", "COMPLETED")), line),
     ]
+
+
+def test_rejected_first_model_ends_the_demo_with_the_reasons_of_the_gate(tmp_path: Path) -> None:
+    for path in ("params.yaml", "model/train.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("")
+    commit_all(tmp_path, "No model yet")
+    reason = "f1_macro 0.8000 misses the minimum 0.9 (gate.minimum)"
+    with pytest.raises(CandidateRejected, match=r"rejected the first model: .*gate\.minimum") as no:
+        require_model(tmp_path, reason)
+    assert "a key of `gate` in params.yaml" in no.value.next_step
+    (tmp_path / "model/wine.mlem").write_text("")
+    commit_all(tmp_path, "A model")
+    require_model(tmp_path, reason)
 
 
 def test_without_a_terminal_every_event_is_one_line() -> None:

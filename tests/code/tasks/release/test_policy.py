@@ -16,10 +16,10 @@ from tasks.platforms.base.target import Live
 from tasks.platforms.catalogue import gate_rules
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.release.approval import approval_not_needed
-from tasks.release.policy import champion_for, require_reason, was_live
+from tasks.release.policy import require_reason, was_live
 from tasks.release.steps import check_policy
 from tasks.repository.git import Git
-from tasks.repository.release_history import read_history, tag_message
+from tasks.repository.release_history import champion_for, read_history, tag_message
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace
 from tasks.training.gate import Verdict

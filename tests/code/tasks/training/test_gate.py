@@ -46,7 +46,7 @@ def test_maximum_means_that_less_is_better(
 def test_reasons_name_the_missed_bounds() -> None:
     verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
     assert verdict.reasons == (
-        "accuracy 0.5000 misses the minimum 0.8 (gate.minimum in params.yaml)",
+        "accuracy 0.5000 misses the minimum 0.8 (gate.minimum)",
         "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0;"
         " no interval: no test rows in common)",
     )

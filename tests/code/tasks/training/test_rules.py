@@ -71,7 +71,7 @@ def test_further_metric_holds_as_the_first_one() -> None:
     assert not worse.passed
     assert "log_loss 0.3400 against the champion's 0.3000 is worse than accepted" in worse.text
     above = judge({"accuracy": 0.9, "log_loss": 0.51}, None, rules)
-    assert "misses the maximum 0.5 (gate.maximum in params.yaml)" in above.text
+    assert "misses the maximum 0.5 (gate.maximum)" in above.text
 
 
 def _answers(rows: int, wrong: set[int]) -> Evaluation:
