@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from tasks.core import commands
 from tasks.core.aws_errors import DENIED
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.core.settings import Settings
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
+_STORAGE_OPTIONS = {"sse": "ServerSideEncryption", "sse_kms_key_id": "SSEKMSKeyId"}
 _REGISTER = "`make up` (local stack) or `slipway apply`"
 
 
@@ -136,52 +134,29 @@ async def open_bucket(block_name: str, remote: str) -> Bucket:
     )
 
 
-def configure_dvc(workspace: Workspace, bucket: Bucket, cache: Path) -> None:
-    """Configure the workspace's DVC with a cache and the bucket.
+def storage_options(workspace: Workspace, bucket: Bucket) -> dict[str, str]:
+    """Return how objects are to be encrypted, as `.dvc/config` says it of the bucket's remote.
 
-    DVC drops downloads whose md5 is not the one in Git: stages unpickle them.
+    Nothing else of that file counts here: it is of the commit, and names programs, addresses and
+    readers, too.
 
     Args:
         workspace: The workspace.
         bucket: The bucket.
-        cache: Folder of the cache.
+
+    Returns:
+        Arguments of an upload.
     """
-    (workspace.path / ".dvc" / "config.local").write_text(
-        "[core]\n    autostage = true\n"  # else DVC's hints fill the log
-        # No hard links: a stage could change the cache through them.
-        f'[cache]\n    dir = {cache}\n    type = "reflink,copy"\n'
-        f"['remote \"{bucket.remote}\"']\n    url = {bucket.url}\n"
-        "    verify = true\n"
-    )
+    from configobj import ConfigObj, ConfigObjError
 
-
-async def transfer_failed(bucket: Bucket, result: commands.CommandResult) -> SlipwayError:
-    """Make the error of a failed DVC transfer, transient or terminal, by a request of its own.
-
-    DVC exits alike for a denied key and a dropped connection.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
+    file = workspace.path / ".dvc" / "config"
     try:
-        await asyncio.to_thread(
-            bucket.client.list_objects_v2, Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1
-        )
-    except (ClientError, BotoCoreError) as error:
-        return explain(bucket, error)
-    output = result.tail()
-    if "missing" in output.lower() or "does not exist" in output.lower():
-        return TerminalError(
-            f"objects in {bucket.url} are missing or corrupt: {output}",
-            state="nothing was changed",
-            next_step="run the push flow at this ref on the host that trained the model",
-        )
-    if "access denied" in output.lower() or "forbidden" in output.lower():
-        return _denied(bucket, output)
-    return TransientError(
-        f"`{' '.join(result.argv[:3])}` failed: {output}",
-        state="transferred objects stay; nothing was published",
-        next_step="run the flow again; it transfers only the missing objects",
-    )
+        content = ConfigObj(str(file), encoding="utf-8", interpolation=False)
+    except (ConfigObjError, OSError, ValueError):
+        return {}
+    section = content.get(f'remote "{bucket.remote}"')
+    options = section if isinstance(section, Mapping) else {}
+    return {name: str(options[key]) for key, name in _STORAGE_OPTIONS.items() if key in options}
 
 
 class AbsentObject(Exception):

@@ -31,27 +31,17 @@ def repro(until: str, *, force: bool) -> Argv:
 
 def checkout(targets: Sequence[str]) -> Argv:
     """Restore the outputs of targets in the workspace from the cache."""
-    return ["dvc", LOCK_WAIT, "checkout", "--allow-missing", *targets]
-
-
-def pull_available(remote: str, targets: Sequence[str]) -> Argv:
-    """Restore the outputs of targets from the cache or the remote, except those that none has."""
-    return ["dvc", LOCK_WAIT, "pull", "--allow-missing", "--remote", remote, *targets]
+    return ["dvc", LOCK_WAIT, "checkout", "--allow-missing", "--", *targets]
 
 
 def update(record: str) -> Argv:
     """Download imported data again if they have changed where they come from."""
-    return ["dvc", LOCK_WAIT, "update", record]
+    return ["dvc", LOCK_WAIT, "update", "--", record]
 
 
 def add(path: str) -> Argv:
     """Keep a file or folder: its content in the cache, its hash in a record beside it."""
-    return ["dvc", LOCK_WAIT, "add", path]
-
-
-def push(remote: str, targets: Sequence[str]) -> Argv:
-    """Upload the outputs of targets (stages, files)."""
-    return ["dvc", LOCK_WAIT, "push", "--remote", remote, *targets]
+    return ["dvc", LOCK_WAIT, "add", "--", path]
 
 
 def metrics_diff(base: str) -> Argv:

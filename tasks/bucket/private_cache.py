@@ -49,10 +49,7 @@ def prepare(workspace: Workspace, objects: Sequence[StoredObject]) -> None:
         link = private / key
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(source)
-    # Copies: a hard link to an object in the host's cache would be a way to change that.
-    (workspace.path / ".dvc" / "config.local").write_text(
-        f'[core]\n    autostage = false\n[cache]\n    dir = {private}\n    type = "reflink,copy"\n'
-    )
+    configure(workspace, private)
 
 
 def take_over(workspace: Workspace) -> None:
@@ -72,9 +69,18 @@ def take_over(workspace: Workspace) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     shutil.rmtree(private, ignore_errors=True)
+    configure(workspace, shared)
     for folder in _runs(workspace).parent.glob("*"):
         if folder.stat().st_mtime < days_ago(Settings().cache_days):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def configure(workspace: Workspace, cache: Path) -> None:
+    """Have DVC use a cache in the workspace."""
+    # Copies: a hard link to an object in the host's cache would be a way to change that.
+    (workspace.path / ".dvc" / "config.local").write_text(
+        f'[core]\n    autostage = false\n[cache]\n    dir = {cache}\n    type = "reflink,copy"\n'
+    )
 
 
 def _take(path: Path, stored: StoredObject, shared: Path) -> None:

@@ -1,34 +1,39 @@
-"""Transfer of a commit's objects to the bucket and back with DVC, verified."""
+"""Transfer of a commit's objects to the bucket and back, verified.
+
+They lie where DVC's own commands put and find them. Those are not used: outside of the sandbox they
+would follow the commit's `.dvc/config`, which can name a program that they run for credentials.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
-from tasks.bucket import dvc
+from tasks.bucket import dvc, private_cache
+from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.bucket import (
     CONNECTIONS,
     AbsentObject,
     Bucket,
-    configure_dvc,
-    explain,
-    explaining_s3_errors,
     load_bucket,
-    transfer_failed,
+    storage_options,
 )
 from tasks.bucket.objects import StoredObject, outputs_of
+from tasks.bucket.requests import download, fetch_object, find_fault, read_object, send_object
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.core.fingerprint import file_digest
 from tasks.core.settings import Settings
+from tasks.core.threads import in_thread
 from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 
+P = ParamSpec("P")
+
 _TRANSFER_SECONDS = 1800.0
-_READ_BYTES = 1 << 20
 
 
 @capability("restore", run_name="restore {workspace.label}", timeout=_TRANSFER_SECONDS + 60)
@@ -50,23 +55,25 @@ async def restore(workspace: Workspace, *, sources: bool) -> None:
         for stored in await outputs_of(workspace)
         if stored.target.endswith(".dvc") or not sources
     ]
-    bucket, cache = await load_bucket("read"), Settings().dvc_cache
-    configure_dvc(workspace, bucket, cache)  # before the first commit too: stages fill the cache
+    cache = Settings().dvc_cache
     if not outputs:
+        private_cache.configure(workspace, cache)  # where data that are added now are kept
         return
-    targets = sorted({stored.target for stored in outputs})
-    argv, variables = dvc.checkout(targets), dvc.variables(workspace)
     if not all(stored.is_cached(cache) for stored in outputs):
-        argv = dvc.pull_available(bucket.remote, targets)
-        variables.update(bucket.environment)
-    result = await commands.run(argv, timeout=_TRANSFER_SECONDS, cwd=workspace.path, env=variables)
+        await _fetch(await load_bucket("read"), cache, outputs)
+    targets = sorted({stored.target for stored in outputs})
+    result = await run_dvc(workspace, dvc.checkout(targets), timeout=_TRANSFER_SECONDS)
     if result.code:
-        raise await transfer_failed(bucket, result)
+        raise TerminalError(
+            f"DVC cannot restore the data of {workspace.label}: {result.tail()}",
+            state="nothing was trained; origin is unchanged",
+            next_step="correct what DVC names, try it with `dvc checkout`, commit, and run again",
+        )
 
 
 @capability("upload", run_name="upload {workspace.label}", timeout=_TRANSFER_SECONDS + 600)
 async def upload(workspace: Workspace) -> list[StoredObject]:
-    """Upload every object of the commit to the bucket with `dvc push`, and verify all of them.
+    """Upload every object of the commit to the bucket and verify all of them.
 
     An object that the bucket has is not sent again, unless its content is wrong.
 
@@ -81,45 +88,40 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
         TerminalError: The bucket denies access, or neither it nor this host has an object.
     """
     bucket, cache = await load_bucket("read-write"), Settings().dvc_cache
-    configure_dvc(workspace, bucket, cache)
     objects = await _with_members(bucket, cache, await outputs_of(workspace))
     key = artifact_key(workspace.model, "upload")
     async with Progress(key, f"Upload of {workspace.label}") as progress:
         faults = await _faults(bucket, objects)
+        log = commands.run_logger()
         if not faults:
-            commands.run_logger().info("all %d objects are in %s", len(objects), bucket.url)
+            log.info("all %d objects are in %s", len(objects), bucket.url)
             return objects
         await progress.set(10)
         await asyncio.to_thread(_require_here, cache, list(faults))
-        # DVC only checks that a key exists, so objects with wrong content have to go first.
-        await _delete(bucket, [stored for stored, why in faults.items() if why != "missing"])
-        result = await commands.run(
-            dvc.push(bucket.remote, sorted({stored.target for stored in objects})),
-            timeout=_TRANSFER_SECONDS,
-            cwd=workspace.path,
-            env={**dvc.variables(workspace), **bucket.environment},
-        )
-        if result.code:
-            raise await transfer_failed(bucket, result)
+        for stored in (stored for stored, why in faults.items() if why != "missing"):
+            log.warning("replacing %s: wrong content in the bucket", stored.path)
+        options = storage_options(workspace, bucket)
+        # A listing after its files: who sees it may expect them.
+        for folders in (False, True):
+            missing = [stored for stored in faults if stored.is_folder == folders]
+            await _for_each(missing, send_object, bucket, cache, options)
         await progress.set(80)
         faults = await _faults(bucket, objects)
         if faults:
             stored, why = next(iter(faults.items()))
             raise TransientError(
-                f"after `dvc push`, {len(faults)} of {len(objects)} objects in {bucket.url} are"
+                f"after the upload, {len(faults)} of {len(objects)} objects in {bucket.url} are"
                 f" wrong; the first is {stored.path}: {why}",
                 state="nothing was published; origin is unchanged",
                 next_step="run push again; it sends missing objects and replaces wrong ones",
             )
-    commands.run_logger().info("%d objects verified in %s", len(objects), bucket.url)
+    log.info("%d objects verified in %s", len(objects), bucket.url)
     return objects
 
 
 @capability("pull", run_name="pull {workspace.label}", timeout=_TRANSFER_SECONDS + 60)
 async def pull(workspace: Workspace, path: str, md5: str) -> Path:
     """Download one output of the commit from the bucket, bypassing this host's cache.
-
-    Without DVC, which takes more than a second to start, for one object at a known key.
 
     Args:
         workspace: The workspace at the commit.
@@ -134,17 +136,9 @@ async def pull(workspace: Workspace, path: str, md5: str) -> Path:
         TerminalError: The bucket denies access, or lacks the object.
     """
     bucket = await load_bucket("read")
-    file, key = workspace.path / path, _key(bucket, StoredObject(md5, None, path, path))
-
-    def download() -> None:
-        body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
-        with file.open("wb") as opened:
-            for chunk in body.iter_chunks(_READ_BYTES):
-                opened.write(chunk)
-
+    file = workspace.path / path
     try:
-        with explaining_s3_errors(bucket):
-            await asyncio.to_thread(download)
+        await asyncio.to_thread(download, bucket, StoredObject(md5, None, path, path), file)
     except AbsentObject as error:
         raise TerminalError(
             f"{path} at {workspace.commit[:7]} is not in the bucket: {bucket.url} has no"
@@ -156,25 +150,44 @@ async def pull(workspace: Workspace, path: str, md5: str) -> Path:
     return file
 
 
-async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
-    """Read a small object; None if the bucket lacks it, or has other content under its key.
+async def _fetch(bucket: Bucket, cache: Path, outputs: Sequence[StoredObject]) -> None:
+    """Download what this host's cache lacks, except what the bucket lacks as well."""
 
-    Raises:
-        TransientError: The bucket cannot be reached or answers with errors.
-        TerminalError: The bucket denies access.
-    """
+    def absent(objects: Iterable[StoredObject]) -> list[StoredObject]:
+        missing = [stored for stored in objects if not (cache / stored.key).is_file()]
+        return list({stored.md5: stored for stored in missing}.values())
 
-    def read() -> bytes:
-        body = bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"]
-        return bytes(body.read())
+    await _for_each(absent(outputs), fetch_object, bucket, cache)
+    listings = [(stored, cache / stored.key) for stored in outputs if stored.is_folder]
+    members = [
+        member
+        for stored, file in listings
+        if file.is_file()
+        for member in stored.members(file.read_bytes())
+    ]
+    await _for_each(absent(members), fetch_object, bucket, cache)
 
+
+async def _for_each(
+    objects: Iterable[StoredObject],
+    transfer: Callable[Concatenate[StoredObject, P], None],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Transfer objects, some of them at once; the first error ends it."""
+    waiting = iter(objects)
+
+    async def work() -> None:
+        for stored in waiting:
+            await in_thread(transfer, stored, *args, **kwargs)
+
+    workers = [asyncio.ensure_future(work()) for _ in range(CONNECTIONS)]
     try:
-        with explaining_s3_errors(bucket):
-            content = await asyncio.to_thread(read)
-    except AbsentObject:
-        return None
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return content if digest == stored.md5.removesuffix(".dir") else None
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _with_members(
@@ -189,10 +202,6 @@ async def _with_members(
             raise _missing([folder])
         objects |= {member.md5: member for member in folder.members(listing)}
     return list(objects.values())
-
-
-def _key(bucket: Bucket, stored: StoredObject) -> str:
-    return f"{bucket.prefix}/{stored.key}".lstrip("/")
 
 
 def _require_here(cache: Path, objects: Sequence[StoredObject]) -> None:
@@ -226,40 +235,7 @@ async def _faults(bucket: Bucket, objects: Sequence[StoredObject]) -> dict[Store
 
     async def check(stored: StoredObject) -> str | None:
         async with limit:
-            return await asyncio.to_thread(_fault, bucket, stored)
+            return await asyncio.to_thread(find_fault, bucket, stored)
 
     answers = await asyncio.gather(*map(check, objects))
     return {stored: why for stored, why in zip(objects, answers, strict=True) if why}
-
-
-def _fault(bucket: Bucket, stored: StoredObject) -> str | None:
-    """Describe the fault of an object in the bucket; return None if it is right."""
-    key, md5 = _key(bucket, stored), stored.md5.removesuffix(".dir")
-    try:
-        with explaining_s3_errors(bucket):
-            head = bucket.client.head_object(Bucket=bucket.name, Key=key)
-            if stored.size is not None and head["ContentLength"] != stored.size:
-                return f"size is {head['ContentLength']}, should be {stored.size}"
-            # The ETag is the content's md5 unless it was uploaded in parts or encrypted with KMS.
-            if head["ETag"].strip('"') == md5:
-                return None
-            digest = hashlib.md5(usedforsecurity=False)
-            body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
-            for chunk in body.iter_chunks(_READ_BYTES):
-                digest.update(chunk)
-            return None if digest.hexdigest() == md5 else f"md5 is {digest.hexdigest()}"
-    except AbsentObject:
-        return "missing"
-
-
-async def _delete(bucket: Bucket, objects: Sequence[StoredObject]) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    for stored in objects:
-        commands.run_logger().warning("replacing %s: wrong content in the bucket", stored.path)
-        try:
-            await asyncio.to_thread(
-                bucket.client.delete_object, Bucket=bucket.name, Key=_key(bucket, stored)
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise explain(bucket, error) from error

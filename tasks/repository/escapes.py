@@ -45,5 +45,6 @@ def _find_escapes(folder: Path, also: Path | None) -> Iterator[Path]:
             elif path.is_symlink():
                 target = path.resolve()
                 lent = also and target.is_file() and target.is_relative_to(also.resolve())
-                if not lent and not target.is_relative_to(inside):
+                at = target.relative_to(inside) if target.is_relative_to(inside) else None
+                if not lent and (at is None or ".git" in at.parts):
                     yield path

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tasks.bucket import dvc
+from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.transfer import restore
 from tasks.core import commands, uv
 from tasks.core.commands import Argv
@@ -21,7 +22,6 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
-from tasks.training.stages import run_dvc
 
 _UNTRAINED = "nothing was trained"
 _CHECK_SECONDS = 600.0

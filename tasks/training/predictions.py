@@ -11,7 +11,7 @@ import yaml
 
 from tasks.bucket.bucket import load_bucket
 from tasks.bucket.objects import OBJECT_NAME, StoredObject
-from tasks.bucket.transfer import read_object
+from tasks.bucket.requests import read_object
 from tasks.core.commands import run_logger
 from tasks.core.settings import Settings
 from tasks.repository import git

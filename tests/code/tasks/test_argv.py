@@ -9,12 +9,11 @@ from tasks.core import uv
 from tasks.repository import git, gto
 
 
-def test_dvc_waits_for_locks_and_names_remote_and_targets() -> None:
-    assert dvc.push("read-write", ["save", "data/source/a.csv.dvc"]) == [
-        "dvc", "--wait-for-lock", "push", "--remote", "read-write", "save", "data/source/a.csv.dvc",
+def test_dvc_waits_for_locks_and_takes_no_target_for_an_option() -> None:
+    assert dvc.checkout(["save", "data/source/a.csv.dvc"]) == [
+        "dvc", "--wait-for-lock", "checkout", "--allow-missing", "--", "save",
+        "data/source/a.csv.dvc",
     ]  # fmt: skip
-    available = dvc.pull_available("read", ["train"])
-    assert available[-4:] == ["--allow-missing", "--remote", "read", "train"]
 
 
 def test_dvc_reproduces_changed_stages_or_all() -> None:

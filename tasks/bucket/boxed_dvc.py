@@ -1,4 +1,9 @@
-"""DVC in the sandbox: stages are code of a ref, and so is what `dvc.yaml` has DVC do."""
+"""DVC in the sandbox: stages are code of a ref, and so is what its metadata has DVC do.
+
+`dvc.yaml` and `.dvc` files say what DVC reads and where it writes, its configuration which programs
+ask for credentials. So whatever follows them runs here; outside of the sandbox DVC only sends
+objects, without the configuration of the commit.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ async def run_dvc(
     log: bool = True,
     watch: Callable[[str], Awaitable[None]] | None = None,
 ) -> commands.CommandResult:
-    """Run a DVC command that reads or runs `dvc.yaml`, in the sandbox.
+    """Run a DVC command that follows the commit's metadata, in the sandbox.
 
     Args:
         workspace: The workspace, the only thing that it can change.

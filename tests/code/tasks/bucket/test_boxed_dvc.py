@@ -1,22 +1,30 @@
-"""Attacks by a pipeline: `dvc.yaml` and its stages, run as flows run them, without a stack."""
+"""Attacks by a pipeline and DVC's metadata of a commit, as flows run them, without a stack."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import yaml
+from botocore.exceptions import ClientError
 
-from tasks.bucket import dvc
+from tasks.bucket import dvc, transfer
+from tasks.bucket.boxed_dvc import run_dvc
+from tasks.bucket.bucket import Bucket
 from tasks.bucket.objects import StoredObject
+from tasks.bucket.transfer import restore
 from tasks.core.commands import CommandResult
 from tasks.core.errors import TerminalError
 from tasks.repository.escapes import refuse_escapes
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace, check_out
 from tasks.sandbox.bubblewrap import find_bubblewrap
-from tasks.training.stages import run_dvc
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.skipif(find_bubblewrap() is None, reason="no boxes on this host")
 
@@ -46,9 +54,12 @@ pathlib.Path("out").write_bytes(b"made by the stage")
 """
 
 
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def _key(content: bytes) -> str:
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return StoredObject(md5, None, "", "").key
+    return StoredObject(_md5(content), None, "", "").key
 
 
 @pytest.fixture
@@ -63,8 +74,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-async def _run(home: Path, command: str, **files: str) -> tuple[Workspace, CommandResult]:
-    """Run a pipeline of one stage at a commit of its own."""
+async def _check_out(home: Path, command: str = "true", **files: str) -> Workspace:
+    """Check out a commit with a pipeline of one stage, and further files."""
     start = home.parent / "start"
     (start / ".dvc").mkdir(parents=True)
     git = Git(start)
@@ -80,7 +91,12 @@ async def _run(home: Path, command: str, **files: str) -> tuple[Workspace, Comma
         (start / name).write_text(content)
     git("add", "--all")
     git("commit", "--quiet", "--message=Start")
-    workspace = await check_out.fn("main", home / "workspaces" / "one", str(start))
+    return await check_out.fn("main", home / "workspaces" / "one", str(start))
+
+
+async def _run(home: Path, command: str, **files: str) -> tuple[Workspace, CommandResult]:
+    """Run a pipeline of one stage at a commit of its own."""
+    workspace = await _check_out(home, command, **files)
     return workspace, await run_dvc(workspace, dvc.repro("make", force=False), timeout=120)
 
 
@@ -118,8 +134,71 @@ async def test_a_pipeline_cannot_read_files_of_the_host_by_itself(home: Path) ->
     assert "a-secret" not in result.stdout + result.stderr
 
 
+async def test_data_of_a_commit_do_not_become_settings_of_git(home: Path) -> None:
+    # Git takes its configuration from where `commondir` leads, and hence programs to run. DVC keeps
+    # out of `.git` unless a commit says otherwise.
+    evil = b"../evil\n"
+    cached = home / "dvc-cache" / _key(evil)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(evil)
+    out = {"hash": "md5", "md5": _md5(evil), "size": len(evil)}
+    records = {
+        f"{name}.dvc": yaml.safe_dump({"outs": [{**out, "path": path}]})
+        for name, path in (("evil", ".git/commondir"), ("good", "good"))
+    }
+    ignored = "!.git\n!/.git\n!.git/\n!**\n"
+    workspace = await _check_out(home, **records, **{".dvcignore": ignored})
+    await restore.fn(workspace, sources=True)
+    assert (workspace.path / "good").read_bytes() == evil
+    assert not (workspace.path / ".git" / "commondir").exists()
+
+
+async def test_no_program_of_a_commit_is_asked_for_the_keys_of_the_bucket(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = home.parent / "asked"
+    profile = f"[profile evil]\ncredential_process = /usr/bin/touch {trace}\n"
+    remote = "    url = s3://models/dvc\n    configpath = aws.ini\n    profile = evil\n"
+    records = {
+        "one.dvc": {"path": "one", "md5": "1" * 32, "size": 1},
+        "other.dvc": {"path": "other", "md5": "2" * 32, "size": 1, "remote": "evil"},
+        "--remote=evil.dvc": {"path": "third", "md5": "3" * 32, "size": 1},
+    }
+    workspace = await _check_out(
+        home,
+        **{name: yaml.safe_dump({"outs": [out]}) for name, out in records.items()},
+        **{".dvc/config": "".join(f"['remote \"{name}\"']\n{remote}" for name in ("read", "evil"))},
+        **{".dvc/aws.ini": profile},
+    )
+    bucket = _Nothing()
+    monkeypatch.setattr(transfer, "load_bucket", bucket.load)
+    await restore.fn(workspace, sources=True)
+    assert len(bucket.requests) == 3, "it is asked by the worker, with keys of the worker"
+    assert not trace.exists()
+
+
+class _Nothing:
+    """A bucket without any object."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+
+    async def load(self, _: str) -> Bucket:
+        return Bucket("read", "slipway-read", "models", "dvc", {}, cast("S3Client", self))
+
+    def get_object(self, **request: str) -> None:
+        self.requests.append(request["Key"])
+        raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+
+
 @pytest.mark.parametrize(
-    ("name", "target"), [("link", "/etc/passwd"), ("deep/link", "../../other"), ("top", "..")]
+    ("name", "target"),
+    [
+        ("link", "/etc/passwd"),
+        ("deep/link", "../../other"),
+        ("top", ".."),
+        ("model", ".git/config"),
+    ],
 )
 def test_links_that_lead_outside_are_refused(tmp_path: Path, name: str, target: str) -> None:
     folder = tmp_path / "repository"
