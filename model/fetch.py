@@ -1,16 +1,19 @@
 """Bring the data to data/raw.csv: UTF-8, commas, one header line; values as they were, as text."""
 
 import csv
+import re
 from collections import Counter
 from pathlib import Path
 
 from model import estimators
 from model.files import RAW
 from model.memory import require_memory
-from model.params import ConfigError, Params, run, suggest_nearest
+from model.params import ConfigError, Params, run, suggest, suggest_nearest
 from model.sources import measure_files, read_rows
 
 MEASURED_ROWS = 100_000
+# A condition of gate.slices, as the gate reads it.
+SLICE = re.compile(r"^(?P<column>.+?) *(<=|>=|==|!=|<|>) *.+$")
 
 
 def main(params: Params) -> None:
@@ -76,6 +79,28 @@ def _check_columns(params: Params, columns: list[str]) -> None:
         raise ConfigError("data.drop", f"'{data.target}' is the target")
     if len(columns) - len(set(data.drop)) < 2:
         raise ConfigError("data.drop", "no column is left to learn from")
+    _check_gate(params, set(columns) - {data.target, *data.drop})
+
+
+def _check_gate(params: Params, columns: set[str]) -> None:
+    """Check the columns that rules of the gate name."""
+    for condition in params.gate.slices:
+        parsed = SLICE.match(condition)
+        column = condition if condition in columns or not parsed else parsed["column"]
+        if column not in columns:
+            problem = f"'{column}' is not a column that the model takes{suggest(column, columns)}"
+            raise ConfigError("gate.slices", problem)
+        if column in params.data.private:
+            raise ConfigError("gate.slices", f"'{column}' is in data.private, and would be shown")
+    for at, test in enumerate(params.gate.behaviour):
+        key = f"gate.behaviour.{at}"
+        if test.column not in columns:
+            hint = suggest(test.column, columns)
+            problem = f"'{test.column}' is not a column that the model takes{hint}"
+            raise ConfigError(f"{key}.column", problem)
+        if test.expect != "same" and params.data.task == "classification" and not test.label:
+            problem = "missing: the class whose probability is meant, since classes have no order"
+            raise ConfigError(f"{key}.label", problem)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from tasks.core.errors import SlipwayError, TerminalError
 from tasks.package.package import read_metrics
 from tasks.platforms.catalogue import load_environment
 from tasks.reports import model_reports
-from tasks.reports.pictures import draw
+from tasks.reports.markdown import findings_table
+from tasks.reports.pictures import draw, draw_intervals
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.training.gate import Verdict, judge
@@ -37,6 +38,7 @@ from tasks.training.verdict import compare_stored
 
 REPORT = "report.md"
 _HERE = "this branch"
+_INTERVALS = "intervals.png"
 _LATER = "; retrain and deploy have both models answer the same ones"
 _LONGEST_CARD = 40_000  # a comment has room for 65,536 characters
 _PICTURE = re.compile(r"!\[([^]]*)\]\([\w.-]+\.png\)")
@@ -68,6 +70,7 @@ def markdown(
         f"## {'✅' if verdict.passed else '❌'} {model} {passed}",
         "\n".join(f"- {reason}" for reason in verdict.reasons),
         f"The champion is the model in `{base}`; the rules are those of {verdict.source}.",
+        *filter(None, [findings_table(verdict.findings)]),
         "### Metrics",
         metrics.strip() or f"The same as in `{base}`.",
         "### Parameters",
@@ -158,6 +161,9 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
     evidence = replace(evidence, why_none=f"{evidence.why_none}{_LATER}")
     verdict = judge(metrics, champion, rules, source, evidence)
     pictures = {}
+    if verdict.findings:
+        (folder / _INTERVALS).write_bytes(draw_intervals(verdict.findings))
+        pictures["Gains with intervals"] = _INTERVALS
     plots = json.loads(_run(dvc.plots_diff(base), checkout))
     for path, specification in plot_specifications(plots, base).items():
         picture = re.sub(r"\W+", "-", str(Path(path).with_suffix(""))) + ".png"

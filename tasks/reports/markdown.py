@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.reports.pictures import as_data_uri
 from tasks.runs.artifacts import best_effort
+from tasks.training.gate import Finding
 
 Number = int | float
 
@@ -48,6 +49,30 @@ def comparison_table(candidate: Mapping[str, Number], champion: Mapping[str, Num
     """Return `comparison` as a markdown table; empty if the candidate has no metrics."""
     rows = comparison(candidate, champion)
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """Return the comparisons of a verdict as a markdown table; empty if there is none."""
+    rows = [
+        [
+            finding.metric,
+            finding.word,
+            *(finding.comparison.values or ("-", "-")),
+            f"{finding.comparison.gain:+.4f}",
+            "{:+.4f} to {:+.4f}".format(*finding.comparison.interval)
+            if finding.comparison.interval
+            else "too few rows differ",
+            f"{finding.accepted:.4g}",
+            finding.comparison.rows,
+            finding.comparison.disagreeing,
+        ]
+        for finding in findings
+    ]
+    header = (
+        "rule", "verdict", "candidate", "champion", "gain", "95 % interval", "accepted loss",
+        "rows", "answered differently",
+    )  # fmt: skip
+    return markdown_table(header, rows) if rows else ""
 
 
 def picture(title: str, draw: Callable[[], bytes]) -> str:

@@ -14,6 +14,7 @@ from tasks.reports import markdown
 from tasks.reports.model_card import data_summary
 from tasks.reports.model_card import model_card as write_model_card
 from tasks.reports.pictures import (
+    draw_intervals,
     draw_metrics,
     draw_predictions,
     parse_points,
@@ -136,6 +137,15 @@ async def report_model(workspace: Workspace, commit: str) -> None:
     await artifacts.publish_markdown(key, card, f"Model card of {commit[:7]}")
 
 
+async def intervals_picture(verdict: Verdict) -> str:
+    """Draw the intervals of a verdict, as a markdown image; empty if there is no comparison."""
+    if not verdict.findings:
+        return ""
+    return await asyncio.to_thread(
+        markdown.picture, "gains with intervals", lambda: draw_intervals(verdict.findings)
+    )
+
+
 @capability("judge candidate", run_name="judge {workspace.label}", timeout=3600)
 async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdict:
     """Judge a candidate by the rules and the champion of an environment, and report the verdict.
@@ -160,6 +170,9 @@ async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdic
         f"# {title}",
         *(f"- {reason}" for reason in verdict.reasons),
         f"The rules are those of {verdict.source}.",
+        markdown.findings_table(verdict.findings),
+        await intervals_picture(verdict),
+        "## Metrics, each on its own test rows",
         markdown.comparison_table(candidate, old),
         await _metrics_picture(
             workspace,
@@ -168,5 +181,5 @@ async def judge_candidate(workspace: Workspace, trusted: TrustedRules) -> Verdic
         await picture_of(workspace, workspace.commit, champion.commit if champion else None),
     ]
     key = artifacts.artifact_key(workspace.model, "against-champion")
-    await artifacts.publish_markdown(key, "\n\n".join(parts), title)
+    await artifacts.publish_markdown(key, "\n\n".join(filter(None, parts)), title)
     return verdict

@@ -10,15 +10,20 @@ import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import TerminalError
+from tasks.training.gate import Finding
 
 Points = Sequence[Mapping[str, str]]
 
 _TEMPLATES = Path(".dvc/plots")
 _VEGA_LITE = "5.21"  # the newest that the templates' `$schema` allows
+_COLOURS = {
+    "better": "seagreen", "no worse": "steelblue", "inconclusive": "darkorange", "worse": "crimson"
+}  # fmt: skip
 _SCALE = 1.5  # sharp on a dense screen, and still about 40 kB
 
 
@@ -92,7 +97,119 @@ def _fill_and_draw(
         ) from error
 
 
-def draw(specification: str | dict[str, Any]) -> bytes:
+def draw_intervals(findings: Sequence[Finding]) -> bytes:
+    """Draw the gain of a candidate by each rule, with its interval and the loss that is accepted.
+
+    Args:
+        findings: The comparisons of a verdict; those without an interval are points.
+
+    Returns:
+        A PNG.
+    """
+    rows = [
+        {
+            "rule": finding.metric,
+            "gain": finding.comparison.gain,
+            "lower": (finding.comparison.interval or (None, None))[0],
+            "upper": (finding.comparison.interval or (None, None))[1],
+            "accepted": -finding.accepted,
+            "verdict": finding.word,
+        }
+        for finding in findings
+    ]
+    y = {"field": "rule", "type": "nominal", "sort": None, "title": None}
+    x = {
+        "type": "quantitative",
+        "scale": {"padding": 12},
+        "title": "gain over the champion with its 95 % interval; red: the loss that is accepted",
+    }
+    colour = {
+        "field": "verdict",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(_COLOURS), "range": list(_COLOURS.values())},
+    }
+    zero = {
+        "data": {"values": [{"zero": 0}]},
+        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "gray"},
+        "encoding": {"x": {"field": "zero", "type": "quantitative"}},
+    }
+    limit = {
+        "mark": {"type": "tick", "color": "crimson"},
+        "encoding": {"y": y, "x": {"field": "accepted", **x}},
+    }
+    interval = {
+        "mark": {"type": "rule", "strokeWidth": 3},
+        "transform": [{"filter": "isValid(datum.lower)"}],
+        "encoding": {
+            "y": y, "x": {"field": "lower", **x}, "x2": {"field": "upper"}, "color": colour
+        },
+    }  # fmt: skip
+    point = {
+        "mark": {"type": "point", "filled": True, "size": 80},
+        "encoding": {"y": y, "x": {"field": "gain", **x}, "color": colour},
+    }
+    return draw(
+        {
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "data": {"values": rows},
+            "width": 420,
+            "height": {"step": 26},
+            "layer": [zero, limit, interval, point],
+        }
+    )
+
+
+def align(specification: dict[str, Any]) -> dict[str, Any]:
+    """Give both axes of predicted against actual the same scale, and points a diagonal.
+
+    A confusion matrix is square then, also where no row was predicted to be of some class; matrices
+    beside each other have the same classes.
+    """
+    inner = specification.get("spec", specification)
+    encoding = inner.get("encoding", {})
+    x, y = encoding.get("x", {}), encoding.get("y", {})
+    rows = specification.get("data", {}).get("values", [])
+    if not rows or x.get("field") != "predicted" or y.get("field") != "actual":
+        return specification
+    values = [row[name] for row in rows for name in ("actual", "predicted")]
+    if x.get("type") == "nominal":
+        domain = sorted(set(map(str, values)), key=_order)
+        scaled = {
+            axis: {**encoding[axis], "sort": None, "scale": {"domain": domain}} for axis in "xy"
+        }
+        aligned = {**inner, "encoding": {**encoding, **scaled}}
+        return {**specification, "spec": aligned} if "spec" in specification else aligned
+    numbers = [number for value in values if isfinite(number := float(value))]
+    domain_of_both = [min(numbers), max(numbers)]
+    scaled = {
+        axis: {**encoding[axis], "scale": {"domain": domain_of_both, "nice": True, "zero": False}}
+        for axis in "xy"
+    }
+    points = {key: inner[key] for key in ("mark", "transform", "params") if key in inner} | {
+        "encoding": {**encoding, **scaled}
+    }
+    ends = [{"predicted": value, "actual": value} for value in domain_of_both]
+    diagonal = {
+        "data": {"values": ends},
+        "mark": {"type": "line", "strokeDash": [4, 4], "color": "gray"},
+        "encoding": {
+            axis: {"field": scaled[axis]["field"], "type": "quantitative"} for axis in "xy"
+        },
+    }
+    around = {key: value for key, value in inner.items() if key not in (*points, "encoding")}
+    return {**around, "layer": [diagonal, points]}
+
+
+def _order(label: str) -> tuple[int, float, str]:
+    """Sort numbers by value, before texts."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label
+
+
+def draw(specification: dict[str, Any]) -> bytes:
     """Draw a template that DVC has filled.
 
     Args:
@@ -109,7 +226,7 @@ def draw(specification: str | dict[str, Any]) -> bytes:
 
     # A template is of the ref: it loads no data, from wherever this host reaches.
     return vl_convert.vegalite_to_png(
-        specification, vl_version=_VEGA_LITE, scale=_SCALE, allowed_base_urls=[]
+        align(specification), vl_version=_VEGA_LITE, scale=_SCALE, allowed_base_urls=[]
     )
 
 

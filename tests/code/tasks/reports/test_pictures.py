@@ -14,12 +14,16 @@ import pytest
 from tasks.core.errors import TerminalError
 from tasks.core.settings import CHECKOUT
 from tasks.reports.pictures import (
+    align,
     as_data_uri,
+    draw_intervals,
     draw_metrics,
     draw_predictions,
     parse_points,
     template_of,
 )
+from tasks.training.evidence import Comparison
+from tasks.training.gate import Finding
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CLASSES = [{"actual": label, "predicted": label} for label in ("red", "white") for _ in range(5)]
@@ -76,6 +80,57 @@ def test_invalid_template_is_named(tmp_path: Path, content: str | None) -> None:
         template.write_text(content)
     with pytest.raises(TerminalError, match=r"cannot draw classification\.json"):
         draw_predictions({"main": _CLASSES}, template)
+
+
+def _height(png: bytes) -> int:
+    return int(struct.unpack(">I", png[20:24])[0])
+
+
+def test_matrix_is_square_though_a_class_is_never_predicted() -> None:
+    template = template_of(CHECKOUT, "classification")
+    rows = [{"actual": label, "predicted": "10"} for label in ("9", "10", "11", "12")]
+    every = [{"actual": label, "predicted": label} for label in ("9", "10", "11", "12")]
+    sizes = [
+        (_width(drawn), _height(drawn))
+        for points in (rows, every)
+        if (drawn := draw_predictions({"wine@1234567": points}, template))
+    ]
+    assert abs(sizes[0][0] - sizes[1][0]) < 20, "both have the same columns"
+    specification = {
+        "data": {"values": rows},
+        "encoding": {
+            "x": {"field": "predicted", "type": "nominal"},
+            "y": {"field": "actual", "type": "nominal"},
+        },
+    }
+    axes = align(specification)["encoding"]
+    assert axes["x"]["scale"] == axes["y"]["scale"] == {"domain": ["9", "10", "11", "12"]}
+
+
+def test_points_have_a_diagonal_and_the_same_scale_on_both_axes() -> None:
+    axis = {"type": "quantitative"}
+    aligned = align(
+        {
+            "data": {"values": [{"actual": "105", "predicted": 120.5}]},
+            "mark": "point",
+            "encoding": {"x": {"field": "predicted", **axis}, "y": {"field": "actual", **axis}},
+        }
+    )
+    diagonal, points = aligned["layer"]
+    assert [end["actual"] for end in diagonal["data"]["values"]] == [105, 120.5]
+    assert points["encoding"]["x"]["scale"] == points["encoding"]["y"]["scale"]
+    assert points["encoding"]["x"]["scale"]["domain"] == [105, 120.5]
+
+
+def test_intervals_of_a_verdict_are_drawn() -> None:
+    known = Comparison(-0.05, (-0.08, -0.02), 200, 20)
+    findings = [
+        Finding("f1_macro", "worse", 0.01, known),
+        Finding("log_loss", "inconclusive", 0.01, Comparison(0.01, None, 200, 3)),
+    ]
+    drawn = draw_intervals(findings)
+    assert _width(drawn) > 400
+    assert draw_intervals([*findings, *findings[:1]]) != drawn
 
 
 def test_points_are_parsed() -> None:
