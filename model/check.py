@@ -8,9 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model import findings, process, train
-from model.estimators import build
+from model import findings, process, splits, train
+from model.estimators import Traits, build
 from model.fetch import write_table
+from model.files import make_rows
 from model.params import Params, run
 from model.tables import Table, read_table
 
@@ -30,18 +31,22 @@ def main(params: Params) -> None:
 
 def check_data(params: Params) -> Table:
     """Check params.yaml and the data, and return the data; errors are those of `main`."""
-    build(params)
+    build(params, Traits())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "raw.csv")
-        write_table(params, path)
+        counts = write_table(params, path)
         table = read_table(path, params.data)
-    frame = process.select_rows(table.frame, params)
-    rows, _ = process.split(frame, params)
-    features = frame.drop(columns=params.data.target)
-    text = any(column.dtype == "object" for _, column in features.items())
-    missing = process.count_missing(table.frame.drop(columns=params.data.target))
-    search = build(params, text=text, missing=any(missing.values()))
-    train.check(params, search, rows[params.data.target])
+        frame = process.select_rows(table.frame, params)
+        rows, _ = splits.split(frame, params, path, counts.rows)
+    features = process.get_features(frame, params)
+    traits = Traits(
+        text=any(column.dtype == "object" for _, column in features.items()),
+        missing=any(process.count_missing(process.get_features(table.frame, params)).values()),
+    )
+    data = params.data
+    keys = list(data.split.columns)
+    split = make_rows(rows, list(features), data.target, data.weights, keys)
+    train.plan(params, split, traits)
     return table
 
 

@@ -1,137 +1,217 @@
 """Make the scikit-learn pipeline of params.yaml, checked before anything is fitted."""
 
-import importlib.util
-import inspect
-import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import get_scorer, get_scorer_names
-from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils import all_estimators, get_tags
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
 
-from model.params import ConfigError, Params, Train, suggest, suggest_nearest
+from model.params import ConfigError, Params
+from model.parts import make, make_grid
+from model.scorers import check_scorer, counts_answers
+from model.sections import Train
+from model.splits import make_inner_folds
 
-OWN = "model.custom."
 MISSING = "(missing)"
 NUMBERS = ["number", "bool", "boolean"]
 SPARSE = 0.3  # share of cells that are not 0, below which scikit-learn makes a matrix sparse
 
 
+class Traits(NamedTuple):
+    """Properties of the data that the pipeline depends on.
+
+    Attributes:
+        text: some columns are not numbers.
+        missing: some values are missing.
+        grouped: some rows have to stay together in calibration.
+        positive: the class of `data.positive`, in the type of the target.
+    """
+
+    text: bool = False
+    missing: bool = False
+    grouped: bool = False
+    positive: Any = None
+
+
 class Search(NamedTuple):
-    """A pipeline to fit and, by name of its parameters, the values to choose from."""
+    """A pipeline to fit and, by name of its parameters, the values to choose from.
+
+    Attributes:
+        pipeline: unfitted.
+        grid: the values.
+        prefix: what stands before a parameter of the user's estimator in the pipeline's names.
+        scorer: what chooses between them.
+        inner: how many times the rows of a fold are divided once more, to calibrate or to tune.
+    """
 
     pipeline: Any
     grid: dict[str, list[Any]]
-    prefix: str  # what stands before a parameter of the user's estimator in the pipeline's names
-    folds: Any
+    prefix: str
+    scorer: Any
+    inner: int
 
 
-def build(params: Params, text: bool = False, missing: bool = False) -> Search:
+def build(params: Params, traits: Traits) -> Search:
     """Build the pipeline of `train`: own transformers, then what the data need, then the model.
 
     With numbers only and none missing it is just scaler and model, which predicts on plain arrays
     several times faster than through a ColumnTransformer.
 
     Args:
-        params: `train`, `seed` and `data.task`; `gate.metric` must be measurable on the model.
-        text: whether the data has columns that are not numbers.
-        missing: whether the data has missing values.
-
-    Returns:
-        The unfitted pipeline, the grid, and the cross-validation splitter.
+        params: all; `gate.metric` must be measurable on the model.
+        traits: of the data.
 
     Raises:
         ConfigError: naming the key, when something does not exist or does not fit.
     """
     train, task = params.train, params.data.task
-    check_scoring(train.scoring, task)
-    steps = [_make(path, f"train.transformers[{i}]") for i, path in enumerate(train.transformers)]
-    for i, step in enumerate(steps):
-        if not hasattr(step, "transform"):
-            raise ConfigError(
-                f"train.transformers[{i}]", f"{train.transformers[i]} cannot transform"
-            )
-    model = _make(train.estimator, "train.estimator", train.params)
+    scorer = check_scorer(train.scoring, "train.scoring", task, positive=traits.positive)
+    steps = list(_make_transformers(params))
+    model = make(
+        train.estimator, train.params, params.seed, key="train.estimator", place="train.params"
+    )
     _check_task(model, train.estimator, task)
-    if "random_state" in model.get_params() and "random_state" not in train.params:
-        model.set_params(random_state=params.seed)
-    _check_grid(model, train.estimator, train.grid)
+    wrapped, depth, inner = _wrap(model, params, traits, scorer)
+    prefix = "model__" + depth * "estimator__"
+    grid = _make_grid(params, model, dict(steps), prefix)
+    if params.gate.metric == "log_loss" and not hasattr(wrapped, "predict_proba"):
+        raise ConfigError("gate.metric", "log_loss needs a model with probabilities")
 
-    estimator = model
-    shuffled = {"n_splits": train.cv, "shuffle": True, "random_state": params.seed}
-    folds = StratifiedKFold(**shuffled) if task == "classification" else KFold(**shuffled)
-    prefix = "model__"
-    if task == "classification" and train.probabilities and not hasattr(model, "predict_proba"):
+    # A pipeline of one's own prepares the table itself, unless it says otherwise.
+    if not isinstance(model, Pipeline) if train.preparation is None else train.preparation:
+        steps += _make_preparation(train, traits, get_tags(model).input_tags.sparse)
+    return Search(Pipeline([*steps, ("model", wrapped)]), grid, prefix, scorer, inner)
+
+
+def _make_transformers(params: Params) -> Iterator[tuple[str, Any]]:
+    """Make the transformers of one's own, each with the name of its step."""
+    names = {"columns", "impute", "scale", "model"}  # of our own steps
+    for i, spec in enumerate(params.train.transformers):
+        key = f"train.transformers[{i}]"
+        step = make(spec.transformer, spec.params, params.seed, key=key, place=f"{key}.params")
+        if not hasattr(step, "transform"):
+            raise ConfigError(key, f"{spec.transformer} cannot transform")
+        name = spec.name or f"own_{i}"
+        if name in names:
+            raise ConfigError(f"{key}.name", f"there is a step '{name}' already: choose another")
+        names.add(name)
+        yield name, step
+
+
+def _make_grid(
+    params: Params, model: Any, steps: dict[str, Any], prefix: str
+) -> dict[str, list[Any]]:
+    """Make the values to choose from: parameters of the estimator, or `<step>__<parameter>`."""
+    train, seed = params.train, params.seed
+    if both := [name for name in steps if name in model.get_params()]:
+        problem = f"{train.estimator} has a parameter '{both[0]}', too: choose another name"
+        raise ConfigError("train.transformers", problem)
+    own: dict[str, list[Any]] = {}
+    grid: dict[str, list[Any]] = {}
+    for name, values in train.grid.items():
+        step, mark, parameter = name.partition("__")
+        if step in steps and mark:
+            path = type(steps[step]).__name__
+            one = make_grid(steps[step], path, {parameter: values}, seed, f"{step}__")
+            grid[name] = one[parameter]
+        else:
+            own[name] = values
+    made = make_grid(model, train.estimator, own, seed)
+    return {prefix + name: values for name, values in made.items()} | grid
+
+
+def _wrap(model: Any, params: Params, traits: Traits, scorer: Any) -> tuple[Any, int, int]:
+    """Give a classifier probabilities and a decision threshold, as far as they are asked for.
+
+    Returns:
+        The model, the number of wrappers around it, and how many of them divide rows.
+    """
+    train, depth, inner = params.train, 0, 0
+    if params.data.task != "classification":
+        if train.threshold is not None:
+            raise ConfigError("train.threshold", "only a classification has one")
+        return model, depth, inner
+    folds = make_inner_folds(params, grouped=traits.grouped)
+    if train.probabilities and not hasattr(model, "predict_proba"):
         if not hasattr(model, "decision_function"):
             problem = f"{train.estimator} cannot be calibrated: use false"
             raise ConfigError("train.probabilities", problem)
         # One model fitted on all rows (ensemble=False) is smaller and predicts faster than one
         # per fold. It is calibrated within the search, so that what is scored is what is served.
-        model = CalibratedClassifierCV(model, ensemble=False, cv=folds)
-        prefix = "model__estimator__"
-    if params.gate.metric == "log_loss" and not hasattr(model, "predict_proba"):
-        raise ConfigError("gate.metric", "log_loss needs a model with probabilities")
+        # Only an ensemble keeps groups together.
+        model = CalibratedClassifierCV(model, ensemble=traits.grouped, cv=folds)
+        depth, inner = 1, 1
+    if train.threshold is None:
+        return model, depth, inner
+    if not hasattr(model, "predict_proba"):
+        raise ConfigError("train.threshold", "needs a model with probabilities")
+    if train.threshold == "tuned":
+        if not counts_answers(scorer):
+            problem = f"'{train.scoring}' does not depend on a threshold"
+            hint = "set train.scoring to one that counts answers, such as balanced_accuracy"
+            raise ConfigError("train.threshold", f"{problem}: {hint}")
+        tuned = TunedThresholdClassifierCV(
+            model, scoring=scorer, cv=folds, response_method="predict_proba"
+        )
+        return tuned, depth + 1, inner + 1
+    if params.data.positive is None:
+        problem = "name the class that is answered above it in data.positive"
+        raise ConfigError("train.threshold", problem)
+    fixed = FixedThresholdClassifier(
+        model,
+        threshold=train.threshold,
+        pos_label=traits.positive,
+        response_method="predict_proba",
+    )
+    return fixed, depth + 1, inner
 
-    transformers = [(f"own_{i}", step) for i, step in enumerate(steps)]
-    # A pipeline of one's own prepares the table itself, unless it says otherwise.
-    if not isinstance(estimator, Pipeline) if train.preparation is None else train.preparation:
-        sparse = get_tags(estimator).input_tags.sparse
-        transformers += _make_preparation(train, text, missing, sparse)
-    pipeline = Pipeline([*transformers, ("model", model)])
-    grid = {prefix + key: values for key, values in train.grid.items()}
-    return Search(pipeline, grid, prefix, folds)
 
-
-def check_scoring(scoring: str, task: str, target: Any = None) -> None:
-    """Try the scorer on a model that always predicts the same.
+def request_weights(search: Search, path: str) -> None:
+    """Have all parts that take weights of rows get them: those that predict, not the transformers.
 
     Args:
-        scoring: name of a scikit-learn scorer.
-        task: classification or regression.
-        target: values of the real target (rows), or None for a made-up one of two classes.
+        search: from `build`; metadata routing of scikit-learn is on.
+        path: of the estimator, for messages.
 
     Raises:
-        ConfigError: unknown scorer, or one that does not suit the task or the classes.
+        ConfigError: the estimator takes none.
     """
-    names = get_scorer_names()
-    if scoring not in names:
-        raise ConfigError("train.scoring", f"unknown scorer '{scoring}'{suggest(scoring, names)}")
-    try:
-        score_dummy(scoring, task, np.array([0, 1] * 4) if target is None else target)
-    except (ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        problem = f"'{scoring}' does not suit this {task}: {reason}"
-        raise ConfigError("train.scoring", problem) from None
+    choices = [value for values in search.grid.values() for value in values]
+    parts = [part for owner in (search.pipeline, *choices) for part in _list_parts(owner)]
+    takers = [part for part in parts if has_fit_parameter(part, "sample_weight")]
+    for part in takers:
+        if hasattr(part, "set_fit_request"):
+            part.set_fit_request(sample_weight=hasattr(part, "predict"))
+    if hasattr(search.scorer, "set_score_request"):
+        search.scorer.set_score_request(sample_weight=False)  # a metric counts each row once
+    model = search.pipeline.get_params()[search.prefix.removesuffix("__")]
+    if not any(hasattr(part, "predict") for part in _list_parts(model) if part in takers):
+        raise ConfigError("data.weights", f"{path} takes no weights")
 
 
-def score_dummy(scoring: str, task: str, target: Any) -> float:
-    """Score a model that always predicts the same on the rows that it was fitted on."""
-    dummy = DummyClassifier() if task == "classification" else DummyRegressor()
-    target = np.asarray(target)
-    features = np.zeros((len(target), 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(get_scorer(scoring)(dummy.fit(features, target), features, target))
+def _list_parts(owner: Any) -> list[Any]:
+    """List an estimator and those within it; of anything else nothing."""
+    if not hasattr(owner, "get_params") or not hasattr(owner, "fit"):
+        return []
+    inside = [value for value in owner.get_params().values() if hasattr(value, "fit")]
+    return [owner, *inside]
 
 
-def _make_preparation(
-    train: Train, text: bool, missing: bool, sparse: bool
-) -> list[tuple[str, Any]]:
+def _make_preparation(train: Train, traits: Traits, sparse: bool) -> list[tuple[str, Any]]:
     """Make the steps that turn columns into finite, scaled numbers."""
     numbers: list[tuple[str, Any]] = [("scale", StandardScaler())]
-    if missing:
+    if traits.missing:
         # A column without any value in one fold must not vanish there.
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
         numbers.insert(0, ("impute", imputer))
-    if not text:
+    if not traits.text:
         return numbers
     encoder = OneHotEncoder(
         # An id has as many categories as rows: one column each would not fit into memory.
@@ -140,7 +220,7 @@ def _make_preparation(
         handle_unknown="infrequent_if_exist",
     )
     texts: list[tuple[str, Any]] = [("encode", encoder)]
-    if missing:
+    if traits.missing:
         # Missing text is NaN in a CSV file and None in JSON: both are one category of their own.
         fill = {"strategy": "constant", "fill_value": MISSING, "keep_empty_features": True}
         texts.insert(0, ("impute", SimpleImputer(**fill)))
@@ -156,90 +236,8 @@ def _make_preparation(
     return [("columns", columns)]
 
 
-def _make(path: str, key: str, arguments: dict[str, Any] | None = None) -> Any:
-    """Make an instance of the class at an import path."""
-    make = _find(path, key)
-    is_factory = inspect.isfunction(make) and path.startswith(OWN)
-    if not is_factory and not (inspect.isclass(make) and hasattr(make, "fit")):
-        raise ConfigError(key, f"'{path}' is not an estimator class")
-    arguments = arguments or {}
-    allowed = inspect.signature(make).parameters
-    for name in arguments:
-        if name not in allowed and not _takes_any(make):
-            problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
-            raise ConfigError(f"{key.rpartition('.')[0]}.params.{name}", problem)
-    try:
-        instance = make(**arguments)
-    except TypeError as error:
-        raise ConfigError(key, f"{path} cannot be created: {error}") from None
-    if not hasattr(instance, "fit"):
-        raise ConfigError(key, f"'{path}' returns no estimator")
-    if arguments:
-        _validate(instance, f"{key.rpartition('.')[0]}.params")
-    return instance
-
-
-def _takes_any(make: Any) -> bool:
-    """Tell whether a class or function takes parameters that it does not name (`**kwargs`)."""
-    kinds = [parameter.kind for parameter in inspect.signature(make).parameters.values()]
-    return inspect.Parameter.VAR_KEYWORD in kinds
-
-
-def _find(path: str, key: str) -> Any:
-    module_name, _, name = path.rpartition(".")
-    if path.startswith("model.") and not path.startswith(OWN):
-        raise ConfigError(key, f"'{path}': code of your own belongs in model/custom/, as {OWN}...")
-    try:
-        return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        missing = getattr(error, "name", None)
-        if isinstance(error, ImportError) and missing and not module_name.startswith(missing):
-            problem = f"'{path}' cannot be imported: {error}"  # it exists, what it needs does not
-            raise ConfigError(key, problem) from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        paths = {
-            ".".join(part for part in cls.__module__.split(".") if part[0] != "_") + f".{title}"
-            for title, cls in all_estimators()
-        }
-    namesakes = sorted(one for one in paths if one.rpartition(".")[2].lower() == name.lower())
-    top = module_name.partition(".")[0]
-    if not namesakes and top not in {"", "model"} and importlib.util.find_spec(top) is None:
-        problem = f"'{path}': the model environment has no package for '{top}'"
-        how = f"uv add --project model --group custom {top}"
-        raise ConfigError(key, f"{problem}; add it: {how}")
-    hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, paths) or "."
-    raise ConfigError(
-        key,
-        f"unknown class '{path}'{hint} Allowed: the import path of a scikit-learn class, "
-        f"like sklearn.svm.SVC, or {OWN}<module>.<Class>",
-    )
-
-
 def _check_task(model: Any, path: str, task: str) -> None:
     fits = is_classifier(model) if task == "classification" else is_regressor(model)
     if not fits:
         expected = "classifier" if task == "classification" else "regressor"
         raise ConfigError("train.estimator", f"{path} is not a {expected}, and data.task is {task}")
-
-
-def _check_grid(model: Any, path: str, grid: dict[str, list[Any]]) -> None:
-    allowed = model.get_params()
-    for name, values in grid.items():
-        if name not in allowed and not _takes_any(type(model)):
-            problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
-            raise ConfigError(f"train.grid.{name}", problem)
-        for one in ParameterGrid({name: values}):
-            changed = clone(model).set_params(**one)
-            owner = changed.get_params().get(name.rpartition("__")[0], changed)
-            _validate(owner, f"train.grid.{name}")
-
-
-def _validate(model: Any, key: str) -> None:
-    """Let scikit-learn check the values of parameters, as it would when fitting."""
-    if not isinstance(model, BaseEstimator) or not hasattr(model, "_parameter_constraints"):
-        return  # an estimator of one's own that declares no constraints
-    try:
-        model._validate_params()
-    except ValueError as error:
-        raise ConfigError(key, str(error)) from None

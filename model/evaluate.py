@@ -20,22 +20,24 @@ from model.files import (
     read_target,
     write_json,
 )
-from model.params import Params, run
+from model.metric_names import get_metric_name
+from model.params import ConfigError, Params, run
+from model.scorers import find_scorer
 
 
 def main(params: Params) -> None:
     """Write reports/metrics.json, reports/evaluation.json and data/predictions.csv.
 
     Args:
-        params: `name`, `seed`, `data.target` and `data.task`.
+        params: `name`, `seed`, `data.target`, `data.task`, `data.positive` and `train.metrics`.
+
+    Raises:
+        ConfigError: a metric is not a number on these rows.
     """
-    features, actual = read_split(TEST, params.data.target)
+    features, actual, *_ = read_split(TEST, params.data.target)
     model = mlem_api.load(get_model_path(params.name))
     predicted = model.predict(features)
-    if params.data.task == "classification":
-        scores, details = _measure_classification(model, features, actual, predicted)
-    else:
-        scores, details = _measure_regression(actual, predicted)
+    scores, details = _measure(params, model, features, actual, predicted)
     details["dummy"] = _measure_dummy(params, features, actual)
     details["intervals"] = card.measure_intervals(actual, predicted, details, params.seed)
     details["calibration"] = card.measure_calibration(model, features, actual, params.seed)
@@ -46,6 +48,33 @@ def main(params: Params) -> None:
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(PREDICTIONS, index=False)
     FORMER_PREDICTIONS.unlink(missing_ok=True)
+
+
+def _measure(
+    params: Params, model: Any, features: "pd.DataFrame", actual: "pd.Series", predicted: Any
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Measure all metrics of a fitted model, and what a report shows beside them."""
+    if params.data.task == "classification":
+        scores, details = _measure_classification(model, features, actual, predicted)
+    else:
+        scores, details = _measure_regression(actual, predicted)
+    return scores | _measure_others(params, model, features, actual), details
+
+
+def _measure_others(
+    params: Params, model: Any, features: "pd.DataFrame", actual: "pd.Series"
+) -> dict[str, float]:
+    """Measure `train.metrics`."""
+    classes = getattr(model, "classes_", ())
+    positive = next((label for label in classes if str(label) == params.data.positive), None)
+    scores = {}
+    for i, name in enumerate(params.train.metrics):
+        key = f"train.metrics[{i}]"
+        score = float(find_scorer(name, key, positive)(model, features, actual))
+        if not np.isfinite(score):
+            raise ConfigError(key, f"'{name}' is not a number on the {len(actual)} test rows")
+        scores[get_metric_name(name)] = score
+    return scores
 
 
 def _measure_classification(
@@ -98,13 +127,10 @@ def _measure_dummy(params: Params, features: "pd.DataFrame", actual: "pd.Series"
     """Score a model that always gives one answer: the gate asks for more than it knows."""
     answers = read_target(TRAIN, params.data.target)
     nothing = np.zeros((len(answers), 1))
-    if params.data.task == "classification":
-        model = DummyClassifier().fit(nothing, answers)
-        predicted = model.predict(features)
-        scores, _ = _measure_classification(model, features, actual, predicted)
-    else:
-        predicted = DummyRegressor().fit(nothing, answers).predict(features)
-        scores, _ = _measure_regression(actual, predicted)
+    dummy = DummyClassifier() if params.data.task == "classification" else DummyRegressor()
+    model = dummy.fit(nothing, answers)
+    predicted = model.predict(features)
+    scores, _ = _measure(params, model, features, actual, predicted)
     return {"answer": predicted[:1].tolist()[0], "metrics": scores}
 
 

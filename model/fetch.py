@@ -3,10 +3,12 @@
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Any
 
-from model import estimators
-from model.files import RAW
+from model.estimators import Traits, build
+from model.files import RAW, RAW_ROWS, Counts, write_json
 from model.memory import require_memory
 from model.params import ConfigError, Params, run, suggest, suggest_nearest
 from model.sources import measure_files, read_rows
@@ -17,7 +19,7 @@ SLICE = re.compile(r"^(?P<column>.+?) *(<=|>=|==|!=|<|>) *.+$")
 
 
 def main(params: Params) -> None:
-    """Write data/raw.csv.
+    """Write data/raw.csv, with the rows of a test file of one's own at its end, and how many.
 
     Args:
         params: `data`; all else is checked against the data's columns.
@@ -25,38 +27,64 @@ def main(params: Params) -> None:
     Raises:
         ConfigError: params.yaml is wrong, or the file is missing or not such a CSV file.
     """
-    estimators.build(params)
+    build(params, Traits())
     part = RAW.with_suffix(".part")
     RAW.parent.mkdir(exist_ok=True)
     try:
-        write_table(params, part)
+        counts = write_table(params, part)
         part.replace(RAW)
     finally:
         part.unlink(missing_ok=True)
+    write_json(RAW_ROWS, counts._asdict())
 
 
-def write_table(params: Params, path: Path) -> None:
+def write_table(params: Params, path: Path) -> Counts:
     """Write the data as `main` does, to any path; arguments and errors are those of `main`."""
     require_memory(measure_files(params.data), params.data.source)
     rows = read_rows(params.data)
     columns = name_columns(next(rows))
     _check_columns(params, columns)
-    has_rows = False
+    test = params.data.split.file
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for number, row in enumerate(rows):
-            writer.writerow(row)
-            if number % MEASURED_ROWS == 0:  # of what is compressed, the size is seen here first
-                require_memory(file.tell(), params.data.source)
-            has_rows = True
-    if not has_rows:
-        raise ConfigError("data.source", f"{params.data.source} has a header, but no rows")
+        count = _write_rows(writer, file, rows, params.data.source)
+        if not test:
+            return Counts(count, 0)
+        if not Path(test).is_file():
+            raise ConfigError("data.split", f"no such file: '{test}'")
+        tests = read_rows(params.data.copy(update={"source": test}))
+        order = _match_columns(columns, name_columns(next(tests)), test)
+        ordered = ([row[i] for i in order] for row in tests)
+        return Counts(count, _write_rows(writer, file, ordered, test))
 
 
 def name_columns(header: list[str]) -> list[str]:
     """Name columns without a name by their position, as pandas does: `Unnamed: 0`."""
     return [name if name.strip() else f"Unnamed: {at}" for at, name in enumerate(header)]
+
+
+def _write_rows(writer: Any, file: IO[str], rows: Iterable[list[Any]], source: str) -> int:
+    count = 0
+    for row in rows:
+        if count % MEASURED_ROWS == 0:  # of what is compressed, the size is seen here first
+            require_memory(file.tell(), source)
+        writer.writerow(row)
+        count += 1
+    if not count:
+        raise ConfigError("data.source", f"{source} has a header, but no rows")
+    return count
+
+
+def _match_columns(columns: list[str], test_columns: list[str], source: str) -> list[int]:
+    """Return where each column is in the file of test rows, which may have another order."""
+    for name in columns:
+        if name not in test_columns:
+            raise ConfigError("data.split", f"{source} has no column '{name}'")
+    if len(test_columns) != len(columns):
+        more = ", ".join(f"'{name}'" for name in test_columns if name not in columns)
+        raise ConfigError("data.split", f"{source} has columns that the data have not: {more}")
+    return [test_columns.index(name) for name in columns]
 
 
 def _check_columns(params: Params, columns: list[str]) -> None:
@@ -65,7 +93,14 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     if duplicates:
         raise ConfigError("data.source", f"{source}: two columns are called '{duplicates[0]}'")
     data = params.data
-    for key, names in [("target", [data.target]), ("drop", data.drop), ("private", data.private)]:
+    weights = [data.weights] if data.weights else []
+    for key, names in [
+        ("target", [data.target]),
+        ("drop", data.drop),
+        ("private", data.private),
+        ("split", data.split.columns),
+        ("weights", weights),
+    ]:
         for column in names:
             if column not in columns:
                 hint = "; is data.separator right?" if len(columns) == 1 else ""
@@ -75,9 +110,13 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     if data.target in data.private:
         problem = f"'{data.target}' is the target, which the model answers to everybody"
         raise ConfigError("data.private", problem)
-    if data.target in data.drop:
-        raise ConfigError("data.drop", f"'{data.target}' is the target")
-    if len(columns) - len(set(data.drop)) < 2:
+    for key, names in [("drop", data.drop), ("split", data.split.columns), ("weights", weights)]:
+        if data.target in names:
+            raise ConfigError(f"data.{key}", f"'{data.target}' is the target")
+    if data.weights in data.drop:
+        problem = f"'{data.weights}' is in data.drop, too: take it out there"
+        raise ConfigError("data.weights", f"{problem}; weights are not learnt from")
+    if len(columns) - len({*data.drop, *weights}) < 2:
         raise ConfigError("data.drop", "no column is left to learn from")
     _check_gate(params, set(columns) - {data.target, *data.drop})
 

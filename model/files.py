@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 RAW = Path("data/raw.csv")
+RAW_ROWS = Path("data/raw.json")
 TRAIN = Path("data/train.csv")
 TEST = Path("data/test.csv")
 ESTIMATOR = Path("model/estimator.pkl")
@@ -24,6 +25,29 @@ TYPES = {
     "boolean": "boolean",
     "object": "text",
 }
+
+
+class Counts(NamedTuple):
+    """Numbers of rows in data/raw.csv: of the data, and after them of a test file of one's own."""
+
+    rows: int
+    test_rows: int
+
+
+class Rows(NamedTuple):
+    """The rows of a split, each with one entry in all four.
+
+    Attributes:
+        features: what is learnt from.
+        target: what is to be predicted.
+        weights: how much each row counts in training; None if all count alike.
+        keys: the columns of the rule of the split.
+    """
+
+    features: "pd.DataFrame"
+    target: "pd.Series"
+    weights: "pd.Series | None"
+    keys: "pd.DataFrame"
 
 
 def get_model_path(name: str, suffix: str = "") -> Path:
@@ -47,26 +71,37 @@ def remove_former_models(name: str) -> None:
                 get_model_path(former, suffix).unlink(missing_ok=True)
 
 
+def read_counts() -> Counts:
+    """Read data/raw.json, from the fetch stage."""
+    return Counts(**json.loads(RAW_ROWS.read_text(encoding="utf-8")))
+
+
 def read_data() -> dict[str, Any]:
     """Read reports/data.json: rows, target and columns, from the process stage."""
     return dict(json.loads(DATA.read_text(encoding="utf-8")))
 
 
-def read_split(path: Path, target: str) -> "tuple[pd.DataFrame, pd.Series]":
+def read_split(path: Path, target: str) -> Rows:
     """Read data/train.csv or data/test.csv with the types that the whole data has.
 
     The types of one split, guessed from it alone, may differ: no value missing, all digits.
     Text is of dtype object, not pandas' `str`, which MLEM's server cannot handle.
-
-    Returns:
-        Features (rows x columns) and target (rows).
     """
     data = read_data()
-    dtypes = {name: column["dtype"] for name, column in data["columns"].items()}
+    columns, keys, weights = data["columns"], data["split"]["columns"], data["weights"]
+    dtypes = dict.fromkeys(keys, "str")
+    dtypes |= {name: column["dtype"] for name, column in columns.items()}
     dtypes[target] = data["target"]["dtype"]
     # Only the empty cell is missing: what else stood for a missing value is gone by now.
     frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=[""])
-    return frame.drop(columns=target), frame[target]
+    return make_rows(frame, list(columns), target, weights, keys)
+
+
+def make_rows(
+    frame: "pd.DataFrame", columns: list[str], target: str, weights: str | None, keys: list[str]
+) -> Rows:
+    """Divide the columns of a split by what they are for."""
+    return Rows(frame[columns], frame[target], frame[weights] if weights else None, frame[keys])
 
 
 def read_target(path: Path, target: str) -> "pd.Series":

@@ -10,6 +10,7 @@ from pandas.api import types
 
 from model.files import TYPES
 from model.params import FILE, Params
+from model.split_rule import SplitRule
 from model.tables import Table, list_rows, list_words, to_numbers
 
 ID_SHARE, ID_ROWS = 0.9, 30  # a text column with more distinct values than that is an id
@@ -86,11 +87,13 @@ def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
             yield from _find_in_text(column, distinct, filled, params)
     yield from _find_in_target(table.frame, params)
     duplicates = int(table.frame.duplicated().sum())
-    if duplicates:
-        yield (
-            "data.source",
-            f"{duplicates} rows repeat others, so some may be trained and tested on",
-        )
+    rule = params.data.split
+    if duplicates and rule.kind == "random":
+        problem = f"{duplicates} rows repeat others, so some may be trained and tested on"
+        yield "data.split", f"{problem}: set it to stable"
+    elif 2 * duplicates > len(table.frame) and rule == SplitRule("stable"):
+        problem = f"{duplicates} rows repeat others and stay with them, so the shares are rough"
+        yield "data.split", f"{problem}: name a key, as in `split: {{stable: [id]}}`, or use random"
 
 
 def _find_in_text(

@@ -7,39 +7,22 @@ running it again is pointless until somebody edits the file. Any other failure e
 `python -m model.check` checks the file and all of the data, and writes nothing.
 """
 
-import codecs
 import difflib
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-from pydantic.v1 import (
-    BaseModel,
-    ConstrainedStr,
-    Extra,
-    Field,
-    NonNegativeFloat,
-    ValidationError,
-    validator,
-)
+from pydantic.v1 import Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from model.metric_names import find_directions, find_repeated, get_metric_name
+from model.sections import Data, Gate, MetricRule, Save, Section, Train
+
 FILE = Path("params.yaml")
 CONFIG_ERROR = 2  # exit code
-
-# What evaluate measures, and whether more of it is better: the values of gate.metric.
-METRICS: dict[str, dict[str, bool]] = {
-    "classification": {
-        "accuracy": True,
-        "balanced_accuracy": True,
-        "f1_macro": True,
-        "log_loss": False,
-    },
-    "regression": {"mae": False, "rmse": False, "r2": True},
-}
 
 
 class ConfigError(Exception):
@@ -49,129 +32,7 @@ class ConfigError(Exception):
         super().__init__(f"{FILE}: {key}: {problem}" if key else f"{FILE}: {problem}")
 
 
-class _Section(BaseModel):
-    class Config:
-        """Unknown keys are mistakes; parameters do not change while a stage runs."""
-
-        extra = Extra.forbid
-        allow_mutation = False
-
-
-class ColumnSchema(_Section):
-    """Type and values of a column; whatever is left out is read from the cells."""
-
-    type: Literal["number", "integer", "boolean", "text"] | None = None
-    missing: list[str] = []
-    categories: list[str] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class Data(_Section):
-    """The data, the column to predict, the split."""
-
-    source: str
-    database: str | None = Field(None, regex=r"^[a-z][a-z0-9-]{0,30}$")  # retrain reads it
-    encoding: str = "utf-8"
-    separator: str = Field(",", min_length=1, max_length=1)
-    quote: str = Field('"', max_length=1)
-    decimal: Literal[".", ","] = "."
-    thousands: str | None = Field(None, min_length=1, max_length=1)
-    missing: list[str] = []
-    columns: dict[str, ColumnSchema] = Field({}, alias="schema")
-    target: str
-    meaning: str = ""
-    unit: str = ""
-    drop: list[str] = []
-    private: list[str] = []
-    drop_classes: list[str] = []
-    missing_target: float = Field(0.05, ge=0, lt=1)
-    task: Literal["classification", "regression"]
-    test_size: float = Field(0.2, gt=0, lt=1)
-
-    @validator("encoding")
-    def _require_encoding(cls, value: str) -> str:
-        try:
-            codecs.lookup(value)
-        except LookupError:
-            raise ValueError("unknown encoding") from None
-        return value
-
-    @validator("thousands")
-    def _tell_from_decimal(cls, value: str | None, values: dict[str, Any]) -> str | None:
-        if value is not None and value == values.get("decimal"):
-            raise ValueError("data.decimal is the same")
-        return value
-
-
-class Train(_Section):
-    """The estimator, and the choice of its parameters."""
-
-    estimator: str
-    params: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
-    probabilities: bool = True
-    preparation: bool | None = None
-    max_categories: int = Field(100, ge=2)
-    min_frequency: int = Field(1, ge=1)
-    transformers: list[str] = []
-    cv: int = Field(5, ge=2, le=50)
-    scoring: str
-    jobs: int = Field(1, ge=1)
-
-    @validator("params", "grid", pre=True)
-    def _replace_none(cls, value: Any) -> Any:
-        return {} if value is None else value  # "grid:" with nothing below it
-
-    @validator("grid")
-    def _require_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for key, values in value.items():
-            if not values:
-                raise ValueError(f"{key} has no values to choose from")
-        return value
-
-
-class Save(_Section):
-    """Files beside the model."""
-
-    golden: int = Field(32, ge=20, le=1000)
-
-
-class _Percent(ConstrainedStr):
-    regex = r"^\d+(\.\d+)? ?%$"
-
-
-class MetricRule(_Section):
-    """The condition on one metric."""
-
-    metric: str
-    minimum: float | None = None
-    maximum: float | None = None
-    tolerance: NonNegativeFloat | _Percent = 0.0
-
-
-class Behaviour(_Section):
-    """A test of behaviour: the effect of another value of one column on answers."""
-
-    column: str
-    expect: Literal["same", "not lower", "not higher"]
-    label: str = ""
-    allow: _Percent = "0 %"  # type: ignore[assignment]  # pydantic takes the text
-
-
-class Gate(MetricRule):
-    """Conditions for a new model to replace the live one; the orchestrator reads them."""
-
-    inconclusive: Literal["pass", "ask", "hold"] = "pass"
-    also: list[MetricRule] = []
-    slices: list[str] = []
-    slice_rows: int = Field(50, ge=1)
-    latency: _Percent | None = None
-    size: _Percent | None = None
-    behaviour: list[Behaviour] = []
-
-
-class Params(_Section):
+class Params(Section):
     """All of params.yaml."""
 
     # At most 40 characters, since it becomes part of tags, host names and container names.
@@ -199,9 +60,7 @@ def load() -> Params:
         lines = [str(ConfigError(*_explain(e, raw))) for e in error.errors()]
         raise ConfigError("", "\n".join(lines).removeprefix(f"{FILE}: ")) from None
     _check_name(params.name)
-    _check_rule("gate", params.gate, params.data.task)
-    for at, rule in enumerate(params.gate.also):
-        _check_rule(f"gate.also.{at}", rule, params.data.task)
+    _check_metrics(params)
     return params
 
 
@@ -286,11 +145,21 @@ def _check_name(name: str) -> None:
         raise ConfigError("name", f"model/ already has something called '{name}': choose another")
 
 
-def _check_rule(key: str, rule: MetricRule, task: str) -> None:
-    metrics = METRICS[task]
+def _check_metrics(params: Params) -> None:
+    task, scorers = params.data.task, params.train.metrics
+    if (repeated := find_repeated(task, scorers)) is not None:
+        problem = f"'{get_metric_name(scorers[repeated])}' is measured already: leave it out"
+        raise ConfigError(f"train.metrics[{repeated}]", problem)
+    metrics = find_directions(task, scorers)
+    _check_rule("gate", params.gate, metrics, task)
+    for at, rule in enumerate(params.gate.also):
+        _check_rule(f"gate.also.{at}", rule, metrics, task)
+
+
+def _check_rule(key: str, rule: MetricRule, metrics: dict[str, bool], task: str) -> None:
     if rule.metric not in metrics:
         problem = f"'{rule.metric}' is not measured for {task}{suggest(rule.metric, metrics)}"
-        raise ConfigError(f"{key}.metric", problem)
+        raise ConfigError(f"{key}.metric", f"{problem}; train.metrics adds scorers to these")
     bound, other = ("minimum", "maximum") if metrics[rule.metric] else ("maximum", "minimum")
     if getattr(rule, other) is not None:
         better = "more" if metrics[rule.metric] else "less"

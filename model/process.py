@@ -1,19 +1,23 @@
 """Split the data into data/train.csv and data/test.csv, and describe it in reports/data.json."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
+from pandas.api import types
 
-from model.files import DATA, RAW, TEST, TRAIN, write_json
+from model import splits
+from model.files import DATA, RAW, TEST, TRAIN, read_counts, write_json
 from model.params import ConfigError, Params, run, suggest
 from model.summary import summarize
 from model.tables import list_missing_words, list_rows, read_table
 
+WHOLE = re.compile(r"[+-]?\d+")
+
 
 def main(params: Params) -> None:
-    """Drop columns and rows without a target, split with a fixed seed, stratified by class.
+    """Drop columns and rows without a target, and split the rest by the rule of `data.split`.
 
     Args:
         params: `data` and `seed`.
@@ -23,7 +27,7 @@ def main(params: Params) -> None:
     """
     table = read_table(RAW, params.data)
     frame = select_rows(table.frame, params)
-    train, test = split(frame, params)
+    train, test = splits.split(frame, params, RAW, read_counts().rows)
     for path, part in [(TRAIN, train), (TEST, test)]:
         part.to_csv(path, index=False)  # an index would become a column that requests must send
     rows = {
@@ -51,6 +55,9 @@ def select_rows(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
         frame: all rows, from `read_table`.
         params: `data`.
 
+    Returns:
+        The rows that are used; their index is their position in the file.
+
     Raises:
         ConfigError: the data does not fit the parameters.
     """
@@ -64,33 +71,71 @@ def select_rows(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
         )
         raise ConfigError("data.target", problem)
     frame = frame[~missing]
-    if data.drop_classes:
-        labels = frame[target].map(str)
-        if unknown := [label for label in data.drop_classes if not labels.eq(label).any()]:
-            hint = suggest(unknown[0], set(labels))
-            problem = f"'{unknown[0]}' is not a class of '{target}'{hint}"
-            raise ConfigError("data.drop_classes", problem)
-        frame = frame[~labels.isin(data.drop_classes)]
-    frame = frame.reset_index(drop=True)
-    _check(frame, params)
-    if data.task == "classification" and frame[target].dtype == np.float64:
+    if data.task == "classification" and _is_whole(frame[target]):
         # Whole numbers were read as fractions because rows without a target were among them.
         frame = frame.astype({target: "int64"})
+    if data.drop_classes:
+        labels = _find_labels(frame[target], data.drop_classes, "data.drop_classes")
+        frame = frame[~labels.isin(data.drop_classes)]
+    if data.merge_classes:
+        frame = frame.assign(**{target: _merge_classes(frame[target], data.merge_classes)})
+    _check(frame, params)
+    if data.weights:
+        _check_weights(frame[data.weights])
     if frame[target].dtype == "boolean":
         frame = frame.astype({target: "bool"})
     return frame
 
 
-def split(frame: "pd.DataFrame", params: Params) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Split the rows into those to train on and those to test on, stratified by class."""
-    classes = frame[params.data.target] if params.data.task == "classification" else None
-    train, test = train_test_split(
-        frame, test_size=params.data.test_size, random_state=params.seed, stratify=classes
+def get_features(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
+    """Leave out the target and the weights."""
+    others = [params.data.target, *filter(None, [params.data.weights])]
+    return frame.drop(columns=others)
+
+
+def _find_labels(target: "pd.Series", classes: list[str], key: str) -> "pd.Series":
+    """Return the classes of all rows as text, and refuse those named that no row is of."""
+    labels = target.map(str)
+    if unknown := [label for label in classes if not labels.eq(label).any()]:
+        hint = suggest(unknown[0], set(labels))
+        raise ConfigError(key, f"'{unknown[0]}' is not a class of '{target.name}'{hint}")
+    return labels
+
+
+def _is_whole(target: "pd.Series") -> bool:
+    """Tell whether fractions are whole numbers, none of them infinite."""
+    return bool(
+        target.dtype == np.float64
+        and np.isfinite(target).all()
+        and (target == target.round()).all()
     )
-    return train, test
+
+
+def _merge_classes(target: "pd.Series", merge: dict[str, list[str]]) -> "pd.Series":
+    """Give classes a common name; it stays a whole number where all classes are."""
+    for name, classes in merge.items():
+        _find_labels(target, classes, f"data.merge_classes.{name}")
+    new = {label: name for name, classes in merge.items() for label in classes}
+    if types.is_integer_dtype(target.dtype) and all(WHOLE.fullmatch(name) for name in merge):
+        whole = {label: int(name) for label, name in new.items()}
+        return target.map(lambda label: whole.get(str(label), label)).astype("int64")
+    return target.map(lambda label: new.get(str(label), str(label))).astype(object)
+
+
+def _check_weights(weights: "pd.Series") -> None:
+    """Refuse weights that are no numbers, or that leave nothing to learn from."""
+    if not types.is_numeric_dtype(weights.dtype) or types.is_bool_dtype(weights.dtype):
+        raise ConfigError("data.weights", f"column '{weights.name}' has text, not numbers")
+    wrong = weights.isna() | (weights < 0)
+    if wrong.any():
+        problem = f"column '{weights.name}' is missing or below 0 in {list_rows(wrong)}"
+        raise ConfigError("data.weights", problem)
+    if not weights.any():
+        raise ConfigError("data.weights", f"column '{weights.name}' is 0 in all rows")
 
 
 def _check(frame: "pd.DataFrame", params: Params) -> None:
+    data = params.data
     if len(frame) < 4:
         raise ConfigError("data.source", f"{len(frame)} rows are too few to train and test on")
     for name, column in frame.items():
@@ -105,18 +150,20 @@ def _check(frame: "pd.DataFrame", params: Params) -> None:
             problem = f"regression needs numbers, and column '{target.name}' has text"
             raise ConfigError("data.task", problem)
         return
-    if target.dtype == np.float64 and not (target == target.round()).all():
+    if target.dtype == np.float64:
         problem = f"column '{target.name}' has fractions, not classes: is it a regression?"
         raise ConfigError("data.task", problem)
     counts = target.value_counts()
     if len(counts) < 2:
         raise ConfigError("data.target", f"column '{target.name}' has one class only")
-    test_rows = int(np.ceil(len(frame) * params.data.test_size))
+    if data.split.kind != "random":
+        return
+    test_rows = int(np.ceil(len(frame) * data.test_size))
     if counts.min() < 2:
         few = ", ".join(f"'{label}'" for label in counts[counts < 2].index[:5])
         problem = (
             f"column '{target.name}' has classes with a single row, too few to split: {few}; "
-            "add rows, or name them in data.drop_classes"
+            "add rows, or name them in data.drop_classes or data.merge_classes"
         )
         raise ConfigError("data.target", problem)
     if min(test_rows, len(frame) - test_rows) < len(counts):
@@ -131,8 +178,8 @@ def _describe(
     words: dict[str, dict[str, int]],
     missing: dict[str, int],
 ) -> dict[str, Any]:
-    target = frame[params.data.target]
-    features = frame.drop(columns=params.data.target)
+    target, rule = frame[params.data.target], params.data.split
+    features = get_features(frame, params)
     about: dict[str, Any] = {"name": params.data.target, "dtype": str(target.dtype)}
     about |= {"meaning": params.data.meaning, "unit": params.data.unit}
     if params.data.task == "classification":
@@ -148,6 +195,9 @@ def _describe(
         "source": params.data.source,
         "task": params.data.task,
         "rows": rows,
+        "split": {"kind": rule.kind, "columns": list(rule.columns)},
+        "weights": params.data.weights,
+        "positive": params.data.positive,
         "duplicate_rows": int(frame.duplicated().sum()),
         "target": about,
         "columns": {

@@ -36,7 +36,7 @@ def main(params: Params) -> None:
         params: `name`, `save`, `seed`, `data.target` and `data.task`.
     """
     pickled = ESTIMATOR.read_bytes()
-    features, target = read_split(TEST, params.data.target)
+    features, target, *_ = read_split(TEST, params.data.target)
     code = requirements.trace(pickled)
     path = get_model_path(params.name)
     meta = mlem_api.save(

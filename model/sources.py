@@ -11,7 +11,8 @@ from typing import IO, Any
 
 from sklearn import datasets
 
-from model.params import ConfigError, Data, suggest
+from model.params import ConfigError, suggest
+from model.sections import Data
 
 BUNDLED = {
     f"sklearn.datasets.{name}": getattr(datasets, name)

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from model.params import ColumnSchema, ConfigError, Data
+from model.params import ConfigError
+from model.sections import ColumnSchema, Data
 
 # Missing values in the middle of numbers, as R, SQL, spreadsheets and pandas write them.
 NUMBER_WORDS = frozenset(
@@ -87,8 +88,12 @@ def to_numbers(values: "pd.Series", decimal: str, thousands: str | None) -> "pd.
 
 
 def list_rows(mask: "pd.Series") -> str:
-    """List the first rows of a mask: `rows 14, 52`; row 1 is the first below the header."""
-    positions = (np.flatnonzero(mask.to_numpy()) + 1).tolist()
+    """List the first rows of a mask: `rows 14, 52`; row 1 is the first below the header.
+
+    Args:
+        mask: its index is the position of each row in the file, from 0.
+    """
+    positions = [int(position) + 1 for position in mask.index[mask.to_numpy(dtype=bool)]]
     more = len(positions) - SHOWN
     listed = ", ".join(map(str, positions[:SHOWN])) + (f" and {more} more" if more > 0 else "")
     return f"row{'s' if len(positions) > 1 else ''} {listed}"

@@ -1,16 +1,21 @@
-"""Fit the pipeline of params.yaml, its parameters chosen by cross-validated grid search."""
+"""Fit the pipeline of params.yaml, its parameters chosen by a cross-validated search."""
 
 import pickle
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GridSearchCV
+from sklearn import config_context
+from sklearn.model_selection import GridSearchCV, ParameterGrid, RandomizedSearchCV
 
 from model.categories import record_categories
-from model.estimators import Search, build, check_scoring, score_dummy
-from model.files import CV, ESTIMATOR, TRAIN, read_data, read_split, write_json
-from model.params import ConfigError, Params, run
+from model.estimators import Search, Traits, build, request_weights
+from model.files import CV, ESTIMATOR, TRAIN, Rows, read_data, read_split, write_json
+from model.params import ConfigError, Params, run, suggest
+from model.parts import OWN
+from model.scorers import check_scorer, score_dummy
+from model.splits import Folds, make_folds
 
 
 def main(params: Params) -> None:
@@ -22,70 +27,165 @@ def main(params: Params) -> None:
     Raises:
         ConfigError: the scorer or the number of folds does not suit the data.
     """
-    features, target = read_split(TRAIN, params.data.target)
-    columns = read_data()["columns"].values()
-    search = build(
-        params,
+    rows, data = read_split(TRAIN, params.data.target), read_data()
+    columns = data["columns"].values()
+    traits = Traits(
         text=any(column["dtype"] == "object" for column in columns),
         missing=any(column["missing"] for column in columns),
     )
-    check(params, search, target)
-    fitted = GridSearchCV(
-        search.pipeline,
-        search.grid,
-        scoring=params.train.scoring,
-        cv=search.folds,
-        n_jobs=params.train.jobs,
-        error_score="raise",
-    ).fit(features, target)
+    with _routing(params):
+        search, folds = plan(params, rows, traits)
+        more = {"sample_weight": rows.weights, "groups": folds.groups}
+        fitted = _make_search(params, search, folds).fit(
+            rows.features, rows.target, **{key: v for key, v in more.items() if v is not None}
+        )
     if not np.isfinite(fitted.best_score_):
         problem = f"'{params.train.scoring}' is not a number in some folds: use fewer, or another"
         raise ConfigError("train.scoring", problem)
-    record_categories(fitted.best_estimator_, features)
+    record_categories(fitted.best_estimator_, rows.features)
     ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
     write_json(CV, _describe(fitted, search, params))
 
 
-def check(params: Params, search: Search, target: "pd.Series") -> None:
-    """Refuse folds that are too small to fit or to score, and a scorer that does not suit.
+def plan(params: Params, rows: Rows, traits: Traits) -> tuple[Search, Folds]:
+    """Make the pipeline and the folds, and refuse what could not be fitted or scored.
 
     Args:
-        params: `train` and `data.task`.
-        search: from `build`.
-        target: of the rows to train on.
+        params: all of params.yaml.
+        rows: those to train on.
+        traits: of all the data, without what the rows tell themselves.
 
     Raises:
         ConfigError: naming the rows and what helps.
     """
-    check_scoring(params.train.scoring, params.data.task, target)
-    cv = params.train.cv
-    if params.data.task == "regression":
-        if len(target) < cv:
-            raise ConfigError("train.cv", f"{cv} folds of {len(target)} rows")
-        fewest = len(target) // cv
-        if not np.isfinite(score_dummy(params.train.scoring, params.data.task, target[:fewest])):
-            problem = (
-                f"{cv} folds of {len(target)} rows are too small for {params.train.scoring}: "
-                f"use fewer folds, or a scorer that does with {fewest} row in each, "
-                "such as neg_mean_absolute_error"
-            )
-            raise ConfigError("train.cv", problem)
+    task, train, target = params.data.task, params.train, rows.target
+    positive = _find_positive(target, params)
+    scorer = check_scorer(train.scoring, "train.scoring", task, target, positive)
+    for i, name in enumerate(train.metrics):
+        check_scorer(name, f"train.metrics[{i}]", task, target, positive)
+    if train.threshold is not None and target.nunique() != 2:
+        problem = f"needs two classes, and '{target.name}' has {target.nunique()}"
+        raise ConfigError("train.threshold", problem)
+    _check_sizes(params, scorer, target)
+    folds = make_folds(rows, params)
+    with _routing(params):
+        search = build(params, traits._replace(positive=positive, grouped=folds.groups is not None))
+        _check_folds(params, search, folds, target)
+        if rows.weights is not None:
+            request_weights(search, train.estimator)
+        if rows.weights is not None or folds.groups is not None:
+            try:
+                search.pipeline.get_metadata_routing()
+            except NotImplementedError:
+                problem = f"{train.estimator} passes neither weights nor groups on"
+                raise ConfigError("train.estimator", problem) from None
+    return search, folds if search.inner else folds._replace(groups=None)
+
+
+def _routing(params: Params) -> AbstractContextManager[Any]:
+    """Have scikit-learn pass weights and groups on to the parts of a pipeline, if there are any."""
+    if params.data.weights or params.data.split.columns:
+        routing: AbstractContextManager[Any] = config_context(enable_metadata_routing=True)
+        return routing
+    return nullcontext()
+
+
+def _find_positive(target: "pd.Series", params: Params) -> Any:
+    """Find the class of `data.positive` in the type of the target."""
+    positive = params.data.positive
+    if positive is None:
+        return None
+    classes = target.unique().tolist() if params.data.task == "classification" else []
+    if len(classes) != 2:
+        problem = f"needs a classification of two classes, and there are {len(classes)}"
+        raise ConfigError("data.positive", problem)
+    matches = [label for label in classes if str(label) == positive]
+    if not matches:
+        hint = suggest(positive, map(str, classes))
+        raise ConfigError("data.positive", f"'{positive}' is not a class of '{target.name}'{hint}")
+    return matches[0]
+
+
+def _make_search(params: Params, search: Search, folds: Folds) -> Any:
+    """Make the search for the best values."""
+    train = params.train
+    options = {
+        "scoring": search.scorer,
+        "cv": folds.pairs,
+        "n_jobs": train.jobs,
+        "error_score": "raise",
+    }
+    if train.search == "random":
+        # No more than there are: scikit-learn warns of that.
+        count = min(train.candidates, len(ParameterGrid(search.grid)))
+        options |= {"n_iter": count, "random_state": params.seed}
+        return RandomizedSearchCV(search.pipeline, search.grid, **options)
+    if train.search == "halving":
+        # scikit-learn offers it after this import only.
+        from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+        from sklearn.model_selection import HalvingGridSearchCV
+
+        options |= {"min_resources": "exhaust", "random_state": params.seed}
+        return HalvingGridSearchCV(search.pipeline, search.grid, **options)
+    return GridSearchCV(search.pipeline, search.grid, **options)
+
+
+def _check_sizes(params: Params, scorer: Any, target: "pd.Series") -> None:
+    """Refuse fewer rows than folds can be made of."""
+    cv, task = params.train.cv, params.data.task
+    if task == "classification":
+        counts = target.value_counts()
+        if params.data.split.kind != "time" and int(counts.min()) < cv:
+            _refuse_class(cv, counts.idxmin(), f"{counts.min()} rows to train on")
         return
-    counts = target.value_counts()
-    fewest = int(counts.min())
-    # Calibration splits what a fold leaves for training once more.
-    left = fewest - -(-fewest // cv) if search.prefix != "model__" else fewest
-    if min(fewest, left) < cv:
+    if len(target) < cv:
+        raise ConfigError("train.cv", f"{cv} folds of {len(target)} rows")
+    fewest = len(target) // cv
+    if params.train.scoring.startswith(OWN):
+        return
+    if not np.isfinite(score_dummy(scorer, task, target[:fewest])):
         problem = (
-            f"class '{counts.idxmin()}' has {fewest} rows to train on, "
-            f"too few for {cv} folds: use fewer folds, or leave the class out by data.drop_classes"
+            f"{cv} folds of {len(target)} rows are too small for {params.train.scoring}: "
+            f"use fewer folds, or a scorer that does with {fewest} row in each, "
+            "such as neg_mean_absolute_error"
         )
         raise ConfigError("train.cv", problem)
 
 
+def _check_folds(params: Params, search: Search, folds: Folds, target: "pd.Series") -> None:
+    """Refuse folds that are fitted on too few rows of a class."""
+    if params.data.task == "regression":
+        return
+    cv = params.train.cv
+    numbers, classes = pd.factorize(target)
+    for fitted, _ in folds.pairs:
+        counts = np.bincount(numbers[fitted], minlength=len(classes))
+        if folds.groups is not None and search.inner:
+            pairs = pd.DataFrame({"class": numbers[fitted], "group": folds.groups[fitted]})
+            counts = pairs.groupby("class")["group"].nunique()
+            counts = counts.reindex(range(len(classes)), fill_value=0).to_numpy()
+        rarest = int(counts.argmin())
+        left = int(counts[rarest])
+        if search.inner == 2:  # what is calibrated is what one fold of the tuning leaves
+            left -= -(-left // cv)
+        if left < (cv if search.inner else 1):
+            rows = int((numbers == rarest).sum())
+            what = "groups" if folds.groups is not None and search.inner else "rows"
+            count = f"{rows} rows to train on, and {counts[rarest]} {what} where a fold is fitted"
+            _refuse_class(cv, classes[rarest], count)
+
+
+def _refuse_class(cv: int, label: Any, count: str) -> NoReturn:
+    problem = f"class '{label}' has {count}, too few for {cv} folds"
+    hint = "use fewer folds, or leave the class out by data.drop_classes, or add it to another by"
+    raise ConfigError("train.cv", f"{problem}: {hint} data.merge_classes")
+
+
 def _describe(fitted: Any, search: Search, params: Params) -> dict[str, Any]:
     best = fitted.best_index_
-    scores = [fitted.cv_results_[f"split{i}_test_score"][best] for i in range(params.train.cv)]
+    scores = [fitted.cv_results_[f"split{i}_test_score"][best] for i in range(fitted.n_splits_)]
+    chosen = fitted.best_estimator_[-1]
+    threshold = getattr(chosen, "best_threshold_", None)
     return {
         "scoring": params.train.scoring,
         "mean_score": float(np.mean(scores)),
@@ -93,9 +193,15 @@ def _describe(fitted: Any, search: Search, params: Params) -> dict[str, Any]:
         "folds": [float(score) for score in scores],
         "candidates": len(fitted.cv_results_["params"]),
         "best_params": {
-            key.removeprefix(search.prefix): value for key, value in fitted.best_params_.items()
+            key.removeprefix(search.prefix): _make_plain(value)
+            for key, value in fitted.best_params_.items()
         },
-    }
+    } | ({} if threshold is None else {"threshold": float(threshold)})
+
+
+def _make_plain(value: Any) -> Any:
+    """Make what JSON can express of a value: of an estimator its text."""
+    return str(value) if hasattr(value, "get_params") else value
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "float64": float,
     "int64": int,
     "bool": lambda text: text == "True",
+    "boolean": lambda text: text == "True",
     "object": str,
 }
 _BATCH = 1000  # rows a request; a server refuses more than 10,000
@@ -113,6 +114,7 @@ class Trained:
                 {
                     name: None if text == "" else _PARSERS[types[name]](text)
                     for name, text in row.items()
+                    if name in types  # also there: weights, and columns of the split
                 }
                 for row in csv.DictReader(file)
             ]

@@ -25,7 +25,7 @@ for line in sys.stdin:
     except params.ConfigError as error:
         print(json.dumps({"refused": str(error)}), flush=True)
         continue
-    features, _ = files.read_split(files.TRAIN, given.data.target)
+    features = files.read_split(files.TRAIN, given.data.target).features
     runtime = save.describe_inputs(files.read_data()["columns"])
     dtypes = [str(dtype) for dtype in features.dtypes]
     rows = features.astype(object).where(features.notna(), None).to_numpy().tolist()

@@ -22,8 +22,10 @@ def write_case(
     public: str = "",
     data: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
+    gate: dict[str, Any] | None = None,
     is_trained: bool = False,
     suffix: str = ".csv",
+    has_size: bool = True,
 ) -> Path:
     """Write a folder with a table and its params.yaml, as JSON, which is YAML, too.
 
@@ -34,8 +36,10 @@ def write_case(
             name of one in `public/`, with its suffix.
         data: more keys of `data`; a classification unless `task` says otherwise.
         train: more keys of `train`.
+        gate: instead of the one that every model passes.
         is_trained: whether stages are run after the check.
         suffix: of the file.
+        has_size: whether `data.test_size` is given, and rows are split at random by default.
     """
     source = folder / "data" / "source" / (public or f"table{suffix}")
     source.parent.mkdir(parents=True)
@@ -55,11 +59,12 @@ def write_case(
         "name": "paper",
         "seed": 1,
         "data": {"source": f"data/source/{source.name}", "target": target, "task": task}
+        | ({"test_size": 0.2} if has_size else {})
         | (data or {}),
         "train": {"estimator": f"sklearn.linear_model.{LINEAR[task]}", "scoring": metric}
         | (train or {}),
         "save": {"golden": 32},
-        "gate": {"metric": metric, "minimum": 0.5},
+        "gate": gate or {"metric": metric, "minimum": 0.5},
     }
     (folder / "params.yaml").write_text(json.dumps(content, ensure_ascii=False))
     return folder

@@ -21,7 +21,7 @@ PARAMS = {
     "name": "paper",
     "seed": 1,
     "data": {"source": "data/source/table.csv", "target": "y", "task": "classification"}
-    | {"missing": MISSING},
+    | {"missing": MISSING, "split": "random"},
     "train": {"estimator": "sklearn.linear_model.LogisticRegression", "scoring": "accuracy"},
     "save": {},
     "gate": {"metric": "accuracy", "minimum": 0.5},

@@ -1,0 +1,154 @@
+"""Make estimators and transformers from import paths and arguments, checked before any is fitted.
+
+An argument may be an estimator itself, as those of a stack or a vote are:
+`{estimator: sklearn.svm.SVC, params: {C: 10}}`.
+"""
+
+import importlib.util
+import inspect
+import warnings
+from typing import Any
+
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils import all_estimators
+
+from model.params import ConfigError, suggest, suggest_nearest
+
+OWN = "model.custom."
+SPEC = {"estimator", "params"}
+
+
+def make(path: str, arguments: dict[str, Any], seed: int, *, key: str, place: str) -> Any:
+    """Make an estimator or a transformer.
+
+    Args:
+        path: import path of a class, or of a function of one's own that returns an estimator.
+        arguments: by name; estimators among them are made, too.
+        seed: random state of what draws random numbers and is given none.
+        key: where params.yaml names the path.
+        place: where it names the arguments.
+
+    Raises:
+        ConfigError: it does not exist, or cannot be made of these.
+    """
+    factory = find(path, key)
+    is_function = inspect.isfunction(factory) and path.startswith(OWN)
+    if not is_function and not (inspect.isclass(factory) and hasattr(factory, "fit")):
+        raise ConfigError(key, f"'{path}' is not an estimator class")
+    allowed = inspect.signature(factory).parameters
+    for name in arguments:
+        if name not in allowed and not _takes_any(factory):
+            problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
+            raise ConfigError(f"{place}.{name}", problem)
+    made = {name: make_value(value, f"{place}.{name}", seed) for name, value in arguments.items()}
+    try:
+        instance = factory(**made)
+    except TypeError as error:
+        raise ConfigError(key, f"{path} cannot be created: {error}") from None
+    if not hasattr(instance, "fit"):
+        raise ConfigError(key, f"'{path}' returns no estimator")
+    if arguments:
+        validate(instance, place)
+    defaults = instance.get_params() if hasattr(instance, "get_params") else {}
+    if "random_state" in defaults and "random_state" not in arguments:
+        instance.set_params(random_state=seed)
+    return instance
+
+
+def make_value(value: Any, key: str, seed: int) -> Any:
+    """Make the estimators in a value: one, a list of them, or pairs of name and estimator."""
+    if _is_spec(value):
+        path, arguments = value["estimator"], value.get("params") or {}
+        return make(path, arguments, seed, key=f"{key}.estimator", place=f"{key}.params")
+    if isinstance(value, dict) and value and all(map(_is_spec, value.values())):
+        return [(name, make_value(one, f"{key}.{name}", seed)) for name, one in value.items()]
+    if isinstance(value, list):
+        return [make_value(one, f"{key}[{i}]", seed) for i, one in enumerate(value)]
+    return value
+
+
+def make_grid(
+    owner: Any, path: str, grid: dict[str, list[Any]], seed: int, prefix: str = ""
+) -> dict[str, list[Any]]:
+    """Make the values to choose from, and check them as far as that needs no data.
+
+    Args:
+        owner: the estimator or transformer whose parameters they are.
+        path: its import path, for messages.
+        grid: values, by parameter of the owner.
+        seed: of estimators among them.
+        prefix: of the parameters, where params.yaml has one.
+
+    Raises:
+        ConfigError: there is no such parameter, or it does not take such a value.
+    """
+    allowed = owner.get_params()
+    made = {}
+    for name, values in grid.items():
+        key = f"train.grid.{prefix}{name}"
+        if name not in allowed and not _takes_any(type(owner)):
+            problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
+            raise ConfigError(key, problem)
+        made[name] = [make_value(value, f"{key}[{i}]", seed) for i, value in enumerate(values)]
+        for one in ParameterGrid({name: made[name]}):
+            changed = clone(owner).set_params(**one)
+            part = changed.get_params().get(name.rpartition("__")[0], changed)
+            validate(part, key)
+    return made
+
+
+def find(path: str, key: str) -> Any:
+    """Find a class or a function by its import path.
+
+    Raises:
+        ConfigError: there is none; says what was probably meant, or which package to add.
+    """
+    module_name, _, name = path.rpartition(".")
+    if path.startswith("model.") and not path.startswith(OWN):
+        raise ConfigError(key, f"'{path}': code of your own belongs in model/custom/, as {OWN}...")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        missing = getattr(error, "name", None)
+        if isinstance(error, ImportError) and missing and not module_name.startswith(missing):
+            problem = f"'{path}' cannot be imported: {error}"  # it exists, what it needs does not
+            raise ConfigError(key, problem) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = {
+            ".".join(part for part in cls.__module__.split(".") if part[0] != "_") + f".{title}"
+            for title, cls in all_estimators()
+        }
+    namesakes = sorted(one for one in paths if one.rpartition(".")[2].lower() == name.lower())
+    top = module_name.partition(".")[0]
+    if not namesakes and top not in {"", "model"} and importlib.util.find_spec(top) is None:
+        problem = f"'{path}': the model environment has no package for '{top}'"
+        how = f"uv add --project model --group custom {top}"
+        raise ConfigError(key, f"{problem}; add it: {how}")
+    hint = f"; did you mean '{namesakes[0]}'?" if namesakes else suggest_nearest(path, paths) or "."
+    raise ConfigError(
+        key,
+        f"unknown class '{path}'{hint} Allowed: the import path of a scikit-learn class, "
+        f"like sklearn.svm.SVC, or {OWN}<module>.<Class>",
+    )
+
+
+def validate(model: Any, key: str) -> None:
+    """Let scikit-learn check the values of parameters, as it would when fitting."""
+    if not isinstance(model, BaseEstimator) or not hasattr(model, "_parameter_constraints"):
+        return  # an estimator of one's own that declares no constraints
+    try:
+        model._validate_params()
+    except ValueError as error:
+        raise ConfigError(key, str(error)) from None
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, dict) and "estimator" in value and set(value) <= SPEC
+
+
+def _takes_any(factory: Any) -> bool:
+    """Tell whether a class or function takes parameters that it does not name (`**kwargs`)."""
+    kinds = [parameter.kind for parameter in inspect.signature(factory).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
