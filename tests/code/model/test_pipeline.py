@@ -85,7 +85,7 @@ def test_same_inputs_give_the_same_bytes_elsewhere(wine: Path, tmp_path: Path) -
         ({"save": {"golden": 20}}, {"fetch", "save"}),
         ({"train": {"cv": 3}}, {"fetch", "train", "evaluate"}),  # train.metrics are evaluate's
         ({"data": {"test_size": 0.3}}, {"fetch", "process"}),
-        ({"seed": 1}, {"fetch", "process", "train", "save"}),
+        ({"seed": 1}, {"fetch", "process", "train", "save", "evaluate"}),
     ],
 )
 def test_changed_parameter_reruns_only_the_stages_that_use_it(
