@@ -298,11 +298,13 @@ def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) ->
     for test, share in zip(rules.behaviour, evidence.broken or (), strict=False):
         good = share <= share_of(test.allow)
         subject = f"the probability of {test.label}" if test.label else "the answer"
-        verb = "stays" if test.expect == "same" else "is"
+        claim = (
+            "stays the same for other" if test.expect == "same" else f"is {test.expect} for greater"
+        )
         yield _Part(
             good,
             (
-                f"{subject} {verb} {test.expect} for other values of {test.column} in"
+                f"{subject} {claim} values of {test.column} in"
                 f" {1 - share:.1%} of the rows, {'accepted' if good else 'not accepted'}"
                 f" (allowed to differ: {test.allow})",
             ),

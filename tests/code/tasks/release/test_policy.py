@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from tasks.repository.git import Git
 from tasks.repository.release_history import champion_for, read_history, tag_message
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace
-from tasks.training.gate import Verdict
+from tasks.training.evidence import Comparison
+from tasks.training.gate import Finding, Verdict
 from tasks.training.verdict import judge_commit, require_pass
 
 _GOOD, _BAD, _WORSE_THAN_LIVE = 0.97, 0.5, 0.92
@@ -54,15 +56,20 @@ class Origin:
         (self._folder / "origin" / "params.yaml").write_text(f"name: wine\n{rules}\n")
         return self._commit(f"{branch} {metric}")
 
-    def commit_answers(self, errors: Sequence[float]) -> str:
-        """Commit to main a model with its errors on test rows that all such models have."""
+    def commit_answers(
+        self, errors: Sequence[float], split: str = "a0", verdict: Verdict | None = None
+    ) -> str:
+        """Commit to main a model with its errors on the test rows of a split."""
         self.git("checkout", "--quiet", "-B", "main")
         rmse = (sum(error * error for error in errors) / len(errors)) ** 0.5
         rows = [f"{row},{row + error}" for row, error in enumerate(errors)]
         files = {
             "reports/metrics.json": json.dumps({"rmse": rmse}),
             "reports/predictions.csv": "\n".join(["actual,predicted", *rows]),
-            "dvc.lock": "stages: {evaluate: {deps: [{path: data/test.csv, md5: a0}]}}",
+            "dvc.lock": f"stages: {{evaluate: {{deps: [{{path: data/test.csv, md5: {split}}}]}}}}",
+            "model/wine.provenance.json": json.dumps(
+                {"gate": asdict(verdict) if verdict else None}
+            ),
             "params.yaml": "name: wine\ngate: {metric: rmse, maximum: 2, tolerance: 0.01}\n",
         }
         for name, text in files.items():
@@ -196,6 +203,22 @@ async def test_live_version_released_again_is_not_compared_with_itself(
     with pytest.raises(CandidateRejected, match=r"the champion's 0\.9700"):
         await origin.check(worse, _environment())
     assert (await origin.check(live, _environment())).passed, "which was judged by other rules"
+
+
+async def test_small_steps_add_up_where_each_release_has_data_of_its_own(origin: Origin) -> None:
+    """No later commit has the answers by which two such releases were compared."""
+    errors = [1.0 if row % 2 else -1.0 for row in range(200)]
+    first = origin.commit_answers(errors, "a0")
+    lost = Comparison(-0.008, (-0.009, -0.007), 200, 100, values=(1.008, 1.0))
+    verdict = Verdict(
+        True, (), findings=(Finding("rmse", "no worse", 0.01, lost),), pair={"champion": first}
+    )
+    second = origin.commit_answers([error * 1.008 for error in errors], "b0", verdict)
+    origin.release(first, "production")
+    origin.release(second, "production")
+    third = origin.commit_answers([error * 1.012 for error in errors], "b0")
+    with pytest.raises(CandidateRejected, match=r"have lost 0\.0120, which is more than the tol"):
+        await origin.check(third, _environment())
 
 
 async def test_small_steps_down_do_not_pass_one_by_one(origin: Origin) -> None:

@@ -25,7 +25,20 @@ from tests.code.light_model import write_light_model
 from tests.commits import commit_all
 
 Row = tuple[float, float, int]
-_RULES = Rules(metric="accuracy", minimum=0.5, tolerance=0.01)
+_RULES = Rules.model_validate(
+    {
+        "metric": "accuracy",
+        "minimum": 0.5,
+        "tolerance": 0.01,
+        "also": [{"metric": "log_loss", "maximum": 9}],
+        "slices": ["alcohol < 12.2", "proline < 0"],
+        "latency": "900 %",
+        "behaviour": [
+            {"column": "proline", "expect": "same"},
+            {"column": "alcohol", "expect": "not lower", "label": "2"},
+        ],
+    }
+)
 
 
 def _rows(first: int, count: int) -> list[Row]:
@@ -55,7 +68,7 @@ def _commit(folder: Path, cuts: tuple[float, float], **splits: Sequence[Row]) ->
     for path, value in {
         "dvc.lock": {"stages": {"save": {"outs": [{"path": "model/wine", "md5": md5}]}}},
         "params.yaml": {"name": "wine", "data": {"target": "target"}},
-        "reports/metrics.json": {"accuracy": 0.9},
+        "reports/metrics.json": {"accuracy": 0.9, "log_loss": 3.0},
     }.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(json.dumps(value))
@@ -98,8 +111,19 @@ async def test_easier_test_split_lets_nothing_worse_through(
         (12.2, 13.8), train=_rows(30, 130), test=[*_rows(0, 30), *_rows(200, 100)]
     )
     assert not verdict.passed
-    (finding,) = verdict.findings
+    finding, losses, part = verdict.findings
     assert (finding.word, finding.comparison.rows) == ("worse", 140)
+    assert (losses.metric, losses.word) == ("log_loss", "worse"), "one for each wrong answer"
+    assert (part.metric, part.comparison.gain) == ("accuracy where alcohol < 12.2", 0)
+    assert "none of 1 slices is worse" in verdict.text
+    assert "latency" in verdict.text
+    assert (
+        "the answer stays the same for other values of proline in 100.0% of the rows"
+        in verdict.text
+    )
+    assert (
+        "the probability of 2 is not lower for greater values of alcohol in 100.0%" in verdict.text
+    )
     assert finding.comparison.values == (pytest.approx(0.73, abs=0.01), pytest.approx(0.9))
     assert (
         "on 140 test rows of either, scored by both, without 30 that one of them was trained on,"
