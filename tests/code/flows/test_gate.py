@@ -1,0 +1,62 @@
+"""A commit that makes the model worse gets nowhere where the gate is required, by none of the ways.
+
+The fifth way is a pull request: its check fails, see test_github.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import yaml
+
+from tests.code.flows.conftest import Delivery
+from tests.code.flows.harness import Lab
+
+# The fixtures deliver a model.
+pytestmark = pytest.mark.timeout(900)
+
+_METRICS = '{"f1_macro": 0.3}'
+
+
+def _lock(text: str) -> str:
+    """Have DVC take the metrics for what the stage has made."""
+    locked = yaml.safe_load(text)
+    (out,) = (o for o in locked["stages"]["evaluate"]["outs"] if o["path"].endswith("metrics.json"))
+    digest = hashlib.md5(_METRICS.encode(), usedforsecurity=False).hexdigest()
+    out.update(md5=digest, size=len(_METRICS))
+    return yaml.safe_dump(locked)
+
+
+def test_worse_model_gets_nowhere(lab: Lab, delivered: Delivery) -> None:
+    worse = lab.commit(
+        {
+            "reports/metrics.json": _METRICS,
+            "dvc.lock": _lock,
+            "params.yaml": lambda old: old.replace("minimum: 0.9", "minimum: 0.0"),
+        },
+        delivered.commit,
+        "to-worse",
+    )
+    reason = "f1_macro 0.3000 misses the minimum 0.9 (gate.minimum)"
+    before = lab.refs()
+    asked = {"ref": "to-worse", "environment": "production"}
+
+    by_hand = lab.run("gate", asked)
+    assert (by_hand.state, by_hand.data["passed"]) == ("Rejected", False), by_hand.log
+    assert reason in by_hand.message
+
+    retrained = lab.run("retrain", asked)
+    assert retrained.state == "Rejected", retrained.log
+    assert reason in retrained.message
+    assert "Running stage" not in retrained.log, "there was nothing to train"
+
+    pushed = lab.run("push", {**asked, "branch": "main"})
+    assert pushed.error == "CandidateRejected", pushed.log
+
+    deploy = lab.api.create_run("deploy/production", {"ref": worse})
+    *_, last = lab.api.follow(deploy.id)
+    assert last.run.label == "Failed", last.run.message
+    assert f"wine@{worse[:7]} did not pass the gate of production" in last.run.message
+
+    assert lab.refs() == before
