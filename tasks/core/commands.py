@@ -7,11 +7,9 @@ compare them without running anything.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,14 +23,10 @@ import psutil
 
 from tasks.core.disk import require_space
 from tasks.core.errors import TransientError
-
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+from tasks.core.output import Logger, Output
 
 Argv = list[str]
 
-# Bars and counters that tools redraw: "45%|███ ", "Collecting |12.0 [00:00, 1.1entry/s]".
-_PROGRESS = re.compile(r"\d+%\|| \[\d\d:\d\d[,<]|^\s*[\\|/-]\s*$")
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _GRACE_SECONDS = 5.0
 # DVC, GTO and uv of our own lock, whatever else is on PATH.
 _TOOLS = Path(sys.executable).parent
@@ -124,7 +118,7 @@ async def run(
     assert process.stdout
     assert process.stderr
     out, err = (
-        _Lines(pipe, logger if log else None, watch) for pipe in (process.stdout, process.stderr)
+        Output(pipe, logger if log else None, watch) for pipe in (process.stdout, process.stderr)
     )
     try:
         async with asyncio.timeout(timeout):
@@ -256,45 +250,6 @@ async def run_in_background(
         yield BackgroundProgram(process, log)
     finally:
         await asyncio.shield(_kill_group(process))
-
-
-class _Lines:
-    """The lines of one pipe, without progress bars, logged as they come."""
-
-    def __init__(
-        self,
-        stream: asyncio.StreamReader,
-        logger: Logger | None,
-        watch: Callable[[str], Awaitable[None]] | None,
-    ) -> None:
-        self._stream = stream
-        self._logger = logger
-        self._watch = watch
-        self._lines: list[str] = []
-
-    async def drain(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        rest = ""
-        while chunk := await self._stream.read(65536):  # not readline(): no limit on a line
-            *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-            for line in lines:
-                await self._take(line)
-        if rest:
-            await self._take(rest)
-
-    async def _take(self, line: str) -> None:
-        # A redrawn line ends in what was drawn last.
-        line = _ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
-        if _PROGRESS.search(line):
-            return
-        self._lines.append(line)
-        if self._logger and line:
-            self._logger.info(line)
-        if self._watch:
-            await self._watch(line)
-
-    def text(self) -> str:
-        return "".join(f"{line}\n" for line in self._lines)
 
 
 async def _kill_group(process: asyncio.subprocess.Process) -> None:

@@ -21,6 +21,7 @@ import httpx
 
 from tasks.bucket.outputs import fetch_output
 from tasks.core import commands
+from tasks.core.bounded_http import bounded_client
 from tasks.package.package import Package, make_body, read_package, verify_artifact
 from tasks.package.server import run_server, stage
 from tasks.repository.workspace import Workspace
@@ -250,7 +251,7 @@ async def serve_model(model: Model) -> AsyncIterator[httpx.AsyncClient]:
     )
     async with (
         run_server(bundle, folder, {}) as (url, server),
-        httpx.AsyncClient(base_url=url, timeout=_REQUEST_SECONDS, trust_env=False) as client,
+        bounded_client(url, timeout=_REQUEST_SECONDS) as client,
     ):
         await _wait_until_ready(client, server, model.package.label)
         yield client
@@ -265,7 +266,7 @@ async def _wait_until_ready(
                 try:
                     if (await client.get("/readyz")).status_code == 200:
                         return
-                except httpx.TransportError:
+                except httpx.RequestError:
                     pass  # it does not listen yet
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:

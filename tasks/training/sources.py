@@ -169,8 +169,9 @@ async def refresh_query(source: Source, url: str, variables: Mapping[str, str]) 
             next_step="write the query into that file, or remove data.database, and commit",
         )
     part.parent.mkdir(parents=True, exist_ok=True)
-    # A process: only its end ends a query on every database.
-    argv = [sys.executable, "-m", "tasks.training.query", str(query), str(part)]
+    # A process: only its end ends a query on every database. With -P it imports nothing from where
+    # it runs, which is the workspace: that has modules of these names, too, of the commit.
+    argv = [sys.executable, "-P", "-m", "tasks.training.query", str(query), str(part)]
     path = {"PYTHONPATH": str(CHECKOUT)}
     try:
         result = await _run(argv, source, {**path, URL_VARIABLE: url})

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from tasks.core.tls import ssl_context
+from tasks.core.bounded_http import bounded_client
 from tasks.platforms.base.no_answer import no_answer
 
 _REQUEST_SECONDS = 30.0
@@ -55,9 +55,7 @@ class HttpServer:
     async def version(self) -> dict[str, str] | None:
         """Read `/version`; None if there is no valid answer."""
         try:
-            async with httpx.AsyncClient(
-                timeout=10, trust_env=False, verify=ssl_context()
-            ) as client:
+            async with bounded_client(timeout=10) as client:
                 answer = await client.get(f"{self._url}/version")
             return dict(answer.json()) if answer.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
@@ -67,9 +65,7 @@ class HttpServer:
         """Post to the method's own address."""
         url = f"{self._url}/{method}"
         try:
-            async with httpx.AsyncClient(
-                timeout=_REQUEST_SECONDS, trust_env=False, verify=ssl_context()
-            ) as client:
+            async with bounded_client(timeout=_REQUEST_SECONDS) as client:
                 answer = await client.post(url, json=body)
         except httpx.HTTPError as error:
             raise no_answer(self._url, f"POST /{method}", error, state="", next_step="") from error

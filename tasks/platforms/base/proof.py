@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from tasks.core.bounded_http import bounded_client
 from tasks.core.errors import CandidateRejected, SlipwayError
 from tasks.core.threads import in_thread
-from tasks.core.tls import ssl_context
 from tasks.package.package import Package
 from tasks.platforms.base import golden
 from tasks.platforms.base.libraries import library_error
@@ -130,7 +130,7 @@ async def _compare(candidate: Candidate) -> None:
 async def _reason_unready(url: str) -> str:
     """Return why a server is not ready; empty if it is."""
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=ssl_context()) as client:
+        async with bounded_client(timeout=5) as client:
             answer = await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
         return f"nothing ({type(error).__name__}: {error})"

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core import commands
-from tasks.core.errors import TransientError
+from tasks.core import commands, output
+from tasks.core.errors import TerminalError, TransientError
 
 
 async def test_output_and_exit_code_are_returned() -> None:
@@ -30,6 +30,14 @@ async def test_redrawn_lines_and_progress_bars_are_dropped() -> None:
 async def test_line_of_a_megabyte_is_complete() -> None:
     finished = await commands.run([sys.executable, "-c", "print('x' * 1_000_000)"], timeout=20)
     assert len(finished.stdout) == 1_000_001
+
+
+async def test_program_that_prints_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "LARGEST_OUTPUT_BYTES", 1 << 20)
+    code = "import sys\nwhile True: sys.stderr.write('x' * 4096)"
+    with pytest.raises(TerminalError, match="printed more than 1 MB"):
+        await commands.run([sys.executable, "-c", code], timeout=60)
+    assert not [one for one in psutil.Process().children() if code in one.cmdline()]
 
 
 async def test_variables_reach_the_program_and_not_its_argv() -> None:

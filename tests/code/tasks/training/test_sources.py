@@ -166,8 +166,14 @@ async def test_query_without_rows_or_without_an_end_leaves_the_data(
     with pytest.raises(ConfigurationError, match="there is no query"):
         await sources.refresh_query(source, database, {})
     (folder / "sales.sql").write_text("SELECT * FROM sales WHERE id > 9")
+    # A query runs outside of the sandbox, in a folder of the commit.
+    trace = tmp_path / "imported"
+    for module in ("sqlalchemy.py", "tasks/__init__.py", "csv.py"):
+        (tmp_path / module).parent.mkdir(exist_ok=True)
+        (tmp_path / module).write_text(f"open({str(trace)!r}, 'w')\n")
     with pytest.raises(DataRejected, match="returned no rows"):
         await sources.refresh_query(source, database, {})
+    assert not trace.exists()
     (folder / "sales.sql").write_text(ENDLESS)
     monkeypatch.setenv("SLIPWAY_REFRESH_SECONDS", "1")
     with pytest.raises(TerminalError, match="took longer than 1 s"):
