@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Nothing that is imported or collected is garbage: looking for it costs a worker 2 s of CPU.
+gc.disable()
 
 from tests.template import ENVIRONMENTS, copy_template
 
@@ -34,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "trained" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TRAINING_SECONDS + 300))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but not what is there already."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -35,7 +35,7 @@ from tasks.package.package import make_body
 from tasks.package.statement import read_private_key
 from tasks.sandbox.bubblewrap import find_bubblewrap
 from tests.fork_server import ForkedProcess, ForkServer
-from tests.stack_access import prefect_http
+from tests.stack_access import prefect_http, wait_for_end
 
 _RUNNER = """
 import asyncio, importlib, json, sys
@@ -278,10 +278,10 @@ class Lab:
     def run_by_worker(self, deployment: str) -> FlowRun:
         """Have the worker run a deployment at main, to its end; it has to succeed."""
         run = self.api.create_run(deployment, {"ref": "main"})
-        *_, last = self.api.follow(run.id)
+        run = wait_for_end(self.api, run.id)
         lines = "\n".join(line.message for line in self.api.read_logs([run.id]))
-        assert last.run.succeeded, f"{last.run.state}: {last.run.message}\n{lines}"
-        return last.run
+        assert run.succeeded, f"{run.state}: {run.message}\n{lines}"
+        return run
 
     def run(self, flow: str, parameters: Mapping[str, Any] | None = None, **env: str) -> Outcome:
         """Run a flow to its end."""

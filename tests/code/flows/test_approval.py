@@ -44,7 +44,7 @@ class Approvals:
         while (run := self.lab.api.read_run(run_id)).label not in labels:
             assert not run.finished, f"{run.label}: {run.message}"
             assert time.monotonic() < deadline, f"{run.label}: {run.message}"
-            time.sleep(0.2)
+            time.sleep(0.5)
         return run
 
     def states(self, run_id: str) -> list[str]:

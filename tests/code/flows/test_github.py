@@ -14,6 +14,7 @@ from tasks.core.settings import CHECKOUT
 from tests.code.acting import WORKFLOWS, Act, Job
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab
+from tests.stack_access import wait_for_end
 
 # The fixtures deliver a model, and a test waits for several runs.
 pytestmark = pytest.mark.timeout(900)
@@ -167,8 +168,8 @@ def test_push_to_the_local_origin_deploys_changes_of_what_is_served(
     run = lab.api.find_run("deploy", f"deploy/local/{commit}")
     assert run
     assert lab.api.ui_url(run) in log
-    *_, last = lab.api.follow(run.id)
-    assert last.run.succeeded, last.run.message
+    run = wait_for_end(lab.api, run.id)
+    assert run.succeeded, run.message
     assert lab.api.find_run("deploy", f"deploy/local/{words}") is None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
+from tests.stack_access import wait_for_end
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -57,8 +58,7 @@ def test_the_form_explains_itself_and_can_be_sent_as_it_is(
         "reason": "",
         "replace": False,
     }
-    *_, last = lab.api.follow(run["id"])
-    assert last.run.succeeded
+    assert wait_for_end(lab.api, run["id"]).succeeded
 
 
 def test_a_person_tries_the_live_model(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
-from tests.stack_access import prefect_http
+from tests.stack_access import prefect_http, wait_for_end
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -84,9 +84,9 @@ def test_rollback_deploy_and_rollback_by_the_watch(lab: Lab, delivered: Delivery
     with httpx.Client(trust_env=False, verify=False) as client:  # no TLS here
         for _ in range(60):
             assert client.post(f"{lab.url}/predict", json={}).status_code == 422
-    *_, last = lab.api.follow(watch.id)
-    assert last.run.label == "RolledBack", f"{last.run.label}: {last.run.message}"
-    assert "failed, of the version before's 0 of " in last.run.message
+    watch = wait_for_end(lab.api, watch.id)
+    assert watch.label == "RolledBack", f"{watch.label}: {watch.message}"
+    assert "failed, of the version before's 0 of " in watch.message
     assert lab.live()["commit"] == delivered.commit
     assert len(lab.servers()) == 1
     tag = lab.git("cat-file", "-p", lab.live_tag())

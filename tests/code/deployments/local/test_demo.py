@@ -25,6 +25,7 @@ from deployments.trigger import request_deploy
 from tasks.core.errors import CandidateRejected, TransientError
 from tasks.repository.git import Git
 from tests.commits import commit_all
+from tests.stack_access import wait_for_end
 
 _NOW = datetime.datetime.now(datetime.UTC)
 
@@ -144,12 +145,11 @@ def test_deploy_of_the_push_is_used_unless_it_ended_earlier(stack: Stack) -> Non
         before = datetime.datetime.now(datetime.UTC)
         pushed = request_deploy(api, "local", commit)
         assert deploy_run(api, "local", commit, before).id == pushed.id
-        *_, last = api.follow(pushed.id)
-        assert last.run.state == "FAILED"  # there is no such commit
+        assert wait_for_end(api, pushed.id).state == "FAILED"  # there is no such commit
         assert deploy_run(api, "local", commit, before).id == pushed.id
         after = deploy_run(api, "local", commit, datetime.datetime.now(datetime.UTC))
         assert after.id != pushed.id
-        *_, last = api.follow(after.id)
+        wait_for_end(api, after.id)
 
 
 def test_missing_model_is_an_error(stack: Stack) -> None:

@@ -35,7 +35,7 @@ from tasks.core.errors import TransientError
 from tasks.core.settings import CHECKOUT
 from tests.code.flows.harness import Lab, flow_fork_server, select_running
 from tests.shared_stack import stop_at_end
-from tests.stack_access import prefect_http
+from tests.stack_access import prefect_http, wait_for_end
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for what most of the others look at
 SECONDS = 240.0
@@ -50,7 +50,7 @@ def wait_until(true: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + SECONDS
     while not (result := true()):
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)  # most of what is asked costs the server CPU
     return result
 
 
@@ -137,11 +137,6 @@ def logs_contain(lab: Lab, run_id: str, words: str) -> bool:
     return any(words in line.message for line in lab.api.read_logs(family, count=200))
 
 
-def follow_to_end(lab: Lab, run_id: str) -> FlowRun:
-    *_, last = lab.api.follow(run_id, every=0.2)
-    return last.run
-
-
 def state_names(lab: Lab, run_id: str) -> list[str]:
     """Return the names of the states that a run was in, in order."""
     with prefect_http(lab.stack) as http:
@@ -152,11 +147,11 @@ def state_names(lab: Lab, run_id: str) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(lab: Lab) -> FlowRun:
     """A retrain that completed although the server was killed in the middle of it."""
-    run = lab.api.create_run("retrain/retrain", {})
+    run = lab.api.create_run("retrain/retrain", {"overrides": {"train.cv": 2}})
     wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
     os.kill(adoption.running_programs(lab.stack.logs)[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
-    return follow_to_end(lab, run.id)
+    return wait_for_end(lab.api, run.id)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +211,7 @@ def late(lab: Lab, short_timeouts: None) -> FlowRun:
     """A run that is cancelled because there is no worker; from then on no run is too late."""
     lab.stack.supervisor.stop(prefect_programs.WORKER)
     run = lab.api.create_run("train/train", {"ref": "no-such-ref"})
-    run = follow_to_end(lab, run.id)
+    run = wait_for_end(lab.api, run.id)
     path = f"/automations/{read_automation_for_late_runs(lab)['id']}"
     with prefect_http(lab.stack) as http:
         http.patch(path, json={"enabled": False}).raise_for_status()
@@ -267,7 +262,7 @@ def night(lab: Lab, late: FlowRun) -> Night:
             return list(result)
 
         with another_worker(lab):
-            killed = follow_to_end(lab, run.id)
+            killed = wait_for_end(lab.api, run.id)
             wait_until(lambda: [item for item in fired() if item["end_time"]], "the hour comes")
             a_little_later = due.replace(second=20)  # another one would have come by then
             wait_until(lambda: datetime.datetime.now(zone) > a_little_later, "the hour is over")
@@ -442,7 +437,7 @@ def test_kills_during_a_deploy_cost_no_request_and_leave_nothing(lab: Lab, night
         serving = [name for name, state in states.items() if state == UNSUPERVISED]
         assert {"gateway", *models} <= {*serving}
         lab.stack.up(print)
-        final = follow_to_end(lab, run.id)
+        final = wait_for_end(lab.api, run.id)
     assert final.succeeded, final.message
     assert traffic.failures == []
     assert lab.is_live(lab.head())
@@ -472,7 +467,7 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
         http.post(f"/flow_runs/{run.id}/set_state", json={"state": state}).raise_for_status()
     wait_until(lambda: not select_running(children), "its processes are gone")
     assert time.monotonic() - started < 10
-    assert follow_to_end(lab, run.id).label == "Cancelled"
+    assert wait_for_end(lab.api, run.id).label == "Cancelled"
     assert not lab.api.find_runs(["RUNNING", "CANCELLING"])
     assert not processes_of(lab, run.id)
     assert not list((lab.stack.home / "locks").glob("*.json"))
@@ -484,7 +479,7 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
 @pytest.mark.usefixtures("night")
 def test_failed_deploy_sends_a_notification(lab: Lab, letters: list[dict[str, str]]) -> None:
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
-    assert follow_to_end(lab, run.id).state == "FAILED"
+    assert wait_for_end(lab.api, run.id).state == "FAILED"
     letter = wait_until(
         lambda: next((item for item in letters[1:] if run.id in item["text"]), None),
         "it is notified",

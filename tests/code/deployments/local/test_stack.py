@@ -29,7 +29,7 @@ from deployments.prefect_api.models import State
 from tasks.core.errors import TerminalError
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.catalogue import environment_names, load_environment
-from tests.stack_access import prefect_http
+from tests.stack_access import prefect_http, wait_for_end
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -231,9 +231,9 @@ def test_same_key_returns_the_same_run_and_its_failure_has_a_message(api: Prefec
     ref = {"ref": "no-such-ref"}
     run = api.create_run("deploy/local", ref, idempotency_key="once")
     assert api.create_run("deploy/local", ref, idempotency_key="once").id == run.id
-    *_, last = api.follow(run.id, every=0.2)
-    assert last.run.state == "FAILED"
-    assert "no-such-ref" in last.run.message
+    ended = wait_for_end(api, run.id)
+    assert ended.state == "FAILED"
+    assert "no-such-ref" in ended.message
     deadline = time.monotonic() + 30  # the log follows the state
     while not any("no-such-ref" in line.message for line in api.read_logs([run.id])):
         assert time.monotonic() < deadline
@@ -274,10 +274,7 @@ def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots
         assert time.monotonic() < deadline, state_names(stack, run.id)
         time.sleep(0.2)
     assert state_names(stack, run.id).count("Crashed") == 1
-    *_, last = api.follow(taken.id, every=0.2)
-    assert last.run.state == "FAILED"  # it was started after all; there is no such ref
-    *_, last = api.follow(cancelling.id, every=0.2)
-    assert last.run.state == "CANCELLED"
+    assert wait_for_end(api, taken.id).state == "FAILED"  # it was started after all: no such ref
+    assert wait_for_end(api, cancelling.id).state == "CANCELLED"
     after = api.create_run("deploy/local", {"ref": "no-such-ref"})
-    *_, last = api.follow(after.id, every=0.2)
-    assert last.run.state == "FAILED"  # that it ran at all is what matters
+    assert wait_for_end(api, after.id).state == "FAILED"  # that it ran at all is what matters
