@@ -10,10 +10,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from serving import pages, sagemaker
 from serving.bundle import Bundle
+from serving.categories import UNSEEN
 from serving.connections import ConnectionLimit, Connections, fit_open_files
 from serving.errors import RequestError, json_response
 from serving.failures import FailureAnswer
@@ -77,6 +79,7 @@ def create_app(
                 metrics=service.metrics,
                 routes=[*PAGES, *DOCUMENTED, *sagemaker_routes, *methods],
             ),
+            *_allow_origins(limits),
             Middleware(FailureAnswer, failures=service.failures),
             Middleware(ConnectionLimit, connections=connections),
             Middleware(BodyLimit, max_bytes=service.max_body_bytes, seconds=limits.body_seconds),
@@ -160,6 +163,22 @@ def _get(app: FastAPI, path: str, endpoint: Callable[..., Any], tag: str = "") -
         path, endpoint, tags=[tag], operation_id=endpoint.__name__, include_in_schema=bool(tag)
     )
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _allow_origins(limits: Limits) -> list[Middleware]:
+    """Let pages of other sites ask the model, if that is set: browsers refuse it otherwise."""
+    if not limits.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=limits.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type"],
+            expose_headers=[UNSEEN],
+            max_age=3600,
+        )
+    ]
 
 
 def _describe(bundle: Bundle, service: Service) -> str:

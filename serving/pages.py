@@ -17,6 +17,7 @@ from serving.interface import Column, Interface, Kind
 
 STATIC = Path(__file__).parent / "static"
 SAMPLES = 50  # of the golden inputs, to choose from on the page
+LONG_TEXT = 40  # characters of a sample, from which on a field has several lines
 CHOICES = 30  # a text column with no more values than this is offered them
 
 TYPES = {
@@ -113,6 +114,7 @@ def describe(
         "flat": interface.flat,
         "max_rows": max_rows,
         "private": bundle.runtime.get("private") or [],
+        "card": bundle.release.get("card") or {},
         "columns": [
             _describe_column(column, [_get_cell(row, number, column) for row in plain])
             for number, column in enumerate(interface.columns)
@@ -241,4 +243,6 @@ def _describe_column(column: Column, values: Sequence[Any]) -> dict[str, Any]:
         description |= {"low": min(present), "high": max(present)}
     if column.kind is Kind.TEXT and len(set(present)) <= CHOICES:
         description["choices"] = sorted(set(present))
+    if column.kind is Kind.TEXT:
+        description["long"] = any(len(value) > LONG_TEXT for value in present)
     return description

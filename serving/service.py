@@ -94,7 +94,7 @@ class Service:
             "commit": None,
             "environment": None,
             "serving": None,
-            **self.bundle.release,
+            **{key: value for key, value in self.bundle.release.items() if key != "card"},
             "md5": digest.md5 if digest else None,
             "sha256": digest.sha256 if digest else None,
             "size": digest.size if digest else None,

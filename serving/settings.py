@@ -1,6 +1,7 @@
 """Settings of the server: the bundle, the address, and limits of the work it accepts."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ class Limits:
     keep_alive_seconds: int = 120  # without a request, also the first; longer than a proxy's
     shutdown_seconds: int = 30  # for requests in flight after SIGTERM
     connections: int = 1_000  # one more closes the one that has been idle longest
+    cors_origins: str = ""  # of sites whose pages may ask, with spaces between them; `*` for all
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
@@ -40,16 +42,19 @@ class Limits:
             The limits, defaults where nothing is set.
 
         Raises:
-            SettingError: a value is not a positive number, or a name is unknown.
+            SettingError: a value is not a positive number or no origin, or a name is unknown.
         """
         allowed = {PREFIX + field.name.upper(): field for field in fields(cls)}
         unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in allowed)
         if unknown:
             raise SettingError(f"unknown setting {unknown[0]}; known are {', '.join(allowed)}")
-        values: dict[str, float] = {}
+        values: dict[str, float | str] = {}
         for name, field in allowed.items():
             text = environment.get(name, "").strip()
             if not text:
+                continue
+            if field.type is str:
+                values[field.name] = text
                 continue
             try:
                 value = float(text) if field.type is float else int(text)
@@ -58,9 +63,22 @@ class Limits:
             if not 0 <= value < float("inf") or (value == 0 and field.name not in MAY_BE_ZERO):
                 raise SettingError(f"{name} must be a positive number, not {text!r}")
             values[field.name] = value
-        return cls(**values)  # type: ignore[arg-type]  # int and float by the field's own type
+        limits = cls(**values)  # type: ignore[arg-type]  # int and float by the field's own type
+        for origin in limits.origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                name = f"{PREFIX}CORS_ORIGINS"
+                raise SettingError(
+                    f"{name} must be origins such as https://a.example, not {origin!r}"
+                )
+        return limits
+
+    @property
+    def origins(self) -> list[str]:
+        """Sites whose pages may ask the model; `*` for all."""
+        return self.cors_origins.split()
 
 
+ORIGIN = re.compile(r"https?://[\w.-]+(:\d+)?")
 MAY_BE_ZERO = {"max_body_bytes", "queue", "inline_rows", "inline_milliseconds"}
 
 

@@ -27,6 +27,7 @@ from tasks.images.packages import compile_modules, make_packages
 from tasks.images.reference import Reference, parse_reference
 from tasks.images.registry import Login, Manifest, Repository
 from tasks.images.retention import tag_of
+from tasks.package.card import read_card
 from tasks.package.package import Package
 from tasks.package.signature import SIGNATURE
 from tasks.package.statement import BUNDLE_TYPE
@@ -141,6 +142,7 @@ async def _make_upper_layers(package: Package, file: Path) -> tuple[Layer, Layer
         "commit": package.commit,
         "md5": package.md5,
         "serving": package.serving,
+        "card": read_card(package.workspace.path),
     }
     files: dict[str, Path | bytes] = {
         f"{MODEL}/{package.model}": file,

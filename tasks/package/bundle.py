@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.byte_code import compile_folder
+from tasks.package.card import read_card
 from tasks.package.package import Package
 
 
@@ -28,7 +29,11 @@ class Bundle:
     environment: str
 
     def describe(self, version: str | None) -> None:
-        """Write `release.json`, the content of `/version`; no version before it is registered."""
+        """Write `release.json`: the content of `/version`, and the card for the model's page.
+
+        Args:
+            version: None before it is registered.
+        """
         release = {
             "name": self.package.model,
             "version": version,
@@ -37,6 +42,7 @@ class Bundle:
             "environment": self.environment,
             "release": self.identifier,
             "serving": self.package.serving,
+            "card": read_card(self.package.workspace.path),
         }
         (self.path / "release.json").write_text(json.dumps(release, indent=2))
 

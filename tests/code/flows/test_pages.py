@@ -72,4 +72,4 @@ def test_a_person_tries_the_live_model(
     page.wait_for_selector(".value")
     expected = lab.show("model/wine.golden.json")["outputs"]["predict"][0]
     assert page.inner_text(".value") == f"Class {expected}"
-    assert page.locator(".bars .label").count() == 3
+    assert page.locator("#result .bars .label").count() == 3

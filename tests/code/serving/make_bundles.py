@@ -42,6 +42,22 @@ mlem_module.packages_distributions = functools.cache(mlem_module.packages_distri
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "joblib", "threadpoolctl")
 GOLDEN_ROWS = 24
+CARD = {
+    "target": "outcome",
+    "meaning": "what comes out",
+    "unit": "g",
+    "rows": 69,
+    "metrics": {"r2": 0.78123},
+    "intervals": {"r2": [0.7, 0.84]},
+    "importance": {
+        "metric": "r2",
+        "columns": [
+            {"name": "sensor_299", "loss": 0.4, "std": 0.1},
+            {"name": "colour", "loss": 0.2, "std": 0.1},
+            {"name": "age", "loss": -0.01, "std": 0.1},
+        ],
+    },
+}
 
 OWN_CODE = '''
     """A step of the user's own: slow on demand, broken on demand."""
@@ -112,6 +128,7 @@ def save(folder, name, model, frame, *, task, nullable=(), code=None):
         "md5": digest["md5"],
         "environment": "test",
         "serving": "s1",
+        "card": CARD,
     }
     write(home / "release.json", release)
 
@@ -137,6 +154,10 @@ def main(folder):
     frame = load_diabetes(as_frame=True).data
     model = make_pipeline(StandardScaler(), Ridge()).fit(frame, diabetes.target)
     save(folder, "diabetes", model, frame, task="regression")
+
+    names = [f"sensor_{number:03}" for number in range(300)]
+    wide = pd.DataFrame(np.random.default_rng(1).normal(size=(40, 300)), columns=names)
+    save(folder, "wide", Ridge().fit(wide, wide["sensor_299"]), wide, task="regression")
 
     mixed = pd.DataFrame(
         {

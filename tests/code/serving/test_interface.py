@@ -173,7 +173,8 @@ def test_limits_come_from_the_environment():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MAX_ROWS", "0"), ("MAX_ROWS", "many"), ("BODY_SECONDS", "-1"), ("BODY_SECONDS", "nan"),
-     ("THREADS", "1.5"), ("MAX_ROW", "5")],
+     ("THREADS", "1.5"), ("MAX_ROW", "5"), ("CORS_ORIGINS", "https://a.example/path"),
+     ("CORS_ORIGINS", "a.example")],
 )  # fmt: skip
 def test_misspelt_or_impossible_limit_is_refused(name, value):
     with pytest.raises(SettingError, match=f"SLIPWAY_SERVING_{name}"):

@@ -246,6 +246,21 @@ def test_loading_server_listens_but_is_not_ready(start, bundles, tmp_path):
     assert (seen[0], seen[-1]) == (503, 200)
 
 
+def test_pages_of_other_sites_may_ask_if_that_is_set(start, served, bundles, golden):
+    body = {"data": {"values": golden("mixed")["inputs"][:1]}}
+    site = {"Origin": "https://a.example"}
+    refused = httpx.post(f"{served('mixed').url}/predict", json=body, headers=site)
+    assert "access-control-allow-origin" not in refused.headers
+    with start(bundles / "mixed", CORS_ORIGINS="https://a.example https://b.example") as server:
+        allowed = httpx.post(f"{server.url}/predict", json=body, headers=site)
+        assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+        assert "slipway-unseen" in allowed.headers["access-control-expose-headers"].lower()
+        other = {"Origin": "https://c.example"}
+        asked = {"Access-Control-Request-Method": "POST"}
+        assert httpx.options(f"{server.url}/predict", headers=site | asked).status_code == 200
+        assert httpx.options(f"{server.url}/predict", headers=other | asked).status_code == 400
+
+
 def test_settings_are_checked(start, bundles):
     with start(bundles / "moody", ready=False, is_new=True, MAX_ROW="5") as moody:
         assert moody.process.wait(30) == 2
