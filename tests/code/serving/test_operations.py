@@ -256,7 +256,7 @@ def test_pages_of_other_sites_may_ask_if_that_is_set(start, served, bundles, gol
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
         assert "slipway-unseen" in allowed.headers["access-control-expose-headers"].lower()
         other = {"Origin": "https://c.example"}
-            preflight = {"Access-Control-Request-Method": "POST"}
+        preflight = {"Access-Control-Request-Method": "POST"}
         assert httpx.options(f"{server.url}/predict", headers=site | preflight).status_code == 200
         assert httpx.options(f"{server.url}/predict", headers=other | preflight).status_code == 400
 
