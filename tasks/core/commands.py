@@ -120,14 +120,15 @@ async def run(
     out, err = (
         Output(pipe, logger if log else None, watch) for pipe in (process.stdout, process.stderr)
     )
+    reading = {asyncio.ensure_future(output.drain()): output for output in (out, err)}
     try:
         async with asyncio.timeout(timeout):
-            await asyncio.gather(out.drain(), err.drain(), process.wait())
+            await asyncio.gather(*reading, process.wait())
     except TimeoutError:
-        await _kill_group(process)
+        await _stop(process, reading)
         raise _too_slow(argv, timeout) from None
-    except BaseException:  # cancelled: leave nothing behind
-        await asyncio.shield(_kill_group(process))
+    except BaseException:  # cancelled, or it prints without end: leave nothing behind
+        await asyncio.shield(_stop(process, reading))
         raise
     assert process.returncode is not None
     if process.returncode:
@@ -250,6 +251,17 @@ async def run_in_background(
         yield BackgroundProgram(process, log)
     finally:
         await asyncio.shield(_kill_group(process))
+
+
+async def _stop(
+    process: asyncio.subprocess.Process, reading: Mapping[asyncio.Task[None], Output]
+) -> None:
+    await _kill_group(process)
+    done, _ = await asyncio.wait(reading, timeout=_GRACE_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE_SECONDS):
+            for reader in done:  # else their pipes stay open
+                await reading[reader].discard()
 
 
 async def _kill_group(process: asyncio.subprocess.Process) -> None:

@@ -56,6 +56,11 @@ class Output:
         if rest:
             await self._take(rest)
 
+    async def discard(self) -> None:
+        """Read what is left in the pipe, for nobody."""
+        while await self._stream.read(65536):
+            pass
+
     async def _take(self, line: str) -> None:
         # A redrawn line ends in what was drawn last.
         line = _ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
