@@ -164,6 +164,7 @@ async def _description(release: Release, until: datetime) -> str:
                 " the model predicted when it was saved.",
                 f"Without an answer by {until:%Y-%m-%d %H:%M} UTC the run fails,"
                 f" and {live} keeps serving.",
+                markdown.findings_table(release.verdict.findings) if release.verdict else "",
                 markdown.comparison_table(release.metrics, old),
                 await picture_of(
                     package.workspace,

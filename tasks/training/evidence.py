@@ -16,11 +16,13 @@ from tasks.training.intervals import (
     CLASSES,
     ERRORS,
     LEAST_DISAGREEING,
+    LEAST_GROUPS,
     Answers,
     Interval,
     Z,
     bootstrap_classes,
     bootstrap_errors,
+    find_blocks,
     measure_classes,
     measure_errors,
     tango_interval,
@@ -46,6 +48,7 @@ class Evaluation:
         actual: The value of each row.
         predicted: The model's answer to each row.
         losses: Minus the logarithm of the probability of each row's class, if known.
+        groups: The group of each row, where rows of one are no independent draws.
     """
 
     metrics: Mapping[str, float]
@@ -53,6 +56,7 @@ class Evaluation:
     actual: Answers
     predicted: Answers
     losses: Sequence[float] | None = None
+    groups: Sequence[str] | None = None
 
 
 def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) -> Evaluation:
@@ -214,7 +218,10 @@ def weigh_answers(
         return None
     disagreeing = sum(a != b for a, b in zip(old, new, strict=True))
     interval: Interval | None = None
-    if metric == "accuracy":
+    blocks = find_blocks(candidate.groups) if candidate.groups else None
+    if candidate.groups and len(set(candidate.groups)) < LEAST_GROUPS:
+        pass  # an interval of a handful of draws
+    elif metric == "accuracy" and blocks is None:
         triples = list(zip(actual, old, new, strict=True))
         interval = tango_interval(
             sum(label == b != a for label, a, b in triples),
@@ -223,12 +230,14 @@ def weigh_answers(
         )
     elif metric == LOG_LOSS and candidate.losses and champion.losses:
         # Its mean is a mean of absolute errors, if each row's loss is the error of zero.
-        interval = bootstrap_errors("mae", [0.0] * len(actual), champion.losses, candidate.losses)
+        interval = bootstrap_errors(
+            "mae", [0.0] * len(actual), champion.losses, candidate.losses, blocks
+        )
     elif disagreeing >= LEAST_DISAGREEING:
-        if metric in CLASSES:
-            interval = bootstrap_classes(metric, actual, old, new)
+        if metric in ("accuracy", *CLASSES):
+            interval = bootstrap_classes(metric, actual, old, new, blocks)
         else:
-            interval = bootstrap_errors(metric, _floats(actual), _floats(old), _floats(new))
+            interval = bootstrap_errors(metric, _floats(actual), _floats(old), _floats(new), blocks)
     gain = after - before
     if not more_is_better:
         gain = -gain

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import mul
 from random import Random
@@ -19,6 +19,7 @@ Interval = tuple[float, float]
 Z = NormalDist().inv_cdf(0.975)
 # With fewer rows on which the models differ, few resamples differ from one another.
 LEAST_DISAGREEING = 10
+LEAST_GROUPS = 10  # the same for groups
 CLASSES = ("balanced_accuracy", "f1_macro")
 ERRORS = ("mae", "rmse", "r2")
 
@@ -119,20 +120,34 @@ def measure_errors(
     return math.sqrt(squared / rows) if metric == "rmse" else 1 - squared / spread
 
 
+def find_blocks(groups: Sequence[str]) -> list[int]:
+    """Return the number of the block of each row: all rows of a group are in the same one."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(group, len(numbers)) % _BLOCKS for group in groups]
+
+
 def bootstrap_classes(
-    metric: str, actual: Answers, champion: Answers, candidate: Answers
+    metric: str,
+    actual: Answers,
+    champion: Answers,
+    candidate: Answers,
+    blocks: Sequence[int] | None = None,
 ) -> Interval:
     """Return the interval of candidate minus champion of a classification, by paired bootstrap.
 
     See `_percentiles`. Rows with the same class and the same two answers are drawn together.
 
     Args:
-        metric: One of `CLASSES`.
+        metric: One of `CLASSES`, or `accuracy`.
         actual: The class of each row.
         champion: The champion's answers.
         candidate: The candidate's answers.
+        blocks: Number of the block of each row, if rows are no independent draws.
     """
-    cells = sorted(Counter(zip(actual, champion, candidate, strict=True)).items())
+    triples = zip(actual, champion, candidate, strict=True)
+    if blocks is not None:
+        return _bootstrap_blocks(metric, Counter(zip(blocks, triples, strict=True)))
+    cells = sorted(Counter(triples).items())
 
     def resample(random: Random) -> float:
         drawn = [(cell, _draw_poisson(random, count)) for cell, count in cells]
@@ -143,8 +158,29 @@ def bootstrap_classes(
     return _percentiles(resample)
 
 
+def _bootstrap_blocks(
+    metric: str, cells: Mapping[tuple[int, tuple[str, str, str]], int]
+) -> Interval:
+    """Return the interval of a classification whose rows are drawn by blocks."""
+    ordered = sorted(cells.items())
+    count = 1 + max(block for (block, _), _ in ordered)
+
+    def resample(random: Random) -> float:
+        weights = random.choices(range(len(_POISSON)), cum_weights=_POISSON, k=count)
+        drawn = [(cell, weights[block] * rows) for (block, cell), rows in ordered]
+        new = measure_classes(metric, ((label, answer, n) for (label, _, answer), n in drawn))
+        old = measure_classes(metric, ((label, answer, n) for (label, answer, _), n in drawn))
+        return new - old
+
+    return _percentiles(resample)
+
+
 def bootstrap_errors(
-    metric: str, actual: Sequence[float], champion: Sequence[float], candidate: Sequence[float]
+    metric: str,
+    actual: Sequence[float],
+    champion: Sequence[float],
+    candidate: Sequence[float],
+    blocks: Sequence[int] | None = None,
 ) -> Interval:
     """Return the interval of candidate minus champion of a regression, by paired bootstrap.
 
@@ -155,17 +191,19 @@ def bootstrap_errors(
         actual: The value of each row.
         champion: The champion's answers.
         candidate: The candidate's answers.
+        blocks: Number of the block of each row, if rows are no independent draws.
     """
     middle = math.fsum(actual) / len(actual)  # sums of squares lose digits far from zero
-    blocks = min(_BLOCKS, len(actual))
-    columns = [[0.0] * blocks for _ in range(7)]
-    for number, (value, old, new) in enumerate(zip(actual, champion, candidate, strict=True)):
+    places = [number % _BLOCKS for number in range(len(actual))] if blocks is None else blocks
+    count = 1 + max(places)
+    columns = [[0.0] * count for _ in range(7)]
+    for place, value, old, new in zip(places, actual, champion, candidate, strict=True):
         y, a, b = value - middle, abs(old - value), abs(new - value)
         for column, term in zip(columns, (1.0, y, y * y, a, a * a, b, b * b), strict=True):
-            column[number % blocks] += term
+            column[place] += term
 
     def resample(random: Random) -> float:
-        weights = random.choices(range(len(_POISSON)), cum_weights=_POISSON, k=blocks)
+        weights = random.choices(range(len(_POISSON)), cum_weights=_POISSON, k=count)
         rows, y, yy, a, aa, b, bb = (sum(map(mul, weights, column)) for column in columns)
         spread = yy - y * y / rows
         return measure_errors(metric, rows, b, bb, spread) - measure_errors(

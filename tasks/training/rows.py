@@ -155,6 +155,14 @@ def read_rows(file: Path) -> Iterator[Row]:
         yield from csv.DictReader(opened)
 
 
+def find_groups(rows: Sequence[Row], columns: Sequence[str]) -> list[str] | None:
+    """Return the group of each row, None if each row is one of its own, or there are no columns."""
+    if not columns or not rows or not set(columns) <= rows[0].keys():
+        return None
+    groups = ["\0".join(row[name] for name in columns) for row in rows]
+    return groups if len(set(groups)) < len(groups) else None
+
+
 def _make_key(columns: Sequence[str], normal: Iterable[str]) -> Callable[[Row], Any]:
     """Make the function that returns what identifies a row."""
     positions = {columns.index(name) for name in normal}

@@ -27,18 +27,20 @@ from tasks.package.server import run_server, stage
 from tasks.repository.workspace import Workspace
 from tasks.training.behaviour import change_rows, share_broken
 from tasks.training.evidence import Evaluation
+from tasks.training.groups import TEST, read_keys
 from tasks.training.rows import (
     LEAST_ROWS,
     Data,
     Inputs,
     SharedRows,
+    find_groups,
     normalize,
     read_rows,
     share_rows,
 )
 from tasks.training.rules import Behaviour
 
-_TRAIN, _TEST = "data/train.csv", "data/test.csv"
+_TRAIN = "data/train.csv"
 _READY_SECONDS = 180.0  # a model of hundreds of MB on a busy worker
 _REQUEST_SECONDS = 60.0
 _TIMED = 100  # requests to each server, for their median
@@ -61,12 +63,14 @@ class Model:
         file: Its verified model file.
         data: Its data.
         classes: Its classes, none for a regression.
+        keys: The columns that tell which of its rows belong together.
     """
 
     package: Package
     file: Path
     data: Data
     classes: Sequence[Any]
+    keys: Sequence[str] = ()
 
     def shape(self, values: Mapping[str, Any]) -> Any:
         """Return the values of a row as a client sends them: as a list for a model on arrays."""
@@ -199,11 +203,11 @@ async def load_model(workspace: Workspace) -> Model:
     if not runtime.get("columns"):
         raise NotComparable(f"{package.label} was saved without the types of its columns")
     inputs = Inputs(runtime["columns"], frozenset(runtime["nullable"]))
-    train, test = [await fetch_output(workspace, path) for path in (_TRAIN, _TEST)]
+    train, test = [await fetch_output(workspace, path) for path in (_TRAIN, TEST)]
     file = await fetch_output(workspace, package.artifact)
     await verify_artifact(package, file)
     data = Data(train, test, str(workspace.parameters["data"]["target"]), inputs)
-    return Model(package, file, data, runtime.get("classes") or ())
+    return Model(package, file, data, runtime.get("classes") or (), read_keys(workspace))
 
 
 async def _score(model: Model, shared: SharedRows, servers: Servers) -> Evaluation:
@@ -215,10 +219,8 @@ async def _score(model: Model, shared: SharedRows, servers: Servers) -> Evaluati
     if "predict_proba" in model.package.golden["outputs"]:
         losses = _log_losses(model, texts, await ask(client, "predict_proba", rows))
     if any(not isinstance(answer, str) for answer in answers):
-        return Evaluation(
-            {}, "", list(map(normalize, texts)), list(map(normalize, answers)), losses
-        )
-    return Evaluation({}, "", texts, answers, losses)
+        texts, answers = list(map(normalize, texts)), list(map(normalize, answers))
+    return Evaluation({}, "", texts, answers, losses, find_groups(shared.rows, model.keys))
 
 
 def _log_losses(

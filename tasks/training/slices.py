@@ -96,6 +96,7 @@ def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
         actual=[model.actual[at] for at in chosen],
         predicted=[model.predicted[at] for at in chosen],
         losses=[model.losses[at] for at in chosen] if model.losses else None,
+        groups=[model.groups[at] for at in chosen] if model.groups else None,
     )
 
 

@@ -28,6 +28,7 @@ from tasks.training.evidence import (
     weigh_answers,
 )
 from tasks.training.gate import Dummy, Evidence, Verdict, judge
+from tasks.training.groups import read_groups
 from tasks.training.predictions import read_predictions
 from tasks.training.rules import (
     PARAMETERS,
@@ -116,6 +117,9 @@ async def compare_stored(
         The evidence; without comparisons if the two were tested on different rows.
     """
     candidate = await _read_evaluation(workspace, metrics, is_offline=is_offline)
+    groups = await read_groups(workspace, is_offline=is_offline)
+    if groups and len(groups) == len(candidate.actual):
+        candidate = replace(candidate, groups=groups)
     champion = Evaluation({}, "", (), ())
     if commit:
         champion = await _read_evaluation(workspace, commit_metrics, commit, is_offline=is_offline)

@@ -40,18 +40,18 @@ def test_worse_model_gets_nowhere(lab: Lab, delivered: Delivery) -> None:
     )
     reason = "f1_macro 0.3000 misses the minimum 0.9 (gate.minimum)"
     before = lab.refs()
-    asked = {"ref": "to-worse", "environment": "production"}
+    question = {"ref": "to-worse", "environment": "production"}
 
-    by_hand = lab.run("gate", asked)
+    by_hand = lab.run("gate", question)
     assert (by_hand.state, by_hand.data["passed"]) == ("Rejected", False), by_hand.log
     assert reason in by_hand.message
 
-    retrained = lab.run("retrain", asked)
+    retrained = lab.run("retrain", question)
     assert retrained.state == "Rejected", retrained.log
     assert reason in retrained.message
     assert "Running stage" not in retrained.log, "there was nothing to train"
 
-    pushed = lab.run("push", {**asked, "branch": "main"})
+    pushed = lab.run("push", {**question, "branch": "main"})
     assert pushed.error == "CandidateRejected", pushed.log
 
     deploy = lab.api.create_run("deploy/production", {"ref": worse})

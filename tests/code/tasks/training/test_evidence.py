@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from tasks.training.evidence import Comparison, Evaluation, compare, parse_evaluation, sum_losses
+from tasks.training.evidence import (
+    Comparison,
+    Evaluation,
+    compare,
+    parse_evaluation,
+    sum_losses,
+    weigh_answers,
+)
 from tasks.training.intervals import tango_interval
 
 _LOCK = """\
@@ -34,6 +42,33 @@ def test_tango_interval_is_the_published_one() -> None:
     # Statistics in Medicine 33 (2014), 2850-2875.
     assert tango_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
     assert tango_interval(7, 1, 21) == pytest.approx((0.026, 0.517), abs=5e-4)
+
+
+def test_rows_of_a_group_are_one_draw() -> None:
+    """Twenty customers with fifty rows each say no more than twenty rows do."""
+    random = Random(3)
+    actual, old, new, customers = [], [], [], []
+    for customer in range(20):
+        gains = random.random() < 0.6  # the candidate is right about all of a customer's rows
+        for _ in range(50):
+            actual.append("1")
+            old.append("3" if gains else "1")
+            new.append("1" if gains else "3")
+            customers.append(str(customer))
+    champion, candidate = (Evaluation({}, "", actual, side) for side in (old, new))
+    grouped = replace(candidate, groups=customers)
+    for metric in ("accuracy", "f1_macro", "mae"):
+        widths = []
+        for model in (candidate, grouped):
+            comparison = weigh_answers(model, champion, metric, more_is_better=metric != "mae")
+            assert comparison
+            assert comparison.interval
+            widths.append(comparison.interval[1] - comparison.interval[0])
+        assert widths[1] > 3 * widths[0]
+    few = replace(candidate, groups=["one"] * 500 + ["other"] * 500)
+    comparison = weigh_answers(few, champion, "accuracy", more_is_better=True)
+    assert comparison
+    assert comparison.interval is None
 
 
 def test_rows_without_a_difference_are_no_certainty() -> None:
