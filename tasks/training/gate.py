@@ -106,6 +106,7 @@ class Evidence:
         latencies: Milliseconds that both take for one row.
         broken: Share of rows that a test of behaviour breaks on, in the order of the rules.
         why_untried: Why latencies, or shares of broken rows, are missing.
+        is_early: Whether models are started later, by the one who asks again before a release.
     """
 
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
@@ -117,6 +118,7 @@ class Evidence:
     latencies: tuple[float, float] | None = None
     broken: Sequence[float] | None = None
     why_untried: str = ""
+    is_early: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,11 @@ def _judge_metric(
     if not rule.has_bound and isinstance(rule, Rules) and evidence.dummy:
         yield _beat_dummy(value, rule, evidence.dummy)
     if champion is not None:
-        if metric in champion:
-            yield _weigh(value, champion[metric], rule, evidence)
+        comparison = evidence.comparisons.get(metric)
+        if metric in champion or (comparison and comparison.values):
+            yield _weigh(value, champion.get(metric, 0.0), rule, evidence)
         else:
-            yield _Part(True, (f"the champion has no {metric} to compare with",))
+            yield _Part(True, (f"the champion has no {metric} to compare with",), open=True)
 
 
 def _beat_dummy(value: float, rule: MetricRule, dummy: Dummy) -> _Part:
@@ -285,6 +288,9 @@ def _judge_slices(rules: Rules, evidence: Evidence) -> Iterator[_Part]:
 
 
 def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
+    if evidence.is_early and (rules.slices or rules.latency or rules.behaviour):
+        yield _Part(True, ("slices, latency and behaviour are left to retrain and deploy",))
+        rules = rules.model_copy(update={"latency": None, "behaviour": ()})
     if rules.size and champion is not None and evidence.sizes:
         yield _compare_cost("size", "MB", [n / 1e6 for n in evidence.sizes], rules.size)
     if rules.latency and champion is not None:

@@ -44,4 +44,4 @@ async def read_groups(workspace: Workspace, *, is_offline: bool) -> list[str] | 
             commands.run_logger().warning("the groups of the test rows are unknown: %s", error.what)
     if not file.is_file():
         return None
-    return await asyncio.to_thread(lambda: find_groups(list(read_rows(file)), keys))
+    return await asyncio.to_thread(lambda: find_groups(read_rows(file), keys))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,21 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
             refused += 1
         else:
             rows[number] = row
-    step = -(-len(rows) // MOST_ROWS) or 1
-    return SharedRows(list(rows.values())[::step], trained, refused)
+    return SharedRows(list(rows.values()), trained, refused)
 
 
 def _read_tests(models: Sequence[Data]) -> Iterator[Row]:
-    """Read the test rows of all models that have the columns of each."""
+    """Read the test rows of all models that have the columns of each; of many, an even share."""
     needed = {name for model in models for name in model.inputs.types}
-    for model in models:
-        if needed <= model.inputs.types.keys():
-            yield from read_rows(model.test)
+    files = [model.test for model in models if needed <= model.inputs.types.keys()]
+    step = -(-sum(map(_count_lines, files)) // MOST_ROWS) or 1
+    for file in files:
+        yield from islice(read_rows(file), 0, None, step)
+
+
+def _count_lines(file: Path) -> int:
+    with file.open("rb") as opened:
+        return sum(1 for _ in opened)
 
 
 def read_rows(file: Path) -> Iterator[Row]:
@@ -155,11 +161,11 @@ def read_rows(file: Path) -> Iterator[Row]:
         yield from csv.DictReader(opened)
 
 
-def find_groups(rows: Sequence[Row], columns: Sequence[str]) -> list[str] | None:
+def find_groups(rows: Iterable[Row], columns: Sequence[str]) -> list[str] | None:
     """Return the group of each row, None if each row is one of its own, or there are no columns."""
-    if not columns or not rows or not set(columns) <= rows[0].keys():
+    if not columns:
         return None
-    groups = ["\0".join(row[name] for name in columns) for row in rows]
+    groups = ["\0".join(row.get(name) or "" for name in columns) for row in rows]
     return groups if len(set(groups)) < len(groups) else None
 
 

@@ -138,7 +138,7 @@ async def compare_stored(
         comparisons,
         dummy=await asyncio.to_thread(_read_dummy, workspace, candidate, rules),
         sizes=sizes if sizes and all(sizes) else None,
-        why_untried="only a worker starts models",
+        is_early=is_offline,
     )
 
 

@@ -146,6 +146,18 @@ def test_behaviour_that_was_not_tried_closes_the_gate() -> None:
         verdict = judge({"accuracy": 0.9}, None, rules, evidence=evidence)
         assert verdict.passed is passed
     assert "the behaviour was not tried: it does not start" in verdict.text
+    early = judge({"accuracy": 0.9}, None, rules, evidence=Evidence(is_early=True))
+    assert early.passed
+    assert "slices, latency and behaviour are left to retrain and deploy" in early.text
+
+
+def test_champion_without_the_metric_lets_nothing_through_unseen() -> None:
+    holding = _rules(inconclusive="hold")
+    assert not judge({"accuracy": 0.9}, {}, holding).passed
+    lost = Comparison(-0.2, (-0.3, -0.1), 400, 90, values=(0.7, 0.9))
+    verdict = judge({"accuracy": 0.9}, {}, _rules(), evidence=Evidence({"accuracy": lost}))
+    assert not verdict.passed
+    assert "accuracy 0.7000 against the champion's 0.9000 is worse" in verdict.text
 
 
 def test_changed_rows_have_another_value_of_one_column() -> None:
