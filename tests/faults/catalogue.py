@@ -96,7 +96,7 @@ FAULTS = (
     ),
     Fault(
         "training", "tasks/training/gate.py",
-        r"(\w+) = sign \* \(value", r"\1 = -sign * (value",
+        "gain >= limit", "gain <= limit",
         f"{_TASKS}/training/test_gate.py",
         Old("tasks/gate.py", f"{_TASKS}/test_gate.py"),
     ),
@@ -195,7 +195,7 @@ FAULTS = (
     ),
     Fault(
         "flows/push", "flows/push.py",
-        "branch or None", "None",
+        "branch or None|branch if branch and passed else None", "None",
         f"{_PUSH}::test_a_person_who_changed_something_else_meanwhile_is_merged",
         Old(tests=f"{_OLD_PUSH}::test_a_person_who_changed_something_else_meanwhile_is_merged"),
     ),
