@@ -6,6 +6,7 @@ process of the host, no network.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import Settings
 from tasks.sandbox import bubblewrap, launcher
+from tasks.sandbox.seccomp import forbid_connections
 
 _LAUNCHER, _SERVER = Path(launcher.__file__), Path(__file__).with_name("server.py")
 _SHARED_MEMORY_BYTES = 1 << 30  # of /dev/shm, which joblib and data loaders fill
@@ -48,7 +50,8 @@ class Box:
         network: Whether it reaches the network.
         variables: Names of variables that it gets beside those that every box gets.
         settings: Further variables; never a secret, the process list shows them.
-        port: Port of loopback on which it serves, through a socket that it inherits.
+        port: Port of loopback on which it serves, through a socket that it inherits; nothing in
+            the box can connect one.
         yields: Whether the host's other programs come first, for processors and when memory ends.
     """
 
@@ -95,6 +98,7 @@ def start_in(box: Box, argv: Argv) -> Argv:
         command=_serve_inherited(argv) if program and box.port else argv,
         variables=sorted(names),
         settings={"PATH": _path(), **folders, **box.settings},
+        filter=base64.b64encode(forbid_connections()).decode() if program and box.port else "",
         port=box.port if program else None,
         yields=box.yields,
         memory_bytes=int(settings.sandbox_memory_gb * (1 << 30)),
