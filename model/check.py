@@ -11,7 +11,7 @@ from pathlib import Path
 from model import findings, process, splits, train
 from model.estimators import Traits, build
 from model.fetch import write_table
-from model.files import make_rows
+from model.files import NUMBERS, make_rows
 from model.params import Params, run
 from model.tables import Table, read_table
 
@@ -40,7 +40,7 @@ def check_data(params: Params) -> Table:
         rows, _ = splits.split(frame, params, path, counts.rows)
     features = process.get_features(frame, params)
     traits = Traits(
-        text=any(column.dtype == "object" for _, column in features.items()),
+        text=any(str(column.dtype) not in NUMBERS for _, column in features.items()),
         missing=any(process.count_missing(process.get_features(table.frame, params)).values()),
     )
     data = params.data

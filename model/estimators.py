@@ -13,6 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
+from model.dates import make_parts
 from model.params import ConfigError, Params
 from model.parts import make, make_grid
 from model.scorers import check_scorer, counts_answers
@@ -20,7 +21,7 @@ from model.sections import Train
 from model.splits import make_inner_folds
 
 MISSING = "(missing)"
-NUMBERS = ["number", "bool", "boolean"]
+NUMBERS, DATES = ["number", "bool", "boolean"], "datetime"  # for pandas
 SPARSE = 0.3  # share of cells that are not 0, below which scikit-learn makes a matrix sparse
 
 
@@ -229,7 +230,12 @@ def _make_preparation(train: Train, traits: Traits, sparse: bool) -> list[tuple[
     columns = ColumnTransformer(
         [
             ("numbers", Pipeline(numbers), make_column_selector(dtype_include=NUMBERS)),
-            ("texts", Pipeline(texts), make_column_selector(dtype_exclude=NUMBERS)),
+            (
+                "dates",
+                Pipeline([("parts", make_parts()), *numbers]),
+                make_column_selector(dtype_include=DATES),
+            ),
+            ("texts", Pipeline(texts), make_column_selector(dtype_exclude=[*NUMBERS, DATES])),
         ],
         sparse_threshold=SPARSE if sparse else 0,
     )

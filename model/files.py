@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from model import dates
+
 RAW = Path("data/raw.csv")
 RAW_ROWS = Path("data/raw.json")
 TRAIN = Path("data/train.csv")
@@ -24,7 +26,9 @@ TYPES = {
     "bool": "boolean",
     "boolean": "boolean",
     "object": "text",
+    dates.DTYPE: "datetime",
 }
+NUMBERS = frozenset({"int64", "float64", "bool", "boolean"})
 
 
 class Counts(NamedTuple):
@@ -92,8 +96,11 @@ def read_split(path: Path, target: str) -> Rows:
     dtypes = dict.fromkeys(keys, "str")
     dtypes |= {name: column["dtype"] for name, column in columns.items()}
     dtypes[target] = data["target"]["dtype"]
+    moments = [name for name, dtype in dtypes.items() if dtype == dates.DTYPE]
+    dtypes |= dict.fromkeys(moments, "str")
     # Only the empty cell is missing: what else stood for a missing value is gone by now.
     frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=[""])
+    frame = frame.assign(**{name: dates.parse_dates(frame[name]) for name in moments})
     return make_rows(frame, list(columns), target, weights, keys)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from model import dates
 from model.files import TYPES
 from model.params import FILE, Params
 from model.split_rule import SplitRule
@@ -60,7 +61,9 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
 def _describe_preparation(column: "pd.Series", params: Params) -> str:
     if column.name == params.data.target:
         return "to predict"
-    missing = column.isna().any()
+    missing = bool(column.isna().any())
+    if str(column.dtype) == dates.DTYPE:
+        return f"{', '.join(dates.PARTS.values())}; {'median where missing, ' * missing}scaled"
     if column.dtype != object:
         return ("median where missing, " if missing else "") + "scaled"
     limit = min(int(column.nunique()) + int(missing), params.train.max_categories)
@@ -125,7 +128,8 @@ def _find_in_text(
         problem = f"{label} is text, as {examples} ({list_rows(is_odd)}) is no number"
         yield f"data.schema.{name}.missing", f"{problem}; if it means missing, name it there"
     elif values.str.fullmatch(DATE.pattern).all():
-        yield "data.drop", f"{label} has dates, which are read as text: drop it, or derive numbers"
+        problem = f"{label} has dates, which are read as text: set it to date, or drop the column"
+        yield f"data.schema.{name}.type", problem
     elif filled >= ID_ROWS and distinct > ID_SHARE * filled and name != data.target:
         problem = f"{name}: {distinct:,} of {filled:,} distinct, which looks like an id"
         yield "data.drop", f"{problem}: drop it, since it says nothing of new rows"

@@ -57,4 +57,6 @@ def replace_private(
 
 def make_records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     """Make rows as a client sends them, with None for missing values."""
+    for name in frame.select_dtypes("datetime"):
+        frame = frame.assign(**{name: frame[name].map(pd.Timestamp.isoformat, na_action="ignore")})
     return list(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"))

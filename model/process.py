@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from model import splits
+from model import dates, splits
 from model.files import DATA, RAW, TEST, TRAIN, read_counts, write_json
 from model.params import ConfigError, Params, run, suggest
 from model.summary import summarize
@@ -145,6 +145,8 @@ def _check(frame: "pd.DataFrame", params: Params) -> None:
             where = list_rows(np.isinf(column))
             raise ConfigError("data.source", f"column '{name}' has infinite values in {where}")
     target = frame[params.data.target]
+    if target.dtype == dates.DTYPE:
+        raise ConfigError("data.target", f"column '{target.name}' has dates: predict a number")
     if params.data.task == "regression":
         if target.dtype in (object, bool, "boolean"):
             problem = f"regression needs numbers, and column '{target.name}' has text"

@@ -30,11 +30,18 @@ class Section(BaseModel):
 class ColumnSchema(Section):
     """Type and values of a column; whatever is left out is read from the cells."""
 
-    type: Literal["number", "integer", "boolean", "text"] | None = None
+    type: Literal["number", "integer", "boolean", "text", "date"] | None = None
+    format: str | None = None
     missing: list[str] = []
     categories: list[str] | None = None
     minimum: float | None = None
     maximum: float | None = None
+
+    @validator("format")
+    def _require_date(cls, value: str | None, values: dict[str, Any]) -> str | None:
+        if value is not None and values.get("type") != "date":
+            raise ValueError("only a column of type date has a format")
+        return value
 
 
 class Data(Section):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api import types
 
@@ -21,8 +22,9 @@ def summarize(column: "pd.Series", *, is_private: bool) -> dict[str, Any]:
             return {}
         return {"first": values.min().isoformat(), "last": values.max().isoformat()}
     if types.is_numeric_dtype(column.dtype):
-        spread = float(values.std()) if len(values) > 1 else 0.0
-        summary = {"mean": float(values.mean()), "std": spread}
+        with np.errstate(over="ignore"):  # the square of 1e200 is no number any more
+            mean, spread = float(values.mean()), float(values.std()) if len(values) > 1 else 0.0
+        summary = {"mean": mean, "std": spread} if np.isfinite([mean, spread]).all() else {}
         if not is_private:
             summary |= {"min": float(values.min()), "max": float(values.max())}
         return summary

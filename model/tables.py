@@ -1,12 +1,13 @@
 """Read data/raw.csv as a table of typed columns: as `data.schema` says, or as the cells look.
 
-A column is of one of four types, which training, serving and the reports share:
+A column is of one of five types, which training, serving and the reports share:
 
 | dtype     | type    | cells                                                                     |
 |-----------|---------|---------------------------------------------------------------------------|
 | `int64`   | integer | whole numbers, none missing                                               |
 | `float64` | number  | numbers; the empty cell and words such as `NA` are missing                |
 | `bool`    | boolean | true and false; `boolean`, a dtype of pandas', where some are missing     |
+| `datetime64[us]` | date | what `data.schema` says to be dates, in UTC                          |
 | `object`  | text    | all else, and digits with leading zeros; only the empty cell is missing   |
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from model.dates import parse_dates
 from model.params import ConfigError
 from model.sections import ColumnSchema, Data
 
@@ -55,7 +57,7 @@ def read_table(path: Path, data: Data) -> Table:
     """
     names = [name for name in pd.read_csv(path, nrows=0).columns if name not in data.drop]
     missing = {name: ["", *list_missing_words(data, name)] for name in names}
-    text = [name for name in names if _get_schema(data, name).type == "text"]
+    text = [name for name in names if _get_schema(data, name).type in ("text", "date")]
     frame = _read(path, data, missing, dict.fromkeys(text, "str"))[names]
     if frame.empty:
         raise ConfigError("data.source", f"{data.source} has a header, but no rows")
@@ -182,6 +184,8 @@ def _convert(column: "pd.Series", data: Data) -> "tuple[pd.Series, dict[str, int
     name, kind = str(column.name), _get_schema(data, str(column.name)).type
     if kind == "text":
         return column.astype(object), {}
+    if kind == "date":
+        return _convert_dates(column, data)
     words: dict[str, int] = {}
     is_class = name == data.target and data.task == "classification"
     if types.is_string_dtype(column.dtype) and (kind or not is_class):
@@ -197,6 +201,20 @@ def _convert(column: "pd.Series", data: Data) -> "tuple[pd.Series, dict[str, int
             words = {str(word): int(count) for word, count in known.items()}
             column = column.map(dict(zip(cells, values, strict=True)))
     return (_apply(column, kind, data) if kind else _simplify(column)), words
+
+
+def _convert_dates(column: "pd.Series", data: Data) -> "tuple[pd.Series, dict[str, int]]":
+    name = str(column.name)
+    is_word = column.isin(NUMBER_WORDS)
+    words = {str(word): int(count) for word, count in column[is_word].value_counts().items()}
+    cells = column.mask(is_word)
+    dates = parse_dates(cells, _get_schema(data, name).format)
+    wrong = cells.notna() & dates.isna()
+    if wrong.any():
+        kind = f"date such as 2024-01-31 (for others, set data.schema.{name}.format)"
+        is_private = name in data.private
+        _refuse(name, kind, list_rows(wrong), cells[wrong].unique(), is_private=is_private)
+    return dates, words
 
 
 def _find_values(cells: "pd.Series", data: Data, kind: str | None) -> "pd.Series":
@@ -258,7 +276,7 @@ def _check_values(column: "pd.Series", schema: ColumnSchema, *, is_private: bool
     if schema.minimum is None and schema.maximum is None:
         return
     if not types.is_numeric_dtype(column.dtype):
-        raise ConfigError(f"data.schema.{name}", f"column '{name}' has text, which has no range")
+        raise ConfigError(f"data.schema.{name}", f"column '{name}' has no numbers, so no range")
     low = -np.inf if schema.minimum is None else schema.minimum
     high = np.inf if schema.maximum is None else schema.maximum
     wrong = column.notna() & ~column.between(low, high)

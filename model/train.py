@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, RandomizedSearc
 
 from model.categories import record_categories
 from model.estimators import Search, Traits, build, request_weights
-from model.files import CV, ESTIMATOR, TRAIN, Rows, read_data, read_split, write_json
+from model.files import CV, ESTIMATOR, NUMBERS, TRAIN, Rows, read_data, read_split, write_json
 from model.params import ConfigError, Params, run, suggest
 from model.parts import OWN
 from model.scorers import check_scorer, score_dummy
@@ -30,7 +30,7 @@ def main(params: Params) -> None:
     rows, data = read_split(TRAIN, params.data.target), read_data()
     columns = data["columns"].values()
     traits = Traits(
-        text=any(column["dtype"] == "object" for column in columns),
+        text=any(column["dtype"] not in NUMBERS for column in columns),
         missing=any(column["missing"] for column in columns),
     )
     with _routing(params):

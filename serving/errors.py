@@ -21,7 +21,7 @@ EXPECTED = {
     Kind.NUMBER: "a number",
     Kind.BOOLEAN: "true or false",
     Kind.TEXT: "text",
-    Kind.DATETIME: "a date and time such as 2026-01-31T12:00:00",
+    Kind.DATETIME: "a date, such as 2026-01-31 or 2026-01-31T12:00:00Z",
 }
 
 

@@ -5,11 +5,22 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, FailFast, Field, TypeAdapter, WithJsonSchema, with_config
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from serving.interface import ARGUMENT, Column, Interface, Kind
 
+MOMENT = re.compile(
+    r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})?)?", re.ASCII
+)
 NUMBER_LIMITS = {"float16": 65504.0, "float32": 3.4028234663852886e38}
 
 
@@ -63,10 +74,30 @@ def _make_annotation(column: Column) -> Any:
     elif column.kind is Kind.BOOLEAN:
         annotation = Annotated[bool, Field(strict=True)]
     elif column.kind is Kind.DATETIME:
-        annotation = Annotated[datetime.datetime, Field(strict=True)]
+        formats = [{"type": "string", "format": name} for name in ("date", "date-time")]
+        annotation = Annotated[
+            datetime.datetime, BeforeValidator(read_moment), WithJsonSchema({"anyOf": formats})
+        ]
     else:
         annotation = Annotated[str, Field(strict=True)]
     return annotation | None if column.nullable else annotation
+
+
+def read_moment(value: Any) -> datetime.datetime:
+    """Read a date, or a date and time, as training does: in UTC, without a time zone.
+
+    Raises:
+        ValueError: it is none; digits alone are none either, and no seconds since 1970.
+    """
+    if not isinstance(value, str) or not MOMENT.fullmatch(value):
+        raise ValueError("not a date")
+    moment = datetime.datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        return moment
+    try:
+        return moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    except OverflowError:  # it is before the year 1 or after 9999 there
+        raise ValueError("not a date") from None
 
 
 def _find_integer_bounds(dtype: str) -> tuple[int, int]:

@@ -29,4 +29,5 @@ for line in sys.stdin:
     runtime = save.describe_inputs(files.read_data()["columns"])
     dtypes = [str(dtype) for dtype in features.dtypes]
     rows = features.astype(object).where(features.notna(), None).to_numpy().tolist()
-    print(json.dumps({"runtime": runtime, "dtypes": dtypes, "rows": rows}), flush=True)
+    answer = {"runtime": runtime, "dtypes": dtypes, "rows": rows}
+    print(json.dumps(answer, default=str), flush=True)

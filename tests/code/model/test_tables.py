@@ -49,6 +49,26 @@ CHECKS: dict[str, dict[str, Any]] = {
         "target": "y",
         "csv": "x,y\n" + "".join(f"2024-01-{i + 1:02},{'ab'[i % 2]}\n" for i in range(30)),
     },
+    "dates-set": {
+        "target": "y",
+        "csv": "x,y\nNA,a\n" + "".join(f"{i % 28 + 1}.2.2024,{'ab'[i % 2]}\n" for i in range(30)),
+        "data": {"schema": {"x": {"type": "date", "format": "%d.%m.%Y"}}},
+    },
+    "no-dates": {
+        "target": "y",
+        "csv": "x,y\n2024-01-01,a\n20240102,b\n2024-02-30,b\n",
+        "data": {"schema": {"x": {"type": "date"}}},
+    },
+    "format-without-date": {
+        "target": "y",
+        "csv": "x,y\n" + ROWS,
+        "data": {"schema": {"x": {"format": "%Y"}}},
+    },
+    "date-to-predict": {
+        "target": "x",
+        "csv": "x,y\n" + "".join(f"2024-01-{i % 2 + 1:02},{i}\n" for i in range(30)),
+        "data": {"schema": {"x": {"type": "date"}}},
+    },
     "ids": {
         "target": "y",
         "csv": "x,y\n" + "".join(f"C-{i},{'ab'[i % 2]}\n" for i in range(300)),
@@ -121,6 +141,10 @@ REFUSED = {
     "private-typed": "data.schema.x.type: 38 values (rows 3, 4, 5, 6, 7 and 33 more) is no boolean",
     "private-target": "data.private: 'y' is the target, which the model answers to everybody",
     "private-unknown": "data.private: 'z' is not a column of data/source/table.csv",
+    "no-dates": "data.schema.x.type: '20240102', '2024-02-30' (rows 2, 3) is no date such as "
+    "2024-01-31 (for others, set data.schema.x.format); if it stands for a missing value",
+    "format-without-date": "data.schema.x.format: only a column of type date has a format",
+    "date-to-predict": "data.target: column 'x' has dates: predict a number",
     "unknown-key": "data.schema.x.typ: unknown key; did you mean 'type'?",
     "not-gzip": "data.source: data/source/table.csv.gz cannot be unpacked",
     "no-package": "train.estimator: 'lightgbm.LGBMClassifier': the model environment has no "
@@ -132,7 +156,7 @@ WARNED = {
     "private-words": "data.schema.horsepower.missing: column 'horsepower' is text, as 1 value ",
     "thousands": "data.thousands: column 'income' is text: '45,300', ",
     "words-in-numbers": "data.schema.x.missing: column 'x': 'NA' in 1 rows, 'NULL' in 1 rows is",
-    "dates": "data.drop: column 'x' has dates, which are read as text",
+    "dates": "data.schema.x.type: column 'x' has dates, which are read as text: set it to date",
     "ids": "data.drop: x: 300 of 300 distinct, which looks like an id",
     "index": "data.drop: column 'Unnamed: 0' is an index",
     "class-of-two-dropped": "",
@@ -149,6 +173,7 @@ TYPES = {
     "beyond-64-bits": {"x": "text", "y": "text"},
     "words-in-numbers": {"x": "number", "y": "text"},
     "typed-text": {"x": "text", "y": "text"},
+    "dates-set": {"x": "datetime", "y": "text"},
     "gzip": {"x": "integer", "y": "text"},
 }
 

@@ -47,4 +47,4 @@ for line in sys.stdin:
         "dtypes": [str(dtype) for dtype in frame.dtypes],
         "rows": values,
     }
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer, default=str), flush=True)

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ PARAMS = {
     "name": "paper",
     "seed": 1,
     "data": {"source": "data/source/table.csv", "target": "y", "task": "classification"}
-    | {"missing": MISSING, "split": "random"},
+    | {"missing": MISSING, "split": "random", "schema": {"at": {"type": "date"}}},
     "train": {"estimator": "sklearn.linear_model.LogisticRegression", "scoring": "accuracy"},
     "save": {},
     "gate": {"metric": "accuracy", "minimum": 0.5},
@@ -41,9 +42,17 @@ cells = some.lists(some.sampled_from([*kinds, holes]), min_size=1, max_size=2).f
     lambda kinds: some.lists(some.one_of(kinds), min_size=ROWS, max_size=ROWS)
 )
 names = some.one_of(text, some.integers(0, 20).map(str), codes).filter(
-    lambda name: name.strip() and name not in {"y", "row"}
+    lambda name: name.strip() and name not in {"y", "row", "at"}
 )
 tables = some.dictionaries(names, cells, min_size=1, max_size=4)
+zones = some.sampled_from([None, UTC, timezone(timedelta(hours=-5, minutes=30))])
+moments = some.one_of(
+    some.dates().map(date.isoformat),
+    some.builds(datetime.replace, some.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),
+                tzinfo=zones).map(datetime.isoformat),
+    some.sampled_from(["", "NA", "?", "2024-02-29 23:59", "2024-01-01T00:00:00Z"]),
+)  # fmt: skip
+dates = some.lists(moments, min_size=ROWS, max_size=ROWS)
 
 
 class Worker:
@@ -84,18 +93,25 @@ def make_value(cell: str, kind: str) -> Any:
         return cell or None
     if cell in {"", *NUMBER_WORDS, *MISSING}:
         return None
+    if kind == "datetime":
+        return cell
     if kind == "boolean":
         return cell == "True"
     return int(cell) if kind == "integer" else float(cell)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(table=tables)
+@given(table=tables, at=dates)
 def test_rows_of_a_table_are_read_alike(
-    workers: tuple[Worker, Worker], table: dict[str, list[str]]
+    workers: tuple[Worker, Worker], table: dict[str, list[str]], at: list[str]
 ) -> None:
     training, serving = workers
-    columns = {"row": [str(number) for number in range(ROWS)], **table, "y": ["a", "b"] * 10}
+    columns = {
+        "row": [str(number) for number in range(ROWS)],
+        **table,
+        "at": at,
+        "y": ["a", "b"] * 10,
+    }
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerows([list(columns), *zip(*columns.values(), strict=True)])

@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ PEOPLE = "name,income,member,x,y\n" + "".join(
     for number, income in enumerate(INCOMES)
 )
 PRIVATE = ["name", "income", "member"]
+# A shop that is busy at weekends; of some days the date is not known.
+DAYS = "day,x,busy\n" + "".join(
+    f"{day.strftime('%d.%m.%Y') if day.day != 13 else ''},{day.day},{day.weekday() > 4}\n"
+    for day in (date(2024, 1, 1) + timedelta(number) for number in range(120))
+)
 TRAINED: dict[str, dict[str, Any]] = {
     "private": {
         "target": "y",
@@ -30,6 +36,12 @@ TRAINED: dict[str, dict[str, Any]] = {
     "column-named-1": {"target": "target"},
     "boolean-with-holes": {"target": "bought"},
     "nearly-empty-text": {"target": "target"},
+    "dates": {
+        "target": "busy",
+        "csv": DAYS,
+        "data": {"schema": {"day": {"type": "date", "format": "%d.%m.%Y"}}},
+        "train": {"estimator": "sklearn.tree.DecisionTreeClassifier"},
+    },
 }
 
 
@@ -90,6 +102,12 @@ QUESTIONS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
         "predict",
         [{"name": "Alice-1", "income": 41_000.0, "member": True, "x": x} for x in (-0.5, 0.5)],
     ),
+    "dates": (
+        "dates",
+        "predict",
+        [{"day": day, "x": 1} for day in ("2024-06-01", "2024-06-03T12:00:00Z", None)],
+    ),
+    "no date": ("dates", "predict", [{"day": "20240601", "x": 1}]),
     "nearly empty": (
         "nearly-empty-text",
         "predict",
@@ -114,6 +132,15 @@ def test_category_named_na_is_a_category(answers: dict[str, Any]) -> None:
     ]
     assert len(errors) > 20
     assert max(errors) < 30
+
+
+def test_dates_are_their_parts(answers: dict[str, Any]) -> None:
+    assert answers["dates"][:2] == [True, False]
+    assert answers["dates"][2] in (True, False)
+    assert answers["no date"] == (
+        "Row 1, column 'day': must be a date, such as 2026-01-31 or 2026-01-31T12:00:00Z, or null"
+        " for a missing value."
+    )
 
 
 def test_leading_zeros_are_kept(answers: dict[str, Any]) -> None:
