@@ -31,6 +31,7 @@ from tasks.training.sources import (
     is_allowed,
     refresh_import,
     refresh_query,
+    separate_repository,
 )
 
 _NAMED = 5  # columns in a message
@@ -95,24 +96,33 @@ async def refresh_source(workspace: Workspace, source: Source) -> bool:
         DataRejected: The query returns no rows.
     """
     before, record = source.digest, workspace.path / source.record
-    content = record.read_bytes() if record.is_file() else None
+    if not before:
+        raise ConfigurationError(
+            f"{source.record} is not in the commit, so DVC does not keep the result of the query",
+            state="nothing was trained; origin is unchanged",
+            next_step="run `slipway data --refresh` once, commit the record, and `dvc push`",
+        )
+    content, separate = record.read_bytes(), workspace.tool_cache / "refresh"
     if source.database:
         place = f"query {source.query} of database {source.database}"
-        await refresh_query(source, await read_url(source.database), dvc.variables(workspace))
+        url = await read_url(source.database)
+        with separate_repository(source, separate, Settings().dvc_cache) as alone:
+            await refresh_query(alone, url, dvc.variables(workspace))
     elif is_allowed(source.address, Settings().sources):
         place = source.address
-        await refresh_import(source, await _variables(workspace, source))
+        variables = await _variables(workspace, source)
+        with separate_repository(source, separate, Settings().dvc_cache) as alone:
+            await refresh_import(alone, variables)
     else:
         text = f"not refreshed: SLIPWAY_SOURCES of the worker does not list {source.address}"
         commands.run_logger().warning("%s was %s", source.path, text)
         await _report(workspace, f"{source.path} was {text}.")
         return False
     if (after := source.digest) == before:
-        if content is not None:
-            record.write_bytes(content)  # of the same data at another time or with another ETag
+        record.write_bytes(content)  # of the same data at another time or with another ETag
         text = f"{source.path} is up to date with {place}"
     else:
-        text = f"{source.path} was refreshed from {place}: {before or 'nothing'} became {after}"
+        text = f"{source.path} was refreshed from {place}: {before} became {after}"
     commands.run_logger().info(text)
     await _report(workspace, f"{text}.")
     return after != before

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -51,6 +53,11 @@ class Source:
     def query(self) -> Path:
         """The file with the SQL query, beside the result."""
         return self.path.with_suffix(".sql")
+
+    @property
+    def output(self) -> Path:
+        """The file or folder of the record: the data, or a folder above them."""
+        return self.record.with_suffix("")
 
     @property
     def digest(self) -> str:
@@ -109,6 +116,39 @@ def _refuse_record(record: str, problem: str) -> ConfigurationError:
         state=_UNCHANGED,
         next_step="import the data again with `dvc import-url`, and commit",
     )
+
+
+@contextmanager
+def separate_repository(source: Source, folder: Path, cache: Path) -> Iterator[Source]:
+    """Have a source in a repository of its own for a while, with its data, record and query.
+
+    DVC runs outside of the sandbox there, and the commit's own configuration of DVC may name
+    programs to run, and folders with pickles to load.
+
+    Args:
+        source: The source in the workspace.
+        folder: The repository's folder, which is made.
+        cache: The cache in which DVC keeps data.
+    """
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n"
+        f'[cache]\n    dir = {cache}\n    type = "reflink,copy"\n'
+    )
+    names = (source.output, source.record, source.query)
+
+    def move(start: Path, end: Path) -> None:
+        for name in names:
+            if (start / name).exists():
+                (end / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(start / name, end / name)
+
+    move(source.folder, folder)
+    try:
+        yield replace(source, folder=folder)
+    finally:
+        move(folder, source.folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_allowed(address: str, allowed: str) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ import pytest
 import yaml
 
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
+from tasks.repository.git import Git
+from tasks.repository.workspace import Workspace
 from tasks.training import query, sources
-from tasks.training.refresh import list_changes
+from tasks.training.refresh import describe_newest_data, list_changes
 from tasks.training.sources import Source, find_source, is_allowed
 
 RECORD = {"deps": [{"path": "s3://data/sales.csv", "etag": "1"}], "outs": [{"path": "sales.csv"}]}
@@ -197,3 +202,50 @@ def test_columns_may_move_and_numbers_widen_but_not_become_text() -> None:
         "column 'y' was text, and is number now",
         "column 'd' was not there, and is boolean now",
     ]
+
+
+async def test_refresh_follows_no_configuration_of_the_commit(tmp_path: Path) -> None:
+    shop, workspace = tmp_path / "shop.csv", tmp_path / "workspace"
+    (workspace / ".dvc").mkdir(parents=True)
+    (workspace / ".dvc" / "config").write_text("[core]\n    no_such_key = 1\n")  # DVC refuses it
+    (workspace / "data/source").mkdir(parents=True)
+    (workspace / SALES).write_text("id\n1\n")
+    md5 = "ed1d8ed3b9c4ba2ed9b1bcf8d9d2fd02"
+    record = {"deps": [{"path": str(shop), "md5": md5, "hash": "md5", "size": 5}],
+              "outs": [{"path": "sales.csv", "md5": md5, "hash": "md5", "size": 5}],
+              "frozen": True}  # fmt: skip
+    (workspace / f"{SALES}.dvc").write_text(yaml.safe_dump(record))
+    source = find_source(workspace, {"data": {"source": SALES}})
+    assert source
+    assert is_allowed(source.address, str(tmp_path))
+    shop.write_text("id\n1\n2\n")
+    cache = tmp_path / "cache"
+    with sources.separate_repository(source, tmp_path / "separate", cache) as alone:
+        await sources.refresh_import(alone, {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")})
+    assert (workspace / SALES).read_text() == "id\n1\n2\n"
+    assert source.digest not in ("", md5)
+    assert (cache / "files" / "md5" / source.digest[:2] / source.digest[2:]).is_file()
+    assert not (tmp_path / "separate").exists()
+
+
+def test_newest_data_are_of_the_day_of_their_commit(tmp_path: Path) -> None:
+    (tmp_path / "data/source").mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(f"data: {{source: {SALES}}}")
+    git = Git(tmp_path)
+    git("init", "--quiet")
+    workspace = Workspace(tmp_path, "", "main")
+    for number, name in enumerate((f"{SALES}.dvc", "README.md")):
+        (tmp_path / name).write_text("{}")
+        git("add", "--all")
+        day = f"2026-01-0{number + 1}T12:00:00Z"
+        commit = ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qm", "test"]
+        subprocess.run(
+            ["git", *commit],
+            cwd=tmp_path,
+            check=True,
+            env={**os.environ, "GIT_COMMITTER_DATE": day},
+        )
+    newest = asyncio.run(describe_newest_data(workspace))
+    assert newest == "its newest data, sales.csv, are of 2026-01-01"
+    (tmp_path / "params.yaml").write_text("data: {source: sklearn.datasets.load_wine}")
+    assert asyncio.run(describe_newest_data(workspace)) == ""
