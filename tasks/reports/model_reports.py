@@ -11,6 +11,7 @@ import yaml
 
 from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.reports import markdown
+from tasks.reports.mlflow_bridge import log_model
 from tasks.reports.model_card import data_summary
 from tasks.reports.model_card import model_card as write_model_card
 from tasks.reports.pictures import (
@@ -129,12 +130,13 @@ async def model_card(
     )
 
 
-@capability("report model", run_name="model card of {workspace.model}", timeout=60)
+@capability("report model", run_name="model card of {workspace.model}", timeout=180)
 async def report_model(workspace: Workspace, commit: str) -> None:
-    """Publish the model card of a saved candidate."""
+    """Publish the model card of a saved candidate, and log the candidate to MLflow."""
     key = artifacts.artifact_key(workspace.model, "card")
     card = await model_card(workspace, commit, remote_head("main"))
     await artifacts.publish_markdown(key, card, f"Model card of {commit[:7]}")
+    await log_model(workspace, commit, card)
 
 
 async def intervals_picture(verdict: Verdict) -> str:

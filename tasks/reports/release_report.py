@@ -19,6 +19,7 @@ from tasks.package.package import Package, metrics_at, read_metrics
 from tasks.platforms.base.target import AnyTarget, Live
 from tasks.reports import markdown
 from tasks.reports.milestones import Milestone, describe_state, outcome_of
+from tasks.reports.mlflow_bridge import log_version
 from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, ReleaseData
 from tasks.reports.timeline import timeline
 from tasks.repository.release_history import read_history
@@ -217,6 +218,8 @@ class ReleaseReport:
             await artifacts.publish_markdown(f"{key}-timeline", history, about)
         if release.outcome == "live" and (page := self.target.page):
             await artifacts.publish_link(f"{key}-page", page, f"Try {package.label}")
+        if release.outcome == "live" and release.version:
+            await log_version(package, release.version, self.environment)
         run_logger().info("%s: %s", title, self.target.url)
 
 
