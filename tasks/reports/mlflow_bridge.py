@@ -35,7 +35,7 @@ _LONGEST, _BATCH = 6000, 100  # characters of a value, parameters of a request
 
 @dataclass(frozen=True)
 class Record:
-    """What is logged of a model.
+    """A model as it is logged.
 
     Attributes:
         model: Its name: that of the experiment and of the registered model.

@@ -27,7 +27,7 @@ TABLES: dict[str, tuple[str, str, dict[str, Any], float]] = {
     "gapminder": (
         "gapminder.csv.gz",
         "lifeExp",
-        REGRESSION | {"drop": ["country", "iso_alpha", "iso_num"]},
+        REGRESSION | {"drop": ["country", "iso_alpha", "iso_num"], "split": {"group": "country"}},
         0.6,
     ),
     "actg175": ("actg175.csv", "cens", {"drop": ["Unnamed: 0", "pidnum"]}, 0.8),
