@@ -85,7 +85,8 @@ def _server(folder: Path) -> Iterator[str]:
             "--workers=1", f"--backend-store-uri=sqlite:///{folder}/mlflow.db",
             f"--artifacts-destination={folder}/artifacts",
         ],
-        env=os.environ | DEFAULTS, start_new_session=True, stderr=subprocess.DEVNULL,
+        env=os.environ | DEFAULTS, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + _START_SECONDS

@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ async def log_model(workspace: Workspace, commit: str, card: str) -> None:
         for path in sorted((workspace.path / "reports").glob("*.json")):
             files[f"reports/{path.name}"] = path.read_text()
         record = _make_record(read_package(workspace), commit, files)
-        await asyncio.wait_for(asyncio.to_thread(write_run, connect(uri), record), _SECONDS)
+        await _call(uri, write_run, record)
 
 
 async def log_version(package: Package, version: str, environment: str) -> None:
@@ -86,8 +86,16 @@ async def log_version(package: Package, version: str, environment: str) -> None:
         return
     with best_effort("the version in MLflow"):
         record = _make_record(package, package.commit, {})
-        writing = asyncio.to_thread(write_version, connect(uri), record, version, environment)
-        await asyncio.wait_for(writing, _SECONDS)
+        await _call(uri, write_version, record, version, environment)
+
+
+async def _call(uri: str, write: Callable[..., object], *arguments: object) -> None:
+    """Write in a thread: the import of MLflow alone takes seconds."""
+
+    def connect_and_write() -> None:
+        write(connect(uri), *arguments)
+
+    await asyncio.wait_for(asyncio.to_thread(connect_and_write), _SECONDS)
 
 
 def _make_record(package: Package, commit: str, files: Mapping[str, str]) -> Record:
