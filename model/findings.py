@@ -12,7 +12,7 @@ from model import dates
 from model.files import TYPES
 from model.params import FILE, Params
 from model.split_rule import SplitRule
-from model.tables import Table, list_rows, list_words, to_numbers
+from model.tables import Table, hash_rows, list_rows, list_words, to_numbers
 
 ID_SHARE, ID_ROWS = 0.9, 30  # a text column with more distinct values than that is an id
 NUMBER_SHARE, ODD_WORDS = 0.8, 3  # text that is numbers, but for so few words
@@ -89,7 +89,7 @@ def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
         if column.dtype == object and filled:
             yield from _find_in_text(column, distinct, filled, params)
     yield from _find_in_target(table.frame, params)
-    duplicates = int(table.frame.duplicated().sum())
+    duplicates = int(hash_rows(table.frame).duplicated().sum())
     rule = params.data.split
     if duplicates and rule.kind == "random":
         problem = f"{duplicates} rows repeat others, so some may be trained and tested on"

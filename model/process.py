@@ -11,7 +11,7 @@ from model import dates, splits
 from model.files import DATA, RAW, TEST, TRAIN, read_counts, write_json
 from model.params import ConfigError, Params, run, suggest
 from model.summary import summarize
-from model.tables import list_missing_words, list_rows, read_table
+from model.tables import hash_rows, list_missing_words, list_rows, read_table
 
 WHOLE = re.compile(r"[+-]?\d+")
 
@@ -200,7 +200,7 @@ def _describe(
         "split": {"kind": rule.kind, "columns": list(rule.columns)},
         "weights": params.data.weights,
         "positive": params.data.positive,
-        "duplicate_rows": int(frame.duplicated().sum()),
+        "duplicate_rows": int(hash_rows(frame).duplicated().sum()),
         "target": about,
         "columns": {
             str(name): {

@@ -7,6 +7,7 @@ in both splits nor in both halves of a fold.
 import csv
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from sklearn.model_selection import (
 
 from model.files import Rows
 from model.params import ConfigError, Params
-from model.tables import list_rows, list_words, to_numbers
+from model.tables import hash_rows, list_rows, list_words, to_numbers
 
 MARK = "\x1f"  # between the cells of a key: in no table that people write
 # StratifiedGroupKFold takes 0.1 ms a group; of so many groups, folds drawn at random are alike.
@@ -74,7 +75,7 @@ def split(
     if rule.kind == "stable":
         used = {params.data.target, params.data.weights}
         content = rule.columns or [name for name in frame if name not in used]
-        is_test = _hash_rows(path, content, params.seed)[frame.index] < size * 2**64
+        is_test = _hash_cells(path, content, params.seed)[frame.index] < size * 2**64
     elif rule.kind == "group":
         is_test = _draw_groups(keys, size, params.seed)
     elif rule.kind == "time":
@@ -127,7 +128,7 @@ def _find_groups(rows: Rows, params: Params) -> "np.ndarray | None":
         groups = rows.keys.groupby(list(rule.columns), dropna=False, sort=False).ngroup()
         groups = groups.to_numpy()
     else:
-        groups, _ = pd.factorize(pd.util.hash_pandas_object(rows.features, index=False))
+        groups, _ = pd.factorize(hash_rows(rows.features))
     return groups if int(groups.max()) + 1 < len(groups) else None
 
 
@@ -157,16 +158,16 @@ def _read_keys(path: Path, names: Sequence[str], index: "pd.Index") -> "pd.DataF
     return keys
 
 
-def _hash_rows(path: Path, names: Sequence[str], seed: int) -> "np.ndarray":
+def _hash_cells(path: Path, names: Sequence[str], seed: int) -> "np.ndarray":
     """Hash some cells of each row of a file, as text: types may change when a table grows."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader)
-        picked = [header.index(str(name)) for name in names]
-        key = str(seed).encode()
+        at = [header.index(str(name)) for name in names]
+        # The first cell twice, since of one alone there would be no tuple.
+        pick, join, salt = itemgetter(*at, at[0]), MARK.join, f"{seed}{MARK}"
         digests = b"".join(
-            blake2b(MARK.join([row[i] for i in picked]).encode(), digest_size=8, key=key).digest()
-            for row in reader
+            [blake2b((salt + join(pick(row))).encode(), digest_size=8).digest() for row in reader]
         )
     return np.frombuffer(digests, dtype=">u8")
 
