@@ -19,14 +19,21 @@ from ._arithmetic import ratio
 class Ratio(TransformerMixin, BaseEstimator):
     """Adds a column."""
 
+    def __init__(self, power=1):
+        self.power = power
+
     def fit(self, X, y=None):
         self.fitted_ = True
         return self
 
     def transform(self, X):
-        return X.assign(ratio=ratio(X["alcohol"], X["ash"]))
+        return X.assign(ratio=ratio(X["alcohol"], X["ash"]) ** self.power)
 '''
 ARITHMETIC = "def ratio(a, b):\n    return a / b\n"
+COSTS = """
+def saved(model, features, target):
+    return float((model.predict(features) == target).sum() * 20)
+"""
 UNRELATED = "raise RuntimeError('not part of the model')\n"
 REPLAY = """
 import json, pickle, sys
@@ -48,12 +55,23 @@ def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
     own = support.workspace(
         tmp_path / "own",
         name="m1",
-        train={"transformers": ["model.custom.ratios.Ratio"], "grid": {"C": [1.0]}, "cv": 3},
+        train={
+            "transformers": [{"name": "ratio", "transformer": "model.custom.ratios.Ratio"}],
+            "grid": {"C": [1.0], "ratio__power": [1, 2]},
+            "scoring": "model.custom.costs.saved",
+            "metrics": ["model.custom.costs.saved"],
+            "cv": 3,
+        },
+        gate={"metric": "saved", "minimum": 600},
     )
+    (own / "model/custom/costs.py").write_text(COSTS)
     (own / "model/custom/ratios.py").write_text(TRANSFORMER)
     (own / "model/custom/_arithmetic.py").write_text(ARITHMETIC)
     (own / "model/custom/unrelated.py").write_text(UNRELATED)
     support.run_stages(own)
+    reports = [json.loads((own / f"reports/{name}.json").read_text()) for name in ("metrics", "cv")]
+    assert reports[0]["saved"] == round(36 * reports[0]["accuracy"]) * 20
+    assert set(reports[1]["best_params"]) == {"C", "ratio__power"}
 
     alone = tmp_path / "alone"
     alone.mkdir()
