@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -14,17 +13,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import yaml
 from filelock import FileLock, Timeout
 from prefect.runtime import flow_run
 
 from tasks.core import commands
 from tasks.core.disk import explaining_disk_errors
-from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.core.errors import TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git, git_signatures
 from tasks.repository.escapes import refuse_escapes
 from tasks.repository.git_variables import run_git
+from tasks.repository.parameters import read_parameters
 from tasks.runs.retrying import capability
 from tasks.runs.run_names import run_name
 
@@ -44,8 +43,6 @@ _PERMANENT = (
 _NAMED = 5
 _HEADS = {"origin", "origin/HEAD"}  # what versions of Git call the default branch
 _NETWORK = ("clone", "fetch", "push", "ls-remote")
-# The name becomes a path, a ref and an argument.
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
 # A push that ends while another one has a ref locked is refused, although nothing has moved yet.
 _REF_LOCK_SECONDS = 1.0
 _CHECK_ORIGIN = "check SLIPWAY_ORIGIN and the worker's rights there, then run the flow again"
@@ -77,24 +74,7 @@ class Workspace:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """Content of `params.yaml`, as it was at the first access."""
-        path = self.path / "params.yaml"
-        try:
-            values = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigurationError(
-                f"params.yaml at {self.ref} cannot be read: {error}",
-                state="nothing was started",
-                next_step="correct params.yaml, commit, and run the flow at that commit",
-            ) from error
-        name = values.get("name") if isinstance(values, dict) else None
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"params.yaml: name: {name!r} at {self.ref} is no valid model name: 2 to 40"
-                " lower-case letters, digits and hyphens",
-                state="nothing was started",
-                next_step="set `name` in params.yaml, commit, and run the flow at that commit",
-            )
-        return dict(values)
+        return read_parameters(self.path / "params.yaml", self.ref)
 
     @property
     def model(self) -> str:

@@ -14,6 +14,7 @@ from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.repository.git import Git
 from tasks.repository.git_variables import git_variables
+from tasks.repository.parameters import read_parameters
 from tasks.repository.versions import register_version
 from tasks.repository.workspace import check_out
 from tasks.training.candidate import commit_candidate
@@ -35,6 +36,21 @@ def origin(tmp_path: Path) -> Path:
     git("commit", "--quiet", "--message=Start")
     git("clone", "--quiet", "--bare", str(start), str(origin))
     return origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)),
+        "a: &a [*a]\n",
+    ],
+    ids=["growing", "endless"],
+)
+def test_parameters_that_grow_by_aliases_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"name: wine\na0: &a0 x\n{text}".replace("a0: &a0 x\na: ", "a: "))
+    with pytest.raises(ConfigurationError, match="at main has more than 100,000 values"):
+        read_parameters(file, "main")
 
 
 async def test_missing_origin_is_terminal_where_git_speaks_german(

@@ -1,0 +1,64 @@
+"""The parameters of a commit, as flows read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.core.errors import ConfigurationError
+
+# The name becomes a path, a ref and an argument.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
+# With aliases, a kilobyte of YAML holds more values than there is memory to show them.
+_MOST_VALUES = 100_000
+
+
+def read_parameters(path: Path, ref: str) -> dict[str, Any]:
+    """Read `params.yaml`.
+
+    Args:
+        path: The file.
+        ref: The ref that it is of, for the message.
+
+    Raises:
+        ConfigurationError: It cannot be read, or has no valid name of a model.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            f"params.yaml at {ref} cannot be read: {error}",
+            state="nothing was started",
+            next_step="correct params.yaml, commit, and run the flow at that commit",
+        ) from error
+    if _holds_more(values, _MOST_VALUES):
+        raise ConfigurationError(
+            f"params.yaml at {ref} has more than {_MOST_VALUES:,} values, aliases counted",
+            state="nothing was started",
+            next_step="correct params.yaml, commit, and run the flow at that commit",
+        )
+    name = values.get("name") if isinstance(values, dict) else None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"params.yaml: name: {name!r} at {ref} is no valid model name: 2 to 40"
+            " lower-case letters, digits and hyphens",
+            state="nothing was started",
+            next_step="set `name` in params.yaml, commit, and run the flow at that commit",
+        )
+    return dict(values)
+
+
+def _holds_more(value: object, most: int) -> bool:
+    waiting, count = [value], 0
+    while waiting and count <= most:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return count > most
