@@ -13,8 +13,10 @@ import pytest
 # Nothing that is imported or collected is garbage: looking for it costs a worker 2 s of CPU.
 gc.disable()
 
+from tests.memory import keep_files_in_memory
 from tests.template import ENVIRONMENTS, copy_template
 
+keep_files_in_memory()
 # Before the first import of a module that reads it; programs that tests start inherit it.
 os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
 # Without compiled modules, each program that tests start takes two or three times as long.
