@@ -132,8 +132,8 @@ def test_report_on_a_fork_needs_no_credentials_and_the_gate_rejects_its_rules(
     assert "| params.yaml | train.cv" in report
     assert "| reports/cv.json" in report  # three candidates instead of nine
     assert "<summary>Model card</summary>\n\n# wine" in report
-    assert "![Predictions](reports-predictions.png)" in report
-    picture = (act.artifacts / "report" / "reports-predictions.png").read_bytes()
+    assert "![Predictions](data-predictions.png)" in report
+    picture = (act.artifacts / "report" / "data-predictions.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert "The picture is in the artifact `report`" in job.output  # of the summary
 

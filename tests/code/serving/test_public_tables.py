@@ -20,7 +20,9 @@ TABLES: dict[str, tuple[str, str, dict[str, Any], float]] = {
     "penguins-raw": (
         "penguins-raw.csv",
         "Body Mass (g)",
-        REGRESSION | NA | {"drop": ["Individual ID", "Comments"]},
+        REGRESSION
+        | NA
+        | {"drop": ["Individual ID", "Comments"], "schema": {"Date Egg": {"type": "date"}}},
         0.8,
     ),
     "tips": ("tips.csv.gz", "tip", REGRESSION, 0.4),
@@ -31,7 +33,12 @@ TABLES: dict[str, tuple[str, str, dict[str, Any], float]] = {
         0.6,
     ),
     "actg175": ("actg175.csv", "cens", {"drop": ["Unnamed: 0", "pidnum"]}, 0.8),
-    "cars": ("cars.csv", "Miles_per_Gallon", REGRESSION | {"drop": ["Name"]}, 0.8),
+    "cars": (
+        "cars.csv",
+        "Miles_per_Gallon",
+        REGRESSION | {"drop": ["Name"], "schema": {"Year": {"type": "date"}}},
+        0.8,
+    ),
 }
 CLASSIFIED = {"penguins", "actg175"}
 
@@ -161,3 +168,9 @@ MATTERS = {
     "actg175": "days",
     "cars": "Weight_in_lbs",
 }
+
+
+def test_data_of_a_public_table_have_a_period(answers: dict[str, Any]) -> None:
+    data = json.loads((answers["base"] / "cars" / "reports" / "data.json").read_text())
+    year = data["columns"]["Year"]
+    assert (year["first"][:10], year["last"][:10]) == ("1970-01-01", "1982-01-01")

@@ -14,11 +14,12 @@ from tests.code.serving.running import HERE, ROOT, clean_environment
 
 # A name, an income and a membership of each person, none of which may leave the data.
 INCOMES = [40_000.13 + 7.77 * number for number in range(60)]
-PEOPLE = "name,income,member,x,y\n" + "".join(
-    f"Alice-{number % 6},{income:.2f},{number % 3 == 0},{number % 2 - 0.5},{'ab'[number % 2]}\n"
+PEOPLE = "name,income,member,born,x,y\n" + "".join(
+    f"Alice-{number % 6},{income:.2f},{number % 3 == 0},19{number + 20}-05-17,"
+    f"{number % 2 - 0.5},{'ab'[number % 2]}\n"
     for number, income in enumerate(INCOMES)
 )
-PRIVATE = ["name", "income", "member"]
+PRIVATE = ["name", "income", "member", "born"]
 # A shop that is busy at weekends; of some days the date is not known.
 DAYS = "day,x,busy\n" + "".join(
     f"{day.strftime('%d.%m.%Y') if day.day != 13 else ''},{day.day},{day.weekday() > 4}\n"
@@ -28,7 +29,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "private": {
         "target": "y",
         "csv": PEOPLE,
-        "data": {"private": PRIVATE, "schema": {"x": {"maximum": 1}}},
+        "data": {"private": PRIVATE, "schema": {"x": {"maximum": 1}, "born": {"type": "date"}}},
     },
     "class-named-none": {"target": "severity"},
     "category-na": {"target": "price", "data": {"task": "regression"}},
@@ -100,7 +101,10 @@ QUESTIONS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
     "private": (
         "private",
         "predict",
-        [{"name": "Alice-1", "income": 41_000.0, "member": True, "x": x} for x in (-0.5, 0.5)],
+        [
+            {"name": "Alice-1", "income": 4e4, "member": True, "born": "1950-01-01", "x": x}
+            for x in (-0.5, 0.5)
+        ],
     ),
     "dates": (
         "dates",
@@ -176,4 +180,5 @@ def test_private_values_are_in_no_file_of_git_and_no_message(answers: dict[str, 
         if path.is_file() and not any(path.is_relative_to(other) for other in stored):
             text = path.read_text()
             assert "Alice" not in text, path
+            assert "-05-17" not in text, path
             assert not any(f"{income:.2f}" in text for income in INCOMES), path
