@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _NAMED = 3
 
 
 def refuse_escapes(folder: Path, author: str, *, also: Path | None = None) -> None:
-    """Refuse links that lead outside, and repositories whose settings Git would follow.
+    """Refuse links that lead outside, repositories whose settings Git follows, and endless files.
 
     Args:
         folder: The workspace.
@@ -26,10 +27,10 @@ def refuse_escapes(folder: Path, author: str, *, also: Path | None = None) -> No
     if escapes:
         names = ", ".join(str(path.relative_to(folder)) for path in escapes[:_NAMED])
         raise TerminalError(
-            f"{author} has links that lead outside the repository, or another one within it:"
-            f" {names}",
+            f"{author} has links that lead outside the repository, another one within it, or named"
+            f" pipes: {names}",
             state="nothing of it was used; origin is unchanged",
-            next_step="replace the links with files, commit, and run the flow at that commit",
+            next_step="replace them with files, commit, and run the flow at that commit",
         )
 
 
@@ -40,9 +41,10 @@ def _find_escapes(folder: Path, also: Path | None) -> Iterator[Path]:
             folders.remove(".git")  # ours; read-only for stages
         for name in (*folders, *names):
             path = Path(parent, name)
-            if name == ".git":
+            mode = path.lstat().st_mode
+            if name == ".git" or stat.S_ISFIFO(mode):  # who opens a pipe waits for ever
                 yield path
-            elif path.is_symlink():
+            elif stat.S_ISLNK(mode):
                 target = path.resolve()
                 lent = also and target.is_file() and target.is_relative_to(also.resolve())
                 at = target.relative_to(inside) if target.is_relative_to(inside) else None

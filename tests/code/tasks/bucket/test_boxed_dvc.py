@@ -218,6 +218,11 @@ def test_a_repository_within_the_repository_is_refused(tmp_path: Path) -> None:
         refuse_escapes(tmp_path, "the commit")
 
 
+async def test_stage_that_leaves_a_pipe_for_flows_to_read_is_refused(home: Path) -> None:
+    with pytest.raises(TerminalError, match=r"or named pipes: params\.yaml"):
+        await _run(home, "echo > out; rm params.yaml; mkfifo params.yaml")
+
+
 @pytest.mark.parametrize(
     "listing",
     [
