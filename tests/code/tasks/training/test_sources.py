@@ -14,7 +14,7 @@ from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.training import query, sources
-from tasks.training.refresh import describe_newest_data, list_changes
+from tasks.training.refresh import describe_newest_data, list_changes, refresh_checkout
 from tasks.training.sources import Source, find_source, is_allowed
 
 RECORD = {"deps": [{"path": "s3://data/sales.csv", "etag": "1"}], "outs": [{"path": "sales.csv"}]}
@@ -185,6 +185,21 @@ async def test_query_without_rows_or_without_an_end_leaves_the_data(
         await sources.refresh_query(source, database, {})
     assert sorted(path.name for path in folder.iterdir()) == ["sales.csv", "sales.sql"]
     assert (folder / "sales.csv").read_text() == "id\n1\n"
+
+
+async def test_person_refreshes_a_checkout(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", database)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    (tmp_path / "data/source").mkdir(parents=True)
+    (tmp_path / "data/source/sales.sql").write_text("SELECT id FROM sales ORDER BY id")
+    (tmp_path / "params.yaml").write_text(f"data: {{source: {SALES}, database: shop}}")
+    first = await refresh_checkout(tmp_path)
+    assert first == f"{SALES} was refreshed; next: commit {SALES}.dvc, and `dvc push`"
+    assert (tmp_path / SALES).read_text() == "id\n1\n2\n"
+    assert await refresh_checkout(tmp_path) == f"{SALES} is up to date"
 
 
 def test_columns_may_move_and_numbers_widen_but_not_become_text() -> None:
