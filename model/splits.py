@@ -23,6 +23,7 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
+from model.dates import parse_dates
 from model.files import Rows
 from model.params import ConfigError, Params
 from model.tables import hash_rows, list_rows, list_words, to_numbers
@@ -185,16 +186,19 @@ def _draw_groups(keys: "pd.DataFrame", size: float, seed: int) -> "np.ndarray":
 
 def _read_times(cells: "pd.Series", params: Params) -> "np.ndarray":
     """Read cells as numbers or dates, whichever all of them are."""
+    schema = params.data.columns.get(str(cells.name))
     numbers = to_numbers(cells, params.data.decimal, params.data.thousands)
-    if numbers.notna().all():
+    if numbers.notna().all() and not (schema and schema.type == "date"):
         return np.asarray(numbers)
-    times = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
+    times = parse_dates(cells, schema.format if schema else None)
     if times.isna().any():
         wrong = times.isna()
         words = list_words(cells[wrong].unique(), is_private=cells.name in params.data.private)
         problem = f"column '{cells.name}': {words} ({list_rows(wrong)})"
         raise ConfigError(
-            "data.split", f"{problem} is no time; write numbers, or dates as in 2026-01-31"
+            "data.split",
+            f"{problem} is no time; write numbers, dates as in 2026-01-31, or set "
+            f"data.schema.{cells.name}",
         )
     return np.asarray(times.astype("int64"))
 

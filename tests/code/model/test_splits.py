@@ -32,12 +32,26 @@ def to_csv(rows: list[list[Any]]) -> str:
     return "".join(",".join(map(str, row)) + "\n" for row in [COLUMNS, *rows])
 
 
+def _turn(day: str) -> str:
+    return "".join(reversed(day.split("-")))
+
+
 SMALL, LARGE = make_rows(300), make_rows(600)
 DROP = ["customer", "day", "weight"]
 RULES: dict[str, dict[str, Any]] = {
     "stable": {"data": {"drop": DROP}, "train": TREE},
     "stable-key": {"data": {"drop": DROP, "split": {"stable": "customer"}}, "train": SVC},
     "time": {"data": {"drop": DROP, "split": {"time": "day"}}, "train": SVC},
+    # In an order that neither text nor numbers have.
+    "time-written-otherwise": {
+        "csv": to_csv([[row[0], _turn(row[1]), *row[2:]] for row in SMALL]),
+        "data": {
+            "drop": DROP,
+            "split": {"time": "day"},
+            "schema": {"day": {"type": "date", "format": "%d%m%Y"}},
+        },
+        "train": TREE,
+    },
     "group": {"data": {"drop": DROP, "split": {"group": ["customer"]}}, "train": TREE},
     "random": {"data": {"drop": DROP, "split": "random"}, "train": TREE},
     "file": {
@@ -72,7 +86,7 @@ def outcomes(base: Path) -> dict[str, dict[str, Any]]:
     folders = []
     for name, case in RULES.items():
         given = {**case, "is_trained": True, "has_size": False}
-        folders.append(write_case(base / name, **ROWS, **given))
+        folders.append(write_case(base / name, **ROWS | given))
         if name.startswith("stable"):
             large = write_case(base / f"{name}-large", "answer", to_csv(LARGE), **given)
             folders.append(large)
@@ -133,6 +147,8 @@ def test_test_rows_are_the_latest(base: Path) -> None:
     days = {split: read_column(base / "time", split, "day") for split in ("train", "test")}
     assert days["train"] == sorted(days["train"])
     assert max(days["train"]) < min(days["test"])
+    for split, iso in days.items():
+        assert read_column(base / "time-written-otherwise", split, "day") == list(map(_turn, iso))
 
 
 @pytest.mark.usefixtures("outcomes")
