@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.code.model.support import ROOT, model_python
 from tests.code.model.tables import run_cases, write_case
 
 COLUMNS = ["customer", "day", "x", "z", "weight", "answer"]
@@ -160,3 +161,29 @@ def test_test_rows_are_those_of_the_file(base: Path) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_rule_that_does_not_fit_is_refused(outcomes: dict[str, Any], name: str) -> None:
     assert outcomes[name]["refused"].startswith(f"params.yaml: {REFUSED[name][1]}")
+
+
+FOLDS = """
+from model import files, params, splits
+given = params.load()
+rows = files.read_split(files.TRAIN, given.data.target)
+pairs, groups = splits.make_folds(rows, given)
+assert len(pairs) == given.train.cv
+kind, keys = given.data.split.kind, rows.keys
+for fitted, scored in pairs:
+    assert not set(fitted) & set(scored)
+    if kind == "time":
+        assert keys.iloc[fitted, 0].max() < keys.iloc[scored, 0].min()
+    elif len(keys.columns):
+        assert not set(keys.iloc[fitted, 0]) & set(keys.iloc[scored, 0])
+    else:
+        rows_of = rows.features.apply(tuple, axis=1)
+        assert not set(rows_of[fitted]) & set(rows_of[scored])
+"""
+
+
+@pytest.mark.usefixtures("outcomes")
+@pytest.mark.parametrize("name", ["stable", "stable-key", "time", "group"])
+def test_folds_follow_the_rule(base: Path, name: str) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FOLDS}"
+    model_python("-c", code, cwd=base / name)
