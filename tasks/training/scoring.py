@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -126,9 +126,18 @@ async def score_both(candidate: Model, champion: Model, servers: Servers) -> Sco
     shared = await asyncio.to_thread(share_rows, candidate.data, champion.data)
     if len(shared.rows) < LEAST_ROWS:
         raise NotComparable(f"too few rows to tell: {shared.text}")
-    return Scores(
-        shared,
-        *[await _score(model, shared, servers) for model in (candidate, champion)],
+    new, old = [await _score(model, shared, servers) for model in (candidate, champion)]
+    if all(isinstance(answer, str) for answer in (*new.predicted, *old.predicted)):
+        return Scores(shared, new, old)
+    # Numbers in the data of one may be texts in those of the other.
+    return Scores(shared, _normalize_answers(new), _normalize_answers(old))
+
+
+def _normalize_answers(model: Evaluation) -> Evaluation:
+    return replace(
+        model,
+        actual=list(map(normalize, model.actual)),
+        predicted=list(map(normalize, model.predicted)),
     )
 
 
@@ -218,8 +227,6 @@ async def _score(model: Model, shared: SharedRows, servers: Servers) -> Evaluati
     losses = None
     if "predict_proba" in model.package.golden["outputs"]:
         losses = _log_losses(model, texts, await ask(client, "predict_proba", rows))
-    if any(not isinstance(answer, str) for answer in answers):
-        texts, answers = list(map(normalize, texts)), list(map(normalize, answers))
     return Evaluation({}, "", texts, answers, losses, find_groups(shared.rows, model.keys))
 
 

@@ -231,9 +231,9 @@ def test_same_key_returns_the_same_run_and_its_failure_has_a_message(api: Prefec
     ref = {"ref": "no-such-ref"}
     run = api.create_run("deploy/local", ref, idempotency_key="once")
     assert api.create_run("deploy/local", ref, idempotency_key="once").id == run.id
-    ended = wait_for_end(api, run.id)
-    assert ended.state == "FAILED"
-    assert "no-such-ref" in ended.message
+    last = wait_for_end(api, run.id)
+    assert last.state == "FAILED"
+    assert "no-such-ref" in last.message
     deadline = time.monotonic() + 30  # the log follows the state
     while not any("no-such-ref" in line.message for line in api.read_logs([run.id])):
         assert time.monotonic() < deadline
