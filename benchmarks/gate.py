@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from random import Random
 from statistics import fmean
 
+from tasks.training.dossier import Evidence
 from tasks.training.evidence import Comparison, Evaluation, compare
-from tasks.training.gate import Evidence, judge
+from tasks.training.gate import judge
 from tasks.training.intervals import measure_classes
 from tasks.training.rules import Rules
 from tasks.training.slices import cut, find_losses

@@ -17,6 +17,7 @@ from tasks.package.signature import PROVENANCE
 from tasks.repository.release_history import not_rolled_back, read_history
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, open_workspace
+from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import (
     LOCK,
     MEASURABLE,
@@ -27,7 +28,7 @@ from tasks.training.evidence import (
     sum_losses,
     weigh_answers,
 )
-from tasks.training.gate import Dummy, Evidence, Verdict, judge
+from tasks.training.gate import Verdict, judge
 from tasks.training.groups import read_groups
 from tasks.training.predictions import read_predictions
 from tasks.training.rules import (

@@ -6,8 +6,9 @@ from typing import Literal
 import pytest
 
 from tasks.core.errors import ConfigurationError
+from tasks.training.dossier import Evidence
 from tasks.training.evidence import Comparison, Word
-from tasks.training.gate import Evidence, Verdict, judge
+from tasks.training.gate import Verdict, judge
 from tasks.training.rules import Metrics, Rules, TrustedRules, find_rules, read_rules
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.training.behaviour import change_rows, share_broken
+from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import Comparison, Evaluation, weigh_answers
-from tasks.training.gate import Dummy, Evidence, judge
+from tasks.training.gate import judge
 from tasks.training.rules import Behaviour, Rules
 from tasks.training.slices import Slice, cut, find_losses
 
