@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 DTYPE = "datetime64[us]"  # in UTC, without a time zone
 # What the model server accepts, too. Pandas would also take 2024 and 20240131, which are numbers.
-ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?"
+ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?"
 # Attributes of pandas' `Series.dt`, and their names for people.
 PARTS = {
     "year": "year",
@@ -34,6 +34,8 @@ def parse_dates(cells: "pd.Series", date_format: str | None = None) -> "pd.Serie
     text = cells.astype("str")
     if date_format is None:
         text = text.where(text.str.fullmatch(ISO))
+        # Nanoseconds would have pandas read the whole column as years from 1677 to 2262.
+        text = text.str.replace(r"(\.\d{6})\d+", r"\1", regex=True)
     dates = pd.to_datetime(text, format=date_format or "ISO8601", errors="coerce", utc=True)
     return dates.dt.tz_localize(None).astype(DTYPE)
 

@@ -37,7 +37,13 @@ from tasks.training.sources import (
 _NAMED = 5  # columns in a message
 _DESCRIPTION = "reports/data.json"
 # Columns may change between the types of one kind: a whole number beside a fraction, a gap.
-_KINDS = {"int64": "number", "float64": "number", "bool": "boolean", "object": "text"}
+_KINDS = {
+    "int64": "number",
+    "float64": "number",
+    "bool": "boolean",
+    "object": "text",
+    "datetime64[us]": "date",
+}
 
 
 async def refresh_data(workspace: Workspace) -> bool:

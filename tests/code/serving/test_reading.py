@@ -51,6 +51,7 @@ moments = some.one_of(
     some.builds(datetime.replace, some.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),
                 tzinfo=zones).map(datetime.isoformat),
     some.sampled_from(["", "NA", "?", "2024-02-29 23:59", "2024-01-01T00:00:00Z"]),
+    some.just("2024-01-01T00:00:00.123456789+01:00"),
 )  # fmt: skip
 dates = some.lists(moments, min_size=ROWS, max_size=ROWS)
 

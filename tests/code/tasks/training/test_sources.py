@@ -209,10 +209,13 @@ def test_columns_may_move_and_numbers_widen_but_not_become_text() -> None:
             "columns": {name: {"dtype": dtype} for name, dtype in columns.items()},
         }
 
-    former = describe("object", a="int64", b="object", c="bool")
-    assert list_changes(former, describe("object", c="boolean", a="float64", b="object")) == []
+    former = describe("object", a="int64", b="datetime64[us]", c="bool")
+    assert (
+        list_changes(former, describe("object", c="boolean", a="float64", b="datetime64[us]")) == []
+    )
     assert list_changes(former, describe("int64", a="object", b="object", d="bool")) == [
         "column 'a' was number, and is text now",
+        "column 'b' was date, and is text now",
         "column 'c' was boolean, and is not there now",
         "column 'y' was text, and is number now",
         "column 'd' was not there, and is boolean now",
