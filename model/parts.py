@@ -59,6 +59,8 @@ def make(path: str, arguments: dict[str, Any], seed: int, *, key: str, place: st
 def make_value(value: Any, key: str, seed: int) -> Any:
     """Make the estimators in a value: one, a list of them, or pairs of name and estimator."""
     if _is_spec(value):
+        if unknown := sorted(map(str, set(value) - SPEC)):
+            raise ConfigError(f"{key}.{unknown[0]}", f"unknown key{suggest(unknown[0], SPEC)}")
         path, arguments = value["estimator"], value.get("params") or {}
         return make(path, arguments, seed, key=f"{key}.estimator", place=f"{key}.params")
     if isinstance(value, dict) and value and all(map(_is_spec, value.values())):
@@ -145,7 +147,7 @@ def validate(model: Any, key: str) -> None:
 
 
 def _is_spec(value: Any) -> bool:
-    return isinstance(value, dict) and "estimator" in value and set(value) <= SPEC
+    return isinstance(value, dict) and isinstance(value.get("estimator"), str)
 
 
 def _takes_any(factory: Any) -> bool:

@@ -61,6 +61,7 @@ RULES: dict[str, dict[str, Any]] = {
     },
 }
 ROWS = {"target": "answer", "csv": to_csv(SMALL)}
+FEW_CONTENTS = "x,answer\n" + "".join(f"{i % 20},{'no' if i % 2 else 'yes'}\n" for i in range(200))
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"split": "chance"}, "data.split: name one of stable, random, time, group, file"),
     "no-group": ({"split": "group"}, "data.split: name the column of groups"),
@@ -96,7 +97,13 @@ def outcomes(base: Path) -> dict[str, dict[str, Any]]:
     text = "".join(",".join(map(str, row)) + "\n" for row in later)
     (base / "file/data/source/later.csv").write_text(text)
     folders += [write_case(base / name, **ROWS, data=data) for name, (data, _) in REFUSED.items()]
+    folders.append(write_case(base / "rough", "answer", FEW_CONTENTS, has_size=False))
     return run_cases(folders)
+
+
+def test_split_of_few_contents_is_called_rough(outcomes: dict[str, dict[str, Any]]) -> None:
+    warning = "params.yaml: data.split: 180 rows repeat others and stay with them, so the shares"
+    assert any(line.startswith(warning) for line in outcomes["rough"]["warnings"])
 
 
 def read_split(folder: Path, name: str) -> list[tuple[str, ...]]:
@@ -131,8 +138,12 @@ def test_row_stays_on_its_side_when_the_data_grow(base: Path, name: str) -> None
         assert not later["train"] & later["test"], "rows of equal content are on both sides"
 
 
-@pytest.mark.usefixtures("outcomes")
-def test_random_split_has_repeated_rows_on_both_sides(base: Path) -> None:
+def test_random_split_has_repeated_rows_on_both_sides(
+    base: Path, outcomes: dict[str, dict[str, Any]]
+) -> None:
+    warning = "rows repeat others, so some may be trained and tested on: set it to stable"
+    assert any(line.endswith(warning) for line in outcomes["random"]["warnings"])
+    assert not any("data.split" in line for line in outcomes["stable"]["warnings"])
     assert set(read_split(base / "random", "train")) & set(read_split(base / "random", "test"))
 
 

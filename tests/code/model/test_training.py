@@ -96,6 +96,7 @@ TRAINED: dict[str, dict[str, Any]] = {
         },
     },
 }
+MISSPELT = {"estimator": LINEAR, "parms": {}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no-weights": (
         {"data": DROP, "train": {"estimator": "sklearn.neighbors.KNeighborsClassifier"}},
@@ -148,6 +149,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nested": (
         {"data": PLAIN, "train": STACK | {"params": {"estimators": {"a": {"estimator": "x.Y"}}}}},
         "train.params.estimators.a.estimator: 'x.Y': the model environment has no package for 'x'",
+    ),
+    "nested-typo": (
+        {"data": PLAIN, "train": STACK | {"params": {"final_estimator": MISSPELT}}},
+        "train.params.final_estimator.parms: unknown key; did you mean 'params'?",
     ),
     "unknown-step": (
         {"data": PLAIN, "train": {"grid": {"curve__degree": [1]}}},
