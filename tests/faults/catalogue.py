@@ -256,7 +256,7 @@ FAULTS = (
         f"{_SERVING}/test_bundle.py",
     ),
     Fault(
-        "model/params", "model/params.py",
+        "model/params", "model/sections.py",
         "if not values:", "if values is None:",
         f"{_MODEL}/test_params.py",
     ),
