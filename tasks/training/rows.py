@@ -6,8 +6,10 @@ Rows are texts by column, as the stages write them; the empty text is a missing 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -19,6 +21,8 @@ MOST_ROWS = 50_000
 LEAST_ROWS = 20
 
 Row = Mapping[str, str]
+DATE = "datetime"  # type of a column
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TRUTH = {"True": True, "False": False}
 
 
@@ -112,7 +116,7 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     """Return the test rows of both models that neither was trained on, each once.
 
     A model whose columns the other's rows lack is not asked about those rows. Rows are the same if
-    they agree in target and common columns; a number is the same however it is written.
+    they agree in target and common columns; a number or a date is the same however it is written.
 
     Args:
         candidate: Data of the candidate.
@@ -120,8 +124,12 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     """
     models = (candidate, champion)
     common = sorted(candidate.inputs.types.keys() & champion.inputs.types.keys())
+    # All dates of a table are written as precisely as one of them has to be.
     normal = {
-        name for name in common if candidate.inputs.types[name] != champion.inputs.types[name]
+        name
+        for name in common
+        if candidate.inputs.types[name] != champion.inputs.types[name]
+        or candidate.inputs.types[name] == DATE
     }
     columns = [candidate.target, *common]
     key = _make_key(columns, normal | {candidate.target})
@@ -162,10 +170,18 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def find_groups(rows: Iterable[Row], columns: Sequence[str]) -> list[str] | None:
-    """Return the group of each row, None if each row is one of its own, or there are no columns."""
+    """Return the group of each row, None if each row is one of its own, or there are no columns.
+
+    A row that lacks a column, as those of a model with another split may, is a group of its own.
+    """
     if not columns:
         return None
-    groups = ["\0".join(row.get(name) or "" for name in columns) for row in rows]
+    groups = [
+        "\0".join(row[name] for name in columns)
+        if all(name in row for name in columns)
+        else f"row {number}"
+        for number, row in enumerate(rows)
+    ]
     return groups if len(set(groups)) < len(groups) else None
 
 
@@ -188,4 +204,14 @@ def normalize(value: Any) -> str:
     try:
         return repr(float(value))
     except (TypeError, ValueError):
-        return str(value)
+        return _normalize_date(str(value))
+
+
+def _normalize_date(text: str) -> str:
+    """Return a date with its time: `2024-01-31` as `2024-01-31 00:00:00`; other text as it is."""
+    if not _DATE.match(text):
+        return text
+    try:
+        return str(datetime.fromisoformat(text))
+    except ValueError:
+        return text

@@ -17,7 +17,7 @@ from tasks.package.runtime import make_runtime
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, check_out
 from tasks.training.gate import Verdict
-from tasks.training.rows import Data, Inputs, share_rows
+from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
@@ -168,3 +168,21 @@ def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path:
     assert [row["hue"] for row in shared.rows] == ["1.1", "1.2"], "those of the candidate alone"
     other = replace(data, inputs=Inputs({"ash": "number"}, frozenset()))
     assert not share_rows(candidate, other).rows, "each lacks a column of the other"
+
+
+def test_row_with_a_date_is_known_however_precisely_it_is_written(tmp_path: Path) -> None:
+    """A row with a time of day has a stage write all dates of the table with one."""
+    old, grown = tmp_path / "old.csv", tmp_path / "grown.csv"
+    old.write_text("sold,target\n2024-01-31,1\n2024-02-01,2\n")
+    grown.write_text("sold,target\n2024-01-31 00:00:00,1\n2024-03-01 12:30:00,2\n")
+    inputs = Inputs({"sold": "datetime"}, frozenset())
+    champion = Data(train=old, test=old, target="target", inputs=inputs)
+    shared = share_rows(replace(champion, train=old, test=grown), champion)
+    assert [row["sold"] for row in shared.rows] == ["2024-03-01 12:30:00"]
+
+
+def test_row_without_the_columns_of_a_group_is_one_of_its_own() -> None:
+    rows = [{"customer": "a", "x": "1"}, {"customer": "a", "x": "2"}, {"x": "3"}, {"x": "4"}]
+    groups = find_groups(rows, ["customer"])
+    assert groups
+    assert len(set(groups)) == 3
