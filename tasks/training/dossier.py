@@ -38,7 +38,7 @@ class Evidence:
         sizes: Bytes of the model files of candidate and champion.
         latencies: Milliseconds that both take for one row.
         broken: Share of rows that a test of behaviour breaks on, in the order of the rules.
-        why_untried: Why latencies, or shares of broken rows, are missing.
+        why_untried: Why slices, latencies, or shares of broken rows are missing.
         is_early: Whether models are started later, by the one who asks again before a release.
     """
 

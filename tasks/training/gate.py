@@ -117,7 +117,7 @@ def judge(
     ]
     if champion is None:
         parts.append(_Part(True, ("there is no champion to compare with",)))
-    parts += [*_judge_slices(rules, evidence), *_judge_server(rules, champion, evidence)]
+    parts += [*_judge_slices(rules, champion, evidence), *_judge_server(rules, champion, evidence)]
     passed = all(part.good for part in parts)
     reasons = [reason for part in parts for reason in part.reasons]
     asks = False
@@ -215,8 +215,13 @@ def _weigh(value: float, old: float, rule: MetricRule, evidence: Evidence) -> _P
     return _Part(good, tuple(reasons), word == "inconclusive", finding)
 
 
-def _judge_slices(rules: Rules, evidence: Evidence) -> Iterator[_Part]:
-    small = [part for part in evidence.slices if part.comparison is None]
+def _judge_slices(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
+    problems = {part.problem for part in evidence.slices if part.problem}
+    if rules.slices and champion is not None and not (evidence.slices or evidence.is_early):
+        problems = {evidence.why_untried}
+    if problems:
+        yield _Part(True, (f"slices were not compared: {'; '.join(sorted(problems))}",), open=True)
+    small = [part for part in evidence.slices if not part.comparison and not part.problem]
     if small:
         named = ", ".join(f"{part.name} ({part.rows})" for part in small[:5])
         yield _Part(True, (f"slices with fewer than {rules.slice_rows} rows: {named}",))

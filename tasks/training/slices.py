@@ -7,7 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from statistics import NormalDist
+from typing import Any
 
 from tasks.training.evidence import Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Z
@@ -17,7 +19,7 @@ from tasks.training.rules import Rules
 _MOST_VALUES = 20  # of a column; one with more is meant to be cut by a condition
 _LEVEL = 0.05
 _CONDITION = re.compile(r"^(?P<column>.+?) *(?P<sign><=|>=|==|!=|<|>) *(?P<value>.+)$")
-_SIGNS: dict[str, Callable[[float, float], bool]] = {
+_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
@@ -29,12 +31,14 @@ class Slice:
     Attributes:
         name: Its condition.
         rows: Number of its rows.
-        comparison: Both models on them; None if they are too few.
+        comparison: Both models on them; None if they are too few, or cannot be compared.
+        problem: Why they cannot be compared, however many they are; empty if they can.
     """
 
     name: str
     rows: int
     comparison: Comparison | None
+    problem: str = ""
 
 
 def cut(
@@ -50,7 +54,7 @@ def cut(
     """
     slices = []
     for name, chosen in _choose(rules.slices, rows):
-        comparison = None
+        comparison, problem = None, ""
         if len(chosen) >= rules.slice_rows:
             comparison = weigh_answers(
                 _take(candidate, chosen),
@@ -59,8 +63,13 @@ def cut(
                 more_is_better=rules.more_is_better,
                 source=f"{len(chosen)} rows",
             )
-        slices.append(Slice(name, len(chosen), comparison))
-    return slices
+            problem = "" if comparison else f"{rules.metric} does not follow from answers"
+        slices.append(Slice(name, len(chosen), comparison, problem))
+    return slices + [
+        Slice(name, 0, None, f"{name} has more than {_MOST_VALUES} values: write conditions")
+        for name in rules.slices
+        if rows and name in rows[0] and len({row[name] for row in rows}) > _MOST_VALUES
+    ]
 
 
 def _choose(conditions: Iterable[str], rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
@@ -84,10 +93,12 @@ def _choose(conditions: Iterable[str], rows: Sequence[Row]) -> Iterator[tuple[st
 def _holds(text: str, sign: str, value: str) -> bool:
     if sign in ("==", "!="):
         return (normalize(text) == normalize(value)) == (sign == "==")
-    try:
-        return _SIGNS[sign](float(text), float(value))
-    except ValueError:
-        return False
+    for parse in (float, datetime.fromisoformat):
+        try:
+            return _SIGNS[sign](parse(text), parse(value))
+        except (ValueError, TypeError):  # a time zone on one side is a TypeError
+            continue
+    return False
 
 
 def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:

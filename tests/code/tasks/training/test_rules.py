@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_loss_in_a_slice_is_found_though_all_rows_together_gain() -> None:
         "accuracy",
         "accuracy where sex == m",
     }
+
+
+def test_condition_of_a_slice_may_name_a_date() -> None:
+    rows = [{"sold": f"2024-01-{1 + row % 30:02} 00:00:00"} for row in range(300)]
+    rules = _rules(slices=["sold >= 2024-01-16", "sold == 2024-01-02"])
+    same = _answers(300, set())
+    assert [part.rows for part in cut(rules, rows, same, same)] == [150, 10]
+
+
+def test_slices_that_were_not_compared_are_inconclusive() -> None:
+    metrics = {"accuracy": 0.9, "saved": 5.0}
+    why = "the server of wine@1f0c72c did not get ready"
+    untried = Evidence({"accuracy": _SAME}, why_untried=why)
+    verdict = judge(metrics, metrics, _rules(slices=["sex"]), evidence=untried)
+    assert verdict.passed
+    assert f"slices were not compared: {why}" in verdict.text
+    holding = _rules(slices=["sex"], inconclusive="hold")
+    assert not judge(metrics, metrics, holding, evidence=untried).passed
+    assert judge(metrics, None, holding, evidence=untried).passed, "there is no champion"
+    early = judge(metrics, metrics, holding, evidence=replace(untried, is_early=True))
+    assert early.passed
+
+    rules = _rules(metric="saved", slices=["sex"], inconclusive="hold")
+    rows = [{"sex": "f"}] * 100
+    slices = cut(rules, rows, _answers(100, set()), _answers(100, set()))
+    unknown = judge(metrics, metrics, rules, evidence=Evidence(slices=slices))
+    assert not unknown.passed
+    assert "slices were not compared: saved does not follow from answers" in unknown.text
 
 
 def test_one_of_many_slices_differs_by_luck() -> None:
