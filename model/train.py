@@ -77,13 +77,15 @@ def plan(params: Params, rows: Rows, traits: Traits) -> tuple[Search, Folds]:
         _check_folds(params, search, folds, target)
         if rows.weights is not None:
             request_weights(search, train.estimator)
+        if not search.inner:  # only folds within the pipeline have to know the groups
+            folds = folds._replace(groups=None)
         if rows.weights is not None or folds.groups is not None:
             try:
                 search.pipeline.get_metadata_routing()
             except NotImplementedError:
                 problem = f"{train.estimator} passes neither weights nor groups on"
                 raise ConfigError("train.estimator", problem) from None
-    return search, folds if search.inner else folds._replace(groups=None)
+    return search, folds
 
 
 def _routing(params: Params) -> AbstractContextManager[Any]:
