@@ -72,6 +72,7 @@ def split(
         train, test = train_test_split(
             frame, test_size=size, random_state=params.seed, stratify=classes
         )
+        _check_sides(train, test, params)
         return train, test
     if rule.kind == "stable":
         used = {params.data.target, params.data.weights}
@@ -232,6 +233,9 @@ def _check_sides(train: "pd.DataFrame", test: "pd.DataFrame", params: Params) ->
             problem = f"'{params.data.split.kind}' leaves no row of {rows} to {name} on"
             hint = "change data.test_size, or use `split: random`"
             raise ConfigError("data.split", f"{problem}: {hint}")
+    if params.data.task == "regression" and len(test) == 1:
+        problem = f"'{params.data.split.kind}' leaves 1 row of {rows} to test on, and r2 needs 2"
+        raise ConfigError("data.split", f"{problem}: raise data.test_size, or add rows")
     if params.data.task == "classification":
         target = params.data.target
         if missing := sorted(set(test[target]) - set(train[target]), key=str):

@@ -77,6 +77,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not-a-time": ({"split": {"time": "customer"}}, "data.split: column 'customer': 'C8', "),
     "no-file": ({"split": {"file": "data/source/no.csv"}}, "data.split: no such file"),
     "few-moments": ({"split": {"time": "weight"}}, "train.cv: 5 folds need more than 5 moments"),
+    "one-row": (
+        {"split": "random", "target": "z", "task": "regression", "test_size": 0.001},
+        "data.split: 'random' leaves 1 row of 300 to test on, and r2 needs 2",
+    ),
     "one-side": (
         {"split": {"stable": "x"}, "test_size": 0.001},
         "data.split: 'stable' leaves no row of 300 to test on",
