@@ -91,3 +91,8 @@ def score_dummy(scorer: Any, task: str, target: Any) -> float:
 def counts_answers(scorer: Any) -> bool:
     """Tell whether a scorer looks at answers, and not at probabilities."""
     return bool(getattr(scorer, "_response_method", None) == "predict")
+
+
+def get_positive(scorer: Any) -> Any:
+    """Return the class that a scorer of scikit-learn's is about, None if it is about all alike."""
+    return scorer._get_pos_label()

@@ -15,7 +15,7 @@ from model.estimators import Search, Traits, build, request_weights
 from model.files import CV, ESTIMATOR, NUMBERS, TRAIN, Rows, read_data, read_split, write_json
 from model.params import ConfigError, Params, run, suggest
 from model.parts import OWN
-from model.scorers import check_scorer, score_dummy
+from model.scorers import check_scorer, get_positive, score_dummy
 from model.splits import Folds, make_folds
 
 # Of the combinations in a halving search one in three goes on, on three times the rows.
@@ -206,8 +206,7 @@ def _refuse_class(cv: int, label: Any, count: str) -> NoReturn:
 def _describe(fitted: Any, search: Search, params: Params) -> dict[str, Any]:
     best = fitted.best_index_
     scores = [fitted.cv_results_[f"split{i}_test_score"][best] for i in range(fitted.n_splits_)]
-    chosen = fitted.best_estimator_[-1]
-    threshold = getattr(chosen, "best_threshold_", None)
+    threshold = _find_threshold(fitted.best_estimator_[-1], search.scorer, params)
     return {
         "scoring": params.train.scoring,
         "mean_score": float(np.mean(scores)),
@@ -218,11 +217,24 @@ def _describe(fitted: Any, search: Search, params: Params) -> dict[str, Any]:
             key.removeprefix(search.prefix): _make_plain(value)
             for key, value in fitted.best_params_.items()
         },
-    } | ({} if threshold is None else {"threshold": float(threshold)})
+    } | ({} if threshold is None else {"threshold": threshold})
+
+
+def _find_threshold(model: Any, scorer: Any, params: Params) -> float | None:
+    """Find the tuned probability from which `data.positive` is answered; None if none is tuned."""
+    threshold = getattr(model, "best_threshold_", None)
+    if threshold is None:
+        return None
+    label = get_positive(scorer)
+    label = model.classes_[1] if label is None else label  # scikit-learn's choice
+    is_other = params.data.positive not in (None, str(label))
+    return float(1 - threshold if is_other else threshold)
 
 
 def _make_plain(value: Any) -> Any:
     """Make what JSON can express of a value: of an estimator its text."""
+    if isinstance(value, (list, tuple)):
+        return list(map(_make_plain, value))
     return str(value) if hasattr(value, "get_params") else value
 
 

@@ -60,8 +60,15 @@ TRAINED: dict[str, dict[str, Any]] = {
         "gate": {"metric": "roc_auc", "minimum": 0.5},
     },
     "random-search": {
-        "data": PLAIN,
-        "train": {"cv": 3, "search": "random", "candidates": 2, "grid": {"C": [0.1, 1.0, 10.0]}},
+        "data": PLAIN | {"positive": "no"},
+        "train": {
+            "search": "random",
+            "candidates": 2,
+            "grid": {"C": [0.1, 1.0, 10.0]},
+            "threshold": "tuned",
+            "scoring": "balanced_accuracy",
+            "cv": 3,
+        },
     },
     "halving": {
         "data": PLAIN,
@@ -74,6 +81,7 @@ TRAINED: dict[str, dict[str, Any]] = {
         "train": {
             "estimator": "sklearn.ensemble.VotingClassifier",
             "params": {"voting": "soft", "estimators": STACK["params"]["estimators"]},
+            "grid": {"estimators": [STACK["params"]["estimators"]]},
             "cv": 3,
         },
     },
@@ -210,6 +218,15 @@ def test_threshold_moves_the_answers(base: Path) -> None:
 
 
 @pytest.mark.usefixtures("outcomes")
+def test_threshold_is_told_of_the_positive_class(base: Path) -> None:
+    threshold = read(base, "random-search", "cv")["threshold"]
+    assert threshold > 0.6, "most rows are of the class"
+    golden = json.loads((base / "random-search/model/paper.golden.json").read_text())["outputs"]
+    answers = ["no" if p[0] > threshold else "yes" for p in golden["predict_proba"]]
+    assert golden["predict"] == answers
+
+
+@pytest.mark.usefixtures("outcomes")
 def test_metrics_are_of_the_positive_class(base: Path) -> None:
     metrics = read(base, "metrics", "metrics")
     assert metrics["recall"] == recall(base, "metrics", "no")
@@ -223,6 +240,7 @@ def test_searches_try_what_they_say(base: Path) -> None:
     assert read(base, "halving", "cv")["candidates"] > 3
     assert set(read(base, "chosen-step", "cv")["best_params"]) == {"curve__degree", "C"}
     assert "LogisticRegression" in read(base, "stack", "cv")["best_params"]["final_estimator"]
+    assert read(base, "vote", "cv")["best_params"]["estimators"][0][0] == "tree"
 
 
 @pytest.mark.usefixtures("outcomes")
