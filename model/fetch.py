@@ -83,7 +83,7 @@ def _match_columns(columns: list[str], test_columns: list[str], source: str) -> 
             raise ConfigError("data.split", f"{source} has no column '{name}'")
     if len(test_columns) != len(columns):
         more = ", ".join(f"'{name}'" for name in test_columns if name not in columns)
-        raise ConfigError("data.split", f"{source} has columns that the data have not: {more}")
+        raise ConfigError("data.split", f"{source} has columns that the data lack: {more}")
     return [test_columns.index(name) for name in columns]
 
 

@@ -22,12 +22,13 @@ def require_memory(size: int, source: str) -> None:
     """
     available = min(list_limits())
     if size * TABLE_SHARE > available:
-        problem = f"{source} is a table of {size / GIGABYTE:,.1f} GB or more, which takes about "
-        problem += (
-            f"{size * TABLE_SHARE / GIGABYTE:,.1f} GB of memory, of {available / GIGABYTE:,.1f}"
+        problem = (
+            f"{source} is a table of at least {size / GIGABYTE:,.1f} GB; to read it takes about "
+            f"{size * TABLE_SHARE / GIGABYTE:,.1f} GB of memory, and a stage may have "
+            f"{available / GIGABYTE:,.1f} GB"
         )
-        hint = "use fewer rows or columns, or a host with more"
-        raise ConfigError("data.source", f"{problem}; {hint} (SLIPWAY_SANDBOX_MEMORY_GB)")
+        hint = "use fewer rows or columns, raise SLIPWAY_SANDBOX_MEMORY_GB, or use a larger host"
+        raise ConfigError("data.source", f"{problem}; {hint}")
 
 
 def list_limits() -> Iterator[int]:

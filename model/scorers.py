@@ -28,7 +28,7 @@ def find_scorer(name: str, key: str, positive: Any = None) -> Any:
     if name.startswith(OWN):
         function = find(name, key)
         if not callable(function) or len(inspect.signature(function).parameters) != 3:
-            raise ConfigError(key, f"'{name}' is no function of a model, features and a target")
+            raise ConfigError(key, f"'{name}' is not a function of three: model, features, target")
         return function
     names = get_scorer_names()
     if name not in names:

@@ -156,7 +156,8 @@ def _read_keys(path: Path, names: Sequence[str], index: "pd.Index") -> "pd.DataF
     for name, column in keys.items():
         if (empty := column == "").any():
             problem = f"column '{name}' is empty in {list_rows(empty)}"
-            raise ConfigError("data.split", f"{problem}: nothing says which side they are on")
+            hint = "fill these cells, leave the rows out, or use another rule"
+            raise ConfigError("data.split", f"{problem}, so that they cannot be split; {hint}")
     return keys
 
 

@@ -44,8 +44,8 @@ def main(params: Params) -> None:
             rows.features, rows.target, **{key: v for key, v in more.items() if v is not None}
         )
     if not np.isfinite(fitted.best_score_):
-        problem = f"'{params.train.scoring}' is not a number in some folds: use fewer, or another"
-        raise ConfigError("train.scoring", problem)
+        problem = f"'{params.train.scoring}' is not a number in some folds"
+        raise ConfigError("train.scoring", f"{problem}: use fewer folds, or another scorer")
     record_categories(fitted.best_estimator_, rows.features)
     ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
     write_json(CV, _describe(fitted, search, params))
@@ -83,8 +83,11 @@ def plan(params: Params, rows: Rows, traits: Traits) -> tuple[Search, Folds]:
             try:
                 search.pipeline.get_metadata_routing()
             except NotImplementedError:
-                problem = f"{train.estimator} passes neither weights nor groups on"
-                raise ConfigError("train.estimator", problem) from None
+                what = "weights" if folds.groups is None else "groups of rows"
+                key = "data.weights" if folds.groups is None else "the columns of data.split"
+                problem = f"{train.estimator} does not pass {what} on to the estimator within it"
+                hint = f"use another, or leave out {key}"
+                raise ConfigError("train.estimator", f"{problem}; {hint}") from None
     return search, folds
 
 
@@ -161,7 +164,7 @@ def _check_sizes(params: Params, scorer: Any, target: "pd.Series") -> None:
             _refuse_class(cv, counts.idxmin(), f"{counts.min()} rows to train on")
         return
     if len(target) < cv:
-        raise ConfigError("train.cv", f"{cv} folds of {len(target)} rows")
+        raise ConfigError("train.cv", f"{cv} folds of {len(target)} rows: use fewer folds")
     fewest = len(target) // cv
     if params.train.scoring.startswith(OWN):
         return

@@ -251,7 +251,9 @@ def _judge_slices(rules: Rules, champion: Metrics | None, evidence: Evidence) ->
 
 def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
     if evidence.is_early and (rules.slices or rules.latency or rules.behaviour):
-        yield _Part(True, ("slices, latency and behaviour are left to retrain and deploy",))
+        yield _Part(
+            True, ("slices, latency and behaviour are judged by retrain and deploy, not here",)
+        )
         rules = rules.model_copy(update={"latency": None, "behaviour": ()})
     if rules.size and champion is not None and evidence.sizes:
         yield _compare_cost("size", "MB", [n / 1e6 for n in evidence.sizes], rules.size)
@@ -262,7 +264,7 @@ def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) ->
             why = f"latency was not compared: {evidence.why_untried}"
             yield _Part(True, (why,), open=True)
     if rules.behaviour and evidence.broken is None:
-        yield _Part(False, (f"the behaviour was not tried: {evidence.why_untried}",))
+        yield _Part(False, (f"the tests of behaviour were not run: {evidence.why_untried}",))
     for test, share in zip(rules.behaviour, evidence.broken or (), strict=False):
         good = share <= share_of(test.allow)
         subject = f"the probability of {test.label}" if test.label else "the answer"

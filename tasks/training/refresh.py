@@ -35,6 +35,10 @@ from tasks.training.sources import (
 )
 
 _NAMED = 5  # columns in a message
+_NO_SOURCE = (
+    "the data are not refreshed: they are neither imported by `dvc import-url` nor the result of a"
+    " query"
+)
 _DESCRIPTION = "reports/data.json"
 # Columns may change between the types of one kind: a whole number beside a fraction, a gap.
 _KINDS = {
@@ -54,7 +58,7 @@ async def refresh_data(workspace: Workspace) -> bool:
     """
     source = _find_source(workspace.path)
     if source is None or not (source.address or source.database):
-        commands.run_logger().info("the data have no source of their own to be refreshed from")
+        commands.run_logger().info(_NO_SOURCE)
         return False
     await restore(workspace, sources=True)  # an import that is not there would look changed
     return await refresh_source(workspace, source)
@@ -68,7 +72,7 @@ async def refresh_checkout(folder: Path) -> str:
     """
     source = _find_source(folder)
     if source is None or not (source.address or source.database):
-        return "the data have no source of their own to be refreshed from"
+        return _NO_SOURCE
     before = source.digest
     if source.database:
         await refresh_query(source, await read_url(source.database), {})
@@ -188,9 +192,9 @@ async def require_same_columns(workspace: Workspace) -> None:
         raise DataRejected(
             f"the refreshed data of {workspace.model} have other columns:"
             f" {'; '.join(changes[:_NAMED])}{more}",
-            state="nothing was trained; origin is unchanged; the model that is live stays",
-            next_step="correct the source; or say in `data` of params.yaml how to read it, refresh"
-            " by hand (docs/data.md), and commit",
+            state="nothing was trained; origin is unchanged; the live model stays",
+            next_step="correct the source; or run `slipway data --refresh`, edit `data` in"
+            " params.yaml, and commit both",
         )
 
 
@@ -211,11 +215,16 @@ def list_changes(former: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         for description in (former, new)
     )
     return [
-        f"column '{name}' was {before.get(name, 'not there')}, and is"
-        f" {after.get(name, 'not there')} now"
+        f"column '{name}' {_describe_change(before.get(name), after.get(name))}"
         for name in {**before, **after}
         if before.get(name) != after.get(name)
     ]
+
+
+def _describe_change(before: str | None, after: str | None) -> str:
+    if before is None:
+        return "is new"
+    return "is missing" if after is None else f"was {before}, and is {after} now"
 
 
 def _list_types(description: Mapping[str, Any]) -> list[tuple[str, str]]:

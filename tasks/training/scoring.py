@@ -122,7 +122,7 @@ async def score_both(candidate: Model, champion: Model, servers: Servers) -> Sco
         TransientError: The package index does not answer.
     """
     if candidate.data.target != champion.data.target:
-        raise NotComparable("they predict different columns")
+        raise NotComparable("the two models predict different columns")
     shared = await asyncio.to_thread(share_rows, candidate.data, champion.data)
     if len(shared.rows) < LEAST_ROWS:
         raise NotComparable(f"too few rows to tell: {shared.text}")
@@ -177,7 +177,7 @@ async def try_behaviour(
     shares = []
     for test in tests:
         if test.column not in candidate.data.inputs.types:
-            raise NotComparable(f"it has no column {test.column!r} (gate.behaviour)")
+            raise NotComparable(f"the candidate has no column {test.column!r} (gate.behaviour)")
         pairs = change_rows(test, rows)
         method = "predict_proba" if test.label else "predict"
         before, after = [
@@ -188,7 +188,9 @@ async def try_behaviour(
             position = _position(candidate, test.label)
             before, after = [[shares[position] for shares in side] for side in (before, after)]
         elif test.expect != "same" and any(isinstance(answer, str) for answer in before):
-            raise NotComparable(f"its answers have no order: give a label ({test.column})")
+            raise NotComparable(
+                f"classes have no order: set a label for {test.column!r} (gate.behaviour)"
+            )
         shares.append(share_broken(test, before, after))
     return shares
 
@@ -196,7 +198,7 @@ async def try_behaviour(
 def _position(model: Model, label: str) -> int:
     labels = [normalize(one) for one in model.classes]
     if "predict_proba" not in model.package.golden["outputs"] or normalize(label) not in labels:
-        raise NotComparable(f"it gives no probability of {label!r} (gate.behaviour)")
+        raise NotComparable(f"the candidate gives no probability of {label!r} (gate.behaviour)")
     return labels.index(normalize(label))
 
 
@@ -303,6 +305,6 @@ async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> li
             raise NotComparable(f"a model server stopped answering: {error!r}") from error
         if answer.status_code != 200:
             # Without its words, which may have values of the row.
-            raise NotComparable(f"a model refuses rows with status {answer.status_code}")
+            raise NotComparable(f"a model server refused rows with status {answer.status_code}")
         answers += answer.json()
     return answers

@@ -105,14 +105,15 @@ def _read_address(record: Path, content: Mapping[str, Any]) -> str:
     (dependency, *others), outputs = dependencies, content.get("outs", [])
     unknown = {*content} - _RECORD or {*dependency} - _DEPENDENCY
     if others or unknown or [out["path"] for out in outputs] != [record.stem]:
-        problem = f"it has {', '.join(sorted(unknown)) or 'more than one file'}"
+        keys = f"it has the keys {', '.join(sorted(unknown))}" if unknown else ""
+        problem = keys or "it names more than one file"
         raise _refuse_record(record.as_posix(), problem)
     return str(dependency["path"])
 
 
 def _refuse_record(record: str, problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{record} is no record of data that can be refreshed: {problem}",
+        f"{record} is not the record of one import by DVC: {problem}",
         state=_UNCHANGED,
         next_step="import the data again with `dvc import-url`, and commit",
     )
@@ -241,7 +242,8 @@ async def _run(argv: Argv, source: Source, variables: Mapping[str, str]) -> Comm
         raise TerminalError(
             f"the refresh of {source.path} took longer than {limit:.0f} s",
             state="it was stopped; nothing was trained; origin is unchanged",
-            next_step="make the query or the file smaller, or set SLIPWAY_REFRESH_SECONDS",
+            next_step="make the query faster or the file smaller, or raise SLIPWAY_REFRESH_SECONDS"
+            " for the worker",
         ) from error
 
 
@@ -271,6 +273,6 @@ def _require_rows(source: Source, part: Path) -> None:
             return
     raise DataRejected(
         f"the query {source.query} returned no rows",
-        state=_UNCHANGED,
-        next_step="look why the database has none; the model that is live stays",
+        state=f"{_UNCHANGED}; the live model stays",
+        next_step="find out why the database returns none, then run again",
     )

@@ -191,7 +191,9 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
                     evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence)
     except (NotComparable, TerminalError) as error:
         why = error.what if isinstance(error, TerminalError) else str(error)
-        commands.run_logger().warning("%s: the models cannot be tried: %s", workspace.label, why)
+        commands.run_logger().warning(
+            "%s: the gate cannot ask the models: %s", workspace.label, why
+        )
         return replace(evidence, why_none=f"{evidence.why_none}, and {why}", why_untried=why)
     return evidence
 

@@ -175,10 +175,10 @@ def test_behaviour_that_was_not_tried_closes_the_gate() -> None:
         evidence = Evidence(broken=broken, why_untried="it does not start")
         verdict = judge({"accuracy": 0.9}, None, rules, evidence=evidence)
         assert verdict.passed is passed
-    assert "the behaviour was not tried: it does not start" in verdict.text
+    assert "the tests of behaviour were not run: it does not start" in verdict.text
     early = judge({"accuracy": 0.9}, None, rules, evidence=Evidence(is_early=True))
     assert early.passed
-    assert "slices, latency and behaviour are left to retrain and deploy" in early.text
+    assert "slices, latency and behaviour are judged by retrain and deploy" in early.text
 
 
 def test_champion_without_the_metric_lets_nothing_through_unseen() -> None:
