@@ -112,10 +112,10 @@ print(json.dumps([*answers, refuse(sys.argv[2])]))
     done = support.model_python("-c", script, folder, zipped, cwd=CHECKOUT)
     large, fits, exceeds = json.loads(done.stdout)
     assert large.startswith(
-        "params.yaml: data.source: data/source/table.csv is a table of 4,096.0 GB or more, which"
-        " takes about 20,480.0 GB of memory, of "
+        "params.yaml: data.source: data/source/table.csv is a table of at least 4,096.0 GB; to"
+        " read it takes about 20,480.0 GB of memory, and a stage may have "
     )
-    assert large.endswith("or a host with more (SLIPWAY_SANDBOX_MEMORY_GB)")
+    assert large.endswith("raise SLIPWAY_SANDBOX_MEMORY_GB, or use a larger host")
     assert not fits
     assert exceeds
     assert not list(folder.glob("data/raw*"))
