@@ -15,6 +15,7 @@ QUANTILES = (0.025, 0.975)
 Z = 1.959964  # of the normal distribution, for 95 %
 LEAST_WRONG = 10  # answers, as the gate needs at least 10 that differ
 LEAST_ERRORS, MOST_DRAWN = 10, 20_000  # rows of a regression
+LEAST_GROUPS, BLOCKS = 10, 200  # as in the gate; of more groups, some share a block
 CELLS = 2_000_000  # a batch of resamples holds no more numbers
 BINS, BIN_ROWS = 10, 20  # of calibration, at most and at least
 MOST_CALIBRATION_ROWS = 20_000
@@ -24,16 +25,25 @@ LEAST_WORK = 20_000  # rows predicted for permutation importance: these, or 20 t
 
 
 def measure_intervals(
-    actual: "pd.Series", predicted: Any, details: dict[str, Any], seed: int
+    actual: "pd.Series",
+    predicted: Any,
+    details: dict[str, Any],
+    seed: int,
+    keys: "pd.DataFrame | None" = None,
 ) -> dict[str, list[float]]:
     """Measure 95 % intervals of metrics.
 
     Args:
         actual: of the test split.
         predicted: the model's answers.
-        details: with the confusion matrix of a classification.
+        details: with the confusion matrix of a classification, and its labels.
         seed: of the resamples.
+        keys: columns in which rows of one group agree, which are no independent draws.
     """
+    if keys is not None:
+        groups = keys.groupby(list(keys), dropna=False, sort=False).ngroup().to_numpy()
+        if int(groups.max()) + 1 < len(groups):
+            return measure_group_intervals(actual, predicted, details.get("labels"), groups, seed)
     if "confusion_matrix" in details:
         return measure_class_intervals(details["confusion_matrix"], seed)
     return measure_error_intervals(actual, predicted, seed)
@@ -61,20 +71,79 @@ def measure_class_intervals(confusion: list[list[int]], seed: int) -> dict[str, 
     if rows - correct < LEAST_WRONG:
         return intervals
     values: dict[str, list[Any]] = {"balanced_accuracy": [], "f1_macro": []}
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class that a resample has no row of
-        for start in range(0, RESAMPLES, batch):
-            number = min(batch, RESAMPLES - start)
-            cells = draws.multinomial(rows, counts.ravel() / rows, number)
-            matrix = cells.reshape(number, classes, classes)
-            right = np.diagonal(matrix, axis1=1, axis2=2)
-            actual, predicted = matrix.sum(axis=2), matrix.sum(axis=1)
-            values["balanced_accuracy"].append(np.nanmean(right / actual, axis=1))
-            present = actual + predicted
-            values["f1_macro"].append(np.nanmean(2 * right / present, axis=1))
+    for start in range(0, RESAMPLES, batch):
+        number = min(batch, RESAMPLES - start)
+        cells = draws.multinomial(rows, counts.ravel() / rows, number)
+        for name, measured in _measure_matrices(cells.reshape(number, classes, classes)).items():
+            values[name].append(measured)
     return intervals | {
         name: _find_quantiles(np.concatenate(parts)) for name, parts in values.items()
     }
+
+
+def _measure_matrices(matrices: Any) -> dict[str, Any]:
+    """Measure many confusion matrices (number, actual class, predicted class)."""
+    right = np.diagonal(matrices, axis1=1, axis2=2)
+    actual, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that a resample has no row of
+        return {
+            "balanced_accuracy": np.nanmean(right / actual, axis=1),
+            "f1_macro": np.nanmean(2 * right / (actual + predicted), axis=1),
+        }
+
+
+def measure_group_intervals(
+    actual: Any, predicted: Any, labels: list[Any] | None, groups: Any, seed: int
+) -> dict[str, list[float]]:
+    """Measure 95 % intervals by the percentile bootstrap of whole groups.
+
+    Of very few groups, or few wrong answers, there is none.
+
+    Args:
+        actual: values of the rows.
+        predicted: the model's.
+        labels: the classes; None for a regression.
+        groups: number of the group of each row.
+        seed: of the resamples.
+    """
+    number = int(groups.max()) + 1
+    blocks, count = groups % BLOCKS, min(number, BLOCKS)
+    classes = len(labels or ())
+    if number < LEAST_GROUPS or count * classes**2 > 10 * CELLS:
+        return {}
+    weights = np.random.default_rng(seed).multinomial(count, [1 / count] * count, RESAMPLES)
+    if labels is None:
+        return _resample_errors(np.asarray(actual), np.asarray(predicted), blocks, weights)
+    index = pd.Index(labels)
+    new, old = index.get_indexer(predicted), index.get_indexer(actual)
+    if int((new != old).sum()) < LEAST_WRONG:
+        return {}
+    sums = np.zeros((count, classes**2))
+    np.add.at(sums, (blocks, old * classes + new), 1)
+    values: dict[str, list[Any]] = {"accuracy": [], "balanced_accuracy": [], "f1_macro": []}
+    for part in np.array_split(weights, max(1, RESAMPLES * classes**2 // CELLS)):
+        matrices = (part @ sums).reshape(len(part), classes, classes)
+        right = np.trace(matrices, axis1=1, axis2=2)
+        measured = {"accuracy": right / matrices.sum(axis=(1, 2))} | _measure_matrices(matrices)
+        for name, more in measured.items():
+            values[name].append(more)
+    return {name: _find_quantiles(np.concatenate(parts)) for name, parts in values.items()}
+
+
+def _resample_errors(
+    actual: Any, predicted: Any, blocks: Any, weights: Any
+) -> dict[str, list[float]]:
+    """Measure a regression by resamples of blocks, from their sums."""
+    centred, errors = actual - actual.mean(), predicted - actual
+    terms = (np.ones(len(actual)), centred, centred**2, np.abs(errors), errors**2)
+    sums = np.column_stack([np.bincount(blocks, term, weights.shape[1]) for term in terms])
+    rows, first, second, absolute, square = (weights @ sums).T
+    spread = second - first**2 / rows
+    values = {"mae": absolute / rows, "rmse": np.sqrt(square / rows)}
+    if np.ptp(actual) > 0:
+        values["r2"] = 1 - square / np.where(spread > 0, spread, np.nan)
+    return {name: _find_quantiles(measured) for name, measured in values.items()}
 
 
 def find_wilson_interval(successes: int, trials: int) -> list[float]:
@@ -130,7 +199,7 @@ def _measure_errors(actual: Any, errors: Any) -> tuple[float, float, float]:
 
 
 def _find_quantiles(values: Any) -> list[float]:
-    return [float(value) for value in np.quantile(values, QUANTILES)]
+    return [float(value) for value in np.nanquantile(values, QUANTILES)]
 
 
 def measure_calibration(

@@ -34,12 +34,14 @@ def main(params: Params) -> None:
     Raises:
         ConfigError: a metric is not a number on these rows.
     """
-    features, actual, *_ = read_split(TEST, params.data.target)
+    features, actual, _, keys = read_split(TEST, params.data.target)
     model = mlem_api.load(get_model_path(params.name))
     predicted = model.predict(features)
     scores, details = _measure(params, model, features, actual, predicted)
     details["dummy"] = _measure_dummy(params, features, actual)
-    details["intervals"] = card.measure_intervals(actual, predicted, details, params.seed)
+    rule = params.data.split
+    groups = keys if rule.kind in ("stable", "group") and rule.columns else None
+    details["intervals"] = card.measure_intervals(actual, predicted, details, params.seed, groups)
     details["calibration"] = card.measure_calibration(model, features, actual, params.seed)
     details["importance"] = card.measure_importance(
         model, features, actual, params.data.task, params.seed

@@ -20,6 +20,11 @@ def test_intervals_cover_the_truth_as_often_as_they_say(measured: dict[str, Any]
     assert all(0.88 <= share <= 0.99 for share in measured["covered"].values())
 
 
+def test_rows_of_a_group_are_one_draw(measured: dict[str, Any]) -> None:
+    assert all(0.88 <= share <= 0.99 for share in measured["covered by groups"].values())
+    assert measured["few groups"] == {}
+
+
 def test_four_times_the_rows_halve_the_interval(measured: dict[str, Any]) -> None:
     assert measured["ratio"] == pytest.approx([0.5] * 3, rel=0.2)
 
