@@ -111,8 +111,8 @@ def _make_grid(
 ) -> dict[str, list[Any]]:
     """Make the values to choose from: parameters of the estimator, or `<step>__<parameter>`."""
     train, seed = params.train, params.seed
-    if both := [name for name in steps if name in model.get_params()]:
-        problem = f"{train.estimator} has a parameter '{both[0]}', too: choose another name"
+    if clashes := [name for name in steps if name in model.get_params()]:
+        problem = f"{train.estimator} has a parameter '{clashes[0]}', too: choose another name"
         raise ConfigError("train.transformers", problem)
     own: dict[str, list[Any]] = {}
     grid: dict[str, list[Any]] = {}
@@ -120,8 +120,8 @@ def _make_grid(
         step, mark, parameter = name.partition("__")
         if step in steps and mark:
             path = type(steps[step]).__name__
-            one = make_grid(steps[step], path, {parameter: values}, seed, f"{step}__")
-            grid[name] = one[parameter]
+            checked = make_grid(steps[step], path, {parameter: values}, seed, f"{step}__")
+            grid[name] = checked[parameter]
         else:
             own[name] = values
     made = make_grid(model, train.estimator, own, seed)

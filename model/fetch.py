@@ -82,8 +82,8 @@ def _match_columns(columns: list[str], test_columns: list[str], source: str) -> 
         if name not in test_columns:
             raise ConfigError("data.split", f"{source} has no column '{name}'")
     if len(test_columns) != len(columns):
-        more = ", ".join(f"'{name}'" for name in test_columns if name not in columns)
-        raise ConfigError("data.split", f"{source} has columns that the data lack: {more}")
+        extra = ", ".join(f"'{name}'" for name in test_columns if name not in columns)
+        raise ConfigError("data.split", f"{source} has columns that the data lack: {extra}")
     return [test_columns.index(name) for name in columns]
 
 

@@ -115,11 +115,11 @@ def _merge_classes(target: "pd.Series", merge: dict[str, list[str]]) -> "pd.Seri
     """Give classes a common name; it stays a whole number where all classes are."""
     for name, classes in merge.items():
         _find_labels(target, classes, f"data.merge_classes.{name}")
-    new = {label: name for name, classes in merge.items() for label in classes}
+    names = {label: name for name, classes in merge.items() for label in classes}
     if types.is_integer_dtype(target.dtype) and all(WHOLE.fullmatch(name) for name in merge):
-        whole = {label: int(name) for label, name in new.items()}
-        return target.map(lambda label: whole.get(str(label), label)).astype("int64")
-    return target.map(lambda label: new.get(str(label), str(label))).astype(object)
+        numbers = {label: int(name) for label, name in names.items()}
+        return target.map(lambda label: numbers.get(str(label), label)).astype("int64")
+    return target.map(lambda label: names.get(str(label), str(label))).astype(object)
 
 
 def _check_weights(weights: "pd.Series") -> None:

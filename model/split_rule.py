@@ -29,17 +29,18 @@ def parse_rule(value: Any) -> SplitRule:
     if isinstance(value, SplitRule):
         return value
     allowed = ", ".join(get_args(Kind))
-    written = {value: None} if isinstance(value, str) else value
-    kinds = [kind for kind in get_args(Kind) if isinstance(written, dict) and kind in written]
-    if len(kinds) != 1 or len(written) != 1:
+    rule = {value: None} if isinstance(value, str) else value
+    kinds = [kind for kind in get_args(Kind) if isinstance(rule, dict) and kind in rule]
+    if len(kinds) != 1 or len(rule) != 1:
         raise ValueError(f"name one of {allowed}, as in `split: stable` or `split: {{time: sold}}`")
     kind: Kind = kinds[0]
-    of = written[kind]
+    argument = rule[kind]
     if kind == "file":
-        if not isinstance(of, str) or not of:
+        if not isinstance(argument, str) or not argument:
             raise ValueError("name the file of test rows: `split: {file: data/source/test.csv}`")
-        return SplitRule(kind, file=of)
-    columns = tuple(map(str, of if isinstance(of, list) else [] if of is None else [of]))
+        return SplitRule(kind, file=argument)
+    listed = argument if isinstance(argument, list) else [] if argument is None else [argument]
+    columns = tuple(map(str, listed))
     if kind == "random" and columns:
         raise ValueError("a random split has no columns")
     if kind == "group" and not columns:

@@ -39,9 +39,9 @@ def main(params: Params) -> None:
     )
     with _routing(params):
         search, folds = plan(params, rows, traits)
-        more = {"sample_weight": rows.weights, "groups": folds.groups}
+        metadata = {"sample_weight": rows.weights, "groups": folds.groups}
         fitted = _make_search(params, search, folds, rows.target).fit(
-            rows.features, rows.target, **{key: v for key, v in more.items() if v is not None}
+            rows.features, rows.target, **{key: v for key, v in metadata.items() if v is not None}
         )
     if not np.isfinite(fitted.best_score_):
         problem = f"'{params.train.scoring}' is not a number in some folds"
@@ -190,13 +190,13 @@ def _check_folds(params: Params, search: Search, folds: Folds, target: "pd.Serie
             counts = pairs.groupby("class")["group"].nunique()
             counts = counts.reindex(range(len(classes)), fill_value=0).to_numpy()
         rarest = int(counts.argmin())
-        left = int(counts[rarest])
+        remaining = int(counts[rarest])
         if search.inner == 2:  # what is calibrated is what one fold of the tuning leaves
-            left -= -(-left // cv)
-        if left < (cv if search.inner else 1):
+            remaining -= -(-remaining // cv)
+        if remaining < (cv if search.inner else 1):
             rows = int((numbers == rarest).sum())
-            what = "groups" if folds.groups is not None and search.inner else "rows"
-            count = f"{rows} rows to train on, and {counts[rarest]} {what} where a fold is fitted"
+            unit = "groups" if folds.groups is not None and search.inner else "rows"
+            count = f"{rows} rows to train on, and {counts[rarest]} {unit} where a fold is fitted"
             _refuse_class(cv, classes[rarest], count)
 
 

@@ -89,13 +89,13 @@ class SharedRows:
 
     Attributes:
         rows: The rows.
-        trained: Number of rows left out because one of the models was trained on them.
-        refused: Number of rows left out because one of the models does not take them.
+        trained_count: Number of rows left out because one of the models was trained on them.
+        refused_count: Number of rows left out because one of the models does not take them.
     """
 
     rows: Sequence[Row]
-    trained: int
-    refused: int
+    trained_count: int
+    refused_count: int
 
     @property
     def text(self) -> str:
@@ -103,8 +103,8 @@ class SharedRows:
         left_out = [
             f"{number} {why}"
             for number, why in (
-                (self.trained, "that one of them was trained on"),
-                (self.refused, "that one of them does not take"),
+                (self.trained_count, "that one of them was trained on"),
+                (self.refused_count, "that one of them does not take"),
             )
             if number
         ]
@@ -135,18 +135,18 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     key = _make_key(columns, normal | {candidate.target})
     trained_on = {hash(key(row)) for model in models for row in read_rows(model.train)}
     rows: dict[int, Row] = {}
-    trained = refused = 0
+    trained_count = refused_count = 0
     for row in _read_tests(models):
         number = hash(key(row))
         if number in rows:
             continue
         if number in trained_on:
-            trained += 1
+            trained_count += 1
         elif any(model.inputs.convert(row) is None for model in models):
-            refused += 1
+            refused_count += 1
         else:
             rows[number] = row
-    return SharedRows(list(rows.values()), trained, refused)
+    return SharedRows(list(rows.values()), trained_count, refused_count)
 
 
 def _read_tests(models: Sequence[Data]) -> Iterator[Row]:

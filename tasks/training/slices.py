@@ -53,18 +53,18 @@ def cut(
         champion: The champion's.
     """
     slices = []
-    for name, chosen in _choose(rules.slices, rows):
+    for name, positions in _choose(rules.slices, rows):
         comparison, problem = None, ""
-        if len(chosen) >= rules.slice_rows:
+        if len(positions) >= rules.slice_rows:
             comparison = weigh_answers(
-                _take(candidate, chosen),
-                _take(champion, chosen),
+                _take(candidate, positions),
+                _take(champion, positions),
                 rules.metric,
                 more_is_better=rules.more_is_better,
-                source=f"{len(chosen)} rows",
+                source=f"{len(positions)} rows",
             )
             problem = "" if comparison else f"{rules.metric} does not follow from answers"
-        slices.append(Slice(name, len(chosen), comparison, problem))
+        slices.append(Slice(name, len(positions), comparison, problem))
     return slices + [
         Slice(name, 0, None, f"{name} has more than {_MOST_VALUES} values: write conditions")
         for name in rules.slices

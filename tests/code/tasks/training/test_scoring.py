@@ -156,7 +156,7 @@ def test_rows_that_one_model_does_not_take_are_left_out(data: Data, tmp_path: Pa
     shared = share_rows(candidate, whole)
     # The first is the champion's, written otherwise; it takes neither a missing proline nor 502.5.
     assert [row["alcohol"] for row in shared.rows] == ["13.0", "12.0"]
-    assert (shared.trained, shared.refused) == (0, 2)
+    assert (shared.trained_count, shared.refused_count) == (0, 2)
 
 
 def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path: Path) -> None:
