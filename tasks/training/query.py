@@ -44,7 +44,7 @@ def write_rows(url: URL, query: str, path: Path) -> int:
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         # The query is of a commit; it must not read other files of the worker.
-        event.listen(engine, "connect", _forbid_attach)
+        event.listen(engine, "connect", _protect)
     try:
         connection = engine.connect()
     except exc.DBAPIError as error:
@@ -88,8 +88,10 @@ def to_cell(value: Any, column: str) -> str:
     raise UnsupportedValue(f"column '{column}' has values of type {type(value).__name__}; cast it")
 
 
-def _forbid_attach(connection: Any, _record: Any) -> None:
+def _protect(connection: Any, _record: Any) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    # A rollback takes back changes of rows only: outside of a transaction, DROP TABLE counts.
+    connection.execute("PRAGMA query_only = ON")
 
 
 def main(query: str, path: str) -> int:

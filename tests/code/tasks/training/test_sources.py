@@ -149,13 +149,16 @@ def test_query_that_fails_says_why(
     assert "secret" not in problem["problem"]
 
 
+@pytest.mark.parametrize(
+    "text", ["DELETE FROM sales RETURNING id", "DROP TABLE sales", "VACUUM INTO 'copy.db'"]
+)
 def test_query_changes_nothing(
     database: str,
+    text: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = "DELETE FROM sales RETURNING id"
     run_query(capsys, monkeypatch, database, text, tmp_path)
     _, answer = run_query(capsys, monkeypatch, database, "SELECT * FROM sales", tmp_path)
     assert answer == {"rows": 2}
