@@ -294,11 +294,12 @@ async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> li
         rows: The rows as a client sends them.
 
     Raises:
-        NotComparable: It refuses rows, or stops answering.
+        NotComparable: It refuses rows, stops answering, or gives other answers than one a row.
     """
     answers: list[Any] = []
     for start in range(0, len(rows), _BATCH):
-        body = make_body(rows[start : start + _BATCH])
+        batch = rows[start : start + _BATCH]
+        body = make_body(batch)
         try:
             answer = await client.post(f"/{method}", json=body)
         except httpx.HTTPError as error:
@@ -306,5 +307,16 @@ async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> li
         if answer.status_code != 200:
             # Without its words, which may have values of the row.
             raise NotComparable(f"a model server refused rows with status {answer.status_code}")
-        answers += answer.json()
+        answers += _read_answers(answer, len(batch))
+    return answers
+
+
+def _read_answers(answer: httpx.Response, rows: int) -> list[Any]:
+    """Read the answers to rows: the model's code, which is of a commit, may have written them."""
+    try:
+        answers = answer.json()
+    except ValueError:
+        answers = None
+    if not isinstance(answers, list) or len(answers) != rows:
+        raise NotComparable(f"a model does not give one answer to each of {rows} rows")
     return answers

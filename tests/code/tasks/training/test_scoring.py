@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tasks.core.settings import CHECKOUT
@@ -19,6 +20,7 @@ from tasks.repository.workspace import Workspace, check_out
 from tasks.training.gate import Verdict
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
+from tasks.training.scoring import NotComparable, ask
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -168,6 +170,14 @@ def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path:
     assert [row["hue"] for row in shared.rows] == ["1.1", "1.2"], "those of the candidate alone"
     other = replace(data, inputs=Inputs({"ash": "number"}, frozenset()))
     assert not share_rows(candidate, other).rows, "each lacks a column of the other"
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"[1, 2, 3]", b'{"a": 1}', b"<html>"])
+async def test_model_that_does_not_answer_each_row_is_not_comparable(body: bytes) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
+        with pytest.raises(NotComparable, match="a model"):
+            await ask(client, "predict", [[1.0], [2.0]])
 
 
 def test_row_with_a_date_is_known_however_precisely_it_is_written(tmp_path: Path) -> None:
