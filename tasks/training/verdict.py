@@ -266,19 +266,24 @@ async def _past_losses(
     ]
     if champion not in commits:
         return 0.0
-    line = commits[commits.index(champion) :]
-    evaluations = [
-        await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
-        for commit in line
-    ]
-    pairs = list(pairwise(line))
-    stated = [await _stated_at(workspace, *pair, rule.metric) for pair in pairs]
-    # Lazily: none is made of releases before a better one.
-    comparisons = (
-        known or compare(newer, older, rule.metric, rule.more_is_better)
-        for known, (newer, older) in zip(stated, pairwise(evaluations), strict=True)
-    )
-    return await asyncio.to_thread(sum_losses, comparisons)
+    comparisons: list[Comparison | None] = []
+    known: dict[str, Evaluation] = {}
+    # One after the other: answers to a large test split are many, and most are not needed.
+    for newer, older in pairwise(commits[commits.index(champion) :]):
+        comparison = await _stated_at(workspace, newer, older, rule.metric)
+        if comparison is None:
+            known = {
+                commit: known.get(commit)
+                or await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
+                for commit in (newer, older)
+            }
+            comparison = await asyncio.to_thread(
+                compare, known[newer], known[older], rule.metric, rule.more_is_better
+            )
+        comparisons.append(comparison)
+        if comparison is None or comparison.is_better:
+            break
+    return sum_losses(comparisons)
 
 
 async def _stated_at(
