@@ -286,12 +286,7 @@ async def _wait_until_ready(
 
 
 async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> list[Any]:
-    """Have a method of a served model answer rows, in batches.
-
-    Args:
-        client: A client of its server.
-        method: Name of the method.
-        rows: The rows as a client sends them.
+    """Have a method of a served model answer rows, as a client sends them, in batches.
 
     Raises:
         NotComparable: It refuses rows, stops answering, or gives other answers than one a row.
