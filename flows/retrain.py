@@ -1,4 +1,4 @@
-"""Retrain: train, save and push a candidate, on a schedule or an event."""
+"""Retrain: refresh the data, train, save and push a candidate, on a schedule or an event."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def retrain(
 ) -> State[str]:
     """Refresh the data, train, save and push a candidate, and merge it if it passes the gate.
 
-    Data that do not fit `params.yaml`, which fitted before, end the run as `DataRejected`.
+    If the refreshed data do not fit, the run ends as `DataRejected`, and nothing is trained.
 
     Args:
         ref: Branch, tag or commit on origin to train at.

@@ -40,7 +40,7 @@ async def train(
         overrides: Values for keys of params.yaml, dots between levels, for this run alone:
             {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
         force: Run every stage, also those whose inputs have not changed.
-        refresh: Bring the data up to date first: an import again, or the query again.
+        refresh: Refresh the data first: import them, or run their query, again.
 
     Returns:
         The candidate's commit; the commit of `ref` if nothing has changed.

@@ -1,4 +1,4 @@
-"""Record the categories that a model was trained on, within the model: a server tells new ones."""
+"""Record in a model the categories that it was trained on, so that its server detects new ones."""
 
 from typing import Any
 

@@ -126,7 +126,7 @@ def _measure_regression(
 
 
 def _measure_dummy(params: Params, features: "pd.DataFrame", actual: "pd.Series") -> dict[str, Any]:
-    """Score a model that always gives one answer: the gate asks for more than it knows."""
+    """Score a model that always gives one answer; the gate compares the model with it."""
     answers = read_target(TRAIN, params.data.target)
     nothing = np.zeros((len(answers), 1))
     dummy = DummyClassifier() if params.data.task == "classification" else DummyRegressor()

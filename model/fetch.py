@@ -19,7 +19,7 @@ SLICE = re.compile(r"^(?P<column>.+?) *(<=|>=|==|!=|<|>) *.+$")
 
 
 def main(params: Params) -> None:
-    """Write data/raw.csv, with the rows of a test file of one's own at its end, and how many.
+    """Write data/raw.csv, a file of test rows at its end, and data/raw.json with their numbers.
 
     Args:
         params: `data`; all else is checked against the data's columns.

@@ -107,7 +107,7 @@ def read_split(path: Path, target: str) -> Rows:
 def make_rows(
     frame: "pd.DataFrame", columns: list[str], target: str, weights: str | None, keys: list[str]
 ) -> Rows:
-    """Divide the columns of a split by what they are for."""
+    """Divide the columns of a split: features, target, weights, and keys of the split."""
     return Rows(frame[columns], frame[target], frame[weights] if weights else None, frame[keys])
 
 

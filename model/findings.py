@@ -1,4 +1,4 @@
-"""Find what is allowed in data but is often a mistake, and describe each column."""
+"""Find likely mistakes in data that the stages accept, and describe each column."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,
 
 
 def find_warnings(table: Table, params: Params) -> list[str]:
-    """Find what is probably not as the user means it.
+    """Find likely mistakes in data that the stages accept.
 
     Args:
         table: all rows, from `read_table`.

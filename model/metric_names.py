@@ -13,7 +13,7 @@ METRICS: dict[str, dict[str, bool]] = {
 
 
 def get_metric_name(scorer: str) -> str:
-    """Return the name of a scorer in the report: of one's own the name of its function."""
+    """Return the name of a scorer in reports; of a function of your own, without its module."""
     return scorer.rpartition(".")[2]
 
 

@@ -94,7 +94,7 @@ def get_features(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
 
 
 def _find_labels(target: "pd.Series", classes: list[str], key: str) -> "pd.Series":
-    """Return the classes of all rows as text, and refuse those named that no row is of."""
+    """Return the classes of all rows as text; refuse names of classes that no row has."""
     labels = target.map(str)
     if unknown := [label for label in classes if not labels.eq(label).any()]:
         hint = suggest(unknown[0], set(labels))

@@ -74,7 +74,7 @@ def main(params: Params) -> None:
 
 
 def describe_inputs(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Describe what a server has to know of inputs, and MLEM does not write.
+    """Describe the inputs for a server, as far as MLEM does not.
 
     MLEM writes a name of digits as a number, and neither what a column of objects holds nor which
     columns may be missing.

@@ -89,7 +89,7 @@ def score_dummy(scorer: Any, task: str, target: Any) -> float:
 
 
 def counts_answers(scorer: Any) -> bool:
-    """Tell whether a scorer looks at answers, and not at probabilities."""
+    """Tell whether a scorer is computed from answers, not from probabilities."""
     return bool(getattr(scorer, "_response_method", None) == "predict")
 
 

@@ -44,7 +44,7 @@ def read_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def measure_files(data: Data) -> int:
-    """Return the bytes of the files as they are; the table that they make has no fewer."""
+    """Return the size of the files in bytes; the table that is read from them is no smaller."""
     if data.source in BUNDLED:
         return 0
     return sum(file.stat().st_size for file in list_files(data.source))
@@ -162,7 +162,7 @@ def _can_decode(line: bytes, encoding: str) -> bool:
 
 
 def _guess_separator(path: Path, data: Data) -> str | None:
-    """Guess a separator that the first line has more of than of the one that is set."""
+    """Guess the separator: another one that is more frequent in the first line, else None."""
     with _open(path) as file:
         header = file.readline().decode(data.encoding, "replace")
     best = max(SEPARATORS, key=header.count)

@@ -1,4 +1,4 @@
-"""Decide which rows are trained on and which are tested on, and how cross-validation divides them.
+"""Split rows into those to train on and those to test on, and divide the former into folds.
 
 Both follow `data.split`. What has to stay together, such as the rows of one customer, is neither
 in both splits nor in both halves of a fold.
@@ -93,7 +93,7 @@ def split(
 
 
 def make_folds(rows: Rows, params: Params) -> Folds:
-    """Divide the rows to train on as the rule of the split does.
+    """Divide the rows to train on into folds, by the rule of the split.
 
     Args:
         rows: of data/train.csv.

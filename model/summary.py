@@ -1,4 +1,4 @@
-"""Summarize a column for reports/data.json: what the data of another version can be compared by."""
+"""Summarize a column for reports/data.json, to compare it with that of another version."""
 
 from typing import Any
 

@@ -156,7 +156,7 @@ def _count_first_rows(params: Params, search: Search, target: "pd.Series") -> in
 
 
 def _check_sizes(params: Params, scorer: Any, target: "pd.Series") -> None:
-    """Refuse fewer rows than folds can be made of."""
+    """Refuse rows that are too few for the folds."""
     cv, task = params.train.cv, params.data.task
     if task == "classification":
         counts = target.value_counts()
@@ -235,7 +235,7 @@ def _find_threshold(model: Any, scorer: Any, params: Params) -> float | None:
 
 
 def _make_plain(value: Any) -> Any:
-    """Make what JSON can express of a value: of an estimator its text."""
+    """Return a value that JSON can express; an estimator as text."""
     if isinstance(value, (list, tuple)):
         return list(map(_make_plain, value))
     return str(value) if hasattr(value, "get_params") else value

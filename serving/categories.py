@@ -1,4 +1,4 @@
-"""Say which categories of a request the model was not trained on."""
+"""Find the categories of a request that the model was not trained on."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ MOST_BYTES = 4096  # clients and proxies refuse headers of more than 8 kB
 
 
 def read_categories(model: Any, interface: Interface) -> dict[str, frozenset[str | None]]:
-    """Read which texts the model was trained on, by column, and what stands for none.
+    """Read the texts that the model was trained on, and the words for missing ones, by column.
 
     Args:
         model: the fitted estimator.

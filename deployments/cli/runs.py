@@ -56,7 +56,7 @@ def retrain(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, save and push a candidate; the gate decides if main gets it.
+    """Refresh the data, train, save and push a candidate; the gate decides if main gets it.
 
     \b
     slipway retrain --watch

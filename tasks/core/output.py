@@ -57,7 +57,7 @@ class Output:
             await self._take(rest)
 
     async def discard(self) -> None:
-        """Read what is left in the pipe, for nobody."""
+        """Read the rest of the pipe, and throw it away."""
         while await self._stream.read(65536):
             pass
 

@@ -1,4 +1,4 @@
-"""What a model's page says of it beside the model's interface, from the reports of its commit."""
+"""The card for a model's page: target, metrics and columns, from the reports of its commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways out of a workspace: what must not be in it when programs outside of the sandbox read it."""
+"""Ways out of a workspace: refuse them before programs outside of the sandbox read it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Answer = Any
 def change_rows(
     test: Behaviour, rows: Sequence[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Pair rows with the same rows but for one column.
+    """Pair each row with a copy of which one column is changed.
 
     The column gets the next greater of its values; of what must stay the same, the greatest value
     gets the least.
@@ -44,7 +44,7 @@ def _order(value: Any) -> tuple[bool, Any]:
 
 
 def share_broken(test: Behaviour, before: Sequence[Answer], after: Sequence[Answer]) -> float:
-    """Return the share of rows whose answer does not do what is expected.
+    """Return the share of rows whose answers break the rule.
 
     Args:
         test: The test.

@@ -1,4 +1,4 @@
-"""All that is known of a candidate beside its metrics, when the gate decides. Pure."""
+"""The evidence on a candidate beside its metrics, when the gate decides. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dummy:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of a candidate beside its metrics.
+    """The evidence on a candidate beside its metrics.
 
     Attributes:
         comparisons: Candidate and champion on the same rows, by metric.
@@ -37,9 +37,9 @@ class Evidence:
         slices: The slices of the rows.
         sizes: Bytes of the model files of candidate and champion.
         latencies: Milliseconds that both take for one row.
-        broken: Share of rows that a test of behaviour breaks on, in the order of the rules.
-        why_untried: Why slices, latencies, or shares of broken rows are missing.
-        is_early: Whether models are started later, by the one who asks again before a release.
+        broken_shares: Share of rows that break each test of behaviour, in the order of the rules.
+        why_untried: Why slices, latencies or `broken_shares` are missing.
+        is_early: True in the check of a pull request, which starts no models: the deploy does.
     """
 
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
@@ -49,6 +49,6 @@ class Evidence:
     slices: Sequence[Slice] = ()
     sizes: tuple[int, int] | None = None
     latencies: tuple[float, float] | None = None
-    broken: Sequence[float] | None = None
+    broken_shares: Sequence[float] | None = None
     why_untried: str = ""
     is_early: bool = False

@@ -134,7 +134,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """True if the rows show a gain; no tolerance has a part in that."""
+        """True if the rows show a gain, whatever the tolerance."""
         return self.interval is not None and self.interval[0] > 0
 
     @property
@@ -274,7 +274,7 @@ def _measure(metric: str, model: Evaluation) -> float | None:
 
 
 def sum_losses(comparisons: Iterable[Comparison | None]) -> float:
-    """Return the losses that releases let in since one was better, or had another test split.
+    """Return the sum of losses since a release was better, or had another test split.
 
     Args:
         comparisons: Each release against the one before it, newest first; None if they have no

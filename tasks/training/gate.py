@@ -1,4 +1,4 @@
-"""The gate: whether a candidate meets the rules, weighed by evidence. Pure."""
+"""The gate: judge a candidate by rules and evidence. Pure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def judge(
         champion: Metrics of the champion; None before the first release.
         rules: The rules.
         source: Where they are from.
-        evidence: What else is known.
+        evidence: Comparisons with the champion and a dummy, and all other measurements.
 
     Raises:
         ConfigurationError: The candidate has no value for a metric of the rules.
@@ -263,9 +263,9 @@ def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) ->
         else:
             why = f"latency was not compared: {evidence.why_untried}"
             yield _Part(True, (why,), open=True)
-    if rules.behaviour and evidence.broken is None:
+    if rules.behaviour and evidence.broken_shares is None:
         yield _Part(False, (f"the tests of behaviour were not run: {evidence.why_untried}",))
-    for test, share in zip(rules.behaviour, evidence.broken or (), strict=False):
+    for test, share in zip(rules.behaviour, evidence.broken_shares or (), strict=False):
         good = share <= share_of(test.allow)
         subject = f"the probability of {test.label}" if test.label else "the answer"
         claim = (

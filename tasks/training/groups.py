@@ -1,4 +1,4 @@
-"""Groups of test rows: rows of one customer are no independent draws."""
+"""Groups of test rows, such as those of one customer, which are not independent of each other."""
 
 from __future__ import annotations
 

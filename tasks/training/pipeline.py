@@ -132,7 +132,7 @@ async def reproduce(
 
 
 async def _were_accepted(workspace: Workspace) -> bool:
-    """Check that the stages have accepted this very `params.yaml` before, with other data."""
+    """Check that the stages have accepted the same `params.yaml` before, with other data."""
     lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
     hashes = {
         dependency.get("md5")

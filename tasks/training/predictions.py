@@ -25,7 +25,7 @@ _LOCK = "dvc.lock"
 async def read_predictions(
     workspace: Workspace, commit: str = "", *, is_offline: bool = False
 ) -> str:
-    """Return the text of a model's predictions; empty if they are nowhere.
+    """Return the text of a model's predictions; empty if they are not stored anywhere.
 
     Args:
         workspace: Any workspace of the model.

@@ -1,4 +1,4 @@
-"""The refresh of the data before a retraining, and what it may change."""
+"""Refresh the data before a retraining, and refuse changes of their columns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _KINDS = {
 
 
 async def refresh_data(workspace: Workspace) -> bool:
-    """Bring the data up to date: an import again, or the query again.
+    """Refresh the data: import them, or run their query, again.
 
     Returns:
         True if the data have changed; their record in the workspace has, too.
@@ -65,7 +65,7 @@ async def refresh_data(workspace: Workspace) -> bool:
 
 
 async def refresh_checkout(folder: Path) -> str:
-    """Refresh the data of a person's checkout; return what has become of them.
+    """Refresh the data of a person's checkout; return a sentence on the result.
 
     Args:
         folder: The checkout, whose owner decides which addresses data come from.
@@ -175,7 +175,7 @@ async def _variables(workspace: Workspace, source: Source) -> dict[str, str]:
 
 
 async def require_same_columns(workspace: Workspace) -> None:
-    """Refuse refreshed data whose columns are not those of the data before; their order may change.
+    """Refuse refreshed data with other columns than before; their order may change.
 
     Clients send these columns, so that other ones are a person's decision.
 
@@ -183,7 +183,7 @@ async def require_same_columns(workspace: Workspace) -> None:
         DataRejected: A column is new, has gone, or is of another type.
     """
     former = await read_at(workspace, workspace.commit, _DESCRIPTION)
-    if not former or await _is_other_reading(workspace):
+    if not former or await _has_changed_section(workspace):
         return
     path = workspace.path / _DESCRIPTION
     changes = list_changes(json.loads(former), json.loads(path.read_text()))
@@ -198,8 +198,8 @@ async def require_same_columns(workspace: Workspace) -> None:
         )
 
 
-async def _is_other_reading(workspace: Workspace) -> bool:
-    """Check whether the commit's section `data` is another than the one its stages ran with."""
+async def _has_changed_section(workspace: Workspace) -> bool:
+    """Check that section `data` has changed since the stages of the commit ran."""
     lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
     stage = lock.get("stages", {}).get("process", {})
     before = stage.get("params", {}).get("params.yaml", {}).get("data")
@@ -209,7 +209,7 @@ async def _is_other_reading(workspace: Workspace) -> bool:
 
 
 def list_changes(former: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List the columns that are of another kind in one `reports/data.json` than in another."""
+    """List the columns whose kind differs between two `reports/data.json`."""
     before, after = (
         {name: _KINDS.get(dtype, dtype) for name, dtype in _list_types(description)}
         for description in (former, new)
@@ -235,7 +235,7 @@ def _list_types(description: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 async def report_rejection(workspace: Workspace, error: DataRejected) -> None:
-    """Publish a report on data that were rejected: rows and columns, and what goes on."""
+    """Publish a report on data that were rejected, with rows and columns."""
     # Indented, so that nothing in a cell is markdown.
     problem = "\n".join(f"    {line}" for line in str(error).splitlines())
     await _report(
@@ -244,7 +244,7 @@ async def report_rejection(workspace: Workspace, error: DataRejected) -> None:
 
 
 async def describe_newest_data(workspace: Workspace) -> str:
-    """Return the day on which the data last changed, for people; empty if there is none."""
+    """Return a clause with the day of the newest data; empty if it is unknown."""
     source = _find_source(workspace.path)
     if source is None:
         return ""

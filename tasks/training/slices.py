@@ -1,4 +1,4 @@
-"""Slices: parts of the rows in which a candidate must not be worse either. Pure."""
+"""Slices: parts of the rows, in each of which a candidate must not be worse. Pure."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
 
 
 def find_losses(slices: Sequence[Slice]) -> list[bool]:
-    """Return which slices show a loss, though so many are looked at.
+    """Return, for each slice, whether it shows a loss, corrected for the number of slices.
 
     Holm's method: the smallest of m probabilities is held against 5 % / m, the next against
     5 % / (m - 1), and so on up to the first that is greater. The probability of so great a loss by
@@ -132,7 +132,7 @@ def find_losses(slices: Sequence[Slice]) -> list[bool]:
 
 
 def _chance(comparison: Comparison | None) -> float:
-    """Return the probability, of both sides, of so great a loss where there is none."""
+    """Return the two-sided probability of such a loss if there is none."""
     if comparison is None or comparison.interval is None or comparison.gain >= 0:
         return 1.0
     error = (comparison.interval[1] - comparison.gain) / Z

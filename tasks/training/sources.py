@@ -1,4 +1,4 @@
-"""The source of the data: where DVC has imported it from, or the query whose result it is."""
+"""The source of the data: an address that DVC imports from, or the query of a database."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Source:
 
 
 def find_source(folder: Path, parameters: Mapping[str, Any]) -> Source | None:
-    """Find what `data.source` names; None if it is no file or folder of `data/source/`.
+    """Find the source of the data; None if `data.source` is not a file or folder of `data/source/`.
 
     Args:
         folder: The repository's folder.
@@ -121,7 +121,7 @@ def _refuse_record(record: str, problem: str) -> ConfigurationError:
 
 @contextmanager
 def separate_repository(source: Source, folder: Path, cache: Path) -> Iterator[Source]:
-    """Have a source in a repository of its own for a while, with its data, record and query.
+    """Move a source, with data, record and query, to a repository of its own, and back at the end.
 
     DVC runs outside of the sandbox there, and the commit's own configuration of DVC may name
     programs to run, and folders with pickles to load.
@@ -153,7 +153,7 @@ def separate_repository(source: Source, folder: Path, cache: Path) -> Iterator[S
 
 
 def is_allowed(address: str, allowed: str) -> bool:
-    """Check that an address is one of those, or below one, that a worker may refresh data from.
+    """Check that a worker may refresh data from an address: it is listed, or below one that is.
 
     Args:
         address: URL, or absolute path.

@@ -1,4 +1,4 @@
-"""The verdict of the gate on a commit, for all who ask: retrain, push, deploy, reports, checks."""
+"""The verdict of the gate on a commit, for retrain, push, deploy, reports and checks."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _read_dummy(workspace: Workspace, candidate: Evaluation, rules: Rules) -> Du
 
 
 async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Evidence) -> Evidence:
-    """Start the models for all that their stored answers do not tell."""
+    """Start the models for rules that their stored answers do not decide."""
     measurable = {rule.metric for rule in rules.metrics} & MEASURABLE
     lacking = bool(old) and bool(measurable - evidence.comparisons.keys() or rules.slices)
     if not (lacking or (old and rules.latency) or rules.behaviour):
@@ -178,8 +178,8 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
             servers = Servers(stack)
             candidate = await load_model(workspace)
             if rules.behaviour:
-                broken = await try_behaviour(candidate, rules.behaviour, servers)
-                evidence = replace(evidence, broken=broken)
+                shares = await try_behaviour(candidate, rules.behaviour, servers)
+                evidence = replace(evidence, broken_shares=shares)
             if old and (lacking or rules.latency):
                 other = await stack.enter_async_context(open_workspace(old))
                 champion = await load_model(other)
@@ -199,7 +199,7 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
 
 
 def _weigh_scores(scores: Scores, rules: Rules, evidence: Evidence) -> Evidence:
-    """Add what the answers of both models to the same rows show."""
+    """Add the comparisons of both models' answers to the same rows."""
     comparisons = {
         rule.metric: comparison
         for rule in rules.metrics
@@ -289,7 +289,7 @@ async def _past_losses(
 async def _stated_at(
     workspace: Workspace, commit: str, champion: str, metric: str
 ) -> Comparison | None:
-    """Return the comparison by which a commit got in, as its provenance states it.
+    """Return the comparison by which the gate accepted a commit, from its provenance.
 
     Where both were scored on rows of their own, no later commit has their answers.
     """

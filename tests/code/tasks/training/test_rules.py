@@ -172,7 +172,7 @@ def test_behaviour_that_was_not_tried_closes_the_gate() -> None:
     test = {"column": "sex", "expect": "same", "allow": "5 %"}
     rules = _rules(behaviour=[test])
     for broken, passed in (((0.05,), True), ((0.06,), False), (None, False)):
-        evidence = Evidence(broken=broken, why_untried="it does not start")
+        evidence = Evidence(broken_shares=broken, why_untried="it does not start")
         verdict = judge({"accuracy": 0.9}, None, rules, evidence=evidence)
         assert verdict.passed is passed
     assert "the tests of behaviour were not run: it does not start" in verdict.text
