@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasks.core.errors import ConfigurationError
+from tasks.core.yaml12 import YAMLError, load_yaml
 
 # The name becomes a path, a ref and an argument.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
@@ -28,8 +27,8 @@ def read_parameters(path: Path, ref: str) -> dict[str, Any]:
         ConfigurationError: It cannot be read, or has no valid name of a model.
     """
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        values = load_yaml(path.read_text())
+    except (OSError, YAMLError) as error:
         raise ConfigurationError(
             f"params.yaml at {ref} cannot be read: {error}",
             state="nothing was started",

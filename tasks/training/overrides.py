@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from tasks.core.errors import ConfigurationError
+from tasks.core.yaml12 import YAMLError, load_yaml
 from tasks.repository.workspace import Workspace
 
 _STATE = "nothing was started"
@@ -47,7 +47,7 @@ def replace_values(text: str, overrides: Mapping[str, Any]) -> str:
     Raises:
         ConfigurationError: It lacks a key, or a value is written in a way that cannot be replaced.
     """
-    expected = YAML(typ="safe", pure=True).load(text)
+    expected = load_yaml(text)
     known = _dotted_keys(expected)
     for key, value in overrides.items():
         if key not in known:
@@ -76,7 +76,7 @@ def replace_values(text: str, overrides: Mapping[str, Any]) -> str:
 def _holds(text: str, values: Any) -> bool:
     """Check the result: anchors, merged keys and tags are more than the place of one value."""
     try:
-        return bool(YAML(typ="safe", pure=True).load(text) == values)
+        return bool(load_yaml(text) == values)
     except YAMLError:
         return False
 

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ruamel.yaml import YAML
-
 from tasks.bucket import dvc
 from tasks.bucket.bucket import load_bucket
 from tasks.bucket.transfer import restore
@@ -18,6 +15,7 @@ from tasks.core import commands
 from tasks.core.errors import ConfigurationError, DataRejected
 from tasks.core.secret_blocks import variable
 from tasks.core.settings import Settings
+from tasks.core.yaml12 import load_yaml
 from tasks.package.package import read_at
 from tasks.repository import git
 from tasks.repository.workspace import Workspace
@@ -85,7 +83,7 @@ async def refresh_checkout(folder: Path) -> str:
 
 def _find_source(folder: Path) -> Source | None:
     # Not the workspace's parameters, which are those before overrides.
-    return find_source(folder, yaml.safe_load((folder / "params.yaml").read_text()) or {})
+    return find_source(folder, load_yaml((folder / "params.yaml").read_text()) or {})
 
 
 @capability(
@@ -200,11 +198,10 @@ async def require_same_columns(workspace: Workspace) -> None:
 
 async def _has_changed_section(workspace: Workspace) -> bool:
     """Check that section `data` has changed since the stages of the commit ran."""
-    lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
+    lock = load_yaml(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
     stage = lock.get("stages", {}).get("process", {})
     before = stage.get("params", {}).get("params.yaml", {}).get("data")
-    # As DVC reads it: YAML 1.2.
-    parameters = YAML(typ="safe", pure=True).load(workspace.path / "params.yaml")
+    parameters = load_yaml((workspace.path / "params.yaml").read_text())
     return bool(before != parameters["data"])
 
 

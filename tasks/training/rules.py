@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from tasks.core.errors import ConfigurationError
+from tasks.core.yaml12 import YAMLError, load_yaml
 
 Metrics = Mapping[str, float]
 PARAMETERS = "params.yaml"
@@ -187,8 +187,8 @@ def find_rules(
 
 def _parse(text: str, source: str) -> Mapping[str, Any]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values = load_yaml(text)
+    except YAMLError as error:
         raise ConfigurationError(
             f"{source} cannot be read: {error}", state="nothing was released", next_step=CORRECT
         ) from error

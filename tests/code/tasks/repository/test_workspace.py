@@ -53,6 +53,12 @@ def test_parameters_that_grow_by_aliases_are_refused(tmp_path: Path, text: str) 
         read_parameters(file, "main")
 
 
+def test_parameters_are_read_as_the_stages_read_them(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("name: wine\ndata: {target: on}\n")
+    assert read_parameters(file, "main")["data"] == {"target": "on"}
+
+
 async def test_missing_origin_is_terminal_where_git_speaks_german(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,14 @@ def test_rules_come_from_the_first_that_can_judge(
     assert (rules.minimum or rules.maximum, origin) == (bound, source)
 
 
+def test_class_named_yes_is_text() -> None:
+    trusted = TrustedRules("staging", None, Path("params.yaml"))
+    test = "{column: age, expect: not lower, label: yes}"
+    text = f"gate: {{metric: accuracy, slices: [on], behaviour: [{test}]}}"
+    rules, _ = find_rules(trusted, {"accuracy": 1.0}, "v0.0.3", text)
+    assert (rules.slices, rules.behaviour[0].label) == (("on",), "yes")
+
+
 @pytest.mark.parametrize("text", [None, "gate: [", "gate: {metrik: f1}"])
 def test_rules_of_the_checkout_that_cannot_be_read_are_named(
     tmp_path: Path, text: str | None

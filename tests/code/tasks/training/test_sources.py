@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,12 @@ from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.training import query, sources
-from tasks.training.refresh import describe_newest_data, list_changes, refresh_checkout
+from tasks.training.refresh import (
+    describe_newest_data,
+    list_changes,
+    refresh_checkout,
+    require_same_columns,
+)
 from tasks.training.sources import Source, find_source, is_allowed
 
 RECORD = {"deps": [{"path": "s3://data/sales.csv", "etag": "1"}], "outs": [{"path": "sales.csv"}]}
@@ -223,6 +229,30 @@ def test_columns_may_move_and_numbers_widen_but_not_become_text() -> None:
         "column 'y' was text, and is number now",
         "column 'd' is new",
     ]
+
+
+async def test_other_columns_are_rejected_unless_the_commit_reads_them_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC writes `yes` without quotes, as a text of YAML 1.2."""
+    section = "data: {target: y, positive: yes, drop_classes: [no]}"
+    lock = f"stages: {{process: {{params: {{params.yaml: {{{section}}}}}}}}}"
+    former = {"target": {"name": "y", "dtype": "object"}, "columns": {"a": {"dtype": "int64"}}}
+    files = {"dvc.lock": lock, "reports/data.json": json.dumps(former)}
+
+    async def read(_workspace: Workspace, _commit: str, name: str) -> str:
+        return files[name]
+
+    monkeypatch.setattr("tasks.training.refresh.read_at", read)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/data.json").write_text(json.dumps({**former, "columns": {}}))
+    text = f"name: wine\n{section}"
+    (tmp_path / "params.yaml").write_text(text)
+    workspace = Workspace(tmp_path, "1f0c72c", "main")
+    with pytest.raises(DataRejected, match="column 'a' is missing"):
+        await require_same_columns(workspace)
+    (tmp_path / "params.yaml").write_text(text.replace("positive: yes", "positive: no"))
+    await require_same_columns(workspace)
 
 
 async def test_refresh_follows_no_configuration_of_the_commit(tmp_path: Path) -> None:
