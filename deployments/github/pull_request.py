@@ -39,7 +39,7 @@ from tasks.training.verdict import compare_stored
 REPORT = "report.md"
 _HERE = "this branch"
 _INTERVALS = "intervals.png"
-_LATER = "; retrain and deploy have both models answer the same ones"
+_LATER = "; retrain and deploy ask both models about the same rows"
 _LONGEST_CARD = 40_000  # a comment has room for 65,536 characters
 _PICTURE = re.compile(r"!\[([^]]*)\]\([\w.-]+\.png\)")
 

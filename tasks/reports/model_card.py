@@ -167,9 +167,9 @@ def _importance(importance: Mapping[str, Any] | None) -> list[str]:
     left_out = len(importance["columns"]) - len(shown)
     return [
         title,
-        f"What {importance['metric']} loses if the values of a column are shuffled, on"
-        f" {importance['rows']} test rows, {importance['repeats']} times. Columns that say the same"
-        " share their importance.",
+        f"The loss of {importance['metric']} if the values of one column are shuffled, on"
+        f" {importance['rows']} test rows, {importance['repeats']} times. Columns with the same"
+        " information share their importance.",
         markdown_table(["column", "loss"], rows),
         f"{left_out} more columns lose less." if left_out else "",
     ]
@@ -257,9 +257,14 @@ def list_limits(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> list[
         limits.append(f"Classes with few rows: {', '.join(few)}.")
     calibration = evaluation.get("calibration") or {}
     if calibration.get("error", 0) > _UNCALIBRATED:
-        limits.append("Its probabilities are not to be taken as they stand: see the calibration.")
+        limits.append("Its probabilities are inaccurate: see the calibration.")
     if any("min" in column for column in data["columns"].values()):
-        limits.append("Numbers beyond the ranges below `Data` are beyond what it was trained on.")
+        limits.append(
+            "It was not trained on numbers outside of the ranges in the table of columns."
+        )
     if any(column["dtype"] == "object" for column in data["columns"].values()):
-        limits.append("A text that it was not trained on is answered as a rare one, and said.")
+        limits.append(
+            "It treats a text that it was not trained on as a rare category, and a header of the"
+            " answer says so."
+        )
     return limits

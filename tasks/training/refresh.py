@@ -192,7 +192,7 @@ async def require_same_columns(workspace: Workspace) -> None:
             f" {'; '.join(changes[:_NAMED])}{more}",
             state="nothing was trained; origin is unchanged; the live model stays",
             next_step="correct the source; or run `slipway data --refresh`, edit `data` in"
-            " params.yaml, and commit both",
+            " params.yaml where needed, and commit both",
         )
 
 

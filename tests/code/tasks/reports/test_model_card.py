@@ -104,5 +104,5 @@ def test_limits_follow_from_the_reports() -> None:
     limits = list_limits(EVALUATION, DATA)
     assert "69 test rows are few: see the intervals." in limits
     assert "Classes with few rows: `Gentoo` (24)." in limits
-    assert any("probabilities are not to be taken" in limit for limit in limits)
-    assert any("A text that it was not trained on" in limit for limit in limits)
+    assert any("probabilities are inaccurate" in limit for limit in limits)
+    assert any("a text that it was not trained on" in limit for limit in limits)
