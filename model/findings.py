@@ -10,7 +10,7 @@ from pandas.api import types
 
 from model import dates
 from model.files import TYPES
-from model.params import FILE, Params
+from model.params import FILE, Params, suggest_nearest
 from model.split_rule import SplitRule
 from model.tables import Table, hash_rows, list_rows, list_words, to_numbers
 
@@ -72,6 +72,11 @@ def _describe_preparation(column: "pd.Series", params: Params) -> str:
 
 def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
     target = params.data.target
+    known = {*map(str, table.frame), *params.data.drop}
+    for name in params.data.columns:
+        if name not in known:
+            problem = f"the data have no column '{name}'{suggest_nearest(name, known)}"
+            yield f"data.schema.{name}", problem
     for name, column in table.frame.items():
         distinct, filled = column.nunique(), int(column.notna().sum())
         label = f"column '{name}'"

@@ -44,6 +44,11 @@ CHECKS: dict[str, dict[str, Any]] = {
     "infinite": {"target": "y", "csv": "x,y\ninf,a\n" + ROWS},
     "mixed-encodings": {"target": "y", "csv": b"x,y\n1,\xc3\xa9\n2,\xe9\n"},
     "beyond-64-bits": {"target": "y", "csv": "x,y\n" + f"{2**70},a\n" + ROWS},
+    "schema-of-none": {
+        "target": "y",
+        "csv": "weight,y\n" + ROWS,
+        "data": {"schema": {"wieght": {"type": "text"}}},
+    },
     "words-in-numbers": {"target": "y", "csv": "x,y\nNA,a\nNULL,b\n" + ROWS},
     "dates": {
         "target": "y",
@@ -151,6 +156,7 @@ REFUSED = {
     "package for 'lightgbm'; add it: uv add --project model --group custom lightgbm",
 }
 WARNED = {
+    "schema-of-none": "data.schema.wieght: the data have no column 'wieght'; did you mean 'weight'",
     "question-mark": "data.schema.horsepower.missing: column 'horsepower' is text, as '?' "
     "(rows 18, 64) is no number",
     "private-words": "data.schema.horsepower.missing: column 'horsepower' is text, as 1 value ",
