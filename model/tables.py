@@ -144,7 +144,7 @@ def _restore_codes(
 ) -> "pd.DataFrame":
     """Replace whole numbers by their cells, where they are codes that a number does not keep."""
     free = [name for name in frame if _get_schema(data, name).type is None]
-    large = [name for name in free if frame[name].dtype in (object, np.uint64)]
+    large = [name for name in free if _has_large_numbers(frame[name], missing[name])]
     whole = [name for name in free if _is_whole(frame[name])]
     codes = large + (whole if whole and _has_leading_zeros(path) else [])
     if not codes:
@@ -153,6 +153,13 @@ def _restore_codes(
     return frame.assign(
         **{name: cells[name] for name in codes if _are_codes(cells[name].dropna().unique())}
     )
+
+
+def _has_large_numbers(column: "pd.Series", missing: list[str]) -> bool:
+    """Tell whether pandas has found numbers beyond int64: then it leaves missing cells as text."""
+    if types.is_string_dtype(column.dtype) and column.dtype != object:
+        return bool(column.isin(missing).any())
+    return column.dtype in (object, np.uint64)
 
 
 def _is_whole(column: "pd.Series") -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from tests.code.model import support
@@ -103,6 +103,7 @@ def make_value(cell: str, kind: str) -> Any:
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(table=tables, at=dates)
+@example(table={"0": ["0"] * 18 + [str(2**63), ""]}, at=["2000-01-01"] * ROWS)
 def test_rows_of_a_table_are_read_alike(
     workers: tuple[Worker, Worker], table: dict[str, list[str]], at: list[str]
 ) -> None:

@@ -151,21 +151,28 @@ async def test_holder_that_renews_keeps_its_lock(name: str) -> None:
 async def test_lock_holder_that_loses_it_aborts(name: str) -> None:
     next_lock, rolled_back = _lock("shared", name), False
 
+    async def take_over() -> bool:
+        async with get_client() as client:
+            await client.delete_variable_by_name(f"slipway_lock_{name}")
+        return await next_lock.take(Holder.this_run("wine@7654321"))
+
     async def deploy() -> None:
-        nonlocal rolled_back
+        nonlocal rolled_back, other
         async with hold(_lock("shared", name), "wine@1234567"):
-            try:  # it may be stopped before the other run has the lock
-                async with get_client() as client:
-                    await client.delete_variable_by_name(f"slipway_lock_{name}")
-                assert await next_lock.take(Holder.this_run("wine@7654321"))
+            try:
+                # In a task of its own: this block may be stopped as soon as the lock is gone.
+                other = asyncio.create_task(take_over())
                 await asyncio.sleep(60)
             finally:
                 await asyncio.sleep(0.1)  # a rollback takes time
                 rolled_back = True
 
+    other: asyncio.Task[bool] | None = None
     with pytest.raises(TransientError, match=f"lost the lock of {name}"):
         await deploy()
     assert rolled_back
+    assert other
+    assert await other
     async with next_lock.keep():
         holder = await _lock("shared", name).read_holder()
         assert holder
