@@ -83,7 +83,8 @@ def build(params: Params, traits: Traits) -> Search:
     prefix = "model__" + depth * "estimator__"
     grid = _make_grid(params, model, dict(steps), prefix)
     if params.gate.metric == "log_loss" and not hasattr(wrapped, "predict_proba"):
-        raise ConfigError("gate.metric", "log_loss needs a model with probabilities")
+        problem = "log_loss needs a model with probabilities: set train.probabilities to true"
+        raise ConfigError("gate.metric", problem)
 
     # A pipeline of one's own prepares the table itself, unless it says otherwise.
     if not isinstance(model, Pipeline) if train.preparation is None else train.preparation:
@@ -152,7 +153,8 @@ def _wrap(model: Any, params: Params, traits: Traits, scorer: Any) -> tuple[Any,
     if train.threshold is None:
         return model, depth, inner
     if not hasattr(model, "predict_proba"):
-        raise ConfigError("train.threshold", "needs a model with probabilities")
+        problem = "needs a model with probabilities: set train.probabilities to true"
+        raise ConfigError("train.threshold", problem)
     if train.threshold == "tuned":
         if not counts_answers(scorer):
             problem = f"'{train.scoring}' does not depend on a threshold"
@@ -194,7 +196,8 @@ def request_weights(search: Search, path: str) -> None:
         search.scorer.set_score_request(sample_weight=False)  # a metric counts each row once
     model = search.pipeline.get_params()[search.prefix.removesuffix("__")]
     if not any(hasattr(part, "predict") for part in _list_parts(model) if part in takers):
-        raise ConfigError("data.weights", f"{path} takes no weights")
+        problem = f"{path} takes no weights: use another estimator, or leave data.weights out"
+        raise ConfigError("data.weights", problem)
 
 
 def _list_parts(owner: Any) -> list[Any]:

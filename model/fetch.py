@@ -130,7 +130,8 @@ def _check_gate(params: Params, columns: set[str]) -> None:
             problem = f"'{column}' is not a column that the model takes{suggest(column, columns)}"
             raise ConfigError("gate.slices", problem)
         if column in params.data.private:
-            raise ConfigError("gate.slices", f"'{column}' is in data.private, and would be shown")
+            problem = f"'{column}' is in data.private, and reports would show its values"
+            raise ConfigError("gate.slices", f"{problem}: leave it out")
     for at, test in enumerate(params.gate.behaviour):
         key = f"gate.behaviour.{at}"
         if test.column not in columns:

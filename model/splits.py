@@ -178,7 +178,8 @@ def _hash_cells(path: Path, names: Sequence[str], seed: int) -> "np.ndarray":
 def _draw_groups(keys: "pd.DataFrame", size: float, seed: int) -> "np.ndarray":
     groups = keys.groupby(list(keys.columns), sort=True).ngroup().to_numpy()
     if int(groups.max()) == 0:
-        raise ConfigError("data.split", f"column '{keys.columns[0]}' has one group only")
+        problem = f"column '{keys.columns[0]}' has one group only: name another column"
+        raise ConfigError("data.split", problem)
     draw = GroupShuffleSplit(n_splits=1, test_size=size, random_state=seed)
     _, test = next(draw.split(keys, groups=groups))
     is_test = np.zeros(len(keys), dtype=bool)
