@@ -113,10 +113,6 @@ class Comparison:
         pairs = {name: facts[name] and tuple(facts[name]) for name in ("interval", "values")}
         return cls(**{**facts, **pairs})
 
-    def champion_value(self, stated: float) -> float:
-        """Return the metric of the champion on these rows; as stated if they are the same."""
-        return self.values[1] if self.values else stated
-
     def word(self, tolerance: float) -> Word:
         """Return the verdict on the candidate.
 
