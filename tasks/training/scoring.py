@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -256,7 +257,8 @@ async def serve_model(model: Model) -> AsyncIterator[httpx.AsyncClient]:
         NotComparable: It does not start.
         TerminalError: Its packages cannot be installed.
     """
-    folder = model.package.workspace.path / "gate"
+    # One for each try: a bundle is never written over another.
+    folder = model.package.workspace.path / "gate" / uuid4().hex[:8]
     bundle = await stage(
         model.package, model.file, folder, environment="gate", identifier=model.package.commit[:12]
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,14 +14,14 @@ import httpx
 import pytest
 
 from tasks.core.settings import CHECKOUT
-from tasks.package.package import read_metrics, verify_artifact
+from tasks.package.package import Package, read_metrics, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, check_out
 from tasks.training.gate import Verdict
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
-from tasks.training.scoring import NotComparable, ask
+from tasks.training.scoring import Model, NotComparable, ask, serve_model
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -170,6 +171,33 @@ def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path:
     assert [row["hue"] for row in shared.rows] == ["1.1", "1.2"], "those of the candidate alone"
     other = replace(data, inputs=Inputs({"ash": "number"}, frozenset()))
     assert not share_rows(candidate, other).rows, "each lacks a column of the other"
+
+
+async def test_model_is_served_again_when_the_gate_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first try may have ended at another model, by an outage of the bucket."""
+
+    async def stage(_package: Package, _file: Path, folder: Path, **names: str) -> None:
+        (folder / names["identifier"]).mkdir(parents=True)  # a bundle is made once
+
+    @asynccontextmanager
+    async def run_server(*_: object) -> AsyncIterator[tuple[str, None]]:
+        yield "http://model", None
+
+    async def be_ready(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("tasks.training.scoring.stage", stage)
+    monkeypatch.setattr("tasks.training.scoring.run_server", run_server)
+    monkeypatch.setattr("tasks.training.scoring._wait_until_ready", be_ready)
+    workspace = Workspace(tmp_path, "1f0c72c", "main")
+    package = Package(workspace, "wine", "1f0c72c", "", "", 0, "3.11", {}, {}, "")
+    data = Data(tmp_path, tmp_path, "target", Inputs({}, frozenset()))
+    model = Model(package, tmp_path, data, ())
+    for _ in range(2):
+        async with serve_model(model):
+            pass
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"[1, 2, 3]", b'{"a": 1}', b"<html>"])
