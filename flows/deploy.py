@@ -109,13 +109,15 @@ async def bring_live(
             return release.end("rejected", reason)
 
     # What was live here may come back by a rollback, whatever the policy has become since.
-    if not (release.rollback and was_live(package.commit, history)):
-        release.verdict = await steps.check_policy(
-            package, release.metrics, approval.environment, history, live, replace=release.replace
-        )
-
-    if approval.environment.signed:
+    is_new = not (release.rollback and was_live(package.commit, history))
+    environment = approval.environment
+    if is_new:
+        await steps.check_policy(package, environment, live, replace=release.replace)
+    if environment.signed:
         package = await verify_signature(package, release.environment)
+    if is_new:
+        release.verdict = await steps.ask_gate(package, release.metrics, environment, history)
+
     file = await pull(workspace, package.artifact, package.md5)
     await verify_artifact(package, file)
     staged = await steps.preflight(target, package, file)

@@ -41,32 +41,21 @@ async def read_live(target: AnyTarget) -> Live | None:
     return live
 
 
-@capability("check policy", run_name="check the policy of {environment.name}", timeout=3600)
+@capability("check policy", run_name="check the policy of {environment.name}", timeout=300)
 async def check_policy(
-    package: Package,
-    metrics: Metrics,
-    environment: Environment,
-    history: Sequence[Entry],
-    live: Live | None,
-    *,
-    replace: bool,
-) -> Verdict:
-    """Refuse a release that the policy of its environment does not allow.
+    package: Package, environment: Environment, live: Live | None, *, replace: bool
+) -> None:
+    """Refuse a release that the policy of its environment does not allow, whatever its model.
 
     Args:
         package: What is to be released.
-        metrics: Its metrics; empty if it has none.
         environment: The environment, as its file on this worker has it.
-        history: The releases to it, newest first.
         live: What is live there, None if nothing is.
         replace: Whether it may have another interface than what is live.
 
-    Returns:
-        The verdict of the gate.
-
     Raises:
-        CandidateRejected: It is on no allowed branch, was not live where it has to have been, has
-            another interface than what is live, or is rejected by a gate that is required.
+        CandidateRejected: It is on no allowed branch, was not live where it has to have been, or
+            has another interface than what is live.
     """
     workspace, commit, label = package.workspace, package.commit, package.label
     listed = (await workspace.git(git.branches_with(commit))).stdout.split()
@@ -76,6 +65,26 @@ async def check_policy(
         policy.require_promotion(environment, label, commit, await read_history(workspace, source))
     if live and not replace and environment.replace == "refused":
         policy.require_same_interface(environment, label, await read_changes(package, live))
+
+
+@capability("ask the gate", run_name="ask the gate of {environment.name}", timeout=3600)
+async def ask_gate(
+    package: Package, metrics: Metrics, environment: Environment, history: Sequence[Entry]
+) -> Verdict:
+    """Ask whether the model may take the place of what is live.
+
+    It may have to be started for that: its signature is verified before.
+
+    Args:
+        package: What is to be released.
+        metrics: Its metrics; empty if it has none.
+        environment: The environment, as its file on this worker has it.
+        history: The releases to it, newest first.
+
+    Raises:
+        CandidateRejected: The gate rejects it, and is required.
+    """
+    workspace, commit, label = package.workspace, package.commit, package.label
     champion = champion_for(commit, history)
     try:
         verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))

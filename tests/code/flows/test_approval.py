@@ -187,8 +187,8 @@ _WORSE = {
         ),
         (
             "to-be-signed",
-            _CODE,
-            "has no valid signature, which production requires: serving/settings.py is not the",
+            _WORSE,  # whose model the gate would start
+            "has no valid signature, which production requires: ",
         ),
     ],
     ids=["branch", "gate", "signature"],
@@ -202,7 +202,8 @@ def test_what_the_policy_does_not_allow_is_refused_before_anything_is_built(
     problem: str,
 ) -> None:
     before = approvals.live()
-    commit = lab.commit(changes, before or delivered.commit, branch)
+    signed = branch == "to-worse"
+    commit = lab.commit(changes, before or delivered.commit, branch, signed=signed)
     run_id = approvals.start(branch)
     run = approvals.wait(run_id, "Failed")
     assert f"wine@{commit[:7]} {problem}" in run.message

@@ -12,6 +12,7 @@ import yaml
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
+from tests.stack_access import wait_for_end
 
 # The fixtures deliver a model.
 pytestmark = pytest.mark.timeout(900)
@@ -30,7 +31,10 @@ def _lock(text: str) -> str:
 
 def test_worse_model_gets_nowhere(lab: Lab, delivered: Delivery) -> None:
     worse = lab.commit(
-        {"reports/metrics.json": _METRICS, "dvc.lock": _lock}, delivered.commit, "to-worse"
+        {"reports/metrics.json": _METRICS, "dvc.lock": _lock},
+        delivered.commit,
+        "to-worse",
+        signed=True,
     )
     reason = "f1_macro 0.3000 misses the minimum 0.9 (gate.minimum)"
     before = lab.refs()
@@ -51,8 +55,8 @@ def test_worse_model_gets_nowhere(lab: Lab, delivered: Delivery) -> None:
     assert pushed.error == "CandidateRejected", pushed.log
 
     deploy = lab.api.create_run("deploy/production", {"ref": worse})
-    *_, last = lab.api.follow(deploy.id)
-    assert last.run.label == "Failed", last.run.message
-    assert f"wine@{worse[:7]} did not pass the gate of production" in last.run.message
+    deploy = wait_for_end(lab.api, deploy.id)
+    assert deploy.label == "Failed", deploy.message
+    assert f"wine@{worse[:7]} did not pass the gate of production" in deploy.message
 
     assert lab.refs() == before

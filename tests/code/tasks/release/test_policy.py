@@ -18,7 +18,7 @@ from tasks.platforms.catalogue import gate_rules
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.release.approval import approval_not_needed
 from tasks.release.policy import require_reason, was_live
-from tasks.release.steps import check_policy
+from tasks.release.steps import ask_gate, check_policy
 from tasks.repository.git import Git
 from tasks.repository.release_history import champion_for, read_history, tag_message
 from tasks.repository.versions import Version
@@ -112,9 +112,9 @@ class Origin:
         workspace = self.check_out(commit)
         package = Package(workspace, workspace.model, commit, "", "", 0, "3.11", {}, {}, "")
         history = await read_history(workspace, environment.name)
-        verdict: Verdict = await check_policy.fn(
-            package, read_metrics(workspace), environment, history, live, replace=replace
-        )
+        await check_policy.fn(package, environment, live, replace=replace)
+        metrics = read_metrics(workspace)
+        verdict: Verdict = await ask_gate.fn(package, metrics, environment, history)
         return verdict
 
 
