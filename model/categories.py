@@ -12,11 +12,10 @@ SHARE = 0.5  # nor one with more values than this share of its cells: an id, or 
 def record_categories(estimator: Any, features: "pd.DataFrame") -> None:
     """Record the categories of the rows that an estimator was fitted on.
 
-    They are in the model's bytes and nowhere else: values of a private column must not reach Git.
-
     Args:
         estimator: any object with attributes; what is pickled.
-        features: the rows to train on.
+        features: the rows to train on, without private columns: of those a server would tell
+            anybody whether a value, such as a name, is among the rows.
     """
     setattr(estimator, ATTRIBUTE, find_categories(features))
 

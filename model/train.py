@@ -46,7 +46,8 @@ def main(params: Params) -> None:
     if not np.isfinite(fitted.best_score_):
         problem = f"'{params.train.scoring}' is not a number in some folds"
         raise ConfigError("train.scoring", f"{problem}: use fewer folds, or another scorer")
-    record_categories(fitted.best_estimator_, rows.features)
+    private = [name for name, column in data["columns"].items() if column.get("private")]
+    record_categories(fitted.best_estimator_, rows.features.drop(columns=private))
     ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
     write_json(CV, _describe(fitted, search, params))
 

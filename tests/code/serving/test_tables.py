@@ -69,8 +69,9 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answered = [one["answer"] for one in json.loads(done.stdout)]
-    return dict(zip(QUESTIONS, answered, strict=True)) | {"folders": base}
+    results = dict(zip(QUESTIONS, json.loads(done.stdout), strict=True))
+    answered = {name: one["answer"] for name, one in results.items()}
+    return answered | {"folders": base, "unseen": results["private"]["unseen"]}
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
@@ -102,8 +103,8 @@ QUESTIONS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
         "private",
         "predict",
         [
-            {"name": "Alice-1", "income": 4e4, "member": True, "born": "1950-01-01", "x": x}
-            for x in (-0.5, 0.5)
+            {"name": name, "income": 4e4, "member": True, "born": "1950-01-01", "x": x}
+            for name, x in (("Alice-1", -0.5), ("Bob", 0.5))
         ],
     ),
     "dates": (
@@ -170,6 +171,7 @@ def test_nearly_empty_text_is_trained_on(answers: dict[str, Any]) -> None:
 
 def test_private_values_are_in_no_file_of_git_and_no_message(answers: dict[str, Any]) -> None:
     assert answers["private"] == ["a", "b"]
+    assert answers["unseen"] == {}, "nobody is told that Bob is not among the people"
     folder = answers["folders"] / "private"
     inputs = json.loads((folder / "model" / "paper.golden.json").read_text())["inputs"]
     assert {row["name"] for row in inputs} == {"(private)"}
