@@ -48,7 +48,7 @@ def replace_values(text: str, overrides: Mapping[str, Any]) -> str:
         ConfigurationError: It lacks a key, or a value is written in a way that cannot be replaced.
     """
     expected = load_yaml(text)
-    known = _dotted_keys(expected)
+    known = _list_paths(expected)
     for key, value in overrides.items():
         if key not in known:
             near = get_close_matches(key, known, n=1)
@@ -58,12 +58,12 @@ def replace_values(text: str, overrides: Mapping[str, Any]) -> str:
                 state=_STATE,
                 next_step="name one of the known keys, with dots between levels",
             )
-        *parents, last = key.split(".")
+        *parents, last = known[key]
         section = expected
         for parent in parents:
             section = section[parent]
         section[last] = value
-        text = _replace(text, [*parents, last], value)
+        text = _replace(text, list(map(str, known[key])), value)
     if not _holds(text, expected):
         raise ConfigurationError(
             f"overrides cannot be written into params.yaml: {', '.join(overrides)}",
@@ -112,10 +112,12 @@ def _write(value: Any) -> str:
     return str(value) if is_word else json.dumps(value, ensure_ascii=False)
 
 
-def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
+def _list_paths(values: Mapping[Any, Any], parents: tuple[Any, ...] = ()) -> dict[str, list[Any]]:
+    """List the keys of each value, by their dotted text: a key may be a number, or have a dot."""
+    paths: dict[str, list[Any]] = {}
     for key, value in values.items():
-        keys.append(f"{prefix}{key}")
+        path = (*parents, key)
+        paths[".".join(map(str, path))] = list(path)
         if isinstance(value, Mapping):
-            keys += _dotted_keys(value, f"{prefix}{key}.")
-    return keys
+            paths |= _list_paths(value, path)
+    return paths

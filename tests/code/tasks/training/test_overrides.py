@@ -64,6 +64,13 @@ def test_overrides_of_the_template_are_those_values() -> None:
     assert YAML(typ="safe").load(replace_values(before, overrides)) == expected
 
 
+def test_key_may_be_a_number_or_have_a_dot() -> None:
+    text = "schema:\n  a.b: {type: text}\nclass_weight: {0: 1, 1: 5}\n"
+    overrides = {"schema.a.b.type": "date", "class_weight.1": 9}
+    expected = text.replace("text", "date").replace("1: 5", "1: 9")
+    assert replace_values(text, overrides) == expected
+
+
 def test_value_that_others_share_is_refused() -> None:
     text = "a: &a {x: 1}\nb: *a\nc:\n  <<: *a\n  y: 2\n"
     for key in ("a.x", "b", "c.x"):
