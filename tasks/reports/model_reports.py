@@ -20,6 +20,7 @@ from tasks.reports.pictures import (
     draw_predictions,
     parse_points,
     template_of,
+    thin,
 )
 from tasks.repository.git import remote_head
 from tasks.repository.release_history import champion_for, read_history
@@ -64,8 +65,13 @@ async def picture_of(
     points = {label: rows for label, rows in points.items() if rows}
     if not points:
         return ""
-    template = template_of(workspace.path, workspace.parameters["data"]["task"])
+    task = workspace.parameters["data"]["task"]
+    template = template_of(workspace.path, task)
     title = f"predictions of {' and '.join(points)}"
+    if task == "regression":  # a confusion matrix counts all rows
+        shares = {label: thin(rows) for label, rows in points.items()}
+        title += " (an even share of the rows)" if shares != points else ""
+        points = shares
     return await asyncio.to_thread(
         markdown.picture, title, lambda: draw_predictions(points, template)
     )

@@ -21,6 +21,7 @@ from tasks.reports.pictures import (
     draw_predictions,
     parse_points,
     template_of,
+    thin,
 )
 from tasks.training.evidence import Comparison
 from tasks.training.gate import Finding
@@ -155,3 +156,9 @@ def test_drawing_needs_neither_prefect_nor_dvc() -> None:
         [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5_000, 5_001, 1_000_000])
+def test_cloud_of_many_points_is_thinned(rows: int) -> None:
+    points = [{"actual": "1"}] * rows
+    assert min(rows, 2_500) < len(thin(points)) + 1 <= 5_001
