@@ -143,7 +143,9 @@ def _wrap(model: Any, params: Params, traits: Traits, scorer: Any) -> tuple[Any,
     folds = make_inner_folds(params, grouped=traits.grouped)
     if train.probabilities and not hasattr(model, "predict_proba"):
         if not hasattr(model, "decision_function"):
-            problem = f"{train.estimator} cannot be calibrated: use false"
+            # An unfitted stack does not know the one that scikit-learn will take by itself.
+            hint = ", or name train.params.final_estimator" * hasattr(model, "final_estimator")
+            problem = f"{train.estimator} cannot be calibrated: use false{hint}"
             raise ConfigError("train.probabilities", problem)
         # One model fitted on all rows (ensemble=False) is smaller and predicts faster than one
         # per fold. It is calibrated within the search, so that what is scored is what is served.

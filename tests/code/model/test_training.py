@@ -162,6 +162,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"data": PLAIN, "train": STACK | {"params": {"final_estimator": MISSPELT}}},
         "train.params.final_estimator.parms: unknown key; did you mean 'params'?",
     ),
+    "stack-without-an-end": (
+        {
+            "data": PLAIN,
+            "train": {
+                "estimator": STACK["estimator"],
+                "params": {"estimators": {"line": {"estimator": LINEAR}}},
+            },
+        },
+        "train.probabilities: sklearn.ensemble.StackingClassifier cannot be calibrated: use false, "
+        "or name train.params.final_estimator",
+    ),
     "unknown-step": (
         {"data": PLAIN, "train": {"grid": {"curve__degree": [1]}}},
         "train.grid.curve__degree: sklearn.linear_model.LogisticRegression has no parameter",
