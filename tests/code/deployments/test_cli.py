@@ -203,7 +203,7 @@ def test_deploy_needs_a_worker(server: PrefectServer) -> None:
     ("state", "exit_code", "text"),
     [
         (("COMPLETED", "Completed", "wine v0.0.1 is live"), 0, "wine v0.0.1 is live"),
-        (("COMPLETED", "Rejected", "accuracy is worse"), 3, "main is unchanged"),
+        (("COMPLETED", "Rejected", "accuracy is worse"), 3, "Rejected: accuracy is worse"),
         (("PAUSED", "Suspended", "approve it"), 3, "press Resume"),
         (("FAILED", "Failed", "no such ref"), 1, "no such ref"),
     ],
