@@ -15,7 +15,7 @@ import psutil
 
 _FOLDER = Path("/dev/shm")  # in memory on every Linux; others have no such folder
 _PREFIX = "slipway-tests-"
-# A run fills 4 GB, and its programs take as much beside.
+# A run fills 3 GB, and its programs take as much beside.
 _FILES, _MEMORY = 6 * 10**9, 12 * 10**9
 
 
