@@ -1,6 +1,7 @@
 """Run commands, the model environment's Python, and the service as real processes."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -21,12 +22,17 @@ Process = subprocess.Popen[bytes] | ForkedProcess
 NAMES = ("wine", "labels", "array", "diabetes", "mixed", "text", "moody")
 
 
-def run(*argv: str | Path, **environment: str) -> str:
-    """Run a command to its end; its output is in the error if it fails."""
+def run(*argv: str | Path, given: str = "", **environment: str) -> str:
+    """Run a command to its end; its output is in the error if it fails.
+
+    Args:
+        given: Its standard input.
+    """
     done = subprocess.run(
         [str(word) for word in argv],
         cwd=ROOT,
         env={**clean_environment(), **environment},
+        input=given,
         capture_output=True,
         text=True,
         timeout=300,
@@ -34,6 +40,14 @@ def run(*argv: str | Path, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def ask_models(runtime: Path, questions: list[Any]) -> list[Any]:
+    """Have saved models answer questions, all in one process: see `answer_rows.py`."""
+    answers = run(
+        runtime, HERE / "answer_rows.py", given=json.dumps(questions), PYTHONPATH=str(ROOT)
+    )
+    return list(json.loads(answers))
 
 
 def clean_environment() -> dict[str, str]:

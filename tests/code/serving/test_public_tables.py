@@ -3,14 +3,13 @@
 import csv
 import gzip
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.code.model.tables import PUBLIC, run_cases, write_case
-from tests.code.serving.running import HERE, ROOT, clean_environment
+from tests.code.serving.running import ask_models
 
 NA = {"missing": ["NA"]}
 REGRESSION = {"task": "regression"}
@@ -88,17 +87,7 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             column: "Atlantis" if types[column] == "text" else rows[0][column] for column in types
         }
         questions += [[str(model), "predict", rows], [str(model), "predict", [unseen]]]
-    done = subprocess.run(
-        [str(runtime), str(HERE / "answer_rows.py")],
-        cwd=ROOT,
-        env={**clean_environment(), "PYTHONPATH": str(ROOT)},
-        input=json.dumps(questions),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answered = json.loads(done.stdout)
+    answered = ask_models(runtime, questions)
     pairs = zip(answered[::2], answered[1::2], strict=True)
     return dict(zip(TABLES, pairs, strict=True)) | {"base": base}
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.code.model.tables import CASES, run_cases, write_case
-from tests.code.serving.running import HERE, ROOT, clean_environment
+from tests.code.serving.running import ask_models
 
 # A name, an income and a membership of each person, none of which may leave the data.
 INCOMES = [40_000.13 + 7.77 * number for number in range(60)]
@@ -59,17 +58,7 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     outcomes = run_cases(folders)
     assert not any(outcome["refused"] for outcome in outcomes.values())
     questions = [[str(base / name / "model"), *question] for name, *question in QUESTIONS.values()]
-    done = subprocess.run(
-        [str(runtime), str(HERE / "answer_rows.py")],
-        cwd=ROOT,
-        env={**clean_environment(), "PYTHONPATH": str(ROOT)},
-        input=json.dumps(questions),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    results = dict(zip(QUESTIONS, json.loads(done.stdout), strict=True))
+    results = dict(zip(QUESTIONS, ask_models(runtime, questions), strict=True))
     answered = {name: one["answer"] for name, one in results.items()}
     return answered | {"folders": base, "unseen": results["private"]["unseen"]}
 
