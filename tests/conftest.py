@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-# Nothing that is imported or collected is garbage: looking for it costs a worker 2 s of CPU.
+# Nothing that is imported or collected is garbage: looking for it costs a worker 3 s of CPU.
 gc.disable()
 
 from tests.memory import keep_files_in_memory

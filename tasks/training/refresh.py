@@ -55,7 +55,7 @@ async def refresh_data(workspace: Workspace) -> bool:
         True if the data have changed; their record in the workspace has, too.
     """
     source = _find_source(workspace.path)
-    if source is None or not (source.address or source.database):
+    if source is None or not source.has_origin:
         commands.run_logger().info(_NO_SOURCE)
         return False
     await restore(workspace, sources=True)  # an import that is not there would look changed
@@ -69,7 +69,7 @@ async def refresh_checkout(folder: Path) -> str:
         folder: The checkout, whose owner decides which addresses data come from.
     """
     source = _find_source(folder)
-    if source is None or not (source.address or source.database):
+    if source is None or not source.has_origin:
         return _NO_SOURCE
     before = source.digest
     if source.database:

@@ -50,6 +50,11 @@ class Source:
     database: str
 
     @property
+    def has_origin(self) -> bool:
+        """True if the data come from somewhere else, so that they can be refreshed."""
+        return bool(self.address or self.database)
+
+    @property
     def query(self) -> Path:
         """The file with the SQL query, beside the result."""
         return self.path.with_suffix(".sql")
