@@ -208,7 +208,16 @@ def read_metrics(workspace: Workspace) -> dict[str, float]:
 
 
 async def read_at(workspace: Workspace, commit: str, path: str) -> str:
-    """Return the text of a file at a commit; empty if the commit does not have it."""
+    """Return the text of a file at a commit; empty if the commit does not have it.
+
+    Args:
+        workspace: The workspace.
+        commit: The commit; empty for the workspace itself, with what is not committed.
+        path: Path of the file.
+    """
+    if not commit:
+        file = workspace.path / path
+        return file.read_text() if file.is_file() else ""
     result = await workspace.git(git.show(commit, path), ok=(0, 128))
     return result.stdout if result.code == 0 else ""
 

@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -28,8 +27,7 @@ from tasks.training.intervals import (
     tango_interval,
 )
 
-LOCK = Path("dvc.lock")
-_TEST = "data/test.csv"
+LOCK, TEST = "dvc.lock", "data/test.csv"
 # The interval of a difference of so many standard errors leaves zero out in 95 of 100 splits.
 _SHOWN = Z + 1.645
 
@@ -78,7 +76,7 @@ def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) 
 def _read_split(lock: str) -> str:
     try:
         deps: list[dict[str, Any]] = yaml.safe_load(lock)["stages"]["evaluate"]["deps"]
-        return next(str(dep["md5"]) for dep in deps if dep["path"] == _TEST)
+        return next(str(dep["md5"]) for dep in deps if dep["path"] == TEST)
     except (yaml.YAMLError, TypeError, KeyError, StopIteration):
         return ""
 

@@ -9,9 +9,8 @@ from tasks.bucket.outputs import fetch_output
 from tasks.core import commands
 from tasks.core.errors import TerminalError
 from tasks.repository.workspace import Workspace
+from tasks.training.evidence import TEST
 from tasks.training.rows import find_groups, read_rows
-
-TEST = "data/test.csv"
 
 
 def read_keys(workspace: Workspace) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from tasks.bucket.objects import OBJECT_NAME, StoredObject
 from tasks.bucket.requests import read_object
 from tasks.core.commands import run_logger
 from tasks.core.settings import Settings
-from tasks.repository import git
+from tasks.package.package import read_at
 from tasks.repository.workspace import Workspace
+from tasks.training.evidence import LOCK
 
 PREDICTIONS = Path("data/predictions.csv")
 _FORMER = "reports/predictions.csv"  # in the Git of models that an earlier version saved
-_LOCK = "dvc.lock"
 
 
 async def read_predictions(
@@ -39,9 +39,9 @@ async def read_predictions(
     file = workspace.path / PREDICTIONS
     if not commit and file.is_file():
         return file.read_text()
-    stored = _find_object(await _show(workspace, commit, _LOCK))
+    stored = _find_object(await read_at(workspace, commit, LOCK))
     if stored is None:
-        return await _show(workspace, commit, _FORMER)
+        return await read_at(workspace, commit, _FORMER)
     content = await asyncio.to_thread(_read_cached, workspace, stored)
     if content is None and not is_offline:
         content = await read_object(await load_bucket("read"), stored)
@@ -50,15 +50,6 @@ async def read_predictions(
         run_logger().warning("%s of %s is neither here nor in the bucket", PREDICTIONS, place)
         return ""
     return content.decode()
-
-
-async def _show(workspace: Workspace, commit: str, name: str) -> str:
-    """Return the text of a file at a commit, or in the workspace; empty if there is none."""
-    if not commit:
-        path = workspace.path / name
-        return path.read_text() if path.is_file() else ""
-    result = await workspace.git(git.show(commit, name), ok=(0, 128))
-    return result.stdout if result.code == 0 else ""
 
 
 def _find_object(lock: str) -> StoredObject | None:

@@ -27,8 +27,8 @@ from tasks.package.package import Package, make_body, read_package, verify_artif
 from tasks.package.server import run_server, stage
 from tasks.repository.workspace import Workspace
 from tasks.training.behaviour import change_rows, share_broken
-from tasks.training.evidence import Evaluation
-from tasks.training.groups import TEST, read_keys
+from tasks.training.evidence import TEST, Evaluation
+from tasks.training.groups import read_keys
 from tasks.training.rows import (
     LEAST_ROWS,
     Data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -84,11 +84,8 @@ async def judge_commit(
         evidence = await _try_models(workspace, old, rules, evidence)
     losing = [name for name, one in evidence.comparisons.items() if one.gain < 0]
     if losing:
-        losses = {
-            rule.metric: await _past_losses(workspace, old, trusted.environment, rule)
-            for rule in rules.metrics
-            if rule.metric in losing
-        }
+        lost = [rule for rule in rules.metrics if rule.metric in losing]
+        losses = await _past_losses(workspace, old, trusted.environment, lost)
         evidence = replace(evidence, past_losses=losses)
     if old and old_metrics is None:
         old_metrics = {}  # a champion without metrics is one all the same
@@ -245,59 +242,58 @@ async def _read_evaluation(
     workspace: Workspace, metrics: Metrics | None, commit: str = "", *, is_offline: bool = False
 ) -> Evaluation:
     """Read the metrics, answers and test split of a commit, or of the workspace itself."""
-    file = workspace.path / LOCK
-    if commit:
-        lock = await read_at(workspace, commit, LOCK.as_posix())
-    else:
-        lock = file.read_text() if file.is_file() else ""
+    lock = await read_at(workspace, commit, LOCK)
     predictions = await read_predictions(workspace, commit, is_offline=is_offline)
     return parse_evaluation(metrics or {}, predictions, lock)
 
 
 async def _past_losses(
-    workspace: Workspace, champion: str, environment: str, rule: MetricRule
-) -> float:
+    workspace: Workspace, champion: str, environment: str, rules: Sequence[MetricRule]
+) -> dict[str, float]:
     """Return what the releases up to the champion have lost since one of them was better.
 
-    What was rolled back does not count, and no more than the newest releases of the history do.
+    It is by metric: each has a better one of its own. What was rolled back does not count, and no
+    more than the newest releases of the history do.
     """
     commits = [
         entry.commit for entry in not_rolled_back(await read_history(workspace, environment))
     ]
-    if champion not in commits:
-        return 0.0
-    comparisons: list[Comparison | None] = []
+    comparisons: dict[str, list[Comparison | None]] = {rule.metric: [] for rule in rules}
+    since = commits[commits.index(champion) :] if champion in commits else []
     known: dict[str, Evaluation] = {}
     # One after the other: answers to a large test split are many, and most are not needed.
-    for newer, older in pairwise(commits[commits.index(champion) :]):
-        comparison = await _stated_at(workspace, newer, older, rule.metric)
-        if comparison is None:
-            known = {
-                commit: known.get(commit)
-                or await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
-                for commit in (newer, older)
-            }
-            comparison = await asyncio.to_thread(
-                compare, known[newer], known[older], rule.metric, rule.more_is_better
-            )
-        comparisons.append(comparison)
-        if comparison is None or comparison.is_better:
+    for newer, older in pairwise(since):
+        stated = await _read_verdict(workspace, newer, older)
+        for rule in rules:
+            comparison = stated.comparison_of(rule.metric) if stated else None
+            if comparison is None:
+                known = {
+                    commit: known.get(commit) or await _read_release(workspace, commit)
+                    for commit in (newer, older)
+                }
+                comparison = await asyncio.to_thread(
+                    compare, known[newer], known[older], rule.metric, rule.more_is_better
+                )
+            comparisons[rule.metric].append(comparison)
+        newest = {rule.metric: comparisons[rule.metric][-1] for rule in rules}
+        rules = [rule for rule in rules if (one := newest[rule.metric]) and not one.is_better]
+        if not rules:
             break
-    return sum_losses(comparisons)
+    return {metric: sum_losses(past) for metric, past in comparisons.items()}
 
 
-async def _stated_at(
-    workspace: Workspace, commit: str, champion: str, metric: str
-) -> Comparison | None:
-    """Return the comparison by which the gate accepted a commit, from its provenance.
+async def _read_release(workspace: Workspace, commit: str) -> Evaluation:
+    return await _read_evaluation(workspace, await metrics_at(workspace, commit), commit)
+
+
+async def _read_verdict(workspace: Workspace, commit: str, champion: str) -> Verdict | None:
+    """Read the verdict by which a commit was accepted beside a champion, from its provenance.
 
     Where both were scored on rows of their own, no later commit has their answers.
     """
     path = f"model/{workspace.model}{PROVENANCE}"
     verdict = _parse_provenance(await read_at(workspace, commit, path))
-    if verdict is None or verdict.pair.get("champion") != champion:
-        return None
-    return verdict.comparison_of(metric)
+    return verdict if verdict and verdict.pair.get("champion") == champion else None
 
 
 def require_pass(workspace: Workspace, verdict: Verdict, branch: str) -> None:
