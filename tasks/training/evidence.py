@@ -246,8 +246,7 @@ def _floats(answers: Answers) -> list[float]:
 def _measure(metric: str, model: Evaluation) -> float | None:
     """Return a metric as the answers have it, None if it does not follow from them."""
     if metric in ("accuracy", *CLASSES):
-        pairs = zip(model.actual, model.predicted, strict=True)
-        return measure_classes(metric, ((label, answer, 1) for label, answer in pairs))
+        return measure_classes(metric, model.actual, model.predicted)
     if metric == LOG_LOSS and model.losses:
         return math.fsum(model.losses) / len(model.losses)
     if metric not in ERRORS:

@@ -6,10 +6,13 @@ A gain is the difference of a metric, turned so that more is better. All interva
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from array import array
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from operator import mul
+from operator import add, mul
 from random import Random
 from statistics import NormalDist
 
@@ -27,8 +30,10 @@ _RESAMPLES = 1000
 _BLOCKS = 200  # bounds the time of large test splits; with fewer rows, each row is a block
 _SEED = 0  # all who ask the gate get the same answer
 _BISECTIONS = 40  # to 1e-12
-# Of a Poisson number of mean 1: how likely it is 0, at most 1, and so on.
-_POISSON = list(accumulate(math.exp(-1) / math.factorial(count) for count in range(12)))
+_NORMAL_FROM = 50  # mean of a Poisson number
+_LANE = array("I").itemsize  # no count of rows is larger, however often they are drawn
+_LISTS = 5  # of counts by class, see `_pack`
+_Triple = tuple[str, str, str]  # class, the champion's answer, the candidate's
 
 
 def tango_interval(candidate_only: int, champion_only: int, rows: int) -> Interval:
@@ -71,33 +76,36 @@ def tango_interval(candidate_only: int, champion_only: int, rows: int) -> Interv
     return find_limit(-1.0), find_limit(1.0)
 
 
-def measure_classes(metric: str, answers: Iterable[tuple[str, str, float]]) -> float:
+def measure_classes(metric: str, actual: Answers, predicted: Answers) -> float:
     """Return a metric of a classification, as scikit-learn defines it.
 
     Args:
         metric: One of `CLASSES`, or `accuracy`.
-        answers: Actual class, predicted class and weight of rows.
+        actual: The class of each row.
+        predicted: The answer to each row.
 
     Raises:
-        ZeroDivisionError: No row has a weight.
+        ZeroDivisionError: There are no rows.
     """
-    right: dict[str, float] = defaultdict(float)
-    actual: dict[str, float] = defaultdict(float)
-    predicted: dict[str, float] = defaultdict(float)
-    for label, answer, weight in answers:
-        if weight:
-            actual[label] += weight
-            predicted[answer] += weight
-            if label == answer:
-                right[label] += weight
+    rows, answers = Counter(actual), Counter(predicted)
+    right = Counter(a for a, b in zip(actual, predicted, strict=True) if a == b)
+    labels = sorted(rows.keys() | answers.keys())
+    return _measure_counts(
+        metric,
+        *([counts[label] for label in labels] for counts in (rows, answers, right)),
+    )
+
+
+def _measure_counts(
+    metric: str, actual: Sequence[int], predicted: Sequence[int], right: Sequence[int]
+) -> float:
+    """Return a metric from the numbers of rows by class: of it, answered so, and rightly so."""
     if metric == "accuracy":
-        return sum(right.values()) / sum(actual.values())
-    if metric == "balanced_accuracy":
-        return sum(right[label] / rows for label, rows in actual.items()) / len(actual)
-    labels = actual.keys() | predicted.keys()
-    return sum(
-        2 * right[label] / (actual[label] + predicted[label]) for label in sorted(labels)
-    ) / len(labels)
+        return sum(right) / sum(actual)
+    wholes = actual if metric == "balanced_accuracy" else list(map(add, actual, predicted))
+    shares = [part / whole for part, whole in zip(right, wholes, strict=True) if whole]
+    # f1 is twice the right ones over all of the class and all answered so.
+    return sum(shares) / len(shares) * (1 if metric == "balanced_accuracy" else 2)
 
 
 def measure_errors(
@@ -135,7 +143,8 @@ def bootstrap_classes(
 ) -> Interval:
     """Return the interval of candidate minus champion of a classification, by paired bootstrap.
 
-    See `_percentiles`. Rows with the same class and the same two answers are drawn together.
+    See `_percentiles`. Rows with the same class and the same two answers are drawn together; where
+    these are many, rows are drawn in blocks, which are as independent as rows.
 
     Args:
         metric: One of `CLASSES`, or `accuracy`.
@@ -144,35 +153,58 @@ def bootstrap_classes(
         candidate: The candidate's answers.
         blocks: Number of the block of each row, if rows are no independent draws.
     """
-    triples = zip(actual, champion, candidate, strict=True)
-    if blocks is not None:
-        return _bootstrap_blocks(metric, Counter(zip(blocks, triples, strict=True)))
-    cells = sorted(Counter(triples).items())
+    triples = list(zip(actual, champion, candidate, strict=True))
+    cells = Counter(triples)
+    units: list[tuple[Mapping[_Triple, int], int]]  # rows of each kind, and how often they are
+    if blocks is None and len(cells) <= _BLOCKS:
+        units = [({triple: 1}, count) for triple, count in sorted(cells.items())]
+    else:
+        places = [number % _BLOCKS for number in range(len(triples))] if blocks is None else blocks
+        members: list[Counter[_Triple]] = [Counter() for _ in range(1 + max(places))]
+        for place, triple in zip(places, triples, strict=True):
+            members[place][triple] += 1
+        units = [(rows, 1) for rows in members]
+    numbers = {label: at for at, label in enumerate(sorted({*actual, *champion, *candidate}))}
+    vectors = [_pack(rows, numbers) for rows, _ in units]
+    draws = [_draw_poisson(count) for _, count in units]
+    size = _LISTS * len(numbers)
 
     def resample(random: Random) -> float:
-        drawn = [(cell, _draw_poisson(random, count)) for cell, count in cells]
-        new = measure_classes(metric, ((label, answer, n) for (label, _, answer), n in drawn))
-        old = measure_classes(metric, ((label, answer, n) for (label, answer, _), n in drawn))
-        return new - old
+        drawn = sum(vector * draw(random) for vector, draw in zip(vectors, draws, strict=True))
+        counts = memoryview(drawn.to_bytes(size * _LANE, sys.byteorder)).cast("I").tolist()
+        actual, old, old_right, new, new_right = (
+            counts[start : start + len(numbers)] for start in range(0, size, len(numbers))
+        )
+        after = _measure_counts(metric, actual, new, new_right)
+        return after - _measure_counts(metric, actual, old, old_right)
 
     return _percentiles(resample)
 
 
-def _bootstrap_blocks(
-    metric: str, cells: Mapping[tuple[int, tuple[str, str, str]], int]
-) -> Interval:
-    """Return the interval of a classification whose rows are drawn by blocks."""
-    ordered = sorted(cells.items())
-    count = 1 + max(block for (block, _), _ in ordered)
+def _pack(rows: Mapping[_Triple, int], numbers: Mapping[str, int]) -> int:
+    """Pack the counts of some rows into one integer, whose multiples and sums are those of each.
 
-    def resample(random: Random) -> float:
-        weights = random.choices(range(len(_POISSON)), cum_weights=_POISSON, k=count)
-        drawn = [(cell, weights[block] * rows) for (block, cell), rows in ordered]
-        new = measure_classes(metric, ((label, answer, n) for (label, _, answer), n in drawn))
-        old = measure_classes(metric, ((label, answer, n) for (label, answer, _), n in drawn))
-        return new - old
+    The standard library has no vectors; an integer of 4 bytes a count is one.
 
-    return _percentiles(resample)
+    Args:
+        rows: Number of rows of each kind.
+        numbers: Number of each class.
+
+    Returns:
+        For each class, its rows; the champion's answers, and those of them that are right; the
+        candidate's.
+    """
+    classes = len(numbers)
+    counts = array("I", bytes(_LISTS * classes * _LANE))
+    for (label, old, new), count in rows.items():
+        counts[numbers[label]] += count
+        counts[classes + numbers[old]] += count
+        counts[3 * classes + numbers[new]] += count
+        if old == label:
+            counts[2 * classes + numbers[label]] += count
+        if new == label:
+            counts[4 * classes + numbers[label]] += count
+    return int.from_bytes(counts.tobytes(), sys.byteorder)
 
 
 def bootstrap_errors(
@@ -202,8 +234,10 @@ def bootstrap_errors(
         for column, term in zip(columns, (1.0, y, y * y, a, a * a, b, b * b), strict=True):
             column[place] += term
 
+    poisson = _tabulate_poisson(1)
+
     def resample(random: Random) -> float:
-        weights = random.choices(range(len(_POISSON)), cum_weights=_POISSON, k=count)
+        weights = random.choices(range(len(poisson)), cum_weights=poisson, k=count)
         rows, y, yy, a, aa, b, bb = (sum(map(mul, weights, column)) for column in columns)
         spread = yy - y * y / rows
         return measure_errors(metric, rows, b, bb, spread) - measure_errors(
@@ -234,12 +268,16 @@ def _percentiles(resample: Callable[[Random], float]) -> Interval:
     return gains[outside], gains[-1 - outside]
 
 
-def _draw_poisson(random: Random, mean: int) -> int:
-    """Draw a Poisson number: by Knuth's products, or as a rounded normal number if it is large."""
-    if mean > 50:
-        return max(0, round(random.gauss(mean, math.sqrt(mean))))
-    limit, product, count = math.exp(-mean), random.random(), 0
-    while product > limit:
-        product *= random.random()
-        count += 1
-    return count
+def _draw_poisson(mean: int) -> Callable[[Random], int]:
+    """Return a function that draws Poisson numbers: as rounded normal ones if the mean is large."""
+    if mean > _NORMAL_FROM:
+        return lambda random: max(0, round(random.gauss(mean, math.sqrt(mean))))
+    table = _tabulate_poisson(mean)
+    return lambda random: bisect(table, random.random())
+
+
+def _tabulate_poisson(mean: int) -> list[float]:
+    """Return how likely a Poisson number is 0, at most 1, and so on, as far as one is drawn."""
+    most = math.ceil(mean + 10 * math.sqrt(mean) + 2)
+    chances = (math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(most))
+    return list(accumulate(chances))

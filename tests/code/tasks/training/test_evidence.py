@@ -14,7 +14,7 @@ from tasks.training.evidence import (
     sum_losses,
     weigh_answers,
 )
-from tasks.training.intervals import tango_interval
+from tasks.training.intervals import bootstrap_classes, tango_interval
 
 _LOCK = """\
 stages:
@@ -96,6 +96,20 @@ def test_accuracy_of_the_same_rows_is_compared_by_tango() -> None:
 _ACTUAL = ["a", "a", "a", "b", "b", "c"] * 20
 _FAIR = ["a", "a", "b", "b", "c", "c"] * 20
 _POOR = ["a", "c", "b", "b", "c", "a"] * 20
+
+
+def test_drawing_rows_in_blocks_changes_little() -> None:
+    """Of many classes there are too many kinds of rows to draw each."""
+    random = Random(5)
+    actual = [str(random.randrange(4)) for _ in range(4000)]
+    old, new = (
+        [label if random.random() < share else str(random.randrange(4)) for label in actual]
+        for share in (0.8, 0.77)
+    )
+    for metric in ("f1_macro", "balanced_accuracy"):
+        cells = bootstrap_classes(metric, actual, old, new)
+        blocks = bootstrap_classes(metric, actual, old, new, [n % 200 for n in range(4000)])
+        assert blocks == pytest.approx(cells, abs=0.004)
 
 
 @pytest.mark.parametrize(
