@@ -103,6 +103,8 @@ async def outputs_of(workspace: Workspace) -> list[StoredObject]:
                 if out["path"] not in tracked | folders  # Git has those with `cache: false`
             ]
     for file in sorted(path for path in tracked if path.endswith(".dvc")):
+        if not (workspace.path / file).exists():
+            continue  # set aside: no stage reads these data
         content = _read(workspace, file)
         if any("repo" in dependency for dependency in content.get("deps", [])):
             continue  # `dvc import`: the other repository stores it

@@ -88,7 +88,7 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
         TerminalError: The bucket denies access, or neither it nor this host has an object.
     """
     bucket, cache = await load_bucket("read-write"), Settings().dvc_cache
-    objects = await _with_members(bucket, cache, await outputs_of(workspace))
+    objects = await _with_members(bucket, await outputs_of(workspace))
     key = artifact_key(workspace.model, "upload")
     async with Progress(key, f"Upload of {workspace.label}") as progress:
         faults = await _faults(bucket, objects)
@@ -190,18 +190,32 @@ async def _for_each(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _with_members(
-    bucket: Bucket, cache: Path, outputs: Sequence[StoredObject]
-) -> list[StoredObject]:
+async def _with_members(bucket: Bucket, outputs: Sequence[StoredObject]) -> list[StoredObject]:
     """List every object once: the outputs, and the members of folders."""
     objects = {stored.md5: stored for stored in outputs}
     for folder in [stored for stored in outputs if stored.is_folder]:
-        file = cache / folder.key
-        listing = file.read_bytes() if file.is_file() else await read_object(bucket, folder)
-        if listing is None:
-            raise _missing([folder])
-        objects |= {member.md5: member for member in folder.members(listing)}
+        objects |= {member.md5: member for member in await list_members(folder, bucket)}
     return list(objects.values())
+
+
+async def list_members(folder: StoredObject, bucket: Bucket | None = None) -> list[StoredObject]:
+    """List the files of a folder, by its listing in this host's cache, else in the bucket.
+
+    Args:
+        folder: The listing.
+        bucket: The bucket, if it is loaded already.
+
+    Raises:
+        TransientError: The bucket is needed and cannot be reached.
+        TerminalError: The bucket is needed and denies access, or lacks the listing, too.
+    """
+    file = Settings().dvc_cache / folder.key
+    if file.is_file():
+        return folder.members(file.read_bytes())
+    listing = await read_object(bucket or await load_bucket("read"), folder)
+    if listing is None:
+        raise _missing([folder])
+    return folder.members(listing)
 
 
 def _require_here(cache: Path, objects: Sequence[StoredObject]) -> None:

@@ -22,6 +22,7 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
+from tasks.training.data_selection import select_data
 
 _UNTRAINED = "nothing was trained"
 _CHECK_SECONDS = 600.0
@@ -72,13 +73,14 @@ async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False)
         until: The last stage.
         force: Run every stage, changed or not.
     """
-    await restore(workspace, sources=True)  # without its data, a stage looks changed
-    if not force and not await has_changed(workspace, until):
-        commands.run_logger().info("nothing has changed up to %s", until)
-        return
-    environment = await make_model_environment(workspace)
-    await restore(workspace, sources=False)
-    await reproduce(workspace, environment, until, force=force)
+    async with select_data(workspace):
+        await restore(workspace, sources=True)  # without its data, a stage looks changed
+        if not force and not await has_changed(workspace, until):
+            commands.run_logger().info("nothing has changed up to %s", until)
+            return
+        environment = await make_model_environment(workspace)
+        await restore(workspace, sources=False)
+        await reproduce(workspace, environment, until, force=force)
 
 
 @capability(

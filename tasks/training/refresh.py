@@ -22,6 +22,7 @@ from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
 from tasks.runs.secrets import read_secret
+from tasks.training.data_selection import select_data
 from tasks.training.sources import (
     FOLDER,
     Source,
@@ -58,8 +59,10 @@ async def refresh_data(workspace: Workspace) -> bool:
     if source is None or not source.has_origin:
         commands.run_logger().info(_NO_SOURCE)
         return False
-    await restore(workspace, sources=True)  # an import that is not there would look changed
-    return await refresh_source(workspace, source)
+    async with select_data(workspace):
+        await restore(workspace, sources=True)  # an import that is not there would look changed
+    record = workspace.path / source.record
+    return await refresh_source(workspace, source, record.read_bytes() if record.is_file() else b"")
 
 
 async def refresh_checkout(folder: Path) -> str:
@@ -91,26 +94,30 @@ def _find_source(folder: Path) -> Source | None:
     run_name="refresh {source.path}",
     timeout=2 * Settings().refresh_seconds + 60,  # the query, and DVC that keeps its result
 )
-async def refresh_source(workspace: Workspace, source: Source) -> bool:
+async def refresh_source(workspace: Workspace, source: Source, former: bytes) -> bool:
     """Refresh the data from their source, and publish a report on it.
 
     Args:
         workspace: The workspace, with the data as they are.
         source: Their source.
+        former: Content of their record in the commit; empty if there is none.
 
     Raises:
         TransientError: The source cannot be reached.
         ConfigurationError: The source, or the query, is wrong.
         DataRejected: The query returns no rows.
     """
-    before, record = source.digest, workspace.path / source.record
+    record = workspace.path / source.record
+    if former:
+        record.write_bytes(former)  # an earlier try may have brought the data, and failed later
+    before = source.digest
     if not before:
         raise ConfigurationError(
             f"{source.record} is not in the commit, so DVC does not keep the result of the query",
             state="nothing was trained; origin is unchanged",
             next_step="run `slipway data --refresh` once, commit the record, and `dvc push`",
         )
-    content, separate = record.read_bytes(), workspace.tool_cache / "refresh"
+    separate = workspace.tool_cache / "refresh"
     if source.database:
         place = f"query {source.query} of database {source.database}"
         url = await read_url(source.database)
@@ -127,7 +134,7 @@ async def refresh_source(workspace: Workspace, source: Source) -> bool:
         await _report(workspace, f"{source.path} was {text}.")
         return False
     if (after := source.digest) == before:
-        record.write_bytes(content)  # of the same data at another time or with another ETag
+        record.write_bytes(former)  # of the same data at another time or with another ETag
         text = f"{source.path} is up to date with {place}"
     else:
         text = f"{source.path} was refreshed from {place}: {before} became {after}"

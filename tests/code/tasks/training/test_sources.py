@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
+from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training import query, sources
+from tasks.training import query, refresh, sources
 from tasks.training.refresh import (
     describe_newest_data,
     list_changes,
@@ -277,6 +277,38 @@ async def test_refresh_follows_no_configuration_of_the_commit(tmp_path: Path) ->
     assert source.digest not in ("", md5)
     assert (cache / "files" / "md5" / source.digest[:2] / source.digest[2:]).is_file()
     assert not (tmp_path / "separate").exists()
+
+
+async def test_another_try_after_an_update_still_has_new_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else their columns would not be compared with those before."""
+    record = tmp_path / f"{SALES}.dvc"
+    record.parent.mkdir(parents=True)
+    former = yaml.safe_dump({**RECORD, "outs": [{"path": "sales.csv", "md5": "1"}]})
+    record.write_text(former)
+    source = find_source(tmp_path, {"data": {"source": SALES}})
+    assert source
+
+    async def update(alone: Source, _variables: object) -> None:
+        (alone.folder / alone.record).write_text(former.replace("md5: '1'", "md5: '2'"))
+
+    reports: list[str] = []
+
+    async def report(_workspace: Workspace, text: str) -> None:
+        reports.append(text)
+        if len(reports) == 1:
+            raise TransientError("no server", state="", next_step="")
+
+    monkeypatch.setenv("SLIPWAY_SOURCES", "s3://data")
+    for name, stand_in in (("refresh_import", update), ("_report", report)):
+        monkeypatch.setattr(refresh, name, stand_in)
+    monkeypatch.setattr(refresh, "_variables", lambda *_: asyncio.sleep(0, {}))
+    workspace = Workspace(tmp_path, "1f0c72c", "main")
+    with pytest.raises(TransientError):
+        await refresh.refresh_source.fn(workspace, source, former.encode())
+    assert await refresh.refresh_source.fn(workspace, source, former.encode())
+    assert reports[1].endswith(": 1 became 2.")
 
 
 def test_newest_data_are_of_the_day_of_their_commit(tmp_path: Path) -> None:
