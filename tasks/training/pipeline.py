@@ -16,6 +16,7 @@ from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
 from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.core.settings import Settings
+from tasks.core.yaml12 import load_yaml
 from tasks.package.environment import make_environment, read_lock
 from tasks.package.package import read_at
 from tasks.repository.workspace import Workspace
@@ -23,6 +24,7 @@ from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
 from tasks.training.data_selection import select_data
+from tasks.training.sources import require_own_data
 
 _UNTRAINED = "nothing was trained"
 _CHECK_SECONDS = 600.0
@@ -72,7 +74,11 @@ async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False)
         workspace: The workspace.
         until: The last stage.
         force: Run every stage, changed or not.
+
+    Raises:
+        ConfigurationError: The data are of another repository.
     """
+    require_own_data(workspace.path, load_yaml((workspace.path / "params.yaml").read_text()) or {})
     async with select_data(workspace):
         await restore(workspace, sources=True)  # without its data, a stage looks changed
         if not force and not await has_changed(workspace, until):

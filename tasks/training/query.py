@@ -1,6 +1,7 @@
-"""Run a SQL query and write its rows as CSV: python -m tasks.training.query QUERY RESULT.
+"""Run a SQL query and write its rows as CSV: python -m tasks.training.query QUERY RESULT SECONDS.
 
-A program of its own, so that a query that takes too long can be ended. The database's URL is in a
+A program of its own, so that a query that takes too long can be ended. PostgreSQL does not notice
+the end of a client, and would go on: it gets the time limit itself. The database's URL is in a
 variable. The last line on stdout is an object of JSON: the number of rows, or kind and text of the
 problem.
 """
@@ -15,14 +16,18 @@ import sys
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import URL, CursorResult, make_url
+from sqlalchemy.pool import NullPool
 
 URL_VARIABLE = "SLIPWAY_QUERY_DATABASE"
 _FETCH = 1000  # rows in memory at a time
+# After the end of this program, whose message says more than the database's own.
+_GRACE_SECONDS = 5.0
 
 
 class Unreachable(Exception):
@@ -33,24 +38,28 @@ class UnsupportedValue(Exception):
     """A value that a cell of a CSV file cannot hold."""
 
 
-def write_rows(url: URL, query: str, path: Path) -> int:
+def write_rows(url: URL, query: str, path: Path, seconds: float) -> int:
     """Write the rows of a query to a CSV file, and return their number; change no database.
 
     Args:
         url: The database, with credentials.
         query: One statement that returns rows.
         path: UTF-8, commas, one header line.
+        seconds: The time limit of this program.
     """
-    engine = create_engine(url)
+    engine = create_engine(url, poolclass=NullPool)
+    # No parameters: a percent sign or a colon of the query means nothing to the driver.
+    options = {"stream_results": True, "yield_per": _FETCH, "no_parameters": True}
     if engine.dialect.name == "sqlite":
         # The query is of a commit; it must not read other files of the worker.
         event.listen(engine, "connect", _protect)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", partial(_limit, seconds + _GRACE_SECONDS))
+        options["postgresql_readonly"] = True
     try:
         connection = engine.connect()
     except exc.DBAPIError as error:
         raise Unreachable(error.orig) from error
-    # No parameters: a percent sign or a colon of the query means nothing to the driver.
-    options = {"stream_results": True, "yield_per": _FETCH, "no_parameters": True}
     with connection, path.open("w", encoding="utf-8", newline="") as file:
         try:
             result = connection.execution_options(**options).exec_driver_sql(query)
@@ -94,14 +103,20 @@ def _protect(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA query_only = ON")
 
 
-def main(query: str, path: str) -> int:
+def _limit(seconds: float, connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = {round(1000 * seconds)}")
+    connection.commit()  # a rollback would take the setting back
+
+
+def main(query: str, path: str, seconds: str) -> int:
     """Run the query; return the exit code."""
     try:
         url = make_url(os.environ[URL_VARIABLE])
     except exc.ArgumentError:  # its text may have the password
         return _fail("url", "the URL is not one of SQLAlchemy: dialect://user:password@host/name")
     try:
-        rows = write_rows(url, Path(query).read_text(encoding="utf-8"), Path(path))
+        rows = write_rows(url, Path(query).read_text(encoding="utf-8"), Path(path), float(seconds))
     except Unreachable as error:
         return _fail("connection", _hide(str(error), [url.password]))
     except (ModuleNotFoundError, exc.NoSuchModuleError) as error:

@@ -23,15 +23,8 @@ from tasks.runs import artifacts
 from tasks.runs.retrying import capability
 from tasks.runs.secrets import read_secret
 from tasks.training.data_selection import select_data
-from tasks.training.sources import (
-    FOLDER,
-    Source,
-    find_source,
-    is_allowed,
-    refresh_import,
-    refresh_query,
-    separate_repository,
-)
+from tasks.training.sources import FOLDER, Source, find_source, is_allowed
+from tasks.training.updates import refresh_import, refresh_query, separate_repository
 
 _NAMED = 5  # columns in a message
 _NO_SOURCE = (

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from tasks.bucket import dvc
-from tasks.core import commands
-from tasks.core.commands import Argv, CommandResult, CommandTimeout
-from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
-from tasks.core.fingerprint import file_digest
-from tasks.core.settings import CHECKOUT, Settings
+from tasks.core.errors import ConfigurationError
 
 FOLDER = Path("data/source")
-_UNCHANGED = "nothing was trained; origin is unchanged"
+UNCHANGED = "nothing was trained; origin is unchanged"
 # All that DVC writes into the record of an import. Others, such as `cmd`, `wdir` and `fs_config`,
 # would have DVC run a program, write elsewhere, or send credentials to another server.
 _RECORD = {"md5", "frozen", "deps", "outs", "desc", "meta"}
 _DEPENDENCY = {"md5", "size", "nfiles", "hash", "path", "etag", "checksum", "mtime", "files"}
-_TRANSIENT = "connection"  # kind of an error of tasks/training/query.py
 
 
 @dataclass(frozen=True)
@@ -79,18 +69,61 @@ def find_source(folder: Path, parameters: Mapping[str, Any]) -> Source | None:
         parameters: Content of its `params.yaml`.
 
     Raises:
-        ConfigurationError: The record of an import has what DVC does not write there.
+        ConfigurationError: The record of an import has what DVC does not write there, or the data
+            are of another repository.
     """
-    data = parameters.get("data")
-    data = data if isinstance(data, Mapping) else {}
-    path = Path(os.path.normpath(str(data.get("source"))))
-    if not path.is_relative_to(FOLDER) or path == FOLDER:
+    data = _read_section(parameters)
+    path = _find_path(data)
+    if path is None:
         return None
-    places = [place for place in (path, *path.parents) if place.is_relative_to(FOLDER)]
-    records = [place.with_name(f"{place.name}.dvc") for place in places]
-    record = next((one for one in records if (folder / one).is_file()), records[0])
+    record = _find_record(folder, path)
+    require_own_data(folder, parameters)
     address = _read_address(record, _read_record(folder / record))
     return Source(folder, path, record, address, str(data.get("database") or ""))
+
+
+def require_own_data(folder: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse data that `dvc import` has brought from another Git repository.
+
+    That repository stores them. To ask it, DVC clones it from whatever address the record names,
+    and follows the configuration that it finds there; with the worker's keys at hand, nobody may
+    choose either by a commit. In the sandbox, where there are no keys, there is no network.
+
+    Args:
+        folder: The repository's folder.
+        parameters: Content of its `params.yaml`.
+
+    Raises:
+        ConfigurationError: They are such data.
+    """
+    path = _find_path(_read_section(parameters))
+    if path is None:
+        return
+    record = _find_record(folder, path)
+    if any("repo" in dependency for dependency in _read_record(folder / record).get("deps", [])):
+        raise ConfigurationError(
+            f"{record} was made by `dvc import`: its data are in another Git repository, which runs"
+            " do not clone",
+            state=UNCHANGED,
+            next_step="import the file from where it is stored, `dvc import-url`; or copy it:"
+            " `dvc get`, then `dvc add`; commit the record",
+        )
+
+
+def _read_section(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = parameters.get("data")
+    return data if isinstance(data, Mapping) else {}
+
+
+def _find_path(data: Mapping[str, Any]) -> Path | None:
+    path = Path(os.path.normpath(str(data.get("source"))))
+    return path if path.is_relative_to(FOLDER) and path != FOLDER else None
+
+
+def _find_record(folder: Path, path: Path) -> Path:
+    places = [place for place in (path, *path.parents) if place.is_relative_to(FOLDER)]
+    records = [place.with_name(f"{place.name}.dvc") for place in places]
+    return next((record for record in records if (folder / record).is_file()), records[0])
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -105,7 +138,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _read_address(record: Path, content: Mapping[str, Any]) -> str:
     dependencies = content.get("deps", [])
-    if not dependencies or "repo" in dependencies[0]:  # the other repository says what is newest
+    if not dependencies:
         return ""
     (dependency, *others), outputs = dependencies, content.get("outs", [])
     unknown = {*content} - _RECORD or {*dependency} - _DEPENDENCY
@@ -119,42 +152,9 @@ def _read_address(record: Path, content: Mapping[str, Any]) -> str:
 def _refuse_record(record: str, problem: str) -> ConfigurationError:
     return ConfigurationError(
         f"{record} is not the record of one import by DVC: {problem}",
-        state=_UNCHANGED,
+        state=UNCHANGED,
         next_step="import the data again with `dvc import-url`, and commit",
     )
-
-
-@contextmanager
-def separate_repository(source: Source, folder: Path, cache: Path) -> Iterator[Source]:
-    """Move a source, with data, record and query, to a repository of its own, and back at the end.
-
-    DVC runs outside of the sandbox there, and the commit's own configuration of DVC may name
-    programs to run, and folders with pickles to load.
-
-    Args:
-        source: The source in the workspace.
-        folder: The repository's folder, which is made.
-        cache: The cache in which DVC keeps data.
-    """
-    (folder / ".dvc").mkdir(parents=True)
-    (folder / ".dvc" / "config").write_text(
-        "[core]\n    no_scm = true\n    analytics = false\n"
-        f'[cache]\n    dir = {cache}\n    type = "reflink,copy"\n'
-    )
-    names = (source.output, source.record, source.query)
-
-    def move(start: Path, end: Path) -> None:
-        for name in names:
-            if (start / name).exists():
-                (end / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(start / name, end / name)
-
-    move(source.folder, folder)
-    try:
-        yield replace(source, folder=folder)
-    finally:
-        move(folder, source.folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_allowed(address: str, allowed: str) -> bool:
@@ -169,115 +169,3 @@ def is_allowed(address: str, allowed: str) -> bool:
         return False
     places = [place.strip().rstrip("/") for place in allowed.split(",")]
     return any(place and f"{address}/".startswith(f"{place}/") for place in places)
-
-
-async def refresh_import(source: Source, variables: Mapping[str, str]) -> None:
-    """Bring imported data up to date; its record changes if they have changed.
-
-    Args:
-        source: The source, which has an address.
-        variables: Variables for DVC; the place for credentials.
-
-    Raises:
-        TransientError: The address cannot be read.
-        TerminalError: It took too long.
-    """
-    result = await _run(dvc.update(source.record.as_posix()), source, variables)
-    if result.code:
-        raise TransientError(
-            f"data cannot be refreshed from {source.address}: {result.tail(3)}",
-            state=_UNCHANGED,
-            next_step="check that the worker reaches the address, and its credentials for it",
-        )
-
-
-async def refresh_query(source: Source, url: str, variables: Mapping[str, str]) -> None:
-    """Run the query of a source; its result and record change if the rows have changed.
-
-    Args:
-        source: The source, which has a database.
-        url: SQLAlchemy URL of the database, with credentials.
-        variables: Variables for DVC.
-
-    Raises:
-        TransientError: The database cannot be reached.
-        ConfigurationError: It refuses the query, or a value cannot be written as CSV.
-        DataRejected: The query returns no rows.
-        TerminalError: It took too long.
-    """
-    from tasks.training.query import URL_VARIABLE
-
-    query, part = source.folder / source.query, source.folder / f"{source.path}.part"
-    if not query.is_file():
-        raise ConfigurationError(
-            f"params.yaml: data.database: there is no query {source.query}",
-            state=_UNCHANGED,
-            next_step="write the query into that file, or remove data.database, and commit",
-        )
-    part.parent.mkdir(parents=True, exist_ok=True)
-    # A process: only its end ends a query on every database. With -P it imports nothing from where
-    # it runs, which is the workspace: that has modules of these names, too, of the commit.
-    argv = [sys.executable, "-P", "-m", "tasks.training.query", str(query), str(part)]
-    path = {"PYTHONPATH": str(CHECKOUT)}
-    try:
-        result = await _run(argv, source, {**path, URL_VARIABLE: url})
-        if result.code:
-            raise _explain_query(source, result)
-        await asyncio.to_thread(_require_rows, source, part)
-        target = source.folder / source.path
-        if file_digest(part, "md5") == source.digest and target.is_file():
-            return
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    added = await _run(dvc.add(source.path.as_posix()), source, variables)
-    if added.code:
-        raise TerminalError(
-            f"DVC cannot keep {source.path}: {added.tail(3)}",
-            state=_UNCHANGED,
-            next_step="remove the file from Git if it is there: `git rm --cached`, and commit",
-        )
-
-
-async def _run(argv: Argv, source: Source, variables: Mapping[str, str]) -> CommandResult:
-    limit = Settings().refresh_seconds
-    try:
-        return await commands.run(argv, timeout=limit, cwd=source.folder, env=variables)
-    except CommandTimeout as error:  # another try would take as long
-        raise TerminalError(
-            f"the refresh of {source.path} took longer than {limit:.0f} s",
-            state="it was stopped; nothing was trained; origin is unchanged",
-            next_step="make the query faster or the file smaller, or raise SLIPWAY_REFRESH_SECONDS"
-            " for the worker",
-        ) from error
-
-
-def _explain_query(source: Source, result: CommandResult) -> TerminalError | TransientError:
-    try:
-        error = yaml.safe_load(result.stdout.splitlines()[-1])
-        kind, problem = str(error["kind"]), str(error["problem"])
-    except (IndexError, KeyError, TypeError, yaml.YAMLError):
-        kind, problem = "", result.tail(3)
-    if kind == _TRANSIENT:
-        return TransientError(
-            f"database {source.database} cannot be reached for {source.query}: {problem}",
-            state=_UNCHANGED,
-            next_step="check the database, and the URL in its Secret block or variable",
-        )
-    return ConfigurationError(
-        f"the query {source.query} failed: {problem}",
-        state=_UNCHANGED,
-        next_step="correct the query or the database's URL, and run again",
-    )
-
-
-def _require_rows(source: Source, part: Path) -> None:
-    with part.open("rb") as file:
-        file.readline()
-        if file.readline():
-            return
-    raise DataRejected(
-        f"the query {source.query} returned no rows",
-        state=f"{_UNCHANGED}; the live model stays",
-        next_step="find out why the database returns none, then run again",
-    )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,23 +17,21 @@ def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _write_record(data: Path) -> str:
-    text = data.read_text()
-    stored = {"md5": _md5(text), "size": len(text), "hash": "md5"}
+def _write_record(address: str, text: str) -> str:
+    size = {"size": len(text)}
     return yaml.safe_dump(
         {
             "frozen": True,
-            "deps": [stored | {"path": str(data)}],
-            "outs": [stored | {"path": data.name}],
+            "deps": [{"path": address, "etag": _md5(text)} | size],
+            "outs": [{"path": "shop.csv", "md5": _md5(text), "hash": "md5"} | size],
         }
     )
 
 
-def test_refreshed_data_that_do_not_fit_are_rejected(
-    lab: Lab, delivered: str, tmp_path: Path
-) -> None:
-    data = tmp_path / "shop.csv"
-    data.write_text(f"x,z,bought\n{ROWS}")
+def test_refreshed_data_that_do_not_fit_are_rejected(lab: Lab, delivered: str) -> None:
+    address = f"s3://{lab.bucket}/exports/shop.csv"
+    rows = f"x,z,bought\n{ROWS}"
+    lab.s3().put_object(Bucket=lab.bucket, Key=lab.key(_md5(rows)), Body=rows.encode())
     parameters = yaml.safe_load(lab.git("show", f"{delivered}:params.yaml"))
     parameters["data"] |= {
         "source": SOURCE,
@@ -52,16 +49,17 @@ def test_refreshed_data_that_do_not_fit_are_rejected(
         entry["md5"] = _md5(text)
         return yaml.safe_dump(locked)
 
-    files = {"params.yaml": text, f"{SOURCE}.dvc": _write_record(data), "dvc.lock": accept,
+    files = {"params.yaml": text, f"{SOURCE}.dvc": _write_record(address, rows), "dvc.lock": accept,
              "data/source/.gitignore": "/shop.csv\n"}  # fmt: skip
     commit = lab.commit(files, delivered, "shop")
     before = lab.refs()
 
-    data.write_text(f"x,z,bought\n{ROWS}-1,0,no\n")
-    rejected = lab.run("retrain", {"ref": "shop"}, SLIPWAY_SOURCES=str(tmp_path))
+    later = f"{rows}-1,0,no\n".encode()
+    lab.s3().put_object(Bucket=lab.bucket, Key="exports/shop.csv", Body=later)
+    rejected = lab.run("retrain", {"ref": "shop"}, SLIPWAY_SOURCES=f"s3://{lab.bucket}/exports")
     assert (rejected.state, rejected.error) == ("DataRejected", "DataRejected"), rejected.log
     assert "params.yaml: data.schema.x: '-1' (row 61) is not between 0 and inf" in rejected.message
-    assert "shop.csv was refreshed from" in rejected.log
+    assert f"shop.csv was refreshed from {address}" in rejected.log
     assert stages_run(["fetch", "process", "train"], rejected.log) == ["fetch", "process"]
     assert lab.refs() == before
     assert lab.head("shop") == commit

@@ -14,14 +14,14 @@ import yaml
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
-from tasks.training import query, refresh, sources
+from tasks.training import query, refresh, updates
 from tasks.training.refresh import (
     describe_newest_data,
     list_changes,
     refresh_checkout,
     require_same_columns,
 )
-from tasks.training.sources import Source, find_source, is_allowed
+from tasks.training.sources import Source, find_source, is_allowed, require_own_data
 
 RECORD = {"deps": [{"path": "s3://data/sales.csv", "etag": "1"}], "outs": [{"path": "sales.csv"}]}
 SALES = "data/source/sales.csv"
@@ -72,6 +72,19 @@ def test_record_that_dvc_does_not_write_is_refused(tmp_path: Path, change: dict[
         find_source(tmp_path, {"data": {"source": SALES}})
 
 
+def test_data_of_another_repository_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "data/source").mkdir(parents=True)
+    repository = {"url": "https://example.org/data.git", "rev_lock": "1f0c72c"}
+    record = {"deps": [{"path": "sales.csv", "repo": repository}], "outs": [{"path": "sales.csv"}]}
+    (tmp_path / f"{SALES}.dvc").write_text(yaml.safe_dump(record))
+    with pytest.raises(ConfigurationError, match="was made by `dvc import`") as refused:
+        require_own_data(tmp_path, {"data": {"source": SALES}})
+    assert "`dvc import-url`" in str(refused.value)
+    with pytest.raises(ConfigurationError):
+        find_source(tmp_path, {"data": {"source": SALES}})
+    require_own_data(tmp_path, {"data": {"source": "data/source/others.csv"}})
+
+
 def test_source_is_what_its_own_record_or_that_of_its_folder_names(tmp_path: Path) -> None:
     folder = tmp_path / "data/source"
     folder.mkdir(parents=True)
@@ -110,7 +123,7 @@ def run_query(
 ) -> tuple[int, dict[str, Any]]:
     (folder / "q.sql").write_text(text)
     monkeypatch.setenv(query.URL_VARIABLE, url)
-    code = query.main(str(folder / "q.sql"), str(folder / "rows.csv"))
+    code = query.main(str(folder / "q.sql"), str(folder / "rows.csv"), "60")
     return code, yaml.safe_load(capsys.readouterr().out)
 
 
@@ -178,7 +191,7 @@ async def test_query_without_rows_or_without_an_end_leaves_the_data(
     (folder / "sales.csv").write_text("id\n1\n")
     source = Source(tmp_path, Path(SALES), Path(f"{SALES}.dvc"), "", "shop")
     with pytest.raises(ConfigurationError, match="there is no query"):
-        await sources.refresh_query(source, database, {})
+        await updates.refresh_query(source, database, {})
     (folder / "sales.sql").write_text("SELECT * FROM sales WHERE id > 9")
     # A query runs outside of the sandbox, in a folder of the commit.
     trace = tmp_path / "imported"
@@ -186,12 +199,12 @@ async def test_query_without_rows_or_without_an_end_leaves_the_data(
         (tmp_path / module).parent.mkdir(exist_ok=True)
         (tmp_path / module).write_text(f"open({str(trace)!r}, 'w')\n")
     with pytest.raises(DataRejected, match="returned no rows"):
-        await sources.refresh_query(source, database, {})
+        await updates.refresh_query(source, database, {})
     assert not trace.exists()
     (folder / "sales.sql").write_text(ENDLESS)
     monkeypatch.setenv("SLIPWAY_REFRESH_SECONDS", "1")
     with pytest.raises(TerminalError, match="took longer than 1 s"):
-        await sources.refresh_query(source, database, {})
+        await updates.refresh_query(source, database, {})
     assert sorted(path.name for path in folder.iterdir()) == ["sales.csv", "sales.sql"]
     assert (folder / "sales.csv").read_text() == "id\n1\n"
 
@@ -271,8 +284,8 @@ async def test_refresh_follows_no_configuration_of_the_commit(tmp_path: Path) ->
     assert is_allowed(source.address, str(tmp_path))
     shop.write_text("id\n1\n2\n")
     cache = tmp_path / "cache"
-    with sources.separate_repository(source, tmp_path / "separate", cache) as alone:
-        await sources.refresh_import(alone, {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")})
+    with updates.separate_repository(source, tmp_path / "separate", cache) as alone:
+        await updates.refresh_import(alone, {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")})
     assert (workspace / SALES).read_text() == "id\n1\n2\n"
     assert source.digest not in ("", md5)
     assert (cache / "files" / "md5" / source.digest[:2] / source.digest[2:]).is_file()

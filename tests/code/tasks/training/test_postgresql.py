@@ -1,0 +1,175 @@
+"""Queries of a real PostgreSQL, with the driver that docs/data.md names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.local import postgres
+from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
+from tasks.core.settings import CHECKOUT
+from tasks.training import query, updates
+from tasks.training.sources import Source
+from tests.containers import end_with, free_port
+
+PASSWORD = "a%2Fsecret"
+SALES = Path("data/source/sales.csv")
+TABLE = """
+CREATE TABLE sales (id bigint, name text, price numeric, paid boolean, at timestamptz, day date);
+INSERT INTO sales SELECT i, 'n' || i, i * 0.10, i % 2 = 0, '2024-01-02 03:04+00', '2024-01-02'
+FROM generate_series(1, 1500) i;
+INSERT INTO sales (id) VALUES (0);
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the driver, from uv's cache, where it is in nobody's environment."""
+    folder = tmp_path_factory.mktemp("driver")
+    python = Path(sys.executable)
+    argv = [python.with_name("uv"), "pip", "install", "--quiet", "--python", python,
+            "--target", folder, "psycopg[binary]>=3.3,<4"]  # fmt: skip
+    subprocess.run(argv, check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Yield the port of a server of its own."""
+    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    program = postgres.program(CHECKOUT, folder, {postgres.PORT: port}, PASSWORD)
+    environment = {**os.environ, **program.environment}
+    server = subprocess.Popen(
+        program.argv,
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with end_with(server):
+            yield port
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
+    finally:
+        postgres.remove_copy(folder)
+
+
+@pytest.fixture(scope="module")
+def url(port: int) -> str:
+    return f"postgresql+psycopg://slipway:a%252Fsecret@127.0.0.1:{port}/postgres"
+
+
+@pytest.fixture(scope="module")
+def connection(driver: Path, url: str) -> Iterator[Any]:
+    """Yield a connection of the database's owner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(driver))
+        import psycopg
+
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+                break
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        with connection:
+            connection.execute(TABLE)
+            yield connection
+
+
+@pytest.fixture
+def source(
+    connection: Any, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Source:
+    """Return a source of a query, whose program finds the driver; DVC keeps nothing."""
+    monkeypatch.setattr(updates, "CHECKOUT", f"{CHECKOUT}{os.pathsep}{driver}")
+    monkeypatch.setattr(updates.dvc, "add", lambda path: ["true", path])
+    (tmp_path / "data/source").mkdir(parents=True)
+    return Source(tmp_path, SALES, Path(f"{SALES}.dvc"), "", "shop")
+
+
+def write(source: Source, query: str) -> None:
+    (source.folder / source.query).write_text(query)
+
+
+async def test_query_of_postgresql_becomes_a_table(source: Source, url: str) -> None:
+    write(
+        source,
+        "SELECT *, '50%' AS \"a:b\" FROM sales WHERE name IS NULL OR name LIKE 'n%' ORDER BY id;",
+    )
+    await updates.refresh_query(source, url, {})
+    header, empty, first, *rest = (source.folder / SALES).read_text().splitlines()
+    assert header == "id,name,price,paid,at,day,a:b"
+    assert empty == "0,,,,,,50%"
+    assert first == "1,n1,0.10,false,2024-01-02T03:04:00+00:00,2024-01-02,50%"
+    assert len(rest) == 1499
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM sales RETURNING id",
+        "SELECT 1; COMMIT; DELETE FROM sales",
+        "WITH gone AS (DELETE FROM sales RETURNING id) SELECT * FROM gone",
+    ],
+)
+def test_query_changes_nothing_in_postgresql(
+    url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "q.sql").write_text(text)
+    monkeypatch.setenv(query.URL_VARIABLE, url)
+    assert query.main(str(tmp_path / "q.sql"), str(tmp_path / "rows.csv"), "60") == 1
+    assert connection.execute("SELECT count(*) FROM sales").fetchone() == (1501,)
+
+
+async def test_query_without_rows_is_rejected(source: Source, url: str) -> None:
+    write(source, "SELECT id FROM sales WHERE id < 0")
+    with pytest.raises(DataRejected, match="returned no rows"):
+        await updates.refresh_query(source, url, {})
+    assert not (source.folder / SALES).exists()
+
+
+async def test_query_that_takes_too_long_ends_in_the_database_as_well(
+    source: Source, url: str, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_REFRESH_SECONDS", "3")
+    write(source, "SELECT pg_sleep(600)")
+    with pytest.raises(TerminalError, match="took longer than 3 s"):
+        await updates.refresh_query(source, url, {})
+    deadline = time.monotonic() + 30
+    running = (
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    assert connection.execute(running).fetchone() == (1,), "it does not notice the client's end"
+    while connection.execute(running).fetchone() != (0,):
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "mentions"),
+    [
+        (("a%252F", "an-other-"), TransientError, "password authentication failed"),
+        (("/postgres", "/none"), TransientError, 'database "none" does not exist'),
+        (("+psycopg", "+nothing"), ConfigurationError, "add the database's driver"),
+    ],
+)
+async def test_wrong_address_names_no_password(
+    source: Source, url: str, change: tuple[str, str], error: type[Exception], mentions: str
+) -> None:
+    write(source, "SELECT id FROM sales")
+    with pytest.raises(error, match=mentions) as refused:
+        await updates.refresh_query(source, url.replace(*change), {})
+    assert "secret" not in str(refused.value)
