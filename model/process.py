@@ -1,4 +1,7 @@
-"""Split the data into data/train.csv and data/test.csv, and describe it in reports/data.json."""
+"""Split the data into data/train.csv and data/test.csv, and describe it.
+
+reports/data.json is for people and for later stages, data/profile.json for the flow `monitor`.
+"""
 
 import re
 from typing import Any
@@ -8,8 +11,9 @@ import pandas as pd
 from pandas.api import types
 
 from model import dates, splits
-from model.files import DATA, RAW, TEST, TRAIN, read_counts, write_json
+from model.files import DATA, PROFILE, RAW, TEST, TRAIN, read_counts, write_json
 from model.params import ConfigError, Params, run, suggest
+from model.profile import describe_rows
 from model.summary import summarize
 from model.tables import hash_rows, list_missing_words, list_rows, read_table
 
@@ -38,6 +42,8 @@ def main(params: Params) -> None:
     }
     missing = count_missing(table.frame)
     write_json(DATA, _describe(frame, params, rows, table.words, missing))
+    columns = list(get_features(frame, params))  # a split adds those of its rule
+    write_json(PROFILE, describe_rows(train[columns], params.data.private))
 
 
 def count_missing(frame: "pd.DataFrame") -> dict[str, int]:
