@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.training.evidence import Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Z
+from tasks.training.multiple_tests import find_small
 from tasks.training.rows import Row, normalize
 from tasks.training.rules import Rules
 
@@ -114,21 +115,10 @@ def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
 def find_losses(slices: Sequence[Slice]) -> list[bool]:
     """Return, for each slice, whether it shows a loss, corrected for the number of slices.
 
-    Holm's method: the smallest of m probabilities is held against 5 % / m, the next against
-    5 % / (m - 1), and so on up to the first that is greater. The probability of so great a loss by
-    luck follows from the interval: its upper end is as many standard errors from the gain as the
-    level of the interval says.
-
-    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
-    of Statistics 6 (1979), 65-70.
+    The probability of so great a loss by luck follows from the interval: its upper end is as many
+    standard errors from the gain as the level of the interval says.
     """
-    chances = [_chance(part.comparison) for part in slices]
-    losses = [False] * len(slices)
-    for rank, at in enumerate(sorted(range(len(slices)), key=chances.__getitem__)):
-        if chances[at] >= _LEVEL / (len(slices) - rank):
-            break
-        losses[at] = True
-    return losses
+    return find_small([_chance(part.comparison) for part in slices], _LEVEL)
 
 
 def _chance(comparison: Comparison | None) -> float:

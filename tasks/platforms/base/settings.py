@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from tasks.monitoring.settings import MonitorRules
 from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.variables import Table, VariableReader
 
@@ -57,6 +58,7 @@ class Environment(Policy):
         approval_hours: Time for the answer; without one the run fails, and nothing is released.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
+        monitor: When the requests of a window differ from the training data, and raise an alarm.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +71,7 @@ class Environment(Policy):
     approval_hours: float = Field(24.0, gt=0)
     variables: Table = Field(default_factory=dict)
     secrets: Table = Field(default_factory=dict)
+    monitor: MonitorRules = Field(default_factory=lambda: MonitorRules.model_validate({}))
 
     @model_validator(mode="after")
     def _name_each_variable_once(self) -> Self:

@@ -1,0 +1,152 @@
+"""Records of the prediction log: parsed as data only, each checked, none believed. Pure.
+
+Anybody who may write to the log can write anything. A line that is no record is counted and stepped
+over; docs/prediction-log.md has the format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+Value = str | int | float | bool | None
+Kind = Literal["prediction", "refusal", "feedback", "proof"]
+
+MOST_BYTES = 64 << 20  # of a line: the server takes no request of that size
+_MOST_ID = 200
+_KINDS: Mapping[str, Kind] = {
+    "slipway.prediction": "prediction",
+    "slipway.refusal": "refusal",
+    "slipway.feedback": "feedback",
+    "slipway.proof": "proof",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem of a request that the server refused.
+
+    Attributes:
+        column: The column; empty if it was the whole request.
+        reason: A word such as `missing`.
+    """
+
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A request and its answer, or a label that came later.
+
+    Attributes:
+        id: Of the request; of a feedback, that of the request that it is on.
+        kind: A prediction, a refused request, the feedback on an earlier request, or the proof of a
+            deploy.
+        source: Model and environment, as `/wine/local`.
+        version: The version that answered.
+        at: When.
+        status: HTTP status of the answer.
+        milliseconds: Time that it took.
+        inputs: The rows of a prediction.
+        outputs: The answer to each; empty where probabilities were the answer.
+        problems: Of a refused request.
+        actual: Of a feedback: the true value of each row.
+    """
+
+    id: str
+    kind: Kind
+    source: str
+    version: str
+    at: datetime
+    status: int = 200
+    milliseconds: float = 0.0
+    inputs: Sequence[Mapping[str, Value]] = ()
+    outputs: Sequence[Value] = ()
+    problems: Sequence[Problem] = ()
+    actual: Sequence[Value] = ()
+
+
+class _InvalidRecord(ValueError):
+    """A line that is no record."""
+
+
+def parse_record(line: bytes) -> Record | None:
+    """Parse a line of the log; None if it is no record."""
+    if len(line) > MOST_BYTES:
+        return None
+    try:
+        event = json.loads(line, parse_constant=_refuse_constant)
+        return _read_event(_require(event, dict))
+    except (ValueError, RecursionError):  # wrong bytes and numbers too long are ValueErrors
+        return None
+
+
+def _refuse_constant(text: str) -> Any:
+    raise _InvalidRecord(text)  # NaN and infinities are no JSON
+
+
+def _require(value: Any, kind: type | tuple[type, ...]) -> Any:
+    """Return a value of a kind; True is no number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _InvalidRecord
+    return value
+
+
+def _read_event(event: Mapping[str, Any]) -> Record:
+    kind = _KINDS.get(_require(event.get("type"), str))
+    if event.get("specversion") != "1.0" or kind is None:
+        raise _InvalidRecord
+    identity = _require(event.get("id"), str)
+    at = datetime.fromisoformat(_require(event.get("time"), str))
+    if not 0 < len(identity) <= _MOST_ID or at.tzinfo is None:
+        raise _InvalidRecord
+    data = _require(event.get("data"), dict)
+    common = {
+        "id": identity,
+        "kind": kind,
+        "source": _require(event.get("source"), str),
+        "version": _require(event.get("subject", ""), str),
+        "at": at,
+    }
+    if kind == "feedback":
+        actual = data.get("actual")
+        values = actual if isinstance(actual, list) else [actual]
+        common["id"] = _require(data.get("prediction"), str)
+        return Record(**common, actual=_read_values(values))
+    milliseconds = float(_require(data.get("milliseconds", 0), (int, float)))
+    common |= {"status": _require(data.get("status", 200), int), "milliseconds": milliseconds}
+    if kind == "refusal":
+        return Record(**common, problems=_read_problems(data.get("problems", [])))
+    inputs = [_read_row(row) for row in _require(data.get("inputs"), list)]
+    outputs: Sequence[Value] = ()
+    if "probabilities" not in data:
+        outputs = _read_values(_require(data.get("outputs"), list))
+        if len(inputs) != len(outputs):
+            raise _InvalidRecord
+    return Record(**common, inputs=inputs, outputs=outputs)
+
+
+def _read_row(row: Any) -> Mapping[str, Value]:
+    values: Mapping[str, Value] = _require(row, dict)
+    _read_values(list(values.values()))
+    return values
+
+
+def _read_values(values: Sequence[Any]) -> Sequence[Value]:
+    if not all(value is None or isinstance(value, (str, int, float, bool)) for value in values):
+        raise _InvalidRecord
+    return values
+
+
+def _read_problems(problems: Any) -> list[Problem]:
+    return [
+        Problem(
+            _require(_require(problem, dict).get("column") or "", str),
+            _require(problem.get("reason") or "", str),
+        )
+        for problem in _require(problems, list)
+    ]

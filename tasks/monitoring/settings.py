@@ -1,0 +1,48 @@
+"""The key `monitor` of an environment's file: when a window differs, and when it is an alarm."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class AlarmRule(BaseModel):
+    """The number of the newest windows that have to differ.
+
+    Attributes:
+        windows: So many windows that differ,
+        of: among so many that could be judged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    windows: int = Field(2, ge=1)
+    of: int = Field(3, ge=1, le=30)
+
+    @model_validator(mode="after")
+    def _ask_for_no_more_than_there_are(self) -> Self:
+        if self.windows > self.of:
+            raise ValueError("windows: it is more than `of`")
+        return self
+
+
+class MonitorRules(BaseModel):
+    """The rules of the flow `monitor`.
+
+    Attributes:
+        least_rows: With fewer rows, a window is not judged.
+        distance: Difference from which one counts, however sure it is: of numbers the greatest
+            difference of their cumulated shares, of categories the share of rows.
+        alarm: When windows that differ raise an alarm.
+        cool_down_hours: Time after an alarm that started a retrain in which no other does.
+        label_days: Time after a window in which labels of its requests are looked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    least_rows: int = Field(100, ge=20)
+    distance: float = Field(0.1, gt=0, lt=1)
+    alarm: AlarmRule = Field(default_factory=lambda: AlarmRule.model_validate({}))
+    cool_down_hours: float = Field(72.0, ge=0)
+    label_days: float = Field(7.0, ge=0, le=90)

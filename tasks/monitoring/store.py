@@ -1,0 +1,170 @@
+"""The bucket's part of `monitor`: the prediction log is read there, and reports are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors, load_bucket
+from tasks.core import commands
+from tasks.monitoring.records import MOST_BYTES
+from tasks.monitoring.report import Report, parse_report
+from tasks.monitoring.window import Span, Window
+from tasks.runs.retrying import capability
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
+
+# Of reports before a window: more than the longest alarm looks back, also past empty windows.
+_MOST_REPORTS = 60
+_PAGE = "text/html; charset=utf-8"
+_JSON = "application/json"
+
+
+@capability("read prediction log", run_name="read log of {span.name}", timeout=1800)
+async def read_log(source: str, version: str, span: Span, label_days: float) -> Window:
+    """Read a window of the prediction log.
+
+    Args:
+        source: Model and environment, as `/wine/local`.
+        version: The version whose requests count.
+        span: The time of the window.
+        label_days: Time after it in which labels of its requests are looked for.
+
+    Raises:
+        TransientError: The bucket cannot be reached.
+        TerminalError: The bucket denies access.
+    """
+    window = Window(source, version, span)
+    bucket = await load_bucket("read")
+    until = min(datetime.now(UTC), span.end + timedelta(days=label_days))
+    await asyncio.to_thread(_read_days, bucket, window, source, until)
+    tally = window.tally
+    commands.run_logger().info(
+        "%s: %s requests of %s, %s rows; %s lines are no records",
+        *(span.text, tally.requests, version, tally.rows, tally.invalid),
+    )
+    return window
+
+
+def _read_days(bucket: Bucket, window: Window, source: str, until: datetime) -> None:
+    day = window.span.start.date()
+    with explaining_s3_errors(bucket):
+        while day <= until.date():
+            prefix = _key(bucket, f"predictions{source}/date={day.isoformat()}/")
+            for stored in _list(bucket, prefix):
+                _read_file(bucket, window, stored)
+            day += timedelta(days=1)
+
+
+def _list(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
+    pages = bucket.client.get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
+        yield from page.get("Contents", [])
+
+
+def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
+    """Read a file; of one that is damaged, or not what it claims to be, only a part counts."""
+    body = bucket.client.get_object(Bucket=bucket.name, Key=stored["Key"])["Body"]
+    read = 0
+    try:
+        with gzip.GzipFile(fileobj=body) as lines:
+            while line := lines.readline(MOST_BYTES + 1):
+                read += len(line)
+                if read > MOST_BYTES:  # whole files are smaller: it was made to fill the memory
+                    raise EOFError
+                window.add(line, stored["LastModified"])
+    except (OSError, EOFError, zlib.error):
+        window.tally.damaged_files += 1
+
+
+def _key(bucket: Bucket, key: str) -> str:
+    return f"{bucket.prefix}/{key}".lstrip("/")
+
+
+def _folder(report: Report) -> str:
+    return f"monitor/{report.model}/{report.environment}"
+
+
+def _name(report: Report) -> str:
+    return Span(report.start, report.end).name
+
+
+def page_key(report: Report) -> str:
+    """Return the key of the page of a report, below the folder of the bucket."""
+    return f"{_folder(report)}/{_name(report)}.html"
+
+
+@capability("read reports", run_name="read earlier reports", timeout=300)
+async def read_reports(report: Report) -> tuple[Report | None, list[Report]]:
+    """Read the stored report on the same window, and those on windows before it.
+
+    Args:
+        report: The report on a window.
+
+    Returns:
+        The former report on this window, None if there is none; the earlier ones, newest first.
+
+    Raises:
+        TransientError: The bucket cannot be reached.
+        TerminalError: The bucket denies access.
+    """
+    bucket = await load_bucket("read")
+    return await asyncio.to_thread(_read_reports, bucket, report)
+
+
+def _read_reports(bucket: Bucket, report: Report) -> tuple[Report | None, list[Report]]:
+    folder, name = _key(bucket, _folder(report)), _name(report)
+    with explaining_s3_errors(bucket):
+        names = [
+            key.removeprefix(f"{folder}/").removesuffix(".json")
+            for stored in _list(bucket, f"{folder}/")
+            if (key := stored["Key"]).endswith(".json")
+        ]
+        former = _read_report(bucket, f"{folder}/{name}.json") if name in names else None
+        limit = name.partition("--")[0]
+        before = [one for one in sorted(names) if one.rpartition("--")[2] <= limit]
+        read = [
+            _read_report(bucket, f"{folder}/{one}.json")
+            for one in before[: -_MOST_REPORTS - 1 : -1]
+        ]
+    return former, [one for one in read if one]
+
+
+def _read_report(bucket: Bucket, key: str) -> Report | None:
+    try:
+        with explaining_s3_errors(bucket):
+            body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
+            return parse_report(body.read())
+    except AbsentObject:
+        return None
+
+
+@capability("store report", run_name="store report", timeout=300)
+async def store_report(report: Report, page: str) -> None:
+    """Store a report and its page in the bucket; a former one on the same window is replaced.
+
+    Raises:
+        TransientError: The bucket cannot be reached.
+        TerminalError: The bucket denies access.
+    """
+    bucket = await load_bucket("read-write")
+    base = f"{_folder(report)}/{_name(report)}"
+    files: Sequence[tuple[str, str, str]] = [
+        (f"{base}.html", page, _PAGE),
+        # Last: where it is, the page is.
+        (f"{base}.json", report.model_dump_json(indent=1), _JSON),
+    ]
+
+    def put() -> None:
+        with explaining_s3_errors(bucket):
+            for key, text, kind in files:
+                bucket.client.put_object(
+                    Bucket=bucket.name, Key=_key(bucket, key), Body=text.encode(), ContentType=kind
+                )
+
+    await asyncio.to_thread(put)

@@ -1,0 +1,220 @@
+"""A window of the prediction log: what its records add up to. Pure.
+
+The result depends on the records alone, not on the order in which files were read, as long as no id
+comes twice with different content.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+from tasks.monitoring.records import Record, Value, parse_record
+from tasks.training.rows import MOST_ROWS
+
+T = TypeVar("T")
+_RING = 1 << 64
+# Clocks of servers differ by less where they are set by a network.
+_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time, from its start up to its end."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+    @property
+    def name(self) -> str:
+        """The span as ISO 8601 writes it, to the second."""
+        return f"{self.start:%Y%m%dT%H%M%SZ}--{self.end:%Y%m%dT%H%M%SZ}"
+
+    @property
+    def text(self) -> str:
+        """The span for people: a day, or start and end."""
+        if self.end - self.start == timedelta(days=1) and not self.start.hour + self.start.minute:
+            return f"{self.start:%Y-%m-%d}"
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of a request, with the answer to it.
+
+    Attributes:
+        request: Id of the request.
+        number: Number of the row in it.
+        inputs: Values by column.
+        output: The answer; None where probabilities were the answer.
+    """
+
+    request: str
+    number: int
+    inputs: Mapping[str, Value]
+    output: Value
+
+
+@dataclass
+class Tally:
+    """Numbers of a window.
+
+    Attributes:
+        lines: Lines read that belong to the window, or could not be read.
+        damaged_files: Files that could not be read to their end.
+        invalid: Lines that are no record.
+        foreign: Records that name another model or environment than the folder they are in.
+        ahead: Records later than the file that they are in: of a server whose clock is wrong.
+        repeated: Records of a request that was counted already.
+        other_versions: Number of requests by version, of versions that are not compared.
+        proofs: Golden predictions of deploys.
+        requests: Requests that count.
+        rows: Rows of those that were answered.
+        refused: Requests that were refused.
+        failed: Requests that failed in the server.
+        problems: Number of refused requests by column and reason.
+    """
+
+    lines: int = 0
+    damaged_files: int = 0
+    invalid: int = 0
+    foreign: int = 0
+    ahead: int = 0
+    repeated: int = 0
+    other_versions: Counter[str] = field(default_factory=Counter)
+    proofs: int = 0
+    requests: int = 0
+    rows: int = 0
+    refused: int = 0
+    failed: int = 0
+    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class _Sample(Generic[T]):
+    """Values, or of many a share: those whose hash is in a lower part, whatever came first."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._limit = most, _RING
+        self._values: dict[int, T] = {}
+
+    def put(self, place: int, value: T) -> None:
+        """Take a value by its hash."""
+        if place >= self._limit:
+            return
+        self._values[place] = value
+        while len(self._values) > self._most:
+            self._limit //= 2
+            self._values = {at: value for at, value in self._values.items() if at < self._limit}
+
+    def list(self) -> list[T]:
+        """Return the values in the order of their hashes."""
+        return [self._values[place] for place in sorted(self._values)]
+
+
+class Window:
+    """The records of one version in a span of time.
+
+    Args:
+        source: Model and environment of the records, as `/wine/local`.
+        version: The version to compare; all requests to others are only counted.
+        span: The time.
+        most_rows: Of more rows a share is kept, chosen by a hash of the request's id.
+    """
+
+    def __init__(self, source: str, version: str, span: Span, most_rows: int = MOST_ROWS) -> None:
+        self.version, self.span, self.tally = version, span, Tally()
+        self._source = source
+        self._seen: set[int] = set()
+        self._answers: _Sample[Answer] = _Sample(most_rows)
+        self._times: _Sample[float] = _Sample(most_rows)
+        self._labels: dict[str, tuple[datetime, tuple[Value, ...]]] = {}
+
+    def add(self, line: bytes, stored_at: datetime) -> None:
+        """Take a line of the log.
+
+        Args:
+            line: The line.
+            stored_at: When its file was put into the bucket, by the bucket's clock.
+        """
+        record = parse_record(line)
+        if record is None:
+            self.tally.lines += 1
+            self.tally.invalid += 1
+            return
+        if record.kind == "feedback":
+            self._label(record)
+            return
+        if record.at not in self.span:
+            return
+        self.tally.lines += 1
+        if record.source != self._source:
+            self.tally.foreign += 1
+        elif record.at > stored_at + _SKEW:
+            self.tally.ahead += 1
+        elif record.kind == "proof":
+            self.tally.proofs += 1
+        else:
+            self._count(record)
+
+    def _label(self, record: Record) -> None:
+        """Keep the newest label of a request, whenever it came."""
+        if record.source == self._source:
+            label = (record.at, tuple(record.actual))
+            former = self._labels.get(record.id)
+            if former is None or former[0] <= record.at:
+                self._labels[record.id] = label
+
+    def _count(self, record: Record) -> None:
+        number = _hash(record.id)
+        if number in self._seen:
+            self.tally.repeated += 1
+            return
+        self._seen.add(number)
+        if record.version != self.version:
+            self.tally.other_versions[record.version] += 1
+            return
+        self.tally.requests += 1
+        self._times.put(number, record.milliseconds)
+        if record.kind == "refusal":
+            self.tally.failed += record.status >= 500
+            self.tally.refused += record.status < 500
+            self.tally.problems.update(
+                {(problem.column, problem.reason) for problem in record.problems}
+            )
+            return
+        self.tally.rows += len(record.inputs)
+        outputs = record.outputs or [None] * len(record.inputs)
+        for at, (inputs, output) in enumerate(zip(record.inputs, outputs, strict=True)):
+            self._answers.put(_hash(f"{at} {record.id}"), Answer(record.id, at, inputs, output))
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The rows, or a share of them, in an order of their own."""
+        return self._answers.list()
+
+    @property
+    def milliseconds(self) -> list[float]:
+        """The times of the requests, or of a share of them, sorted."""
+        return sorted(self._times.list())
+
+    @property
+    def labels(self) -> Mapping[str, tuple[Value, ...]]:
+        """The newest labels of requests, by their ids."""
+        return {request: values for request, (_, values) in self._labels.items()}
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest())
+
+
+def find_percentile(values: list[float], share: float) -> float | None:
+    """Return the value that a share of sorted values does not exceed; None of none."""
+    return values[max(0, math.ceil(share * len(values)) - 1)] if values else None

@@ -1,0 +1,158 @@
+"""A report finds what has moved, raises an alarm when it lasts, and none without cause."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import TerminalError
+from tasks.monitoring.drift import Reference
+from tasks.monitoring.profile import Profile, parse_profile
+from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
+from tasks.monitoring.settings import MonitorRules
+from tasks.training.rules import MetricRule
+from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
+
+RULES = MonitorRules.model_validate({})
+DRAWS = random.Random(1)
+TRAINING = sorted(DRAWS.gauss(0, 1) for _ in range(400))
+COLUMNS = {
+    "ash": {"kind": "number", "missing": 0, "points": TRAINING},
+    "city": {"kind": "category", "missing": 40, "counts": {"Bern": 200, "Basel": 160}},
+}
+PROFILE = Profile.model_validate({"format": 1, "rows": 400, "columns": COLUMNS})
+ANSWERS = (["a"] * 90 + ["b"] * 110, ["a"] * 85 + ["b"] * 5 + ["b"] * 100 + ["a"] * 10)
+RELEASE = Release(
+    "wine", "local", "v0.0.1", "c" * 40, Reference(PROFILE, ANSWERS[1], False), ANSWERS,
+    [MetricRule(metric="accuracy", minimum=0.5)],
+)  # fmt: skip
+
+
+def draw_row(shift: float = 0.0, **changes: Any) -> dict[str, Any]:
+    city = DRAWS.choices(["Bern", "Basel", None], [200, 160, 40])[0]
+    return {"ash": DRAWS.gauss(shift, 1), "city": city, **changes}
+
+
+def judge(rows: Sequence[dict[str, Any]], *more: bytes, output: str = "") -> Report:
+    lines = [
+        make_line(n, [row], [output or DRAWS.choices("ab", [95, 105])[0]])
+        for n, row in enumerate(rows)
+    ]
+    return judge_window(read_window([*lines, *more]), RELEASE, RULES)
+
+
+def test_rows_of_the_same_world_do_not_differ() -> None:
+    report = judge([draw_row() for _ in range(500)])
+    assert (report.outcome, report.reasons) == ("no difference", ())
+    assert {(one.column, one.subject) for one in report.findings} == {
+        ("ash", "values"), ("city", "values"), ("city", "missing"), ("", "predictions"),
+    }  # fmt: skip
+    assert parse_report(report.model_dump_json().encode()) == report
+
+
+@pytest.mark.parametrize(
+    ("rows", "output", "reason"),
+    [
+        ([draw_row(0.5) for _ in range(500)], "", "values of ash differ by"),
+        ([draw_row(city="Bern") for _ in range(500)], "", "values of city differ by 0.44"),
+        ([draw_row(city="Genf") for _ in range(500)], "", "values of city differ by 1.00"),
+        ([draw_row(ash=None) for _ in range(500)], "", "missing of ash differ by 1.00"),
+        ([draw_row() for _ in range(500)], "a", "predictions differ by"),
+    ],
+)
+def test_difference_is_found(rows: Sequence[dict[str, Any]], output: str, reason: str) -> None:
+    report = judge(rows, output=output)
+    assert report.outcome == "differs"
+    assert report.reasons[0].startswith(reason)
+
+
+def test_small_difference_of_many_rows_does_not_count() -> None:
+    lines = [make_line(n, [draw_row(0.1) for _ in range(50)], ["a"] * 50) for n in range(100)]
+    window = read_window(lines, most_rows=10_000)
+    report = judge_window(window, RELEASE, RULES)
+    (ash,) = [one for one in report.findings if one.column == "ash"]
+    assert not ash.differs
+
+
+def test_new_and_invalid_values_are_shown() -> None:
+    rows = [draw_row(city="Genf") for _ in range(50)] + [draw_row(ash="x") for _ in range(50)]
+    columns = judge(rows).columns
+    assert columns["city"].new == pytest.approx(0.5, abs=0.1)
+    assert columns["ash"].invalid == 0.5
+    assert columns["city"].missing_before == 0.1
+
+
+def test_window_that_cannot_be_judged_says_why() -> None:
+    assert judge([]).outcome == "no traffic"
+    assert judge([draw_row(9.0) for _ in range(99)]).outcome == "too few rows"
+    release = Release("wine", "local", "v0.0.1", "c" * 40, None, ([], []), [])
+    report = judge_window(read_window([make_line(1)]), release, RULES)
+    assert report.outcome == "no profile"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "rows": 0}'])
+def test_profile_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(TerminalError, match=r"data/profile\.json of wine@1 is invalid"):
+        parse_profile(text, "wine@1")
+
+
+def test_quality_is_measured_where_labels_are_known() -> None:
+    rows = [draw_row() for _ in range(400)]
+    right = [make_feedback(n, "a") for n in range(300)]
+    report = judge(rows, *right, make_feedback("unknown", "a"), output="a")
+    (accuracy,) = report.quality
+    assert (accuracy.value, accuracy.rows, accuracy.is_worse) == (1.0, 300, False)
+    wrong = [make_feedback(n, "b" if n % 2 else "a") for n in range(300)]
+    report = judge(rows, *wrong, output="a")
+    assert report.quality[0].is_worse
+    assert report.reasons[0] == "accuracy is 0.500, at the release 0.925"
+    assert report.log["labels"] == 300
+
+
+def make_reports(outcomes: str, **changes: Any) -> list[Report]:
+    """Make reports on days in a row: `d` differs, `n` does not, `t` had no traffic."""
+    words = {"d": "differs", "n": "no difference", "t": "no traffic"}
+    reports: list[Report] = []
+    for day, letter in enumerate(outcomes):
+        start = DAY.start + timedelta(days=day)
+        facts = {"model": "wine", "environment": "local", "version": "v0.0.1", "commit": "c"}
+        report = Report.model_validate(
+            {**facts, "start": start, "end": start + timedelta(days=1),
+             "outcome": words[letter], **changes}
+        )  # fmt: skip
+        reports.append(raise_alarm(report, reports[::-1], RULES))
+    return reports
+
+
+def show_alarms(reports: Sequence[Report]) -> str:
+    return "".join("C" if one.calls else "A" if one.alarm else "-" for one in reports)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "alarms"),
+    [
+        ("nnnnnnnnnn", "----------"),
+        ("dnndnnd", "-------"),
+        ("dnd", "--C"),
+        ("dd", "-C"),
+        ("dtttd", "----C"),
+        ("dddddd", "-CAACA"),
+        ("ddnnn", "-C---"),
+    ],
+)
+def test_alarm_needs_two_windows_of_three(outcomes: str, alarms: str) -> None:
+    assert show_alarms(make_reports(outcomes)) == alarms
+
+
+def test_windows_of_another_version_or_length_do_not_count() -> None:
+    earlier = make_reports("dd")[::-1]
+    start = DAY.start + timedelta(days=2)
+    values = {**earlier[0].model_dump(), "start": start, "end": start + timedelta(days=1)}
+    assert raise_alarm(Report.model_validate(values), earlier, RULES).alarm
+    for change in ({"version": "v0.0.2"}, {"end": start + timedelta(hours=1)}):
+        report = Report.model_validate({**values, "alarm": False, "calls": False, **change})
+        assert not raise_alarm(report, earlier, RULES).alarm
