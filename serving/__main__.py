@@ -11,7 +11,7 @@ from types import FrameType
 
 from serving import sagemaker
 from serving.bundle import BundleError, read_bundle
-from serving.settings import Limits, SettingError, Settings
+from serving.settings import Limits, LogSettings, SettingError, Settings
 
 log = logging.getLogger("serving")
 
@@ -61,6 +61,7 @@ def _serve(settings: Settings) -> int:
         settings.limits,
         fail,
         listen_when_ready=settings.listen_when_ready,
+        log_settings=settings.log,
     )
     draining = Draining(app)
     draining.start_on_signal()
@@ -108,7 +109,14 @@ def _read_settings(arguments: Sequence[str] | None) -> Settings:
     if parsed.bundle is None:
         raise SettingError("no bundle to serve: set --bundle or SLIPWAY_BUNDLE")
     limits = Limits.from_environment(environment)
-    return Settings(Path(parsed.bundle), parsed.host, parsed.port, parsed.listen_when_ready, limits)
+    return Settings(
+        Path(parsed.bundle),
+        parsed.host,
+        parsed.port,
+        parsed.listen_when_ready,
+        limits,
+        LogSettings.from_environment(environment),
+    )
 
 
 def _stop(_: int, __: FrameType | None) -> None:

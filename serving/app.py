@@ -21,8 +21,9 @@ from serving.errors import RequestError, json_response
 from serving.failures import FailureAnswer
 from serving.limits import BodyLimit
 from serving.metrics import Measure
+from serving.prediction_log import Recorder, read_feedback
 from serving.service import Service
-from serving.settings import Limits
+from serving.settings import Limits, LogSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def create_app(
     fail: Callable[[str], None] | None = None,
     *,
     listen_when_ready: bool = False,
+    log_settings: LogSettings | None = None,
 ) -> FastAPI:
     """Build the application of one model.
 
@@ -44,6 +46,7 @@ def create_app(
         limits: of the work it accepts.
         fail: called with the reason, from another thread, if the model cannot be loaded.
         listen_when_ready: whether the server is to start listening only once the model is loaded.
+        log_settings: of the prediction log; None for none.
 
     Returns:
         An ASGI application that loads the model once it is started.
@@ -51,7 +54,7 @@ def create_app(
     Raises:
         BundleError: the model's interface cannot be served.
     """
-    service = Service(bundle, limits, fail or log.error)
+    service = Service(bundle, limits, fail or log.error, log_settings)
     connections = Connections(fit_open_files(limits.connections), limits.header_seconds)
 
     @asynccontextmanager
@@ -59,12 +62,16 @@ def create_app(
         # A daemon: a stop while the model loads does not wait for it.
         loading = threading.Thread(target=service.load, name="load", daemon=True)
         loading.start()
+        if service.log is not None:
+            service.log.start()
         if listen_when_ready:
             await asyncio.to_thread(loading.join)
         yield
         service.close()
 
     methods = [f"/{method}" for method in service.interface.methods]
+    if service.log is not None and service.log.settings.feedback:
+        methods.append("/feedback")
     sagemaker_routes = ["/ping", "/invocations"]
     app = FastAPI(
         title=f"{bundle.name}",
@@ -79,6 +86,7 @@ def create_app(
                 metrics=service.metrics,
                 routes=[*PAGES, *DOCUMENTED, *sagemaker_routes, *methods],
             ),
+            *_record(service, [*methods, "/invocations"]),
             *_allow_origins(limits),
             Middleware(FailureAnswer, failures=service.failures),
             Middleware(ConnectionLimit, connections=connections),
@@ -103,6 +111,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         app.add_route(f"/{method}", endpoint, methods=["POST"])
     any_method = sagemaker.make_invocations_endpoint(endpoints, service.describe_version)
     app.add_route("/invocations", any_method, methods=["POST"])
+
+    if service.log is not None and service.log.settings.feedback:
+        _add_feedback(app)
 
     async def interface() -> Response:
         """Describe the methods to MLEM's client, which starts here."""
@@ -165,6 +176,40 @@ def _get(app: FastAPI, path: str, endpoint: Callable[..., Any], tag: str = "") -
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
+def _add_feedback(app: FastAPI) -> None:
+    """Add the route that takes the right answer to an earlier prediction."""
+
+    async def feedback(request: Request) -> Response:
+        """Keep the right answer to an earlier request in the prediction log."""
+        await read_feedback(request)
+        return json_response({"status": "kept"})
+
+    schema = {
+        "type": "object",
+        "required": ["id", "actual"],
+        "properties": {
+            "id": {"type": "string", "description": "X-Request-Id of the prediction's answer"},
+            "actual": {"description": "the right value, or a list with one a row"},
+        },
+    }
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    app.add_api_route(
+        "/feedback",
+        feedback,
+        methods=["POST"],
+        tags=["operations"],
+        operation_id="feedback",
+        openapi_extra={"requestBody": body},
+    )
+
+
+def _record(service: Service, routes: list[str]) -> list[Middleware]:
+    """Keep requests and answers in the prediction log, if there is to be one."""
+    if service.log is None:
+        return []
+    return [Middleware(Recorder, log=service.log, routes=routes)]
+
+
 def _allow_origins(limits: Limits) -> list[Middleware]:
     """Let pages of other sites ask the model, if that is set: browsers refuse it otherwise."""
     if not limits.origins:
@@ -174,8 +219,8 @@ def _allow_origins(limits: Limits) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=limits.origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type"],
-            expose_headers=[UNSEEN],
+            allow_headers=["Content-Type", "X-Request-Id", "traceparent"],
+            expose_headers=[UNSEEN, "X-Request-Id"],
             max_age=3600,
         )
     ]

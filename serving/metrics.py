@@ -59,6 +59,10 @@ class Metrics:
             f"{prefix}_unseen_categories", "Rows with a category the model was not trained on.",
             ("column",), registry=self.registry,
         )  # fmt: skip
+        self.log_records = Counter(
+            f"{prefix}_log_records", "Records of the prediction log, kept or dropped.",
+            ("result",), registry=self.registry,
+        )  # fmt: skip
         self.ready = Gauge(
             f"{prefix}_ready", "1 once the golden predictions were replayed.",
             registry=self.registry,

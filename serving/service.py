@@ -18,9 +18,11 @@ from serving.interface import (
     read_interface,
 )
 from serving.metrics import Metrics
+from serving.prediction_log import PredictionLog, keep
 from serving.predictor import Answer, Predictor, load_predictor
+from serving.records import RecordWriter
 from serving.requests import make_request_adapter
-from serving.settings import Limits
+from serving.settings import Limits, LogSettings
 from serving.work import Workers
 
 log = logging.getLogger(__name__)
@@ -32,13 +34,20 @@ LEAST_BODY, MOST_BODY = 64 << 10, 32 << 20  # bounds of the default limit of a b
 class Service:
     """The state of one model's server, and the answers of its routes."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: Limits,
+        fail: Callable[[str], None],
+        log_settings: LogSettings | None = None,
+    ) -> None:
         """Prepare everything that needs no model.
 
         Args:
             bundle: from `read_bundle`.
             limits: of the work it accepts.
             fail: called with the reason, from another thread, if the model cannot be loaded.
+            log_settings: of the prediction log; None for none.
 
         Raises:
             BundleError: the model's interface cannot be served.
@@ -54,6 +63,10 @@ class Service:
         # connections turns them away.
         self.singles = Workers(limits.threads, limits.connections)
         self.predictor: Predictor | None = None
+        self.log: PredictionLog | None = None
+        if log_settings is not None:
+            writer = RecordWriter(bundle, self.interface, log_settings.key)
+            self.log = PredictionLog(log_settings, writer, self.metrics)
         self._fail = fail
         self._inline = False
 
@@ -125,6 +138,7 @@ class Service:
                 raise
             except Exception as error:
                 raise self._make_model_error(method, error) from error
+            keep(request.scope, method, body, answer.body)
             rows_counter.inc(answer.rows)
             for column, count in answer.unseen_categories.items():
                 self.metrics.unseen.labels(column).inc(count)
@@ -144,9 +158,11 @@ class Service:
         return await self.singles.run(predictor.answer_rows, method, rows)
 
     def close(self) -> None:
-        """Let running predictions finish, when the server stops."""
+        """Let running predictions finish, and write the log, when the server stops."""
         self.batches.close()
         self.singles.close()
+        if self.log is not None:
+            self.log.close()
 
     def _make_model_error(self, method: str, error: Exception) -> RequestError:
         if isinstance(error, ValueError):  # how scikit-learn says that it has no use for a value

@@ -1,5 +1,6 @@
 """Settings of the server: the bundle, the address, and limits of the work it accepts."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PREFIX = "SLIPWAY_SERVING_"
+# Not below the prefix: an older server, which a rollback starts, refuses names there.
+LOG, LOG_FOLDER, LOG_KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
 
 
 class SettingError(ValueError):
@@ -78,6 +81,58 @@ class Limits:
         return self.cors_origins.split()
 
 
+@dataclass(frozen=True)
+class LogSettings:
+    """Settings of the prediction log, as the deployer writes them."""
+
+    share: float = 1.0  # of the requests
+    seconds: float = 60.0  # after which a file of the spool is complete
+    spool_bytes: int = 256 << 20  # of all files that wait
+    feedback: bool = False  # whether `POST /feedback` is served
+    key: bytes | None = None  # of the hash of private values; without it they are left out
+    folder: Path | None = None  # of the spool; None for standard output
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "LogSettings | None":
+        """Read the settings from environment variables.
+
+        Args:
+            environment: the variables. `SLIPWAY_LOG` is JSON, `{"share": 1.0}`; a key of a newer
+                deployer is left alone.
+
+        Returns:
+            The settings; None where there is to be no log.
+
+        Raises:
+            SettingError: a value cannot be used.
+        """
+        text = environment.get(LOG)
+        if not text:
+            return None
+        try:
+            values = json.loads(text)
+            settings = cls(
+                share=float(values.get("share", cls.share)),
+                seconds=float(values.get("seconds", cls.seconds)),
+                spool_bytes=int(values.get("spool_mb", cls.spool_bytes >> 20)) << 20,
+                feedback=values.get("feedback") is True,
+                key=_read_key(environment) if values.get("private") == "hash" else None,
+                folder=Path(folder) if (folder := environment.get(LOG_FOLDER)) else None,
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise SettingError(f"{LOG} cannot be used: {error}") from None
+        if not 0 < settings.share <= 1 or settings.seconds <= 0 or settings.spool_bytes <= 0:
+            raise SettingError(f"{LOG} has an impossible number: {text}")
+        return settings
+
+
+def _read_key(environment: Mapping[str, str]) -> bytes:
+    key = environment.get(LOG_KEY, "")
+    if not key:
+        raise ValueError(f'private is "hash", and {LOG_KEY} is not set')
+    return key.encode()
+
+
 ORIGIN = re.compile(r"https?://[\w.-]+(:\d+)?")
 MAY_BE_ZERO = {"max_body_bytes", "queue", "inline_rows", "inline_milliseconds"}
 
@@ -91,3 +146,4 @@ class Settings:
     port: int
     listen_when_ready: bool  # for platforms that route to whatever listens
     limits: Limits
+    log: LogSettings | None  # None: no prediction log

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,18 @@ def start(runtime: Path, forks: ForkServer, tmp_path_factory: pytest.TempPathFac
 
     @contextlib.contextmanager
     def starter(
-        folder: Path, *arguments: str, ready: bool = True, is_new: bool = False, **limits: str
+        folder: Path,
+        *arguments: str,
+        ready: bool = True,
+        is_new: bool = False,
+        variables: Mapping[str, str] | None = None,
+        **limits: str,
     ) -> Iterator[Server]:
         port = free_port()
         output = tmp_path_factory.mktemp("server") / "log"
         output.touch()
         settings = {f"SLIPWAY_SERVING_{name}": value for name, value in limits.items()}
-        environment = {**clean_environment(), **settings}
+        environment = {**clean_environment(), **settings, **(variables or {})}
         argv = ["--bundle", str(folder), "--port", str(port), *arguments]
         if is_new:
             with output.open("wb") as file:

@@ -1,0 +1,254 @@
+"""Keep what the server was asked and what it answered, without slowing or failing an answer.
+
+The server's own thread puts each exchange into a bounded queue; another one makes records of them,
+in batches. Whatever does not fit, or cannot be written, is dropped and counted.
+"""
+
+import json
+import logging
+import re
+import secrets
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Collection
+from itertools import groupby
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import RequestError
+from serving.metrics import Metrics
+from serving.records import Exchange, RecordWriter
+from serving.settings import LogSettings
+from serving.spool import Sink, Spool, StandardOutput
+
+log = logging.getLogger("serving")
+
+STATE = "slipway.exchange"  # key of a request's exchange in its scope
+MOST_EXCHANGES = 20_000  # that wait, and …
+MOST_BYTES = 64 << 20  # … their bodies; more is dropped
+BATCH = 64  # records made without letting other threads run
+WAIT_SECONDS = 0.5  # between two batches: the thread wakes twice a second, not for each request
+CLOSE_SECONDS = 5.0
+IDENTIFIER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+MOST_ACTUAL = 64 << 10  # bytes of a feedback
+
+
+class PredictionLog:
+    """The queue of exchanges, and the thread that writes their records."""
+
+    def __init__(self, settings: LogSettings, writer: RecordWriter, metrics: Metrics) -> None:
+        """Begin with nothing to write; `start` starts the thread.
+
+        Args:
+            settings: of the log.
+            writer: makes the records.
+            metrics: count them.
+        """
+        self.settings = settings
+        self._writer = writer
+        self._kept = metrics.log_records.labels("kept")
+        self._lost = {
+            reason: metrics.log_records.labels(f"dropped: {reason}")
+            for reason in ("queue", "record", "sink", "spool")
+        }
+        self._sink: Sink = StandardOutput()
+        if settings.folder is not None:
+            self._sink = Spool(
+                settings.folder,
+                settings.seconds,
+                settings.spool_bytes,
+                self._lost["spool"].inc,
+            )
+        self._queue: deque[Exchange] = deque()
+        # Each is changed by one thread only: what waits is their difference.
+        self._bytes_added = self._bytes_taken = 0
+        self._wake = threading.Event()
+        self._is_resting = self._is_closing = self._is_failing = False
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, for a few seconds at most."""
+        self._is_closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS)
+
+    def add(self, exchange: Exchange) -> None:
+        """Keep an exchange that has ended, if it is of the share and there is room."""
+        # Feedback follows its prediction.
+        if not self._has_share(exchange.prediction or exchange.id):
+            return
+        size = exchange.size
+        waiting = self._bytes_added - self._bytes_taken
+        if len(self._queue) >= MOST_EXCHANGES or waiting + size > MOST_BYTES:
+            self._lost["queue"].inc()
+            return
+        self._bytes_added += size
+        self._queue.append(exchange)
+        if self._is_resting or waiting > MOST_BYTES / 4:
+            self._wake.set()
+
+    def _has_share(self, identifier: str) -> bool:
+        share = self.settings.share
+        return share >= 1 or zlib.crc32(identifier.encode()) < share * 2**32
+
+    def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            self._write_batches()
+            if self._is_closing:
+                self._flush(is_last=True)
+                return
+            self._flush()
+            self._is_resting = not self._sink.is_open
+            # Looked at again after that: an exchange that came before has not woken this thread.
+            if not self._queue and not self._is_closing:
+                self._wake.wait(None if self._is_resting else WAIT_SECONDS)
+            self._is_resting = False
+            if not self._is_closing:
+                time.sleep(WAIT_SECONDS / 10)  # so that those who come together are a batch
+
+    def _write_batches(self) -> None:
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            for day, exchanges in groupby(batch, key=lambda exchange: exchange.day):
+                self._write(day, list(exchanges))
+            time.sleep(0)
+
+    def _write(self, day: str, exchanges: list[Exchange]) -> None:
+        lines = []
+        for exchange in exchanges:
+            self._bytes_taken += exchange.size
+            try:
+                lines.append(self._writer.write(exchange))
+            except Exception as error:  # one exchange must not end the thread
+                self._lost["record"].inc()
+                self._warn(error)
+        try:
+            self._sink.write(day, b"".join(lines))
+        except (OSError, ValueError) as error:  # a full disk; an output that is closed
+            self._lost["sink"].inc(len(lines))
+            self._warn(error)
+        else:
+            self._kept.inc(len(lines))
+            self._is_failing = len(lines) < len(exchanges)
+
+    def _flush(self, *, is_last: bool = False) -> None:
+        try:
+            self._sink.flush(is_last=is_last)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._is_failing:
+            log.warning("the prediction log drops records until it can be written: %r", error)
+        self._is_failing = True
+
+
+class Recorder:
+    """ASGI middleware that gives requests an id, and hands them to the log with their answers."""
+
+    def __init__(self, app: ASGIApp, log: PredictionLog, routes: Collection[str]) -> None:
+        """Wrap an application.
+
+        Args:
+            app: answers the requests.
+            log: keeps them.
+            routes: the paths whose requests are kept.
+        """
+        self._app = app
+        self._log = log
+        self._routes = frozenset(routes)
+        self._prefix, self._number = secrets.token_hex(8), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "POST"
+            or scope["path"] not in self._routes
+        ):
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        exchange = self._begin(scope)
+        scope[STATE] = exchange
+        header = (b"x-request-id", exchange.id.encode())
+
+        async def send_recorded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message["headers"], header]
+            elif exchange.status != 200:
+                exchange.answer = message.get("body") or exchange.answer
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_recorded)
+        finally:
+            if exchange.status:  # else the client has gone before it had an answer
+                exchange.milliseconds = 1000 * (time.perf_counter() - begin)
+                self._log.add(exchange)
+
+    def _begin(self, scope: Scope) -> Exchange:
+        identifier = traceparent = ""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and IDENTIFIER.fullmatch(value):
+                identifier = value.decode()
+            elif name == b"traceparent" and TRACE.fullmatch(value):
+                traceparent = value.decode()
+        if not identifier:
+            self._number += 1
+            identifier = f"{self._prefix}-{self._number:x}"
+        return Exchange(identifier, traceparent, time.time(), method=scope["path"][1:])
+
+
+def keep(scope: Scope, method: str, body: bytes, answer: bytes) -> None:
+    """Note what was asked and answered, for the record; do nothing where there is no log."""
+    exchange: Exchange | None = scope.get(STATE)
+    if exchange is not None:
+        exchange.method, exchange.body, exchange.answer = method, body, answer
+
+
+async def read_feedback(request: Request) -> None:
+    """Take the right answer to an earlier request, which becomes a record of its own.
+
+    Raises:
+        RequestError: it is not `{"id": …, "actual": …}`.
+    """
+    body = await request.body()
+    try:
+        content = json.loads(body)
+    except ValueError:
+        raise RequestError(400, "The body is not valid JSON.", kind="json_invalid") from None
+    if not isinstance(content, dict) or content.keys() != {"id", "actual"}:
+        raise _refuse('The body must be {"id": "…", "actual": …}.')
+    identifier = content["id"]
+    if not isinstance(identifier, str) or not IDENTIFIER.fullmatch(identifier.encode()):
+        raise _refuse("id must be the X-Request-Id of the answer to the prediction.")
+    actual = content["actual"]
+    if not all(map(_is_value, actual if isinstance(actual, list) else [actual])):
+        raise _refuse("actual must be a number, a text, true or false, or a list of them.")
+    if len(body) > MOST_ACTUAL:
+        raise RequestError(413, f"At most {MOST_ACTUAL} bytes.", kind="too_large")
+    exchange: Exchange = request.scope[STATE]
+    exchange.prediction, exchange.answer = identifier, json.dumps(actual).encode()
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str | int | bool) or (
+        isinstance(value, float) and abs(value) < float("inf")
+    )
+
+
+def _refuse(message: str) -> RequestError:
+    return RequestError(422, message, kind="feedback")

@@ -1,0 +1,307 @@
+"""The prediction log: what a record holds, what it leaves out, and what happens without a place."""
+
+import json
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.metrics import Metrics
+from serving.prediction_log import MOST_BYTES, PredictionLog
+from serving.records import Exchange, RecordWriter
+from serving.settings import LogSettings, SettingError
+from serving.spool import FILE_BYTES, Spool
+from tests.code.serving.running import Server
+
+_WAIT_SECONDS = 15
+NO_ROWS = '{"data":{"values":[]}}'
+
+
+@pytest.fixture(scope="module")
+def logged(start, bundles, tmp_path_factory) -> Iterator[tuple[Server, Path]]:
+    """A server that keeps all, in files that are complete after a moment."""
+    folder = tmp_path_factory.mktemp("spool")
+    with start(bundles / "wine", variables=variables(folder, seconds=0.1, feedback=True)) as server:
+        yield server, folder
+
+
+def variables(folder: Path, **settings: Any) -> dict[str, str]:
+    text = json.dumps({"share": 1.0, **settings})
+    return {"SLIPWAY_LOG": text, "SLIPWAY_LOG_FOLDER": str(folder)}
+
+
+def read_records(folder: Path, identifier: str) -> list[dict[str, Any]]:
+    """Read the records of a request from files that are whole; wait for the first."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < deadline:
+        lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+        if records := [r for r in map(json.loads, lines) if r["id"] == identifier]:
+            return records
+        time.sleep(0.05)
+    raise AssertionError(f"no record of {identifier} in {sorted(folder.iterdir())}")
+
+
+def count_records(server: Server) -> dict[str, float]:
+    text = httpx.get(f"{server.url}/metrics").text
+    return {
+        sample.labels["result"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "slipway_serving_log_records_total"
+    }
+
+
+def test_prediction_is_kept_with_what_was_asked_and_answered(logged, golden):
+    server, folder = logged
+    rows = golden("wine")["inputs"][:2]
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    headers = {"X-Request-Id": "order-17", "traceparent": trace}
+    answer = server.post("/predict", {"data": {"values": rows}}, headers=headers)
+    assert answer.headers["x-request-id"] == "order-17"
+    (record,) = read_records(folder, "order-17")
+    data = record.pop("data")
+    assert record.pop("time").endswith("Z")
+    assert record == {
+        "specversion": "1.0",
+        "type": "slipway.prediction",
+        "id": "order-17",
+        "source": "/wine/test",
+        "subject": "v1.2.0",
+        "traceparent": trace,
+    }
+    assert data["inputs"] == rows
+    assert data["outputs"] == answer.json()
+    assert (data["method"], data["status"], data["version"]) == ("predict", 200, "v1.2.0")
+    assert 0 < data["milliseconds"] < 30_000
+
+
+def test_identifier_that_could_break_a_record_is_replaced(logged, golden):
+    server, folder = logged
+    body = {"data": {"values": golden("wine")["inputs"][:1]}}
+    answers = [
+        server.post("/predict_proba", body, headers={"X-Request-Id": name, "traceparent": "00-1"})
+        for name in ('x","status":500', "a" * 200)
+    ]
+    for answer in answers:
+        (record,) = read_records(folder, answer.headers["x-request-id"])
+        assert record["data"]["probabilities"] == answer.json()
+        assert "traceparent" not in record
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 2
+
+
+def test_refusal_names_place_and_reason_without_values(logged, golden):
+    server, folder = logged
+    row = golden("wine")["inputs"][0]
+    column = next(iter(row))
+    answer = server.post("/predict", {"data": {"values": [row, {**row, column: "hush-1234"}]}})
+    assert answer.status_code == 422
+    (record,) = read_records(folder, answer.headers["x-request-id"])
+    assert record["type"] == "slipway.refusal"
+    assert record["data"]["problems"] == [{"row": 1, "column": column, "reason": "float_type"}]
+    unknown = server.post("/predict", {"data": {"values": [{**row, "hush-1234": 1}]}})
+    text = server.post("/predict", "hush-1234").headers["x-request-id"]
+    typed = httpx.post(f"{server.url}/predict", content="hush-1234").headers["x-request-id"]
+    for identifier in (unknown.headers["x-request-id"], text, typed):
+        assert read_records(folder, identifier)[0]["data"]["problems"]
+    assert not any("hush-1234" in path.read_text() for path in folder.iterdir())
+
+
+def test_feedback_is_kept_under_its_prediction(logged):
+    server, folder = logged
+    answer = server.post("/feedback", {"id": "order-17", "actual": ["class_1", None, 2.5]})
+    assert answer.status_code == 422
+    answer = server.post("/feedback", {"id": "order-17", "actual": ["class_1", 2.5]})
+    assert answer.status_code == 200
+    (record,) = read_records(folder, answer.headers["x-request-id"])
+    assert record["type"] == "slipway.feedback"
+    assert record["data"]["prediction"] == "order-17"
+    assert record["data"]["actual"] == ["class_1", 2.5]
+
+
+def test_server_without_a_log_keeps_nothing(served, golden):
+    body = {"data": {"values": golden("wine")["inputs"][:1]}}
+    assert "x-request-id" not in served("wine").post("/predict", body).headers
+    assert served("wine").post("/feedback", {"id": "a", "actual": 1}).status_code == 404
+
+
+def test_records_outlive_a_stop(start, bundles, golden, tmp_path):
+    body = {"data": {"values": golden("wine")["inputs"][:1]}}
+    with start(bundles / "wine", variables=variables(tmp_path, seconds=600)) as server:
+        identifiers = {server.post("/predict", body).headers["x-request-id"] for _ in range(20)}
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".jsonl"
+    assert {json.loads(line)["id"] for line in path.read_text().splitlines()} == identifiers
+
+
+def test_answers_go_on_without_a_place_for_records(start, bundles, golden, tmp_path):
+    body = {"data": {"values": golden("wine")["inputs"][:1]}}
+    folder = tmp_path / "spool"
+    with start(bundles / "wine", variables=variables(folder)) as server:
+        assert all(server.post("/predict", body).status_code == 200 for _ in range(5))
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while count_records(server)["dropped: sink"] < 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert count_records(server)["dropped: sink"] == 5
+        assert server.log.count("the prediction log drops records") == 1
+        folder.mkdir()  # the place is back
+        identifier = server.post("/predict", body).headers["x-request-id"]
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+    assert len(read_records(folder, identifier)) == 1
+
+
+def make_writer(
+    private: tuple[str, ...] = (), key: bytes | None = None, **interface: Any
+) -> RecordWriter:
+    bundle = SimpleNamespace(
+        name="wine",
+        release={"version": "v1", "environment": "local", "commit": "c"},
+        runtime={"private": list(private)},
+    )
+    columns = [SimpleNamespace(name=name) for name in ("ash", "name")]
+    settings: Any = {
+        "columns": columns, "unwrap": lambda body: body["data"]["values"], **interface
+    }  # fmt: skip
+    return RecordWriter(bundle, SimpleNamespace(**settings), key)  # type: ignore[arg-type]
+
+
+def make_exchange(body: str, **values: Any) -> Exchange:
+    facts = {"id": "a", "traceparent": "", "time": 0.0, "method": "predict", "status": 200}
+    return Exchange(**{**facts, "body": body.encode(), "answer": b"[1]", **values})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"data":{"values":[{"ash":1.5,"name":"x"}]}}',
+        ' {"data" :\r\n {"values": [ {"ash": 1.5,\n "name": "x"} ] } } ',
+        '{"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
+        '{"data":{"values":[{"ash":0,"name":"no"}]},"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
+        '{"data":{"values":[{"ash":0,"name":"no"}],"values":[{"ash":1.5,"name":"x"}]}}',
+    ],
+)
+def test_inputs_are_those_that_the_model_saw(body):
+    """As the server's own parser reads them: of a name that stands twice, the last counts."""
+    line = make_writer().write(make_exchange(body))
+    assert line.count(b"\n") == 1
+    record = json.loads(line)
+    assert record["data"]["inputs"] == [{"ash": 1.5, "name": "x"}]
+    assert record["time"] == "1970-01-01T00:00:00.000Z"
+
+
+def test_rows_without_names_become_objects():
+    writer = make_writer(unwrap=lambda body: body["data"])
+    line = writer.write(make_exchange('{"data":[[1.5,"x"],[2.5,"y"]]}'))
+    assert json.loads(line)["data"]["inputs"] == [
+        {"ash": 1.5, "name": "x"}, {"ash": 2.5, "name": "y"}
+    ]  # fmt: skip
+
+
+def test_private_columns_are_left_out_or_hashed():
+    rows = [{"ash": 1.5, "name": "Ada"}, {"ash": 1, "name": "Ada"}, {"ash": 1, "name": None}]
+    body = json.dumps({"data": {"values": rows}})
+    line = make_writer(("name",)).write(make_exchange(body))
+    assert json.loads(line)["data"]["inputs"] == [{"ash": 1.5}, {"ash": 1}, {"ash": 1}]
+    hashed = make_writer(("name",), b"key").write(make_exchange(body))
+    first, second, third = json.loads(hashed)["data"]["inputs"]
+    assert first["name"] == second["name"]
+    assert len(first["name"]) == 32
+    assert third["name"] is None
+    assert b"Ada" not in hashed + line
+    other = make_writer(("name",), b"other").write(make_exchange(body))
+    assert json.loads(other)["data"]["inputs"][0]["name"] != first["name"]
+
+
+def test_proof_of_a_deploy_is_no_traffic():
+    exchange = make_exchange('{"data":{"values":[]}}', id="slipway-proof-1")
+    assert json.loads(make_writer().write(exchange))["type"] == "slipway.proof"
+
+
+def count(metrics: Metrics, result: str) -> float:
+    return float(metrics.registry.get_sample_value(
+        "slipway_serving_log_records_total", {"result": result}
+    ) or 0)  # fmt: skip
+
+
+def test_queue_is_bounded_in_bytes(tmp_path):
+    metrics = Metrics()
+    log = PredictionLog(LogSettings(folder=tmp_path), make_writer(), metrics)
+    large = make_exchange("x" * (MOST_BYTES // 3))
+    for _ in range(5):
+        log.add(large)
+    assert count(metrics, "dropped: queue") == 3
+
+
+def test_share_is_decided_by_the_identifier(tmp_path):
+    log = PredictionLog(LogSettings(folder=tmp_path, share=0.2), make_writer(), Metrics())
+    for number in range(2000):
+        log.add(make_exchange(NO_ROWS, id=f"request-{number}"))
+        log.add(make_exchange("", id=f"feedback-{number}", prediction=f"request-{number}"))
+    log.start()
+    log.close()
+    (path,) = tmp_path.iterdir()
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = {r["id"] for r in records if r["type"] == "slipway.prediction"}
+    assert 300 < len(kept) < 500
+    assert {r["data"]["prediction"] for r in records if "prediction" in r["data"]} == kept
+
+
+def open_spool(folder: Path, drop: Callable[[int], None] = lambda _: None, files: int = 9) -> Spool:
+    return Spool(folder, 60.0, files * FILE_BYTES, drop)
+
+
+def test_spool_keeps_days_apart(tmp_path):
+    spool = open_spool(tmp_path)
+    for day, line in (("2026-11-29", b"1\n"), ("2026-11-30", b"2\n"), ("2026-11-30", b"3\n")):
+        spool.write(day, line)
+    spool.flush(is_last=True)
+    contents = {path.name[:10]: path.read_bytes() for path in tmp_path.iterdir()}
+    assert contents == {"2026-11-29": b"1\n", "2026-11-30": b"2\n3\n"}
+
+
+def test_oldest_files_make_room(tmp_path):
+    dropped: list[int] = []
+    spool = open_spool(tmp_path, dropped.append, files=3)
+    for number in range(5):
+        spool.write("2026-11-30", b"%d\n" % number * (FILE_BYTES // 2))
+        time.sleep(0.01)  # the age of files tells which is the oldest
+    spool.flush(is_last=True)
+    assert sorted(path.read_bytes()[:1] for path in tmp_path.iterdir()) == [b"2", b"3", b"4"]
+    assert dropped == [FILE_BYTES // 2] * 2
+
+
+def test_full_disk_leaves_whole_records(tmp_path):
+    spool = open_spool(tmp_path)
+    spool.write("2026-11-30", b"one\n")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))  # the kernel writes some bytes of it
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            spool.write("2026-11-30", b"two is longer\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    spool.write("2026-11-30", b"three\n")
+    spool.flush(is_last=True)
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"one\nthree\n"
+
+
+def test_settings_of_a_deployer():
+    assert LogSettings.from_environment({}) is None
+    text = '{"share": 0.5, "seconds": 2, "spool_mb": 1, "feedback": true, "newer": 1}'
+    settings = LogSettings.from_environment({"SLIPWAY_LOG": text})
+    assert settings == LogSettings(0.5, 2.0, 1 << 20, True)
+    for broken in ("x", "[]", '{"share": 0}', '{"share": "all"}', '{"private": "hash"}'):
+        with pytest.raises(SettingError, match="SLIPWAY_LOG"):
+            LogSettings.from_environment({"SLIPWAY_LOG": broken})
