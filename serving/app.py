@@ -69,9 +69,7 @@ def create_app(
         yield
         service.close()
 
-    methods = [f"/{method}" for method in service.interface.methods]
-    if service.log is not None and service.log.settings.feedback:
-        methods.append("/feedback")
+    methods = _list_methods(service)
     sagemaker_routes = ["/ping", "/invocations"]
     app = FastAPI(
         title=f"{bundle.name}",
@@ -102,6 +100,13 @@ def create_app(
     _add_routes(app, service)
     app.openapi = pages.make_openapi(bundle, service.interface, service.adapter, app.openapi)  # type: ignore[method-assign]
     return app
+
+
+def _list_methods(service: Service) -> list[str]:
+    """List the paths that take requests for predictions, and feedback on them."""
+    methods = [f"/{method}" for method in service.interface.methods]
+    takes_feedback = service.log is not None and service.log.settings.feedback
+    return [*methods, "/feedback"] if takes_feedback else methods
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:

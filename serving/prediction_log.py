@@ -51,7 +51,7 @@ class PredictionLog:
         """
         self.settings = settings
         self._writer = writer
-        self._kept = metrics.log_records.labels("kept")
+        self._written = metrics.log_records.labels("kept")
         self._lost = {
             reason: metrics.log_records.labels(f"dropped: {reason}")
             for reason in ("queue", "record", "sink", "spool")
@@ -139,7 +139,7 @@ class PredictionLog:
             self._lost["sink"].inc(len(lines))
             self._warn(error)
         else:
-            self._kept.inc(len(lines))
+            self._written.inc(len(lines))
             self._is_failing = len(lines) < len(exchanges)
 
     def _flush(self, *, is_last: bool = False) -> None:

@@ -30,6 +30,7 @@ class Credentials:
     Attributes:
         read_write: Identity that pushes models.
         read: Identity that pulls them when deploying.
+        put: Identity that ships prediction logs, and can do nothing else.
         supervisor: Password of the process runner.
         signing: Key with which the parts of the S3 server trust each other.
         database: Password of PostgreSQL.
@@ -39,11 +40,15 @@ class Credentials:
 
     read_write: S3Identity = field(default_factory=_identity)
     read: S3Identity = field(default_factory=_identity)
+    put: S3Identity = field(default_factory=_identity)
     supervisor: str = field(default_factory=_secret, repr=False)
     signing: str = field(default_factory=_secret, repr=False)
     database: str = field(default_factory=_secret, repr=False)
     prefect: str = field(default_factory=_login, repr=False)
     stack: str = field(default_factory=_secret)
+
+
+_IDENTITIES = {"read_write", "read", "put"}
 
 
 def load(folder: Path) -> Credentials:
@@ -58,8 +63,8 @@ def load(folder: Path) -> Credentials:
     path = folder / "credentials.json"
     if path.exists():
         values = json.loads(path.read_text())
-        values["read_write"] = S3Identity(**values["read_write"])
-        values["read"] = S3Identity(**values["read"])
+        for name in values.keys() & _IDENTITIES:
+            values[name] = S3Identity(**values[name])
         credentials = Credentials(**values)
         if values.keys() == asdict(credentials).keys():
             return credentials

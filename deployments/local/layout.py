@@ -58,6 +58,11 @@ class Layout:
         return self.home / "counters"
 
     @property
+    def spool(self) -> Path:
+        """Folder of the records of prediction logs that wait for the bucket."""
+        return self.home / "spool"
+
+    @property
     def prefect_home(self) -> Path:
         """Prefect's own folder, of server and worker."""
         return self.home / "prefect"
@@ -143,6 +148,11 @@ class Layout:
     def has_watch(self) -> bool:
         """True if releases of an environment on this host are watched after their switch."""
         return any(environment.watch_seconds for environment in self.host_settings().values())
+
+    @property
+    def has_log(self) -> bool:
+        """True if model servers of an environment on this host keep a prediction log."""
+        return any(environment.log for environment in self.host_settings().values())
 
     @property
     def has_image_registry(self) -> bool:

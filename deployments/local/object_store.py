@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from deployments.local.credentials import Credentials, write_private
 from deployments.local.ports import HOST
 from deployments.local.program import Program
+from tasks.bucket.shipper import PREFIX
 
 NAME = "object-store"
 BUCKET = "models"
@@ -36,6 +37,7 @@ PORTS = (
 # seaweedfs takes the port 10,000 above this one too, whatever it is told.
 COMPANIONS = {"s3-admin": 10_000}
 
+_PUT = "put-predictions"
 _ROLES = ("volume", "master", "filer", "s3", "admin", "worker", "client")
 _LIFETIME = datetime.timedelta(days=3650)
 
@@ -99,7 +101,7 @@ def prepare(folder: Path, credentials: Credentials) -> None:
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     actions = ("Read", "List")
-    identities = [
+    identities: list[dict[str, object]] = [
         {
             "name": name,
             "credentials": [{"accessKey": identity.key_id, "secretKey": identity.secret}],
@@ -110,7 +112,21 @@ def prepare(folder: Path, credentials: Credentials) -> None:
             ("read", credentials.read, actions),
         )
     ]
-    write_private(folder / "identities.json", json.dumps({"identities": identities}, indent=2))
+    # A policy, unlike an action, tells putting from deleting.
+    identities.append({
+        "name": _PUT,
+        "credentials": [{"accessKey": credentials.put.key_id, "secretKey": credentials.put.secret}],
+        "actions": [],
+        "policyNames": [_PUT],
+    })  # fmt: skip
+    statement = {
+        "Effect": "Allow",
+        "Action": ["s3:PutObject"],
+        "Resource": [f"arn:aws:s3:::{BUCKET}/{PREFIX}/*"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    content = {"identities": identities, "policies": [{"name": _PUT, "content": policy}]}
+    write_private(folder / "identities.json", json.dumps(content, indent=2))
     if not (folder / "certificate.pem").exists():
         _write_certificates(folder)
     write_private(folder / "security.toml", _security(folder, credentials.signing))

@@ -12,6 +12,7 @@ from deployments.local import (
     ports,
     postgres,
     prefect_programs,
+    shipper,
 )
 from deployments.local.credentials import Credentials
 from deployments.local.layout import Layout
@@ -55,6 +56,7 @@ def stack_programs(layout: Layout, credentials: Credentials) -> tuple[Program, .
         ),
         gateway.program(folder, layout.routes, layout.ports, layout.host_environments),
         *_counters(layout),
+        *_shipper(layout, credentials),
         prefect_programs.worker(checkout, worker_environment(layout, credentials)),
     )
 
@@ -63,6 +65,12 @@ def _counters(layout: Layout) -> tuple[Program, ...]:
     if not layout.has_watch:
         return ()
     return (counters.program(layout.checkout, layout.counters, layout.ports),)
+
+
+def _shipper(layout: Layout, credentials: Credentials) -> tuple[Program, ...]:
+    if not layout.has_log:
+        return ()
+    return (shipper.program(layout.checkout, layout.spool, layout.ports, credentials.put),)
 
 
 def program_names(layout: Layout) -> list[str]:
@@ -74,6 +82,7 @@ def program_names(layout: Layout) -> list[str]:
         prefect_programs.SERVER,
         gateway.NAME,
         *([counters.NAME] if layout.has_watch else []),
+        *([shipper.NAME] if layout.has_log else []),
         prefect_programs.WORKER,
     ]
 

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return self.home / "counters"
 
     @cached_property
+    def spool(self) -> Path:
+        """Records of the prediction logs that wait for the bucket."""
+        return self.home / "spool"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; the kernel releases the locks of a process that dies."""
         return self.home / "locks"

@@ -24,7 +24,12 @@ def serve(python: Path, bundle: Path, port: int) -> Argv:
 
 
 def serve_in_box(
-    bundle: Bundle, port: int, variables: Mapping[str, str], *, trial: Path | None = None
+    bundle: Bundle,
+    port: int,
+    variables: Mapping[str, str],
+    *,
+    trial: Path | None = None,
+    spool: Path | None = None,
 ) -> Argv:
     """Make the command that serves a bundle in the sandbox.
 
@@ -36,10 +41,12 @@ def serve_in_box(
         port: Port of loopback.
         variables: Variables of the server; who runs the command has to set them.
         trial: Folder for the temporary files of a trial; a live server has them in memory.
+        spool: Folder for the records of its prediction log.
     """
     box = Box(
         folder=bundle.path,
         readable=(bundle.path,),
+        spool=spool,
         pythons=(bundle.python,),
         temporary=trial,
         variables=frozenset(variables),

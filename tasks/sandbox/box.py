@@ -44,6 +44,7 @@ class Box:
     Attributes:
         folder: Its working directory.
         writable: Files and folders that it may change.
+        spool: A folder that it may change; it starts without, should somebody have removed it.
         readable: Files and folders that it may read; wins over `writable` further up.
         pythons: Interpreters that it runs, each with its environment.
         temporary: Folder on disk for its temporary files; in memory if there is none.
@@ -57,6 +58,7 @@ class Box:
 
     folder: Path
     writable: tuple[Path, ...] = ()
+    spool: Path | None = None
     readable: tuple[Path, ...] = ()
     pythons: tuple[Path, ...] = ()
     temporary: Path | None = None
@@ -125,6 +127,8 @@ def options(box: Box, settings: Settings) -> Argv:
         argv += ["--ro-bind", str(path.resolve()), str(path)]
     for path in box.writable:
         argv += ["--bind", str(path), str(path)]
+    if box.spool:
+        argv += ["--bind-try", str(box.spool), str(box.spool)]
     for path in (*box.readable, *([_SERVER] if box.port else [])):
         argv += ["--ro-bind", str(path), str(path)]
     return [*argv, "--remount-ro", home, "--remount-ro", "/", "--chdir", str(box.folder)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from tasks.core.bounded_http import bounded_client
 from tasks.platforms.base.no_answer import no_answer
 
 _REQUEST_SECONDS = 30.0
+_PROOF = "slipway-proof-"  # by which the prediction log distinguishes these requests from traffic
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class HttpServer:
 
     async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
         """Post to the method's own address."""
-        url = f"{self._url}/{method}"
+        url, headers = f"{self._url}/{method}", {"X-Request-Id": f"{_PROOF}{uuid.uuid4().hex}"}
         try:
             async with bounded_client(timeout=_REQUEST_SECONDS) as client:
-                answer = await client.post(url, json=body)
+                answer = await client.post(url, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise no_answer(self._url, f"POST /{method}", error, state="", next_step="") from error
         return Answer(answer.status_code, answer.text)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from tasks.monitoring.settings import MonitorRules
 from tasks.platforms.base.policy import Policy
+from tasks.platforms.base.prediction_log import OptionalLog
 from tasks.platforms.base.variables import Table, VariableReader
 
 # How long these may take at most: the tasks of a rollout, and its flow, are given more.
@@ -59,6 +60,7 @@ class Environment(Policy):
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
         monitor: When the requests of a window differ from the training data, and raise an alarm.
+        log: The prediction log; without it none is kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,6 +74,7 @@ class Environment(Policy):
     variables: Table = Field(default_factory=dict)
     secrets: Table = Field(default_factory=dict)
     monitor: MonitorRules = Field(default_factory=lambda: MonitorRules.model_validate({}))
+    log: OptionalLog = None
 
     @model_validator(mode="after")
     def _name_each_variable_once(self) -> Self:
@@ -81,7 +84,11 @@ class Environment(Policy):
 
     def variable_reader(self) -> VariableReader:
         """Make the reader of the environment's variables."""
-        return VariableReader(self.name, self.variables, self.secrets)
+        plain, secret = dict(self.variables), dict(self.secrets)
+        if self.log:
+            plain |= self.log.variables
+            secret |= self.log.secrets
+        return VariableReader(self.name, plain, secret)
 
 
 class HostEnvironment(Environment):

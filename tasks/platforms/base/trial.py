@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from tasks.package.bundle import Bundle
 from tasks.package.server import run_server
+from tasks.platforms.base.prediction_log import without_log
 from tasks.platforms.base.proof import Candidate, prove
 
 
@@ -23,7 +24,7 @@ async def boot(bundle: Bundle, within: float, variables: Mapping[str, str]) -> N
         TerminalError: It crashes, does not get ready, or predicts something else.
     """
     folder = bundle.package.workspace.path / "preflight"
-    async with run_server(bundle, folder, variables) as (url, server):
+    async with run_server(bundle, folder, without_log(variables)) as (url, server):
         candidate = Candidate(
             url,
             bundle.package,

@@ -16,12 +16,14 @@ from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
 from tasks.package.package import Package
 from tasks.platforms.base.image_target import ImageTarget, StagedImage
+from tasks.platforms.base.prediction_log import FOLDER, without_log
 from tasks.platforms.base.proof import Candidate, prove
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.host_target import HostRelease, HostTarget
 
 _PREFLIGHT = "preflight"
+_SPOOL = "/spool"
 
 
 def container_options(
@@ -88,6 +90,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         says = {"environment": self._environment.name, "release": staged.release}
         options = await self._options(port, {**says, "role": _PREFLIGHT})
         options |= {"restart_policy": {"Name": "no"}}
+        options["environment"] = without_log(options["environment"])
         await self._run(f"{self._container(staged.release)}-{_PREFLIGHT}", staged, options)
         (container,) = await in_thread(self._containers, staged.release)
         candidate = Candidate(
@@ -111,6 +114,9 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         for number, port in enumerate(route.ports, start=1):
             options = await self._options(port, says)
             options["environment"] |= route.server_variables
+            if spool := self._make_spool(released):
+                options["environment"] |= {FOLDER: _SPOOL}
+                options["volumes"] = {str(spool): {"bind": _SPOOL, "mode": "rw"}}
             await self._run(self._container(route.release, number), released.staged, options)
 
     async def _options(self, port: int, says: dict[str, str]) -> dict[str, Any]:

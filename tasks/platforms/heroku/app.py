@@ -14,12 +14,14 @@ from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, T
 from tasks.core.tls import ssl_context
 from tasks.platforms.base.libraries import library_error
 from tasks.platforms.base.no_answer import UNCHANGED
+from tasks.platforms.base.prediction_log import last_lines_without_records
 from tasks.platforms.base.rest import RefusedError, RestAPI, load_token
 from tasks.platforms.heroku.releases import AppState, Release, lineage, newest_of, short
 from tasks.platforms.heroku.settings import HerokuEnvironment
 
 POLL_SECONDS = 2.0  # 4,500 requests an hour are allowed
 _LOG_SECONDS = 30.0
+_LOG_LINES = 30
 _ACCEPT = "application/vnd.heroku+json; version=3"
 # The variant that knows of images; others neither take nor tell them.
 _IMAGES = {"Accept": f"{_ACCEPT}.docker-releases"}
@@ -243,7 +245,7 @@ class App:
 
     async def last_lines(self) -> str:
         """Return the last lines of its web dynos' log, empty if Heroku gives none."""
-        body = {"source": "app", "lines": 30, "tail": False}
+        body = {"source": "app", "lines": 10 * _LOG_LINES, "tail": False}
         try:
             session = await self.call("POST", f"{self._path}/log-sessions", json=body)
             async with httpx.AsyncClient(
@@ -252,7 +254,7 @@ class App:
                 answer = await client.get(session["logplex_url"])  # which has its own key
         except (SlipwayError, httpx.HTTPError):  # the log only adds to a known error
             return ""
-        return answer.text.strip() if answer.is_success else ""
+        return last_lines_without_records(answer.text, _LOG_LINES) if answer.is_success else ""
 
     async def _releases(self) -> list[Release]:
         newest = {"Range": "version ..; order=desc, max=200"}

@@ -21,6 +21,7 @@ from tasks.core.free_port import find_free_ports
 from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
 from tasks.package.package import Package
+from tasks.platforms.base.prediction_log import make_spool
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release
@@ -193,6 +194,13 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, None)
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
+
+    def _make_spool(self, released: HostRelease[S]) -> Path | None:
+        """Make the folder for the records of a release's servers; None without a log."""
+        if not self._host.log:
+            return None
+        model = released.staged.package.model
+        return make_spool(Settings().spool, model, self._host.name, released.version)
 
     def _check_samples(self) -> str:
         newest = newest_sample(self._samples)

@@ -16,6 +16,7 @@ from kubernetes.client import ApiClient, ApiException
 
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.platforms.base.no_answer import UNCHANGED, no_answer
+from tasks.platforms.base.prediction_log import last_lines_without_records
 from tasks.platforms.kubernetes.access import Access, make_client
 from tasks.platforms.kubernetes.manifests import Manifest
 
@@ -144,13 +145,13 @@ class Cluster:
         """Return the last lines of a pod's log, also after a restart; empty if unknown."""
         path = f"{self._path(Kind.POD, pod)}/log"
         for previous in ("false", "true"):
-            query = [("tailLines", str(lines)), ("previous", previous)]
+            query = [("tailLines", str(lines * 10)), ("previous", previous)]
             try:
                 log = self._call("GET", path, query)
             except SlipwayError:  # not every cluster lets us read logs, and it is for people only
                 continue
-            if log.strip():
-                return log.decode(errors="replace").strip()
+            if text := last_lines_without_records(log.decode(errors="replace"), lines):
+                return text
         return ""
 
     def _find(self, path: str) -> Manifest | None:

@@ -20,6 +20,7 @@ from tasks.core.threads import in_thread
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package
 from tasks.package.server import serve_in_box, stage
+from tasks.platforms.base.prediction_log import FOLDER
 from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot
 from tasks.platforms.host.host_target import HostRelease, HostTarget
@@ -101,10 +102,12 @@ class ProcessTarget(HostTarget[StagedBundle]):
         bundle, route = released.staged.bundle, released.route
         bundle.describe(released.version)
         variables = (await self._variables.read()).reveal() | route.server_variables
+        if spool := self._make_spool(released):
+            variables |= {FOLDER: str(spool)}
         for name, port in zip(self._names(route.release), route.ports, strict=True):
             program = Program(
                 name=name,
-                argv=tuple(serve_in_box(bundle, port, variables)),
+                argv=tuple(serve_in_box(bundle, port, variables, spool=spool)),
                 directory=bundle.path,
                 environment=variables,
                 stop_seconds=_STOP_SECONDS,

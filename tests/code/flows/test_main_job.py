@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
+from typing import Any
+
+import httpx
+import obstore
+import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab
@@ -117,3 +126,47 @@ def test_the_second_time_there_is_nothing_to_do(lab: Lab, delivered: Delivery) -
     assert deployed.data["outcome"] == "live"
     assert "preflight" not in deployed.log
     assert lab.refs() == before
+
+
+def test_predictions_are_in_the_bucket_by_one_who_may_only_put_them(
+    lab: Lab, delivered: Delivery
+) -> None:
+    row = lab.show("model/wine.golden.json", delivered.commit)["inputs"][0]
+    with httpx.Client(base_url=lab.stack.model_url("local"), trust_env=False) as client:
+        headers = {"X-Request-Id": "an-order"}
+        answer = client.post("/predict", json={"data": {"values": [row]}}, headers=headers)
+    prefix = "predictions/wine/local/"
+    deadline = time.monotonic() + 60
+    while not (records := [r for r in read_log(lab, prefix) if r["id"] == "an-order"]):
+        assert time.monotonic() < deadline, "the record is not in the bucket"
+        time.sleep(0.2)
+    (record,) = records
+    assert (record["type"], record["subject"]) == ("slipway.prediction", "v0.0.1")
+    assert record["data"]["commit"] == delivered.commit
+    assert record["data"]["inputs"] == [row]
+    assert record["data"]["outputs"] == answer.json()
+    assert "slipway.proof" in {record["type"] for record in read_log(lab, prefix)}
+    identity = lab.stack.credentials.put
+    store = S3Store(
+        lab.bucket, endpoint=lab.stack.s3_endpoint_url, region="us-east-1",
+        access_key_id=identity.key_id, secret_access_key=identity.secret,
+        client_options={"allow_http": True}, retry_config={"max_retries": 0},
+    )  # fmt: skip
+    key = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix=prefix)["Contents"][0]["Key"]
+    for refused in (
+        lambda: obstore.put(store, "files/md5/00/11", b"x", use_multipart=False),
+        lambda: obstore.get(store, key),
+        lambda: obstore.delete(store, key),
+        lambda: list(obstore.list(store, "predictions/")),
+    ):
+        with pytest.raises(BaseError, match=r"privileges|Denied|403"):
+            refused()
+
+
+def read_log(lab: Lab, prefix: str) -> list[dict[str, Any]]:
+    """Read all records below a prefix of the bucket."""
+    objects = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix=prefix).get("Contents", [])
+    bodies = [lab.s3().get_object(Bucket=lab.bucket, Key=item["Key"])["Body"] for item in objects]
+    return [
+        json.loads(line) for body in bodies for line in gzip.decompress(body.read()).splitlines()
+    ]

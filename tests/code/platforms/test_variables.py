@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from serving.settings import PREFIX, Limits
+from serving.settings import PREFIX, Limits, LogSettings
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package
+from tasks.platforms.base.prediction_log import last_lines_without_records, without_log
 from tasks.platforms.base.variables import LIMITS, VariableReader, Variables
 from tasks.platforms.catalogue import load_environment
 from tasks.platforms.docker.settings import DockerEnvironment
@@ -109,6 +110,47 @@ async def test_secret_without_a_text_names_variable_and_block(
     with pytest.raises(ConfigurationError, match=message) as refusal:
         await reader.read()
     assert "our-token" in refusal.value.next_step
+
+
+def test_log_reaches_the_server_as_it_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _load(tmp_path, "log = {share = 0.5, feedback = true}").log
+    read = LogSettings.from_environment(log.variables)
+    assert read == LogSettings(share=0.5, feedback=True)
+    hashed = _load(tmp_path, 'log = {private = "hash", key = "our-key"}').log
+    assert hashed.secrets == {"SLIPWAY_LOG_KEY": "our-key"}
+    read = LogSettings.from_environment({**hashed.variables, "SLIPWAY_LOG_KEY": "hush"})
+    assert read is not None
+    assert read.key == b"hush"
+    assert _load(tmp_path, "").log is None
+    monkeypatch.setenv("SLIPWAY_STAGING_LOG", "")
+    assert _load(tmp_path, "log = {share = 1.0}").log is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("log = true", "log: "),
+        ("log = {share = 0}", "log.share"),
+        ("log = {shares = 1}", "log.shares"),
+        ('log = {private = "hash"}', "name the Secret block"),
+        ('log = {key = "our-key"}', "name the Secret block"),
+    ],
+)
+def test_invalid_log_is_refused_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        _load(tmp_path, text)
+
+
+def test_server_on_trial_keeps_no_log() -> None:
+    variables = {"A": "x", "SLIPWAY_LOG": "{}", "SLIPWAY_LOG_KEY": "hush"}
+    assert without_log(variables) == {"A": "x"}
+
+
+def test_log_of_a_server_is_shown_without_records() -> None:
+    log = 'ready\n2026 app[web.1]: {"specversion":"1.0","data":{"inputs":[]}}\nTraceback\n'
+    assert last_lines_without_records(log, 5) == "ready\nTraceback"
 
 
 # What each platform is given

@@ -250,9 +250,9 @@ def test_share_is_decided_by_the_identifier(tmp_path):
     log.close()
     (path,) = tmp_path.iterdir()
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = {r["id"] for r in records if r["type"] == "slipway.prediction"}
-    assert 300 < len(kept) < 500
-    assert {r["data"]["prediction"] for r in records if "prediction" in r["data"]} == kept
+    predictions = {r["id"] for r in records if r["type"] == "slipway.prediction"}
+    assert 300 < len(predictions) < 500
+    assert {r["data"]["prediction"] for r in records if "prediction" in r["data"]} == predictions
 
 
 def open_spool(folder: Path, drop: Callable[[int], None] = lambda _: None, files: int = 9) -> Spool:
