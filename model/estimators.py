@@ -46,14 +46,14 @@ class Search(NamedTuple):
 
     Attributes:
         pipeline: unfitted.
-        grid: the values.
+        grid: lists of values, or distributions to draw them from.
         prefix: what stands before a parameter of the user's estimator in the pipeline's names.
         scorer: what chooses between them.
         inner: how many times the rows of a fold are divided once more, to calibrate or to tune.
     """
 
     pipeline: Any
-    grid: dict[str, list[Any]]
+    grid: dict[str, Any]
     prefix: str
     scorer: Any
     inner: int
@@ -107,16 +107,14 @@ def _make_transformers(params: Params) -> Iterator[tuple[str, Any]]:
         yield name, step
 
 
-def _make_grid(
-    params: Params, model: Any, steps: dict[str, Any], prefix: str
-) -> dict[str, list[Any]]:
+def _make_grid(params: Params, model: Any, steps: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Make the values to choose from: parameters of the estimator, or `<step>__<parameter>`."""
     train, seed = params.train, params.seed
     if clashes := [name for name in steps if name in model.get_params()]:
         problem = f"{train.estimator} has a parameter '{clashes[0]}', too: choose another name"
         raise ConfigError("train.transformers", problem)
-    own: dict[str, list[Any]] = {}
-    grid: dict[str, list[Any]] = {}
+    own: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
     for name, values in train.grid.items():
         step, mark, parameter = name.partition("__")
         if step in steps and mark:
@@ -188,7 +186,8 @@ def request_weights(search: Search, path: str) -> None:
     Raises:
         ConfigError: the estimator takes none.
     """
-    choices = [value for values in search.grid.values() for value in values]
+    lists = [values for values in search.grid.values() if isinstance(values, list)]
+    choices = [value for values in lists for value in values]
     parts = [part for owner in (search.pipeline, *choices) for part in _list_parts(owner)]
     takers = [part for part in parts if has_fit_parameter(part, "sample_weight")]
     for part in takers:

@@ -6,9 +6,11 @@ An argument may be an estimator itself, as those of a stack or a vote are:
 
 import importlib.util
 import inspect
+import math
 import warnings
 from typing import Any
 
+from scipy import stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid
 from sklearn.utils import all_estimators
@@ -17,6 +19,7 @@ from model.params import ConfigError, suggest, suggest_nearest
 
 OWN = "model.custom."
 SPEC = {"estimator", "params"}
+DISTRIBUTIONS = {"loguniform", "randint", "uniform"}
 
 
 def make(path: str, arguments: dict[str, Any], seed: int, *, key: str, place: str) -> Any:
@@ -71,14 +74,14 @@ def make_value(value: Any, key: str, seed: int) -> Any:
 
 
 def make_grid(
-    owner: Any, path: str, grid: dict[str, list[Any]], seed: int, prefix: str = ""
-) -> dict[str, list[Any]]:
+    owner: Any, path: str, grid: dict[str, Any], seed: int, prefix: str = ""
+) -> dict[str, Any]:
     """Make the values to choose from, and check them as far as that needs no data.
 
     Args:
         owner: the estimator or transformer whose parameters they are.
         path: its import path, for messages.
-        grid: values, by parameter of the owner.
+        grid: lists of values, or distributions, by parameter of the owner.
         seed: of estimators among them.
         prefix: of the parameters, where params.yaml has one.
 
@@ -86,18 +89,53 @@ def make_grid(
         ConfigError: there is no such parameter, or it does not take such a value.
     """
     allowed = owner.get_params()
-    made = {}
+    made: dict[str, Any] = {}
     for name, values in grid.items():
         key = f"train.grid.{prefix}{name}"
         if name not in allowed and not _takes_any(type(owner)):
             problem = f"{path} has no parameter '{name}'{suggest(name, allowed)}"
             raise ConfigError(key, problem)
-        made[name] = [make_value(value, f"{key}[{i}]", seed) for i, value in enumerate(values)]
-        for one in ParameterGrid({name: made[name]}):
+        if isinstance(values, dict):
+            made[name], samples = make_distribution(values, key)
+        else:
+            samples = [make_value(value, f"{key}[{i}]", seed) for i, value in enumerate(values)]
+            made[name] = samples
+        for one in ParameterGrid({name: samples}):
             changed = clone(owner).set_params(**one)
             part = changed.get_params().get(name.rpartition("__")[0], changed)
             validate(part, key)
     return made
+
+
+def make_distribution(spec: dict[str, Any], key: str) -> tuple[Any, list[Any]]:
+    """Make a distribution to draw from, such as `{loguniform: [0.01, 100]}`.
+
+    Returns:
+        It, and the least and the greatest value that it draws, about.
+
+    Raises:
+        ConfigError: it is none, or has no two limits.
+    """
+    kind = next(iter(spec), "")
+    if len(spec) != 1 or kind not in DISTRIBUTIONS:
+        hint = suggest(str(kind), DISTRIBUTIONS)
+        raise ConfigError(f"{key}.{kind}", f"unknown distribution{hint}")
+    kinds = (int,) if kind == "randint" else (int, float)
+    limits: Any = spec[kind]
+    pair: list[Any] = limits if isinstance(limits, list) and len(limits) == 2 else [None]
+    if not all(type(limit) in kinds and math.isfinite(limit) for limit in pair):
+        numbers = "whole numbers" if kind == "randint" else "numbers"
+        raise ConfigError(f"{key}.{kind}", f"needs two {numbers}, [low, high], not {limits!r}")
+    low, high = pair
+    if not low < high or (kind == "loguniform" and low <= 0):
+        least = "more than 0 and " if kind == "loguniform" else ""
+        raise ConfigError(f"{key}.{kind}", f"the first has to be {least}less than the second")
+    if kind == "randint":
+        return stats.randint(low, high), [low, high - 1]
+    low, high = float(low), float(high)
+    if kind == "loguniform":
+        return stats.loguniform(low, high), [low, high]
+    return stats.uniform(low, high - low), [low, high]  # SciPy's takes the width
 
 
 def find(path: str, key: str) -> Any:

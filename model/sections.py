@@ -115,14 +115,14 @@ class Train(Section):
 
     estimator: str
     params: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
+    search: Literal["grid", "random", "halving"] = "grid"  # above `grid`, which is checked by it
+    grid: dict[str, Any] = {}
     probabilities: bool = True
     preparation: bool | None = None
     max_categories: int = Field(100, ge=2)
     min_frequency: int = Field(1, ge=1)
     transformers: list[Transformer] = []
     threshold: Literal["tuned"] | _Share | None = None
-    search: Literal["grid", "random", "halving"] = "grid"
     candidates: int = Field(10, ge=1)
     cv: int = Field(5, ge=2, le=50)
     scoring: str
@@ -138,10 +138,14 @@ class Train(Section):
         return {"transformer": value} if isinstance(value, str) else value
 
     @validator("grid")
-    def _require_values(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for key, values in value.items():
-            if not values:
+    def _require_values(cls, value: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        for key, choices in value.items():
+            if not choices and isinstance(choices, list):
                 raise ValueError(f"{key} has no values to choose from")
+            if isinstance(choices, dict) and values.get("search", "random") != "random":
+                raise ValueError(f"{key} is a distribution, which only `search: random` draws from")
+            if not isinstance(choices, list | dict):
+                raise ValueError(f"{key} has to be a list of values, or a distribution")
         return value
 
 

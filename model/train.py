@@ -126,8 +126,10 @@ def _make_search(params: Params, search: Search, folds: Folds, target: "pd.Serie
         "error_score": "raise",
     }
     if train.search == "random":
-        # No more than there are: scikit-learn warns of that.
-        count = min(train.candidates, len(ParameterGrid(search.grid)))
+        count = train.candidates
+        if all(isinstance(values, list) for values in search.grid.values()):
+            # No more than there are: scikit-learn warns of that.
+            count = min(count, len(ParameterGrid(search.grid)))
         options |= {"n_iter": count, "random_state": params.seed}
         return RandomizedSearchCV(search.pipeline, search.grid, **options)
     if train.search == "halving":
@@ -216,7 +218,8 @@ def _describe(fitted: Any, search: Search, params: Params) -> dict[str, Any]:
         "mean_score": float(np.mean(scores)),
         "std_score": float(np.std(scores)),
         "folds": [float(score) for score in scores],
-        "candidates": len(fitted.cv_results_["params"]),
+        # A halving search scores some of them several times.
+        "candidates": getattr(fitted, "n_candidates_", [len(fitted.cv_results_["params"])])[0],
         "best_params": {
             key.removeprefix(search.prefix): _make_plain(value)
             for key, value in fitted.best_params_.items()
@@ -239,6 +242,8 @@ def _make_plain(value: Any) -> Any:
     """Return a value that JSON can express; an estimator as text."""
     if isinstance(value, (list, tuple)):
         return list(map(_make_plain, value))
+    if isinstance(value, np.generic):  # drawn from a distribution
+        return value.item()
     return str(value) if hasattr(value, "get_params") else value
 
 

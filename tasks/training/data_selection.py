@@ -1,4 +1,4 @@
-"""Of the data in `data/source/`, a run restores what its stages read, and no other.
+"""A run restores the data in `data/source/` that its stages read, and no other.
 
 DVC takes the whole folder for one dependency of the first stage. So the records of other data are
 set aside while DVC works, and for so long `dvc.lock` has the hash of what is left of the folder. At

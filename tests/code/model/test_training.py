@@ -64,7 +64,7 @@ TRAINED: dict[str, dict[str, Any]] = {
         "train": {
             "search": "random",
             "candidates": 2,
-            "grid": {"C": [0.1, 1.0, 10.0]},
+            "grid": {"C": {"loguniform": [0.1, 10]}, "max_iter": {"randint": [90, 110]}},
             "threshold": "tuned",
             "scoring": "balanced_accuracy",
             "cv": 3,
@@ -105,6 +105,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     },
 }
 MISSPELT = {"estimator": LINEAR, "parms": {}}
+RANDOM = {"search": "random"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no-weights": (
         {"data": DROP, "train": {"estimator": "sklearn.neighbors.KNeighborsClassifier"}},
@@ -172,6 +173,34 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "train.probabilities: sklearn.ensemble.StackingClassifier cannot be calibrated: use false, "
         "or name train.params.final_estimator",
+    ),
+    "unknown-distribution": (
+        {"data": PLAIN, "train": RANDOM | {"grid": {"C": {"loguniforn": [1, 2]}}}},
+        "train.grid.C.loguniforn: unknown distribution; did you mean 'loguniform'? Allowed: logun",
+    ),
+    "limits": (
+        {"data": PLAIN, "train": RANDOM | {"grid": {"C": {"loguniform": [0, 1]}}}},
+        "train.grid.C.loguniform: the first has to be more than 0 and less than the second",
+    ),
+    "one-limit": (
+        {"data": PLAIN, "train": RANDOM | {"grid": {"max_iter": {"randint": [1.5]}}}},
+        "train.grid.max_iter.randint: needs two whole numbers, [low, high], not [1.5]",
+    ),
+    "drawn-out-of-range": (
+        {"data": PLAIN, "train": RANDOM | {"grid": {"l1_ratio": {"uniform": [0, 2]}}}},
+        "train.grid.l1_ratio: The 'l1_ratio' parameter of LogisticRegression must be",
+    ),
+    "drawn-of-another-type": (
+        {"data": PLAIN, "train": RANDOM | {"grid": {"max_iter": {"uniform": [50, 60]}}}},
+        "train.grid.max_iter: The 'max_iter' parameter of LogisticRegression must be an int",
+    ),
+    "drawn-by-a-grid": (
+        {"data": PLAIN, "train": {"grid": {"C": {"uniform": [1, 2]}}}},
+        "train.grid: C is a distribution, which only `search: random` draws from",
+    ),
+    "no-list": (
+        {"data": PLAIN, "train": {"grid": {"C": 1.0}}},
+        "train.grid: C has to be a list of values, or a distribution",
     ),
     "unknown-step": (
         {"data": PLAIN, "train": {"grid": {"curve__degree": [1]}}},
@@ -247,8 +276,11 @@ def test_metrics_are_of_the_positive_class(base: Path) -> None:
 
 @pytest.mark.usefixtures("outcomes")
 def test_searches_try_what_they_say(base: Path) -> None:
-    assert read(base, "random-search", "cv")["candidates"] == 2
-    assert read(base, "halving", "cv")["candidates"] > 3
+    drawn = read(base, "random-search", "cv")
+    assert drawn["candidates"] == 2
+    assert 0.1 <= drawn["best_params"]["C"] <= 10
+    assert drawn["best_params"]["max_iter"] in range(90, 110)
+    assert read(base, "halving", "cv")["candidates"] == 3
     assert set(read(base, "chosen-step", "cv")["best_params"]) == {"curve__degree", "C"}
     assert "LogisticRegression" in read(base, "stack", "cv")["best_params"]["final_estimator"]
     assert read(base, "vote", "cv")["best_params"]["estimators"][0][0] == "tree"
