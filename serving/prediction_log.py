@@ -23,7 +23,7 @@ from serving.errors import RequestError
 from serving.metrics import Metrics
 from serving.records import Exchange, RecordWriter
 from serving.settings import LogSettings
-from serving.spool import Sink, Spool, StandardOutput
+from serving.spool import FILE_BYTES, Sink, Spool, StandardOutput
 
 log = logging.getLogger("serving")
 
@@ -119,7 +119,11 @@ class PredictionLog:
 
     def _write_batches(self) -> None:
         while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            batch: list[Exchange] = []
+            size = 0
+            while self._queue and len(batch) < BATCH and size < FILE_BYTES:
+                batch.append(self._queue.popleft())
+                size += batch[-1].size
             for day, exchanges in groupby(batch, key=lambda exchange: exchange.day):
                 self._write(day, list(exchanges))
             time.sleep(0)

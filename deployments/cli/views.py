@@ -1,4 +1,4 @@
-"""Subcommands that show what runs and what it says: `status`, `logs`, `open`."""
+"""Subcommands that show what runs: `status`, `open`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from deployments.cli.place import Place, list_environments
 from tasks.core.errors import ConfigurationError, SlipwayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from deployments.local.stack import Stack
     from deployments.prefect_api.client import PrefectAPI
     from deployments.prefect_api.models import FlowRun
 
 PANEL = "Views"
 commands = typer.Typer()
-_FLOWS = ("train", "save", "push", "retrain", "deploy", "rollback", "watch", "status")
 _MODEL_SECONDS = 2.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -50,6 +47,8 @@ def show_status(stack: Stack) -> None:
 def _programs_and_addresses(stack: Stack) -> dict[str, Any]:
     if not stack.ports:
         return {"programs": {}, "addresses": {}}
+    from tasks.bucket.shipper import read_waiting
+
     return {
         "programs": {name: state.lower() for name, state in stack.status().items()},
         "addresses": {
@@ -57,6 +56,7 @@ def _programs_and_addresses(stack: Stack) -> dict[str, Any]:
             "S3": stack.s3_endpoint_url,
             **{f"model, {name}": stack.model_url(name) for name in stack.host_environments},
         },
+        "prediction log": read_waiting(stack.layout.spool).problem,
     }
 
 
@@ -73,7 +73,7 @@ def _environments(api: PrefectAPI, stack: Stack | None) -> list[dict[str, Any]]:
     return [
         {
             "environment": name,
-            "live": _live_model(stack.model_url(name)) if stack and name in hosted else "",
+            **_live_model(stack.model_url(name) if stack and name in hosted else ""),
             "latest run": latest[name].name if name in latest else "",
             "state": latest[name].label if name in latest else "",
             "run": latest[name].id if name in latest else "",
@@ -82,15 +82,23 @@ def _environments(api: PrefectAPI, stack: Stack | None) -> list[dict[str, Any]]:
     ]
 
 
-def _live_model(url: str) -> str:
+def _live_model(url: str) -> dict[str, str]:
+    """Describe the model at a URL, and its prediction log, as far as it answers."""
     import httpx
 
-    try:
-        with httpx.Client(trust_env=False, timeout=_MODEL_SECONDS) as client:
-            version = client.get(f"{url}/version").raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
-        return ""
-    return f"{version.get('name')} {version.get('version') or ''} at {url}"
+    from tasks.platforms.base.prediction_log import describe_counts
+
+    facts = {"live": "", "predictions": ""}
+    if url:
+        try:
+            with httpx.Client(trust_env=False, timeout=_MODEL_SECONDS) as client:
+                version = client.get(f"{url}/version").raise_for_status().json()
+                facts["live"] = f"{version.get('name')} {version.get('version') or ''} at {url}"
+                metrics = client.get(f"{url}/metrics").raise_for_status().text
+                facts["predictions"] = describe_counts(metrics)
+        except (httpx.HTTPError, ValueError):
+            pass
+    return facts
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -99,6 +107,8 @@ def _print_status(facts: dict[str, Any]) -> None:
             print_rows(title, ["", ""], [list(row) for row in facts[key].items()])
         elif key == "programs":
             open_console().print("the local stack has never been up here: slipway up")
+    if problem := facts.get("prediction log"):
+        open_console().print(f"prediction log: {problem}", markup=False, soft_wrap=True)
     if "unsupervised" in facts["programs"].values():
         open_console().print(
             "supervisord does not run: what is unsupervised runs on, and nothing restarts it.\n"
@@ -110,131 +120,8 @@ def _print_status(facts: dict[str, Any]) -> None:
             open_console().print(f"environments: {row['error']}", markup=False, soft_wrap=True)
             return
     if rows := [row for row in facts.get("environments", []) if row["live"] or row["run"]]:
-        columns = ["environment", "live", "latest run", "state"]
+        columns = ["environment", "live", "predictions", "latest run", "state"]
         print_rows("Environments", columns, [[row[column] for column in columns] for row in rows])
-
-
-@commands.command(rich_help_panel=PANEL)
-def logs(
-    context: typer.Context,
-    subject: Annotated[
-        str,
-        typer.Argument(
-            help="Id, name or flow of a run, a program of the stack, or an environment, for its"
-            " model server; by default the latest run.",
-            autocompletion=lambda: [*list_environments(), *_FLOWS],
-        ),
-    ] = "",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=200)] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """Show the newest log lines of a run, a program or a model server.
-
-    \b
-    slipway logs                  # the latest flow run
-    slipway logs deploy           # the latest deploy
-    slipway logs prefect-worker   # a program of the stack
-    slipway logs local            # the model server of an environment
-    """
-    place: Place = context.obj
-    stack = place.choose_server()
-    if subject in list_environments():
-        output = _model_log(place.stack(), subject, lines)
-    elif subject and (log := place.stack().logs / f"{subject}.log").is_file():
-        output = _tail(log.read_text(errors="replace"), lines)
-    else:
-        with place.open_api() as api:
-            output = _run_log(api, subject, lines, known=_program_names(stack))
-    if as_json:
-        print_json(output)
-    else:
-        console = open_console()
-        for line in output:
-            console.print(line, markup=False, soft_wrap=True)
-
-
-def _run_log(api: PrefectAPI, subject: str, lines: int, known: Iterable[str]) -> list[str]:
-    run = _find_run(api, subject)
-    if run is None:
-        raise ConfigurationError(
-            f"no flow run is known as {subject!r}" if subject else "there is no flow run yet",
-            state="nothing was changed",
-            next_step="name an id or a part of a run's name, a flow"
-            f" ({', '.join(_FLOWS)}), an environment ({', '.join(list_environments())}) or a"
-            f" program ({', '.join(known) or 'none: slipway up'})",
-        )
-    family = api.read_run_tree(run.id)
-    heading = f"{run.name}: {run.label}, {api.ui_url(run)}"
-    return [heading] + [
-        f"{line.at.astimezone():%H:%M:%S} {line.task}{': ' if line.task else ''}{line.message}"
-        for line in api.read_logs([member.id for member in family], count=lines)
-    ]
-
-
-def _find_run(api: PrefectAPI, subject: str) -> FlowRun | None:
-    if not subject:
-        runs = api.find_runs(limit=1, started=True)
-    elif subject in _FLOWS:
-        runs = api.find_runs(flows=[subject], limit=1, started=True)
-    elif _is_id(subject):
-        return api.read_run(subject)
-    else:
-        runs = api.find_runs(name=subject, limit=1)
-    return runs[0] if runs else None
-
-
-def _is_id(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _program_names(stack: Stack | None) -> list[str]:
-    return sorted(path.stem for path in stack.logs.glob("*.log")) if stack else []
-
-
-def _model_log(stack: Stack, environment: str, lines: int) -> list[str]:
-    """Return the end of the log of an environment's model server.
-
-    Raises:
-        ConfigurationError: The environment is not on this host.
-    """
-    from tasks.platforms.catalogue import load_environment
-    from tasks.platforms.docker.settings import DockerEnvironment
-    from tasks.platforms.process.settings import ProcessEnvironment
-
-    settings = load_environment(environment)
-    if isinstance(settings, ProcessEnvironment):
-        # By the form of a release's name: `local` must not show a server of `local-eu`.
-        release = f"{'[0-9]' * 8}T{'[0-9]' * 6}-*"
-        logs = stack.logs.glob(f"model-{environment}-{release}.log")
-        newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
-        if newest:
-            return _tail(newest.read_text(errors="replace"), lines)
-    elif isinstance(settings, DockerEnvironment) and stack.ports:
-        from deployments.local.containers import ModelContainers
-
-        containers = ModelContainers(settings, stack.routes, stack.layout.gateway_api_url)
-        if text := containers.last_lines(lines):
-            return _tail(text, lines)
-    else:
-        raise ConfigurationError(
-            f"the model server of {environment} is not on this host, but on {settings.target}",
-            state="nothing was changed",
-            next_step=f"docs/targets/{settings.target}.md says how to read its log; that of the"
-            " deploy: slipway logs deploy",
-        )
-    raise ConfigurationError(
-        f"{environment} has no model server with a log on this host",
-        state="nothing was changed",
-        next_step=f"slipway deploy {environment} --watch",
-    )
-
-
-def _tail(text: str, lines: int) -> list[str]:
-    return text.splitlines()[-lines:]
 
 
 @commands.command("open", rich_help_panel=PANEL)
@@ -297,10 +184,19 @@ def _address(place: Place, stack: Stack, page: str, environment: str) -> str:
     with place.open_api() as api:
         if page == "ui":
             return api.ui_url()
-        if _is_id(page):
+        if is_id(page):
             return api.ui_url(page)
     raise ConfigurationError(
         f"{page!r} names no page",
         state="nothing was opened",
         next_step="name ui, model, s3 or the id of a run",
     )
+
+
+def is_id(text: str) -> bool:
+    """Tell if a text is the id of a run."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

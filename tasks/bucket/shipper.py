@@ -60,6 +60,19 @@ class Waiting:
     error: str = ""
     dropped: int = 0
 
+    @property
+    def problem(self) -> str:
+        """Why records do not get into the bucket; empty if they do."""
+        words = []
+        if self.error:
+            words.append(
+                f"{self.files} files ({self.size / 1e6:.1f} MB, the oldest of"
+                f" {self.oldest / 60:.0f} min) wait for the bucket: {self.error}"
+            )
+        if self.dropped:
+            words.append(f"{self.dropped} files were dropped")
+        return "; ".join(words)
+
 
 def key_of(spool: Path, path: Path) -> str | None:
     """Return the key of a file of a spool in the bucket; None for what no model server has left."""
@@ -194,7 +207,7 @@ def open_store(bucket: str, endpoint: str, region: str) -> S3Store:
     """Open the bucket with the credentials of the variables; it is asked twice at most.
 
     Args:
-        bucket: Its name.
+        bucket: Its name, and after a slash a folder, if the records are to be in one.
         endpoint: Its address; empty for AWS.
         region: Its region.
     """
@@ -202,8 +215,10 @@ def open_store(bucket: str, endpoint: str, region: str) -> S3Store:
 
     from obstore.store import S3Store
 
+    name, _, folder = bucket.partition("/")
     return S3Store(
-        bucket,
+        name,
+        prefix=folder or None,
         endpoint=endpoint or None,
         region=region,
         client_options={

@@ -9,10 +9,14 @@ from datetime import UTC, datetime
 
 from prefect.settings import get_current_settings
 
+from tasks.bucket.shipper import read_waiting
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError
 from tasks.core.settings import Settings
+from tasks.platforms.base.model_server import HttpServer
+from tasks.platforms.base.prediction_log import describe_counts
 from tasks.platforms.base.replicas import Replicas
+from tasks.platforms.base.settings import Environment, HostEnvironment
 from tasks.platforms.base.target import Live
 from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.locks.holder import Holder
@@ -40,6 +44,7 @@ class Observation:
         lock_holder: The run that deploys to it, None if none does.
         error: Why the platform could not be asked; empty if it was.
         signed: Whether releases count only with a signed tag.
+        predictions: What its prediction log has kept and dropped; empty without one.
     """
 
     environment: str
@@ -50,6 +55,7 @@ class Observation:
     lock_holder: Holder | None = None
     error: str = ""
     signed: bool = False
+    predictions: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class Status:
             "replicas": str(self._replicas or ""),
             "since": format_minute(newest.at) if newest else "",
             "flow_run": newest.run if newest else "",
+            "predictions": observation.predictions,
             "health": self.health,
             "problem": self.problem,
         }
@@ -145,13 +152,27 @@ async def observe(name: str) -> Observation:
             # The lock first: a deploy that begins after it was read shows in the history.
             holder = await lock_of(environment).read_holder()
             live = await target.status()
-        return Observation(name, at, platform, target.url, live, holder, signed=environment.signed)
+            predictions = await _read_predictions(environment, target.url) if live else ""
+        return Observation(
+            name, at, platform, target.url, live, holder,
+            signed=environment.signed, predictions=predictions,
+        )  # fmt: skip
     except SlipwayError as error:
         return Observation(name, at, platform, error=error.what)
     except TimeoutError:
         return Observation(name, at, platform, error=f"no answer within {_SECONDS:g} s")
     except Exception as error:  # one platform's client must not hide the others
         return Observation(name, at, platform, error=f"its client failed: {error!r}")
+
+
+async def _read_predictions(environment: Environment, url: str) -> str:
+    """Describe the prediction log of a live environment, as far as it can be reached."""
+    if environment.log is None:
+        return ""
+    counts = describe_counts(await HttpServer(url).metrics())
+    is_here = isinstance(environment, HostEnvironment)
+    problem = read_waiting(Settings().spool).problem if is_here else ""
+    return "; ".join(filter(None, (counts, problem)))
 
 
 async def read_status(workspace: Workspace, observation: Observation) -> Status:
@@ -171,6 +192,7 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
         else "",
         f"since {values['since']}" if values["model"] and values["since"] else "",
         status.health,
+        f"predictions: {observation.predictions}" if observation.predictions else "",
         observation.url,
     ]
     log = commands.run_logger().error if status.problem else commands.run_logger().info
@@ -182,7 +204,8 @@ async def publish_status(statuses: Sequence[Status]) -> None:
     """Publish the status of all environments as one table."""
     ui, origin = get_current_settings().ui_url or "", Settings().origin
     header = [
-        "environment", "health", "model", "version", "commit", "replicas", "since", "by", "platform"
+        "environment", "health", "model", "version", "commit", "replicas", "since", "by",
+        "predictions", "platform",
     ]  # fmt: skip
     rows = [_row(status.to_json(), ui, origin) for status in statuses]
     table = markdown.markdown_table(header, rows)
@@ -200,5 +223,6 @@ def _row(values: dict[str, str], ui: str, origin: str) -> list[str]:
         values["replicas"],
         values["since"],
         f"[run]({ui}/runs/flow-run/{run})" if run else "",
+        values["predictions"],
         values["target"],
     ]

@@ -63,6 +63,15 @@ class HttpServer:
         except (httpx.HTTPError, ValueError):
             return None
 
+    async def metrics(self) -> str:
+        """Read `/metrics`; empty if there is no valid answer."""
+        try:
+            async with bounded_client(timeout=10) as client:
+                answer = await client.get(f"{self._url}/metrics")
+        except (httpx.HTTPError, ValueError):  # ValueError: what is at the URL is not HTTP
+            return ""
+        return answer.text if answer.status_code == 200 else ""
+
     async def ask(self, method: str, body: Mapping[str, Any]) -> Answer:
         """Post to the method's own address."""
         url, headers = f"{self._url}/{method}", {"X-Request-Id": f"{_PROOF}{uuid.uuid4().hex}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,6 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 # `serving/settings.py` reads them; it shares no code with this side.
 SETTINGS, FOLDER, KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
 _RECORD = '{"specversion":'  # begins each line of a server that prints its records
+_COUNTER = re.compile(
+    r'^slipway_serving_log_records_total\{result="([^"]+)"\} (\S+)$', re.MULTILINE
+)
+_KEPT = "kept"
 # Containers write as a user of their own. The folder is inside one that only the worker's user can
 # enter, and only that user can remove what others wrote.
 _SHARED_MODE = 0o1777
@@ -71,6 +76,23 @@ def without_log(variables: Mapping[str, str]) -> dict[str, str]:
 def last_lines_without_records(log: str, lines: int) -> str:
     """Return the last lines of a server's log but for the records, which hold what clients sent."""
     return "\n".join([line for line in log.splitlines() if _RECORD not in line][-lines:]).strip()
+
+
+def describe_counts(metrics: str) -> str:
+    """Describe how many records a server has kept and dropped since it started.
+
+    Args:
+        metrics: Its answer to `/metrics`.
+
+    Returns:
+        A few words; none if it keeps no log.
+    """
+    counts = {name: int(float(value)) for name, value in _COUNTER.findall(metrics)}
+    if not counts:
+        return ""
+    dropped = sum(count for name, count in counts.items() if name != _KEPT)
+    text = f"{counts.get(_KEPT, 0):,} kept"
+    return f"{text}, {dropped:,} dropped" if dropped else text
 
 
 def make_spool(folder: Path, model: str, environment: str, version: str) -> Path:

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from serving.metrics import Metrics
 from serving.settings import PREFIX, Limits, LogSettings
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package
-from tasks.platforms.base.prediction_log import last_lines_without_records, without_log
+from tasks.platforms.base.prediction_log import (
+    describe_counts,
+    last_lines_without_records,
+    without_log,
+)
 from tasks.platforms.base.variables import LIMITS, VariableReader, Variables
 from tasks.platforms.catalogue import load_environment
 from tasks.platforms.docker.settings import DockerEnvironment
@@ -151,6 +156,17 @@ def test_server_on_trial_keeps_no_log() -> None:
 def test_log_of_a_server_is_shown_without_records() -> None:
     log = 'ready\n2026 app[web.1]: {"specversion":"1.0","data":{"inputs":[]}}\nTraceback\n'
     assert last_lines_without_records(log, 5) == "ready\nTraceback"
+
+
+def test_counts_of_a_log_are_those_of_the_server() -> None:
+    metrics = Metrics()
+    assert describe_counts("") == ""
+    metrics.log_records.labels("kept").inc(1234)
+    assert describe_counts(bytes(metrics.make_response().body).decode()) == "1,234 kept"
+    metrics.log_records.labels("dropped: queue").inc(2)
+    metrics.log_records.labels("dropped: sink").inc()
+    text = bytes(metrics.make_response().body).decode()
+    assert describe_counts(text) == "1,234 kept, 3 dropped"
 
 
 # What each platform is given

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.bucket.shipper import STATE
+from tasks.platforms.base.model_server import HttpServer
 from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.base.target import Live
+from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.release.locks.holder import Holder
-from tasks.release.status import Observation, Status
+from tasks.release.status import Observation, Status, _read_predictions
 from tasks.repository.release_history import Entry
 
 _A, _B = "a" * 40, "b" * 40
@@ -69,3 +73,24 @@ def test_change_in_progress_is_no_problem(status: Status, health: str) -> None:
 def test_problem_is_named(status: Status, problem: str) -> None:
     assert status.problem == problem
     assert status.to_json()["health"] == problem
+
+
+async def test_predictions_show_what_the_server_and_the_spool_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / STATE).write_text('{"error": "no route to host"}')
+
+    async def metrics(_: HttpServer) -> str:
+        return 'slipway_serving_log_records_total{result="kept"} 5.0\n'
+
+    monkeypatch.setattr(HttpServer, "metrics", metrics)
+    environment = ProcessEnvironment(name="local", target="process", log={"share": 1.0})
+    text = await _read_predictions(environment, "http://host")
+    assert text.startswith("5 kept; 0 files (0.0 MB")
+    assert text.endswith("wait for the bucket: no route to host")
+    silent = ProcessEnvironment(name="local", target="process")
+    assert await _read_predictions(silent, "http://host") == ""
+    assert _status(_A, live=_live(_A), predictions=text).to_json()["predictions"] == text

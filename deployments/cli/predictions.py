@@ -1,0 +1,147 @@
+"""The newest records of a prediction log, for `slipway logs --predictions`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployments.catalogue.block_variables import ObjectStorage
+from tasks.bucket.shipper import PREFIX
+from tasks.core.errors import TransientError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import S3Store
+
+_PROOF = "slipway.proof"
+_MOST_FILES = 200  # looked through for the newest records
+
+
+def read_newest(
+    storage: ObjectStorage, spool: Path | None, environment: str, count: int
+) -> list[dict[str, Any]]:
+    """Read the newest records of an environment, the oldest of them first.
+
+    Records of proofs, which no client has asked for, are left out.
+
+    Args:
+        storage: The bucket.
+        spool: Folder of the records that wait for it on this host, if there is one.
+        environment: Name of the environment.
+        count: How many to return at most.
+
+    Raises:
+        TransientError: The bucket does not answer, or refuses.
+    """
+    from obstore.exceptions import BaseError
+
+    records = _Newest(count)
+    for path in spool.glob(f"*/{environment}/*/*.jsonl*") if spool else ():
+        try:
+            records.add(path.read_bytes())
+        except FileNotFoundError:  # it was shipped, and is in the bucket
+            continue
+    try:
+        store = _open_store(storage)
+        for number, item in enumerate(_newest_objects(store, environment)):
+            if records.is_full(item["last_modified"].isoformat()) or number >= _MOST_FILES:
+                break
+            records.add(_unpack(bytes(store.get(item["path"]).bytes())))
+    except BaseError as error:
+        raise TransientError(
+            f"the bucket {storage.bucket} does not give the prediction log:"
+            f" {str(error).splitlines()[0]}",
+            state="nothing was changed",
+            next_step="check SLIPWAY_S3_ENDPOINT_URL and SLIPWAY_S3_READ_KEY_ID, or: slipway up",
+        ) from error
+    return records.sort()
+
+
+def describe_record(record: dict[str, Any]) -> str:
+    """Describe a record in a line; what it holds may be anybody's, so no sign of it is raw."""
+    data = record["data"]
+    words = [str(record.get("time", "")), record.get("subject", ""), data.get("method", "")]
+    words += [str(data.get("status", "")), f"{data.get('milliseconds', '')} ms"]
+    facts = {
+        name: data[name]
+        for name in ("outputs", "probabilities", "problems", "prediction", "actual", "inputs")
+        if name in data
+    }
+    line = f"{' '.join(map(str, words))} {record.get('id', '')}"
+    return f"{json.dumps(line)[1:-1]} {json.dumps(facts)}"
+
+
+class _Newest:
+    """The newest records, each once."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._records: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def add(self, lines: bytes) -> None:
+        """Take the records of a file; step over what is none."""
+        for line in lines.splitlines():
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("data"), dict):
+                key = (str(record.get("id")), str(record.get("type")))
+                if key[1] != _PROOF:
+                    self._records[key] = record
+
+    def is_full(self, before: str) -> bool:
+        """Tell if files that were written before a moment have no newer record."""
+        return len(self._records) >= self._count and _time(self.sort()[0]) > before
+
+    def sort(self) -> list[dict[str, Any]]:
+        """Return the newest, by their own time."""
+        return sorted(self._records.values(), key=_time)[-self._count :]
+
+
+def _time(record: dict[str, Any]) -> str:
+    return str(record.get("time", ""))
+
+
+def _newest_objects(store: S3Store, environment: str) -> Iterator[ObjectMeta]:
+    """List the files of an environment's log day by day, the newest first."""
+    models = store.list_with_delimiter(f"{PREFIX}/")["common_prefixes"]
+    days = [
+        day
+        for model in models
+        for day in store.list_with_delimiter(f"{model}/{environment}/")["common_prefixes"]
+    ]
+    for day in sorted(days, key=lambda day: day.rpartition("/")[2], reverse=True):
+        items = [item for batch in store.list(f"{day}/") for item in batch]
+        yield from sorted(items, key=lambda item: item["last_modified"], reverse=True)
+
+
+def _unpack(content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _open_store(storage: ObjectStorage) -> S3Store:
+    from datetime import timedelta
+
+    from obstore.store import S3Store
+
+    endpoint = storage.endpoint_url or ""
+    return S3Store(
+        storage.bucket,
+        endpoint=endpoint or None,
+        region=storage.region,
+        access_key_id=storage.read.key_id,
+        secret_access_key=storage.read.secret,
+        client_options={
+            "allow_http": endpoint.startswith("http:"),
+            "timeout": timedelta(seconds=30),
+        },
+        retry_config={"max_retries": 1},
+    )
