@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors, load_bucket
+from tasks.bucket.shipper import PREFIX
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
 from tasks.monitoring.report import Report, parse_report
@@ -55,7 +56,8 @@ def _read_days(bucket: Bucket, window: Window, source: str, until: datetime) -> 
     day = window.span.start.date()
     with explaining_s3_errors(bucket):
         while day <= until.date():
-            prefix = _key(bucket, f"predictions{source}/date={day.isoformat()}/")
+            # Beside the folder of the bucket that DVC has, see docs/prediction-log.md.
+            prefix = f"{PREFIX}{source}/date={day.isoformat()}/"
             for stored in _list(bucket, prefix):
                 _read_file(bucket, window, stored)
             day += timedelta(days=1)
