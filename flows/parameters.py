@@ -14,6 +14,8 @@ Ref = Annotated[str, Field(pattern=f"^{_REF}$")]
 BranchOrNone = Annotated[str, Field(pattern=f"^({_REF})?$")]  # a form knows no None, but emptiness
 # `wine@v0.0.3`; the model is optional.
 VersionOrNone = Annotated[str, Field(pattern=r"^(([a-z0-9][a-z0-9-]{1,39}@)?v\d+\.\d+\.\d+)?$")]
+_MOMENT = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z?)?"
+WindowOrNone = Annotated[str, Field(pattern=f"^({_MOMENT}(/{_MOMENT})?)?$")]
 Reason = Annotated[str, Field(max_length=500)]
 # Not a Literal: for a flow called in Python, `load_environment` raises an error with the next step.
 EnvironmentName = Annotated[str, Field(json_schema_extra={"enum": list(environment_names())})]

@@ -22,7 +22,7 @@ from tasks.core.settings import TAG
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
 # Flows whose failure notifies people.
-_NOTIFYING = ["deploy", "retrain", "rollback", "status", "watch"]
+_NOTIFYING = ["deploy", "monitor", "retrain", "rollback", "status", "watch"]
 _FAILURES = ("Failed", "DataRejected", "Unhealthy", "RolledBack", "Crashed", "TimedOut")
 _EVENT = "prefect.flow-run."
 _ANY = {f"{_EVENT}*"}
@@ -32,6 +32,12 @@ _FACTS = """\
 {{ flow_run.state.message or "No reason was given." }}
 
 Run: {{ flow_run|ui_url }}"""
+
+_DRIFT = """\
+{{ event.payload.window }}: {{ event.payload.summary }}
+
+A retrain was started. If it ends with "nothing to retrain", newer data or labels are wanted.
+The report: slipway open report {{ event.payload.environment }}"""
 
 
 def declare_automations(
@@ -53,7 +59,7 @@ def declare_automations(
         _lost_while_cancelling(timeouts),
         _crashed(),
         _late(timeouts, notify),
-        *([_failed(notify)] if notify else []),
+        *([_failed(notify), _drifted(notify)] if notify else []),
     ]
 
 
@@ -171,7 +177,8 @@ def _late(timeouts: Timeouts, notify: UUID | None) -> AutomationCore:
 
 def _failed(notify: UUID) -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}notify when a deploy, retrain, rollback, watch or status check fails",
+        name=f"{PREFIX}notify when a deploy, retrain, rollback, watch, monitor or status check"
+        " fails",
         description="The live model goes on serving, unless `status` failed.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
@@ -187,6 +194,26 @@ def _failed(notify: UUID) -> AutomationCore:
                 block_document_id=notify,
                 subject="Slipway: {{ flow_run.name }} failed",
                 body=_FACTS,
+            )
+        ],
+    )
+
+
+def _drifted(notify: UUID) -> AutomationCore:
+    return AutomationCore(
+        name=f"{PREFIX}notify when live requests differ from the training data",
+        description="The flow `monitor` has started a retrain on the newest data.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            expect={"slipway.drift"},
+            match=_resource({"prefect.resource.id": "slipway.environment.*"}),
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=notify, subject="Slipway: {{ event.resource.name }}", body=_DRIFT
             )
         ],
     )

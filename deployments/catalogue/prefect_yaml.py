@@ -35,6 +35,8 @@ GENERATED = "prefect.yaml"
 _PER_ENVIRONMENT = ("deploy", "rollback")
 # And of those whose requests are counted.
 _WATCH = "watch"
+# And of those that keep a prediction log: the key of their file, and the flow that reads it.
+_LOG, _MONITOR = "log", "monitor"
 _HEADER = f"""\
 # Generated from {SOURCE} and deployments/environments/ by `slipway apply`,
 # `slipway new environment` and `make setup`; changes in this file are lost.
@@ -163,7 +165,9 @@ def render(checkout: Path, environments: Path | None = None) -> str:
     folder = environments or environments_folder(checkout)
     names = environment_names(folder)
     flows = [(flow, name) for flow in _PER_ENVIRONMENT for name in names]
-    flows += [(_WATCH, name) for name in names if _counts_requests(folder / f"{name}.toml")]
+    files = {name: _read_environment(folder / f"{name}.toml") for name in names}
+    flows += [(_WATCH, name) for name, values in files.items() if _counts_requests(values)]
+    flows += [(_MONITOR, name) for name, values in files.items() if values.get(_LOG)]
     lines = [
         f"  - {{<<: *{flow}, name: {name}, parameters: {{environment: {name}}}}}\n"
         for flow, name in ((flow, json.dumps(name)) for flow, name in flows)
@@ -171,12 +175,16 @@ def render(checkout: Path, environments: Path | None = None) -> str:
     return _HEADER + (checkout / SOURCE).read_text() + "\n" + "".join(lines)
 
 
-def _counts_requests(file: Path) -> bool:
-    """Return whether the target of an environment's file takes the key `watch`."""
+def _read_environment(file: Path) -> Mapping[str, Any]:
     try:
-        platform = PLATFORMS.get(tomllib.loads(file.read_text()).get("target", ""))
+        return tomllib.loads(file.read_text())
     except tomllib.TOMLDecodeError:  # whoever loads the environment says so
-        return False
+        return {}
+
+
+def _counts_requests(values: Mapping[str, Any]) -> bool:
+    """Return whether the target of an environment takes the key `watch`."""
+    platform = PLATFORMS.get(values.get("target", ""))
     return platform is not None and _WATCH in platform.load_settings().model_fields
 
 

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import data, environments, logs, runs, server, signing, stack, views
+from deployments.cli import (
+    data,
+    environments,
+    logs,
+    monitoring,
+    runs,
+    server,
+    signing,
+    stack,
+    views,
+)
 from deployments.cli.exit_codes import EXPLANATION, ExitCode
 from deployments.cli.output import print_error
 from deployments.cli.place import Place
@@ -32,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order of the help.
-for group in (stack, runs, views, logs, server, data, signing, environments):
+for group in (stack, runs, monitoring, views, logs, server, data, signing, environments):
     app.add_typer(group.commands)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deployments.prefect_api.models import FlowRun
 
 commands = typer.Typer()
-_FLOWS = ("train", "save", "push", "retrain", "deploy", "rollback", "watch", "status")
+_FLOWS = ("train", "save", "push", "retrain", "deploy", "rollback", "watch", "monitor", "status")
 
 
 @commands.command(rich_help_panel=PANEL)

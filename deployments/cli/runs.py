@@ -67,7 +67,7 @@ def retrain(
         parameters["overrides"] = _parse_overrides(override)
     if force:
         parameters["force"] = True
-    _start(context.obj, "retrain/retrain", parameters, watch=watch, as_json=as_json)
+    start_run(context.obj, "retrain/retrain", parameters, watch=watch, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -87,7 +87,7 @@ def gate(
     slipway gate local candidate/wine-2026-11-30-1f0c72c1 --watch
     """
     parameters = {"ref": ref, "environment": environment}
-    _start(context.obj, "gate/gate", parameters, watch=watch, as_json=as_json)
+    start_run(context.obj, "gate/gate", parameters, watch=watch, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -123,7 +123,7 @@ def deploy(
         **({"force": True, "reason": reason} if force else {}),
         **({"replace": True} if replace else {}),
     }
-    _start(context.obj, f"deploy/{environment}", parameters, watch=watch, as_json=as_json)
+    start_run(context.obj, f"deploy/{environment}", parameters, watch=watch, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -145,7 +145,7 @@ def rollback(
     """
     parameters = {"version": version} if version else {}
     parameters |= {"reason": reason} if reason else {}
-    _start(context.obj, f"rollback/{environment}", parameters, watch=watch, as_json=as_json)
+    start_run(context.obj, f"rollback/{environment}", parameters, watch=watch, as_json=as_json)
 
 
 def describe_run(api: PrefectAPI, run: FlowRun) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _parse_overrides(assignments: list[str]) -> dict[str, Any]:
     return values
 
 
-def _start(
+def start_run(
     place: Place, name: str, parameters: Mapping[str, Any], *, watch: bool, as_json: bool
 ) -> None:
     """Start a run of a deployment; with `watch`, show it to its end."""

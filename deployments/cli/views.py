@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.monitoring import find_report_address
 from deployments.cli.output import open_console, print_json, print_rows
 from deployments.cli.place import Place, list_environments
 from tasks.core.errors import ConfigurationError, SlipwayError
@@ -61,9 +62,12 @@ def _programs_and_addresses(stack: Stack) -> dict[str, Any]:
 
 
 def _environments(api: PrefectAPI, stack: Stack | None) -> list[dict[str, Any]]:
-    """Return each environment with its latest deploy or rollback, and the live model."""
+    """Return each environment with its latest deploy or rollback, the live model, its report."""
+    from deployments.prefect_api.monitor_report import read_monitor_reports
+
     try:
         runs = api.find_runs(flows=("deploy", "rollback"))
+        reports = read_monitor_reports(api)
     except SlipwayError as error:
         return [{"error": error.what}]
     latest: dict[str, FlowRun] = {}
@@ -77,6 +81,7 @@ def _environments(api: PrefectAPI, stack: Stack | None) -> list[dict[str, Any]]:
             "latest run": latest[name].name if name in latest else "",
             "state": latest[name].label if name in latest else "",
             "run": latest[name].id if name in latest else "",
+            "monitor": reports[name]["summary"] if name in reports else "",
         }
         for name in list_environments()
     ]
@@ -120,7 +125,7 @@ def _print_status(facts: dict[str, Any]) -> None:
             open_console().print(f"environments: {row['error']}", markup=False, soft_wrap=True)
             return
     if rows := [row for row in facts.get("environments", []) if row["live"] or row["run"]]:
-        columns = ["environment", "live", "predictions", "latest run", "state"]
+        columns = ["environment", "live", "predictions", "latest run", "state", "monitor"]
         print_rows("Environments", columns, [[row[column] for column in columns] for row in rows])
 
 
@@ -130,13 +135,14 @@ def open_page(
     page: Annotated[
         str,
         typer.Argument(
-            help="ui, model, s3, or the id of a run.", autocompletion=lambda: ["ui", "model", "s3"]
+            help="ui, model, report, s3, or the id of a run.",
+            autocompletion=lambda: ["ui", "model", "report", "s3"],
         ),
     ] = "ui",
     environment: Annotated[
         str,
         typer.Argument(
-            help="With model: the environment; by default the one that main deploys to.",
+            help="With model or report: the environment; by default the one that main deploys to.",
             autocompletion=list_environments,
         ),
     ] = "",
@@ -144,13 +150,14 @@ def open_page(
         bool, typer.Option("--print", help="Print the address, open no browser.")
     ] = False,
 ) -> None:
-    """Open a page in the browser: the Prefect UI, the live model, a run.
+    """Open a page in the browser: the Prefect UI, the live model, the report on it, a run.
 
     The browser is signed in to the Prefect UI of the local stack by a link that works once.
 
     \b
     slipway open                     # the Prefect UI
     slipway open model production    # the page to try the live model
+    slipway open report production   # how its requests differ from the training data
     """
     from deployments.local.sign_in import write_redirect
 
@@ -184,12 +191,14 @@ def _address(place: Place, stack: Stack, page: str, environment: str) -> str:
     with place.open_api() as api:
         if page == "ui":
             return api.ui_url()
+        if page == "report":
+            return find_report_address(place, api, environment or stack.main_environment)
         if is_id(page):
             return api.ui_url(page)
     raise ConfigurationError(
         f"{page!r} names no page",
         state="nothing was opened",
-        next_step="name ui, model, s3 or the id of a run",
+        next_step="name ui, model, report, s3 or the id of a run",
     )
 
 

@@ -102,5 +102,17 @@ def find_fault(bucket: Bucket, stored: StoredObject) -> str | None:
         return "missing"
 
 
+def make_address(bucket: Bucket, key: str, seconds: int) -> str:
+    """Return an address at which anybody can read one object of the bucket for a time.
+
+    Args:
+        bucket: The bucket.
+        key: The object's whole key.
+        seconds: The time.
+    """
+    place = {"Bucket": bucket.name, "Key": key}
+    return bucket.client.generate_presigned_url("get_object", place, seconds)
+
+
 def _key(bucket: Bucket, stored: StoredObject) -> str:
     return f"{bucket.prefix}/{stored.key}".lstrip("/")

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         return self.home / "spool"
 
     @cached_property
+    def gauges(self) -> Path:
+        """Gauges of `monitor`, for the node exporter's textfile collector."""
+        return self.home / "gauges"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; the kernel releases the locks of a process that dies."""
         return self.home / "locks"

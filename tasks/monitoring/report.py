@@ -30,7 +30,7 @@ class Report(BaseModel):
         outcome: What was found; only a window that differs counts towards an alarm.
         reasons: What differs, in words, the greatest difference first.
         alarm: Whether enough of the newest windows differ.
-        calls: Whether this alarm starts a retrain: no other has in the time before.
+        calls: Whether this alarm calls for action: no other has in the time before.
         log: What the window's records add up to.
         service: Requests, failures, and times in milliseconds.
         findings: The comparisons.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+import json
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class AlarmRule(BaseModel):
@@ -35,7 +36,8 @@ class MonitorRules(BaseModel):
         distance: Difference from which one counts, however sure it is: of numbers the greatest
             difference of their cumulated shares, of categories the share of rows.
         alarm: When windows that differ raise an alarm.
-        cool_down_hours: Time after an alarm that started a retrain in which no other does.
+        retrain: Whether an alarm starts a retrain.
+        cool_down_hours: Time after an alarm that called for action in which no other does.
         label_days: Time after a window in which labels of its requests are looked for.
     """
 
@@ -44,5 +46,18 @@ class MonitorRules(BaseModel):
     least_rows: int = Field(100, ge=20)
     distance: float = Field(0.1, gt=0, lt=1)
     alarm: AlarmRule = Field(default_factory=lambda: AlarmRule.model_validate({}))
+    retrain: bool = True
     cool_down_hours: float = Field(72.0, ge=0)
     label_days: float = Field(7.0, ge=0, le=90)
+
+
+def _read_json(value: object) -> object:
+    """Read a table that a variable holds as JSON."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Monitor = Annotated[
+    MonitorRules,
+    BeforeValidator(_read_json),
+    Field(default_factory=lambda: MonitorRules.model_validate({})),
+]

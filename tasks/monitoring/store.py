@@ -84,10 +84,6 @@ def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
         window.tally.damaged_files += 1
 
 
-def _key(bucket: Bucket, key: str) -> str:
-    return f"{bucket.prefix}/{key}".lstrip("/")
-
-
 def _folder(report: Report) -> str:
     return f"monitor/{report.model}/{report.environment}"
 
@@ -97,7 +93,7 @@ def _name(report: Report) -> str:
 
 
 def page_key(report: Report) -> str:
-    """Return the key of the page of a report, below the folder of the bucket."""
+    """Return the key of the page of a report in the bucket."""
     return f"{_folder(report)}/{_name(report)}.html"
 
 
@@ -120,7 +116,7 @@ async def read_reports(report: Report) -> tuple[Report | None, list[Report]]:
 
 
 def _read_reports(bucket: Bucket, report: Report) -> tuple[Report | None, list[Report]]:
-    folder, name = _key(bucket, _folder(report)), _name(report)
+    folder, name = _folder(report), _name(report)
     with explaining_s3_errors(bucket):
         names = [
             key.removeprefix(f"{folder}/").removesuffix(".json")
@@ -166,7 +162,7 @@ async def store_report(report: Report, page: str) -> None:
         with explaining_s3_errors(bucket):
             for key, text, kind in files:
                 bucket.client.put_object(
-                    Bucket=bucket.name, Key=_key(bucket, key), Body=text.encode(), ContentType=kind
+                    Bucket=bucket.name, Key=key, Body=text.encode(), ContentType=kind
                 )
 
     await asyncio.to_thread(put)

@@ -10,10 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
+from tasks.core.errors import ConfigurationError
 from tasks.monitoring.records import Record, Value, parse_record
 from tasks.training.rows import MOST_ROWS
 
@@ -44,6 +45,39 @@ class Span:
         if self.end - self.start == timedelta(days=1) and not self.start.hour + self.start.minute:
             return f"{self.start:%Y-%m-%d}"
         return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+
+
+def parse_span(text: str, now: datetime) -> Span:
+    """Parse the window that somebody asks for.
+
+    Args:
+        text: A day, or start and end with a slash between; empty for yesterday. All in UTC.
+        now: The present moment.
+
+    Raises:
+        ConfigurationError: It is no time, or its end is not after its start.
+    """
+    if not text:
+        end = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return Span(end - timedelta(days=1), end)
+    first, slash, last = text.partition("/")
+    try:
+        start = _parse_moment(first)
+        end = _parse_moment(last) if slash else start + timedelta(days=1)
+    except ValueError:
+        start = end = now
+    if end <= start:
+        raise ConfigurationError(
+            f"{text!r} is no window of time",
+            state="nothing was read",
+            next_step="name a day (2026-11-30), or start and end"
+            " (2026-11-30T08:00/2026-11-30T12:00), in UTC",
+        )
+    return Span(start, end)
+
+
+def _parse_moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tasks.platforms.catalogue import load_environment, make_target
 from tasks.release.locks.holder import Holder
 from tasks.release.locks.lock import lock_of
 from tasks.reports import markdown
+from tasks.reports.monitor_report import artifact_key as monitor_key
 from tasks.repository.release_history import Entry, format_minute, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
@@ -65,10 +66,12 @@ class Status:
     Attributes:
         observation: The observation.
         newest: The newest release in the history, None if there is none.
+        monitor: Summary of the newest report of `monitor`; empty if there is none.
     """
 
     observation: Observation
     newest: Entry | None
+    monitor: str = ""
 
     @property
     def change(self) -> str:
@@ -126,6 +129,7 @@ class Status:
             "flow_run": newest.run if newest else "",
             "predictions": observation.predictions,
             "health": self.health,
+            "monitor": self.monitor,
             "problem": self.problem,
         }
 
@@ -185,6 +189,9 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
     workspace = replace(workspace, signed_tags=observation.signed)
     history = await read_history(workspace, observation.environment)
     status = Status(observation, history[0] if history else None)
+    if observation.live:
+        key = monitor_key(observation.live.model, observation.environment)
+        status = replace(status, monitor=await artifacts.read_description(key))
     values = status.to_json()
     facts = [
         f"{values['model']} {values['version']} at {values['commit'][:7]}"
@@ -194,6 +201,7 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
         status.health,
         f"predictions: {observation.predictions}" if observation.predictions else "",
         observation.url,
+        status.monitor,
     ]
     log = commands.run_logger().error if status.problem else commands.run_logger().info
     log("%s: %s", observation.environment, ", ".join(filter(None, facts)))
@@ -205,7 +213,7 @@ async def publish_status(statuses: Sequence[Status]) -> None:
     ui, origin = get_current_settings().ui_url or "", Settings().origin
     header = [
         "environment", "health", "model", "version", "commit", "replicas", "since", "by",
-        "predictions", "platform",
+        "predictions", "monitor", "platform",
     ]  # fmt: skip
     rows = [_row(status.to_json(), ui, origin) for status in statuses]
     table = markdown.markdown_table(header, rows)
@@ -224,5 +232,6 @@ def _row(values: dict[str, str], ui: str, origin: str) -> list[str]:
         values["since"],
         f"[run]({ui}/runs/flow-run/{run})" if run else "",
         values["predictions"],
+        values["monitor"],
         values["target"],
     ]

@@ -80,6 +80,14 @@ async def publish_json(key: str, values: dict[str, Any], description: str) -> No
         await Artifact(type="json", key=key, description=description, data=values).acreate()
 
 
+async def read_description(key: str) -> str:
+    """Return the description of the newest artifact of a key; empty if there is none."""
+    with best_effort(key):
+        artifact = await Artifact.aget(key)
+        return (artifact.description or "") if artifact else ""
+    return ""
+
+
 async def publish_link(key: str, url: str, text: str) -> None:
     """Create a link artifact."""
     with best_effort(key):

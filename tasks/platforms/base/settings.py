@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from tasks.monitoring.settings import MonitorRules
+from tasks.monitoring.settings import Monitor
 from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.prediction_log import OptionalLog
 from tasks.platforms.base.variables import Table, VariableReader
@@ -73,8 +73,8 @@ class Environment(Policy):
     approval_hours: float = Field(24.0, gt=0)
     variables: Table = Field(default_factory=dict)
     secrets: Table = Field(default_factory=dict)
-    monitor: MonitorRules = Field(default_factory=lambda: MonitorRules.model_validate({}))
     log: OptionalLog = None
+    monitor: Monitor
 
     @model_validator(mode="after")
     def _name_each_variable_once(self) -> Self:

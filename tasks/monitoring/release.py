@@ -1,0 +1,56 @@
+"""The release that a window is compared with: its profile, its answers, the rules of its gate."""
+
+from __future__ import annotations
+
+from tasks.bucket.objects import outputs_of
+from tasks.bucket.outputs import fetch_output
+from tasks.monitoring.drift import Reference
+from tasks.monitoring.profile import PROFILE, Profile, parse_profile
+from tasks.monitoring.report import Release
+from tasks.package.package import read_at, read_metrics
+from tasks.repository.release_history import Entry
+from tasks.repository.workspace import Workspace
+from tasks.runs.retrying import capability
+from tasks.training.evidence import parse_evaluation
+from tasks.training.predictions import read_predictions
+from tasks.training.rows import normalize
+from tasks.training.rules import PARAMETERS, TrustedRules, find_rules
+
+
+@capability("read release", run_name="read {workspace.label}", timeout=600)
+async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules) -> Release:
+    """Read all that a window is compared with.
+
+    Args:
+        workspace: The workspace at the commit that was live.
+        entry: Its release in the history.
+        trusted: The rules of the environment's gate.
+
+    Raises:
+        TransientError: The bucket cannot be reached.
+        TerminalError: The profile is invalid, or missing in the bucket.
+        ConfigurationError: The rules of the gate are invalid.
+    """
+    metrics = read_metrics(workspace)
+    parameters = await read_at(workspace, "", PARAMETERS)
+    rules, _ = find_rules(trusted, metrics, workspace.label, parameters)
+    answers = parse_evaluation(metrics, await read_predictions(workspace), "")
+    profile = await _read_profile(workspace)
+    is_regression = workspace.parameters["data"]["task"] == "regression"
+    return Release(
+        workspace.model,
+        trusted.environment,
+        entry.version,
+        workspace.commit,
+        Reference(profile, answers.predicted, is_regression) if profile else None,
+        (list(map(normalize, answers.actual)), list(map(normalize, answers.predicted))),
+        rules.metrics,
+    )
+
+
+async def _read_profile(workspace: Workspace) -> Profile | None:
+    """Read the profile of a commit; None of one that an earlier version of the template made."""
+    if all(stored.path != PROFILE for stored in await outputs_of(workspace)):
+        return None
+    file = await fetch_output(workspace, PROFILE)
+    return parse_profile(file.read_text(), workspace.label)

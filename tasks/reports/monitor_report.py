@@ -1,0 +1,215 @@
+"""The report of `monitor` as people read it: markdown in the Prefect UI, a page in the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+
+from tasks.monitoring.drift import Finding
+from tasks.monitoring.profile import Profile
+from tasks.monitoring.report import Report
+from tasks.monitoring.store import page_key
+from tasks.monitoring.window import Answer, Span
+from tasks.reports import markdown
+from tasks.reports.monitor_pictures import draw_column, draw_distances
+from tasks.runs import artifacts
+
+_DRAWN = 2  # columns, those that differ most
+_MOST_TEXT = 60
+_OUTCOMES = {
+    "no traffic": "The log has no request of this version in the window: no alarm from it.",
+    "too few rows": "The window has too few rows to be judged: no alarm from it.",
+    "no profile": "The commit of this version has no profile of its training rows: retrain.",
+    "no difference": "Nothing differs from the training rows by more than luck.",
+}
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem}"
+    "img{max-width:100%}"
+)
+
+
+def artifact_key(model: str, environment: str) -> str:
+    """Return the key of the artifact with the newest report on an environment."""
+    return artifacts.artifact_key(model, environment, "monitor")
+
+
+async def write_report(
+    report: Report, profile: Profile | None, answers: Sequence[Answer], least_distance: float
+) -> str:
+    """Write a report in markdown, with its pictures inside.
+
+    Args:
+        report: The report.
+        profile: The training rows.
+        answers: The rows of the window.
+        least_distance: Distance from which a difference counts.
+    """
+    pictures: list[str] = []
+    if report.findings and profile:
+        pictures = await asyncio.to_thread(_draw_pictures, report, profile, answers, least_distance)
+    title = f"{report.model} {report.version} in {report.environment}: {_name_window(report)}"
+    parts = [
+        f"# {title}",
+        f"**{_quote(report.summary)}**" if report.alarm else _quote(report.summary),
+        _OUTCOMES.get(report.outcome, ""),
+        "\n".join(f"- {_quote(reason)}" for reason in report.reasons),
+        *pictures,
+        _findings_table(report.findings),
+        _quality_table(report),
+        _columns_table(report),
+        "## Log and service",
+        markdown.markdown_table(["", ""], _log_rows(report)),
+        _problems_table(report),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _draw_pictures(
+    report: Report, profile: Profile, answers: Sequence[Answer], least_distance: float
+) -> list[str]:
+    pictures = [
+        markdown.picture(
+            "distances from the training rows",
+            lambda: draw_distances(report.findings, least_distance),
+        )
+    ]
+    differing = sorted(
+        (one for one in report.findings if one.differs and one.subject == "values"),
+        key=lambda one: -one.distance,
+    )
+    for one in differing[:_DRAWN]:
+        values = [answer.inputs.get(one.column) for answer in answers]
+        draw = partial(draw_column, one.column, profile.columns[one.column], values)
+        pictures.append(markdown.picture(f"values of {_quote(one.column)}", draw))
+    return pictures
+
+
+def _findings_table(findings: Sequence[Finding]) -> str:
+    ordered = sorted(findings, key=lambda one: (not one.differs, -one.distance))
+    rows = [
+        [
+            _quote(one.column) or "-",
+            one.subject,
+            one.distance,
+            f"{one.chance:.2g}",
+            "**differs**" if one.differs else "",
+        ]
+        for one in ordered
+    ]
+    header = ["column", "compared", "distance", "chance", ""]
+    return f"## Compared with the training rows\n\n{markdown.markdown_table(header, rows)}" * bool(
+        rows
+    )
+
+
+def _quality_table(report: Report) -> str:
+    rows = [
+        [
+            one.metric,
+            one.value,
+            "{:.4g} to {:.4g}".format(*one.interval) if one.interval else "too few wrong answers",
+            one.before,
+            one.rows,
+            "**worse**" if one.is_worse else "",
+        ]
+        for one in report.quality
+    ]
+    header = ["metric", "live", "95 % interval", "at the release", "rows with labels", ""]
+    return f"## Quality\n\n{markdown.markdown_table(header, rows)}" if rows else ""
+
+
+def _columns_table(report: Report) -> str:
+    """Return the columns with missing, new or invalid values."""
+    rows = [
+        [_quote(name), f"{facts.missing:.1%}", f"{facts.missing_before:.1%}", f"{facts.new:.1%}",
+         f"{facts.invalid:.1%}"]
+        for name, facts in report.columns.items()
+        if facts.missing or facts.missing_before or facts.new or facts.invalid
+    ]  # fmt: skip
+    header = ["column", "missing", "missing in training", "new categories", "of another type"]
+    return f"## Columns\n\n{markdown.markdown_table(header, rows)}" if rows else ""
+
+
+def _log_rows(report: Report) -> list[list[object]]:
+    log, service = report.log, report.service
+    names = {
+        "requests": "requests of this version",
+        "rows": "rows",
+        "compared_rows": "rows compared",
+        "labels": "rows with a label",
+        "refused": "requests refused",
+        "failed": "requests failed in the server",
+        "proofs": "golden predictions of deploys, left out",
+        "repeated": "records of a request counted already, left out",
+        "invalid": "lines that are no record, left out",
+        "foreign": "records of another model or environment, left out",
+        "ahead": "records from the future, left out",
+        "damaged_files": "files that are damaged",
+    }
+    rows: list[list[object]] = [[text, log[key]] for key, text in names.items() if log.get(key)]
+    rows += [
+        [f"requests of {_quote(version)}, left out", number]
+        for version, number in log.get("other_versions", {}).items()
+    ]
+    rows += [
+        [f"milliseconds, {name}", service[key]]
+        for name in ("p50", "p95", "p99")
+        if (key := f"milliseconds_{name}") in service
+    ]
+    return rows or [["requests", 0]]
+
+
+def _problems_table(report: Report) -> str:
+    rows = [
+        [_quote(one["column"]) or "-", _quote(one["reason"]), one["requests"]]
+        for one in report.log.get("problems", [])
+    ]
+    header = ["column", "reason", "requests"]
+    return f"## Refused requests\n\n{markdown.markdown_table(header, rows)}" if rows else ""
+
+
+def _quote(text: str) -> str:
+    """Return a text of the log so that markdown takes none of it as its own."""
+    short = text if len(text) <= _MOST_TEXT * 4 else f"{text[: _MOST_TEXT * 4]}…"
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>!#~" else letter for letter in short)
+    return " ".join(escaped.split())
+
+
+def _name_window(report: Report) -> str:
+    return Span(report.start, report.end).text
+
+
+def make_page(report: Report, text: str) -> str:
+    """Make an HTML page of a report; it loads nothing, and runs no script.
+
+    Args:
+        report: The report.
+        text: Its markdown.
+    """
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    title = escape(f"{report.model} in {report.environment}, {_name_window(report)}")
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+async def publish_report(report: Report, text: str) -> None:
+    """Publish the artifacts of a report: markdown for people, and JSON for programs."""
+    key = artifact_key(report.model, report.environment)
+    window = _name_window(report)
+    await artifacts.publish_markdown(key, text, f"{window}: {report.summary}")
+    data = {
+        "environment": report.environment,
+        "summary": f"{window}: {report.summary}",
+        "page": page_key(report),
+        "report": report.model_dump(mode="json"),
+    }
+    await artifacts.publish_json(f"{key}-data", data, f"{window}: {report.summary}")
