@@ -152,6 +152,8 @@ def _check_metrics(params: Params) -> None:
         raise ConfigError(f"train.metrics[{repeated}]", problem)
     metrics = find_directions(task, scorers)
     _check_rule("gate", params.gate, metrics, task)
+    if params.gate.calibration is not None and task != "classification":
+        raise ConfigError("gate.calibration", "only a classification has probabilities")
     for at, rule in enumerate(params.gate.also):
         _check_rule(f"gate.also.{at}", rule, metrics, task)
 

@@ -184,6 +184,7 @@ class Gate(MetricRule):
     also: list[MetricRule] = []
     slices: list[str] = []
     slice_rows: int = Field(50, ge=1)
+    calibration: NonNegativeFloat | _Percent | None = None
     latency: _Percent | None = None
     size: _Percent | None = None
     behaviour: list[Behaviour] = []

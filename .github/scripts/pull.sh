@@ -4,12 +4,14 @@
 # this script, DVC from the base's lock, the base's configuration of DVC. What the pull request
 # decides is which objects are read.
 #
-#   sh BASE/.github/scripts/pull.sh BASE [STAGE]
+#   sh BASE/.github/scripts/pull.sh BASE [STAGE ...]
 #
-# BASE is a checkout of the base branch outside of the pull request's. With a stage, its outputs are
-# pulled, and those of the base into the same cache; the rest only if a stage up to it has changed.
+# BASE is a checkout of the base branch outside of the pull request's. With stages, their outputs are
+# pulled, and those of the base into the same cache; the rest only if a stage up to the last one has
+# changed.
 set -eu
-base=$1 stage=${2:-}
+base=$1
+shift
 if [ -z "$AWS_ACCESS_KEY_ID" ]; then
   echo "no read-only credentials here: everything is made again"
   exit
@@ -27,13 +29,14 @@ pull() {
   "$base/.venv/bin/dvc" pull --remote read --allow-missing "$@" ||
     echo "::warning::dvc pull failed: what is missing is made again"
 }
-if [ -n "$stage" ]; then
-  pull "$stage"
-  (cd "$base" && pull "$stage")
+if [ $# -gt 0 ]; then
+  pull "$@"
+  (cd "$base" && pull "$@")
   if [ -d "$base/.dvc/cache" ]; then
     mkdir -p .dvc/cache
     cp -R "$base/.dvc/cache/." .dvc/cache
   fi
+  for stage; do :; done
   stages=$("$base/.venv/bin/dvc" repro --dry --allow-missing "$stage") || stages="Running stage"
   case $stages in
     *"Running stage"*) ;;

@@ -98,9 +98,14 @@ class GitHubJob:
         page = result.note.data.page if result.note else None
         self._output(outcome=result.outcome, url=page or "")
 
-    def set_verdict(self, text: str, *, passed: bool) -> None:
-        """Set the outputs `passed` and `verdict`, which the job `gate` reads."""
-        self._output(passed=str(passed).lower(), verdict=text)
+    def set_verdict(self, text: str, *, passed: str) -> None:
+        """Set the outputs `passed` and `verdict`, which the job `gate` reads.
+
+        Args:
+            text: The verdict in words.
+            passed: `true`, `false`, or `unknown` if the models were not asked.
+        """
+        self._output(passed=passed, verdict=text)
 
     def finish(self, reason: str = "") -> None:
         """Write the summary, and an annotation with the reason if the job fails."""

@@ -17,12 +17,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from deployments.github.job import GitHubJob, without_pictures
+from deployments.github.scoring import score
 from tasks.bucket import dvc
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.package.package import read_metrics
@@ -39,7 +39,10 @@ from tasks.training.verdict import compare_stored
 REPORT = "report.md"
 _HERE = "this branch"
 _INTERVALS = "intervals.png"
-_LATER = "; retrain and deploy ask both models about the same rows"
+NOT_SCORED = (
+    "Not scored: there is no access to the bucket here, so the models were not asked; the gate of"
+    " the deploy will score them. What follows is what they state."
+)
 _LONGEST_CARD = 40_000  # a comment has room for 65,536 characters
 _PICTURE = re.compile(r"!\[([^]]*)\]\([\w.-]+\.png\)")
 
@@ -65,9 +68,9 @@ def markdown(
         pictures: File names of pictures by their titles.
         card: The model card.
     """
-    passed = "passes the gate" if verdict.passed else "does not pass the gate"
     parts = [
-        f"## {'✅' if verdict.passed else '❌'} {model} {passed}",
+        f"## {model_title(model, verdict)}",
+        *([] if verdict.is_scored else [NOT_SCORED]),
         "\n".join(f"- {reason}" for reason in verdict.reasons),
         f"The champion is the model in `{base}`; the rules are those of {verdict.source}.",
         *filter(None, [findings_table(verdict.findings)]),
@@ -82,6 +85,13 @@ def markdown(
         details = "The model card is too long for a comment."
     parts.append(f"<details>\n<summary>Model card</summary>\n\n{details}\n\n</details>")
     return "\n\n".join(parts) + "\n"
+
+
+def model_title(model: str, verdict: Verdict) -> str:
+    """Return the verdict in a line."""
+    if not verdict.passed:
+        return f"❌ {model} does not pass the gate"
+    return f"✅ {model} passes the gate" if verdict.is_scored else f"❔ {model} was not scored"
 
 
 def summary_of(report: str) -> str:
@@ -158,7 +168,7 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
     evidence = asyncio.run(
         compare_stored(workspace, metrics, base, champion, rules, is_offline=True)
     )
-    evidence = replace(evidence, why_none=f"{evidence.why_none}{_LATER}")
+    evidence = asyncio.run(score(workspace, base, rules, evidence))
     verdict = judge(metrics, champion, rules, source, evidence)
     pictures = {}
     if verdict.findings:
@@ -226,7 +236,9 @@ def main() -> int:
         with Path(summary).open("a") as file:
             file.write(summary_of(report))
     print(report)
-    GitHubJob.from_environment().set_verdict(verdict.text, passed=verdict.passed)
+    text = verdict.text if verdict.is_scored else f"{NOT_SCORED} {verdict.text}"
+    passed = "unknown" if verdict.passed and not verdict.is_scored else str(verdict.passed).lower()
+    GitHubJob.from_environment().set_verdict(text, passed=passed)
     return 0
 
 

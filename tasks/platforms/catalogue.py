@@ -148,7 +148,12 @@ def _refuse_variables_of_the_policy(name: str, path: Path) -> None:
 
 def gate_rules(environment: Environment) -> TrustedRules:
     """Return where the gate of an environment finds its rules: the deploying side's files."""
-    return TrustedRules(environment.name, environment.gate_rules, FOLDER.parents[1] / "params.yaml")
+    return TrustedRules(
+        environment.name,
+        environment.gate_rules,
+        FOLDER.parents[1] / "params.yaml",
+        is_required=environment.gate == "required",
+    )
 
 
 def make_target(environment: Environment) -> AnyTarget:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.reports.pictures import as_data_uri
 from tasks.runs.artifacts import best_effort
-from tasks.training.gate import Finding
+from tasks.training.findings import Finding
 
 Number = int | float
 

@@ -30,6 +30,8 @@ def model_card(
     runtime: Mapping[str, Any],
     former_data: Mapping[str, Any] | None = None,
     former: str = "",
+    slices: Sequence[tuple[str, int, float | None]] = (),
+    slice_metric: str = "",
 ) -> str:
     """Return the model card, in markdown.
 
@@ -46,6 +48,8 @@ def model_card(
         runtime: Content of `model/<name>.runtime.json`.
         former_data: `reports/data.json` of the model to compare the data with, if there is one.
         former: Name of that model.
+        slices: Name and rows of each slice of the test rows, and the metric there.
+        slice_metric: Name of that metric.
     """
     parts = [
         f"# {model} at `{commit[:7]}`",
@@ -59,6 +63,9 @@ def model_card(
         parts.append(markdown_table(list(classes[0]), [list(row.values()) for row in classes]))
     if errors := evaluation.get("errors"):
         parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
+    if slices:
+        rows = [[name, count, value] for name, count, value in slices if value is not None]
+        parts += ["## Slices", markdown_table(["rows where", "rows", slice_metric], rows)]
     parts += [
         *_calibration(evaluation.get("calibration")),
         *_importance(evaluation.get("importance")),

@@ -27,9 +27,12 @@ from tasks.repository.release_history import champion_for, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
+from tasks.training.evidence import TEST, parse_evaluation
 from tasks.training.gate import Verdict
 from tasks.training.predictions import read_predictions
-from tasks.training.rules import Metrics, TrustedRules
+from tasks.training.rows import read_rows
+from tasks.training.rules import Metrics, Rules, TrustedRules
+from tasks.training.slices import measure_slices
 from tasks.training.verdict import judge_commit
 
 
@@ -120,6 +123,8 @@ async def model_card(
         is_offline: Read predictions from the caches of checkout and host alone.
     """
     shown = await read_at(workspace, baseline, "reports/data.json") if baseline else ""
+    rules = Rules.model_validate(workspace.parameters["gate"])
+    predictions = await read_predictions(workspace, is_offline=is_offline)
     return write_model_card(
         model=workspace.model,
         commit=commit,
@@ -133,7 +138,24 @@ async def model_card(
         runtime=_read_json(workspace, f"model/{workspace.model}.runtime.json"),
         former_data=_parse_report(shown),
         former=baseline.rpartition("origin/")[2],
+        slices=await asyncio.to_thread(_measure_slices, workspace, rules, predictions),
+        slice_metric=rules.metric,
     )
+
+
+def _measure_slices(
+    workspace: Workspace, rules: Rules, predictions: str
+) -> list[tuple[str, int, float | None]]:
+    """Measure the model on each slice of its test rows; none if the rows are not here."""
+    file = workspace.path / TEST
+    answers = parse_evaluation({}, predictions, "")
+    if not (rules.slices and answers.actual and file.is_file()):
+        return []
+    rows = list(read_rows(file))
+    if len(rows) != len(answers.actual):
+        return []
+    private = set(map(str, workspace.parameters["data"].get("private") or ()))
+    return measure_slices(rules, rows, answers, private)
 
 
 @capability("report model", run_name="model card of {workspace.model}", timeout=180)

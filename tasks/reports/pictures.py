@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import TerminalError
-from tasks.training.gate import Finding
+from tasks.training.findings import Finding
 
 Points = Sequence[Mapping[str, str]]
 

@@ -242,6 +242,11 @@ def tracking_ref(ref: str) -> str:
     return remote_head(branch) if branch != ref else ref
 
 
+def compare(commit: str, paths: Sequence[str]) -> Argv:
+    """Exit with code 1 if the working tree has other files below the paths than a commit."""
+    return ["git", "diff", "--quiet", commit, "--", *paths]
+
+
 def top_level(commit: str) -> Argv:
     """Print the names at the top of a commit's tree, NUL-terminated."""
     return ["git", "ls-tree", "-z", "--name-only", commit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -36,6 +36,14 @@ async def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
     """
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, TransientError | TimeoutError)
+
+
+def without_prefect(function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
+    """Return the function of a task, for programs that are no flows.
+
+    Outside of a flow a task would start a Prefect server.
+    """
+    return cast(Task[P, Coroutine[Any, Any, R]], function).fn
 
 
 def capability(

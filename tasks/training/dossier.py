@@ -32,18 +32,30 @@ class Evidence:
     Attributes:
         comparisons: Candidate and champion on the same rows, by metric.
         why_none: Why there is no comparison.
+        former: Both on the champion's test rows alone, where the comparison has others, too.
+        is_same_split: Whether both commits state their metrics on the same test rows.
+        is_same_model: Whether both are the same model, byte by byte.
+        needs_scores: Whether nothing counts that is only stated: the gate has to ask the models.
+        measured: Metrics that the candidate's answers to the gate give; None if it was not asked.
+        measured_rows: Number of test rows that they are of.
         past_losses: What the releases up to the champion have lost, as of `sum_losses`, by metric.
         dummy: A dummy on the candidate's test rows; None if none was scored.
         slices: The slices of the rows.
         sizes: Bytes of the model files of candidate and champion.
         latencies: Milliseconds that both take for one row.
         broken_shares: Share of rows that break each test of behaviour, in the order of the rules.
-        why_untried: Why slices, latencies or `broken_shares` are missing.
-        is_early: True in the check of a pull request, which starts no models: the deploy does.
+        why_untried: Why slices, latencies, `measured` or `broken_shares` are missing.
+        is_early: True in the check of a pull request that cannot start the models: the deploy does.
     """
 
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     why_none: str = "no test rows in common"
+    former: Comparison | None = None
+    is_same_split: bool = False
+    is_same_model: bool = False
+    needs_scores: bool = False
+    measured: Mapping[str, float] | None = None
+    measured_rows: int = 0
     past_losses: Mapping[str, float] = field(default_factory=dict)
     dummy: Dummy | None = None
     slices: Sequence[Slice] = ()

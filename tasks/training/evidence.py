@@ -26,13 +26,14 @@ from tasks.training.intervals import (
     measure_errors,
     tango_interval,
 )
+from tasks.training.rules import BRIER
 
 LOCK, TEST = "dvc.lock", "data/test.csv"
 # The interval of a difference of so many standard errors leaves zero out in 95 of 100 splits.
 _SHOWN = Z + 1.645
 
 LOG_LOSS = "log_loss"
-MEASURABLE = frozenset({"accuracy", *CLASSES, *ERRORS, LOG_LOSS})  # follow from answers
+MEASURABLE = frozenset({"accuracy", *CLASSES, *ERRORS, LOG_LOSS, BRIER})  # follow from answers
 Word = Literal["better", "no worse", "worse", "inconclusive"]
 
 
@@ -46,6 +47,8 @@ class Evaluation:
         actual: The value of each row.
         predicted: The model's answer to each row.
         losses: Minus the logarithm of the probability of each row's class, if known.
+        squares: Half the squared distance of each row's probabilities from certainty of its class,
+            if known.
         groups: The group of each row, where rows of one are no independent draws.
     """
 
@@ -54,6 +57,7 @@ class Evaluation:
     actual: Answers
     predicted: Answers
     losses: Sequence[float] | None = None
+    squares: Sequence[float] | None = None
     groups: Sequence[str] | None = None
 
 
@@ -179,7 +183,7 @@ def compare(
     if list(candidate.actual) != list(champion.actual):
         return None
     for model in (candidate, champion):
-        measured = _measure(metric, model)
+        measured = measure(metric, model)
         stated = model.metrics.get(metric)
         if measured is None or stated is None or not math.isclose(measured, stated, rel_tol=1e-6):
             return None
@@ -207,7 +211,7 @@ def weigh_answers(
         The comparison; None if the metric does not follow from answers.
     """
     actual, old, new = champion.actual, champion.predicted, candidate.predicted
-    after, before = _measure(metric, candidate), _measure(metric, champion)
+    after, before = measure(metric, candidate), measure(metric, champion)
     if after is None or before is None:
         return None
     disagreeing = sum(a != b for a, b in zip(old, new, strict=True))
@@ -222,11 +226,9 @@ def weigh_answers(
             sum(label == a != b for label, a, b in triples),
             len(triples),
         )
-    elif metric == LOG_LOSS and candidate.losses and champion.losses:
-        # Its mean is a mean of absolute errors, if each row's loss is the error of zero.
-        interval = bootstrap_errors(
-            "mae", [0.0] * len(actual), champion.losses, candidate.losses, blocks
-        )
+    elif (after_rows := _means(metric, candidate)) and (before_rows := _means(metric, champion)):
+        # It is a mean of absolute errors, if each row's value is the error of zero.
+        interval = bootstrap_errors("mae", [0.0] * len(actual), before_rows, after_rows, blocks)
     elif disagreeing >= LEAST_DISAGREEING:
         if metric in ("accuracy", *CLASSES):
             interval = bootstrap_classes(metric, actual, old, new, blocks)
@@ -243,12 +245,17 @@ def _floats(answers: Answers) -> list[float]:
     return [float(answer) for answer in answers]
 
 
-def _measure(metric: str, model: Evaluation) -> float | None:
+def _means(metric: str, model: Evaluation) -> Sequence[float] | None:
+    """Return the value of each row, of a metric that is their mean; None if it is another."""
+    return {LOG_LOSS: model.losses, BRIER: model.squares}.get(metric)
+
+
+def measure(metric: str, model: Evaluation) -> float | None:
     """Return a metric as the answers have it, None if it does not follow from them."""
     if metric in ("accuracy", *CLASSES):
         return measure_classes(metric, model.actual, model.predicted)
-    if metric == LOG_LOSS and model.losses:
-        return math.fsum(model.losses) / len(model.losses)
+    if values := _means(metric, model):
+        return math.fsum(values) / len(values)
     if metric not in ERRORS:
         return None
     try:

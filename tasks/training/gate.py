@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.errors import ConfigurationError
 from tasks.training.dossier import Dummy, Evidence
-from tasks.training.evidence import MEASURABLE, Comparison, Word
-from tasks.training.rules import CORRECT, PARAMETERS, MetricRule, Metrics, Rules, share_of
-from tasks.training.slices import find_losses
+from tasks.training.evidence import MEASURABLE, Comparison
+from tasks.training.findings import ROUNDING, Finding, Part
+from tasks.training.further_rules import judge_server, judge_slices
+from tasks.training.rows import MOST_ROWS
+from tasks.training.rules import CORRECT, PARAMETERS, MetricRule, Metrics, Rules
 
-ROUNDING = 1e-12  # a difference of rounding must not decide
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A comparison by which a verdict was reached.
-
-    Attributes:
-        metric: Name of the metric, and of the slice if it is one of a slice.
-        word: The verdict on this comparison.
-        accepted: The loss that is still accepted.
-        comparison: The comparison.
-    """
-
-    metric: str
-    word: Word
-    accepted: float
-    comparison: Comparison
+_ALIKE = 1e-4  # stated and measured differ by rounding only
 
 
 @dataclass(frozen=True)
@@ -42,7 +28,9 @@ class Verdict:
         source: Where the rules are from.
         asks: Whether a person has to agree before it goes live.
         findings: The comparisons with the champion, that of the metric that decides first.
-        pair: Commit of the champion, environment and rules; a signed verdict counts for no others.
+        pair: Commit of the champion, environment, rules, and whether stated values count; a signed
+            verdict counts for no others.
+        is_scored: False if the models were not asked, so that this is no verdict of a deploy.
     """
 
     passed: bool
@@ -51,6 +39,7 @@ class Verdict:
     asks: bool = False
     findings: tuple[Finding, ...] = ()
     pair: Mapping[str, Any] = field(default_factory=dict)
+    is_scored: bool = True
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any]) -> Verdict:
@@ -78,16 +67,6 @@ class Verdict:
         return f"{decision}: {'; '.join(self.reasons)} (rules: {self.source})"
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The decision on one rule; what is open is neither good nor bad."""
-
-    good: bool
-    reasons: tuple[str, ...]
-    open: bool = False
-    finding: Finding | None = None
-
-
 _NOTHING = Evidence()
 
 
@@ -110,43 +89,64 @@ def judge(
     Raises:
         ConfigurationError: The candidate has no value for a metric of the rules.
     """
-    parts = [
-        part
-        for rule in rules.metrics
-        for part in _judge_metric(candidate, champion, rule, source, evidence)
-    ]
+    parts = list(_check_statements(candidate, evidence))
+    metrics = {**candidate, **(evidence.measured or {})}
+    for rule in rules.metrics:
+        _require_metric(candidate, rule.metric, source)
+        parts += _judge_metric(metrics, champion, rule, evidence)
+    if rules.calibration is not None and champion is not None:
+        parts += _compare(None, None, rules.compared[-1], evidence)
     if champion is None:
-        parts.append(_Part(True, ("there is no champion to compare with",)))
-    parts += [*_judge_slices(rules, champion, evidence), *_judge_server(rules, champion, evidence)]
+        parts.append(Part(True, ("there is no champion to compare with",)))
+    parts += [*judge_slices(rules, champion, evidence), *judge_server(rules, champion, evidence)]
     passed = all(part.good for part in parts)
     reasons = [reason for part in parts for reason in part.reasons]
     asks = False
-    if passed and any(part.open for part in parts):
-        if rules.inconclusive == "hold":
+    if passed and any(part.open and not (part.unknown and evidence.is_early) for part in parts):
+        asks = rules.inconclusive == "ask"
+        if asks:
+            reasons.append("a person decides before it goes live (gate.inconclusive: ask)")
+        elif rules.inconclusive == "hold":
             passed = False
             reasons.append("what is inconclusive is not accepted (gate.inconclusive: hold)")
-        elif rules.inconclusive == "ask":
-            asks = True
-            reasons.append("a person decides before it goes live (gate.inconclusive: ask)")
+        elif any(part.unknown for part in parts):
+            passed = False
+            reasons.append(
+                "gate.inconclusive: pass accepts no model of which no row shows how it compares; to"
+                " have a person decide, set gate_rules with inconclusive = 'ask'"
+            )
     findings = tuple(part.finding for part in parts if part.finding)
-    return Verdict(passed, tuple(reasons), source, asks, findings)
+    return Verdict(passed, tuple(reasons), source, asks, findings, is_scored=not evidence.is_early)
 
 
-def _judge_metric(
-    candidate: Metrics,
-    champion: Metrics | None,
-    rule: MetricRule,
-    source: str,
-    evidence: Evidence,
-) -> Iterator[_Part]:
-    metric = rule.metric
+def _require_metric(candidate: Metrics, metric: str, source: str) -> None:
     if metric not in candidate:
         raise ConfigurationError(
             f"{source}: gate.metric = {metric!r} is not among the metrics of the model;"
             f" known: {', '.join(candidate)}",
             state="nothing was released",
-            next_step=f"{CORRECT}: gate.metric has to be one of them",
+            next_step=f"keep {metric} in train.metrics of the commit, until one without it in"
+            f" `gate` is live; or {CORRECT}",
         )
+
+
+def _check_statements(candidate: Metrics, evidence: Evidence) -> Iterator[Part]:
+    """Compare what a candidate states with what it has answered; the answers count."""
+    if evidence.needs_scores and evidence.measured is None:
+        reason = f"the gate could not ask the model: {evidence.why_untried}"
+        yield Part(False, (f"{reason}; the metrics that it states do not count",))
+    for metric, value in (evidence.measured or {}).items():
+        stated = candidate.get(metric, value)
+        is_whole = evidence.measured_rows < MOST_ROWS
+        if is_whole and not math.isclose(stated, value, rel_tol=_ALIKE, abs_tol=_ALIKE):
+            reason = f"reports/metrics.json states {metric} {stated:.4f}, its answers to"
+            yield Part(True, (f"{reason} {evidence.measured_rows} test rows give {value:.4f}",))
+
+
+def _judge_metric(
+    candidate: Metrics, champion: Metrics | None, rule: MetricRule, evidence: Evidence
+) -> Iterator[Part]:
+    metric = rule.metric
     value = candidate[metric]
     for bound, name, good in (
         (rule.minimum, "minimum", rule.minimum is None or value >= rule.minimum),
@@ -155,18 +155,14 @@ def _judge_metric(
         if bound is not None:
             verb = "meets" if good else "misses"
             why = "" if good else f" (gate.{name})"
-            yield _Part(good, (f"{metric} {value:.4f} {verb} the {name} {bound:g}{why}",))
+            yield Part(good, (f"{metric} {value:.4f} {verb} the {name} {bound:g}{why}",))
     if not rule.has_bound and isinstance(rule, Rules) and evidence.dummy:
         yield _beat_dummy(value, rule, evidence.dummy)
     if champion is not None:
-        comparison = evidence.comparisons.get(metric)
-        if metric in champion or (comparison and comparison.values):
-            yield _weigh(value, champion.get(metric, 0.0), rule, evidence)
-        else:
-            yield _Part(True, (f"the champion has no {metric} to compare with",), open=True)
+        yield from _compare(value, champion.get(metric), rule, evidence)
 
 
-def _beat_dummy(value: float, rule: MetricRule, dummy: Dummy) -> _Part:
+def _beat_dummy(value: float, rule: MetricRule, dummy: Dummy) -> Part:
     """Refuse a candidate that is no better than a model that always gives one answer."""
     old = dummy.metrics[rule.metric]
     gain = value - old if rule.more_is_better else old - value
@@ -177,32 +173,76 @@ def _beat_dummy(value: float, rule: MetricRule, dummy: Dummy) -> _Part:
         f"{rule.metric} {value:.4f} against {old:.4f} of a dummy that always answers"
         f" {dummy.answer} is {word}, {'accepted' if good else 'not accepted'}{interval}"
     )
-    return _Part(good, (reason,), open=word == "inconclusive")
+    return Part(good, (reason,), open=word == "inconclusive")
 
 
-def _weigh(value: float, old: float, rule: MetricRule, evidence: Evidence) -> _Part:
+def _compare(
+    value: float | None, old: float | None, rule: MetricRule, evidence: Evidence
+) -> Iterator[Part]:
     """Decide whether a value is accepted beside the champion's, and say why."""
-    comparison = evidence.comparisons.get(rule.metric)
-    if comparison and comparison.values:  # on these rows, which need not be those of the metrics
+    metric, comparison = rule.metric, evidence.comparisons.get(rule.metric)
+    if comparison:
+        yield _weigh(value, old, rule, evidence, comparison)
+        if evidence.former and isinstance(rule, Rules):
+            yield _weigh_former(evidence.former, rule)
+    elif evidence.is_same_model:
+        yield Part(True, (f"{metric}: the model is the champion's, byte by byte",))
+    elif (
+        metric not in MEASURABLE
+        and evidence.is_same_split
+        and value is not None
+        and old is not None
+    ):
+        gain = value - old if rule.more_is_better else old - value
+        accepted = rule.tolerance_at(old)
+        good = gain >= -accepted - ROUNDING
+        reason = (
+            f"{metric} {value:.4f} against the champion's {old:.4f} is"
+            f" {'accepted' if good else 'worse than accepted'} (tolerance"
+            f" {_describe(rule, accepted)}; no interval: it does not follow from answers)"
+        )
+        yield Part(good, (reason,), open=True)
+    else:
+        why = evidence.why_none
+        if metric not in MEASURABLE:
+            why = "it does not follow from answers, and the test rows are others"
+        new, former = ["unknown" if one is None else f"{one:.4f}" for one in (value, old)]
+        reason = (
+            f"{metric} {new} cannot be compared with the champion's ({former}, on its own rows):"
+            f" {why}"
+        )
+        yield Part(True, (reason,), open=True, unknown=True)
+
+
+def _describe(rule: MetricRule, accepted: float) -> str:
+    share = f", {rule.tolerance} of it" if isinstance(rule.tolerance, str) else ""
+    return f"{accepted:.4g}{share}"
+
+
+def _weigh(
+    value: float | None,
+    old: float | None,
+    rule: MetricRule,
+    evidence: Evidence,
+    comparison: Comparison,
+) -> Part:
+    """Weigh the comparison with the champion, and what was lost since a release was better."""
+    if comparison.values:  # on these rows, which need not be those of the metrics
         value, old = comparison.values
+    assert value is not None
+    assert old is not None
     gain = value - old if rule.more_is_better else old - value
     accepted = rule.tolerance_at(old)
-    share = f", {rule.tolerance} of it" if isinstance(rule.tolerance, str) else ""
-    tolerance, limit = f"tolerance {accepted:.4g}{share}", -accepted - ROUNDING
-    word = comparison.word(accepted) if comparison else "inconclusive"
+    tolerance, limit = f"tolerance {_describe(rule, accepted)}", -accepted - ROUNDING
+    word = comparison.word(accepted)
     good = word in ("better", "no worse") or (word == "inconclusive" and gain >= limit)
-    against = f"{rule.metric} {value:.4f} against the champion's {old:.4f}"
-    finding = None
-    if comparison is None:
-        decision = "accepted" if good else "worse than accepted"
-        why = evidence.why_none if rule.metric in MEASURABLE else "it does not follow from answers"
-        reasons = [f"{against} is {decision} ({tolerance}; no interval: {why})"]
-    else:
-        finding = Finding(rule.metric, word, accepted, comparison)
-        decision = "accepted" if good else "not accepted"
-        reasons = [f"{against} is {word}, {decision} ({tolerance}) on {comparison.text}"]
-        if word == "inconclusive" and (rows := comparison.enough_rows(accepted)):
-            reasons.append(f"about {rows} rows would show a loss of twice the tolerance")
+    decision = "accepted" if good else "not accepted"
+    reasons = [
+        f"{rule.metric} {value:.4f} against the champion's {old:.4f} is {word}, {decision}"
+        f" ({tolerance}) on {comparison.text}"
+    ]
+    if word == "inconclusive" and (rows := comparison.enough_rows(accepted)):
+        reasons.append(f"about {rows} rows would show a loss of twice the tolerance")
     past_losses = evidence.past_losses.get(rule.metric, 0.0)
     if word != "better" and past_losses and gain < 0:
         total = past_losses - gain
@@ -212,79 +252,22 @@ def _weigh(value: float, old: float, rule: MetricRule, evidence: Evidence) -> _P
             f"with this loss, the releases since the last better one have lost {total:.4f}, which"
             f" is {'within' if within else 'more than'} the {tolerance}"
         )
-    return _Part(good, tuple(reasons), word == "inconclusive", finding)
+    finding = Finding(rule.metric, word, accepted, comparison)
+    return Part(good, tuple(reasons), word == "inconclusive", finding=finding)
 
 
-def _judge_slices(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
-    problems = {part.problem for part in evidence.slices if part.problem}
-    if rules.slices and champion is not None and not (evidence.slices or evidence.is_early):
-        problems = {evidence.why_untried}
-    if problems:
-        yield _Part(True, (f"slices were not compared: {'; '.join(sorted(problems))}",), open=True)
-    small = [part for part in evidence.slices if not part.comparison and not part.problem]
-    if small:
-        named = ", ".join(f"{part.name} ({part.rows})" for part in small[:5])
-        yield _Part(True, (f"slices with fewer than {rules.slice_rows} rows: {named}",))
-    judged = [part for part in evidence.slices if part.comparison]
-    losses = find_losses(judged)
-    for part, lost in zip(judged, losses, strict=True):
-        comparison = part.comparison
-        assert comparison
-        old = comparison.values[1] if comparison.values else 0.0
-        accepted = rules.tolerance_at(old)
-        interval = comparison.interval
-        worse = lost and interval is not None and interval[0] <= -accepted
-        word: Word = "worse" if worse else comparison.word(accepted)
-        if word == "worse" and not lost:  # one of so many differs so much by luck alone
-            word = "inconclusive"
-        finding = Finding(f"{rules.metric} where {part.name}", word, accepted, comparison)
-        reasons: tuple[str, ...] = ()
-        if worse:
-            reasons = (
-                f"{rules.metric} where {part.name} is worse, not accepted (tolerance"
-                f" {accepted:.4g}, corrected for {len(judged)} slices) on {comparison.text}",
-            )
-        yield _Part(not worse, reasons, finding=finding)
-    if judged and not any(losses):
-        yield _Part(True, (f"none of {len(judged)} slices is worse",))
-
-
-def _judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[_Part]:
-    if evidence.is_early and (rules.slices or rules.latency or rules.behaviour):
-        yield _Part(
-            True, ("slices, latency and behaviour are judged by retrain and deploy, not here",)
+def _weigh_former(comparison: Comparison, rule: MetricRule) -> Part:
+    """Refuse a candidate that is worse on the champion's rows: its own may be easier ones."""
+    accepted = rule.tolerance_at(comparison.values[1] if comparison.values else 0.0)
+    word = comparison.word(accepted)
+    is_open = word == "inconclusive" and comparison.gain < -accepted - ROUNDING
+    reasons: tuple[str, ...] = ()
+    if word == "worse" or is_open:
+        verdict = "inconclusive, a loss" if is_open else "worse, not accepted"
+        reasons = (
+            f"{rule.metric} on the champion's own test rows is {verdict} (tolerance"
+            f" {_describe(rule, accepted)}) on {comparison.text}",
         )
-        rules = rules.model_copy(update={"latency": None, "behaviour": ()})
-    if rules.size and champion is not None and evidence.sizes:
-        yield _compare_cost("size", "MB", [n / 1e6 for n in evidence.sizes], rules.size)
-    if rules.latency and champion is not None:
-        if evidence.latencies:
-            yield _compare_cost("latency", "ms a row", evidence.latencies, rules.latency)
-        else:
-            why = f"latency was not compared: {evidence.why_untried}"
-            yield _Part(True, (why,), open=True)
-    if rules.behaviour and evidence.broken_shares is None:
-        yield _Part(False, (f"the tests of behaviour were not run: {evidence.why_untried}",))
-    for test, share in zip(rules.behaviour, evidence.broken_shares or (), strict=False):
-        good = share <= share_of(test.allow)
-        subject = f"the probability of {test.label}" if test.label else "the answer"
-        claim = (
-            "stays the same for other" if test.expect == "same" else f"is {test.expect} for greater"
-        )
-        yield _Part(
-            good,
-            (
-                f"{subject} {claim} values of {test.column} in"
-                f" {1 - share:.1%} of the rows, {'accepted' if good else 'not accepted'}"
-                f" (allowed to differ: {test.allow})",
-            ),
-        )
-
-
-def _compare_cost(name: str, unit: str, values: Sequence[float], allowed: str) -> _Part:
-    new, old = values
-    good = new <= old * (1 + share_of(allowed)) + ROUNDING
-    verb = "accepted" if good else f"not accepted (gate.{name})"
-    return _Part(
-        good, (f"{name} {new:.3g} {unit} against the champion's {old:.3g}: {verb}, {allowed} more",)
-    )
+    name = f"{rule.metric} on the champion's test rows"
+    finding = Finding(name, word, accepted, comparison)
+    return Part(word != "worse", reasons, is_open, finding=finding)

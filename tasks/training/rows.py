@@ -75,12 +75,16 @@ class Data:
         test: File of the rows that it was tested on.
         target: Name of the column that it predicts.
         inputs: The columns that it takes.
+        keys: The columns that tell which rows belong together, none where each is on its own.
+        private: The columns whose values no report shows.
     """
 
     train: Path
     test: Path
     target: str
     inputs: Inputs
+    keys: Sequence[str] = ()
+    private: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,20 @@ class SharedRows:
 
     Attributes:
         rows: The rows.
-        trained_count: Number of rows left out because one of the models was trained on them.
+        trained_count: Number of rows left out because one of the models was trained on them, or on
+            rows of the same group.
         refused_count: Number of rows left out because one of the models does not take them.
+        ungrouped_count: Number of rows left out because their group is unknown.
+        former: Positions of the champion's test rows among them.
+        former_count: Number of the champion's test rows, also of those left out.
     """
 
     rows: Sequence[Row]
     trained_count: int
     refused_count: int
+    ungrouped_count: int = 0
+    former: Sequence[int] = ()
+    former_count: int = 0
 
     @property
     def text(self) -> str:
@@ -105,6 +116,7 @@ class SharedRows:
             for number, why in (
                 (self.trained_count, "that one of them was trained on"),
                 (self.refused_count, "that one of them does not take"),
+                (self.ungrouped_count, "whose group is unknown"),
             )
             if number
         ]
@@ -117,6 +129,7 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
 
     A model whose columns the other's rows lack is not asked about those rows. Rows are the same if
     they agree in target and common columns; a number or a date is the same however it is written.
+    Where rows belong together, those of a group that one model was trained on are left out.
 
     Args:
         candidate: Data of the candidate.
@@ -134,33 +147,75 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     columns = [candidate.target, *common]
     key = _make_key(columns, normal | {candidate.target})
     trained_on = {hash(key(row)) for model in models for row in read_rows(model.train)}
-    rows: dict[int, Row] = {}
-    trained_count = refused_count = 0
-    for row in _read_tests(models):
+    groups = _read_trained_groups(models)
+    seen: set[int] = set()
+    rows: list[Row] = []
+    former: list[int] = []
+    trained_count = refused_count = ungrouped_count = former_count = 0
+    for row, is_former in _read_tests(models):
         number = hash(key(row))
-        if number in rows:
+        if number in seen:
             continue
+        seen.add(number)
+        former_count += is_former
         if number in trained_on:
+            trained_count += 1
+        elif any(not row.keys() >= set(keys) for keys in groups):
+            ungrouped_count += 1
+        elif any(_group_of(row, keys) in trained for keys, trained in groups.items()):
             trained_count += 1
         elif any(model.inputs.convert(row) is None for model in models):
             refused_count += 1
         else:
-            rows[number] = row
-    return SharedRows(list(rows.values()), trained_count, refused_count)
+            if is_former:
+                former.append(len(rows))
+            rows.append(row)
+    return SharedRows(rows, trained_count, refused_count, ungrouped_count, former, former_count)
 
 
-def _read_tests(models: Sequence[Data]) -> Iterator[Row]:
-    """Read the test rows of all models that have the columns of each; of many, an even share."""
+def _read_trained_groups(models: Sequence[Data]) -> dict[tuple[str, ...], set[str]]:
+    """Return the groups that one of the models was trained on, by the columns that tell them."""
+    groups: dict[tuple[str, ...], set[str]] = {tuple(m.keys): set() for m in models if m.keys}
+    for keys, trained in groups.items():
+        for model in models:
+            if set(keys) <= set(read_header(model.train)):
+                trained.update(_group_of(row, keys) for row in read_rows(model.train))
+    return groups
+
+
+def _group_of(row: Row, keys: Sequence[str]) -> str:
+    return "\0".join(normalize(row[name]) for name in keys)
+
+
+def _read_tests(models: Sequence[Data]) -> Iterator[tuple[Row, bool]]:
+    """Read the test rows of all models that have the columns of each; of many, an even share.
+
+    Yields:
+        A row, and whether it is one of the last model's; these come first.
+    """
     needed = {name for model in models for name in model.inputs.types}
-    files = [model.test for model in models if needed <= model.inputs.types.keys()]
-    step = -(-sum(map(_count_lines, files)) // MOST_ROWS) or 1
-    for file in files:
-        yield from islice(read_rows(file), 0, None, step)
+    chosen = [model for model in reversed(models) if needed <= model.inputs.types.keys()]
+    step = -(-sum(_count_lines(model.test) for model in chosen) // MOST_ROWS) or 1
+    for model in chosen:
+        for row in islice(read_rows(model.test), 0, None, step):
+            yield row, model is models[-1]
 
 
 def _count_lines(file: Path) -> int:
     with file.open("rb") as opened:
         return sum(1 for _ in opened)
+
+
+def read_share(file: Path) -> list[Row]:
+    """Read the rows of a table; of very many, an even share."""
+    step = -(-_count_lines(file) // MOST_ROWS) or 1
+    return list(islice(read_rows(file), 0, None, step))
+
+
+def read_header(file: Path) -> list[str]:
+    """Read the names of a table's columns."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        return next(csv.reader(opened), [])
 
 
 def read_rows(file: Path) -> Iterator[Row]:
@@ -180,9 +235,7 @@ def find_groups(rows: Iterable[Row], columns: Sequence[str]) -> list[str] | None
     if not columns:
         return None
     groups = [
-        "\0".join(row[name] for name in columns)
-        if all(name in row for name in columns)
-        else f"row {number}"
+        _group_of(row, columns) if all(name in row for name in columns) else f"row {number}"
         for number, row in enumerate(rows)
     ]
     return groups if len(set(groups)) < len(groups) else None

@@ -23,11 +23,13 @@ from pydantic import (
 
 from tasks.core.errors import ConfigurationError
 from tasks.core.yaml12 import YAMLError, load_yaml
+from tasks.training.intervals import CLASSES, ERRORS
 
 Metrics = Mapping[str, float]
 PARAMETERS = "params.yaml"
 # Of these, less is better; of the other metrics that evaluate measures, more.
-_ERRORS = frozenset({"log_loss", "mae", "rmse"})
+BRIER = "Brier score"  # what `calibration` is about; no metric that a rule may name
+_ERRORS = frozenset({"log_loss", "mae", "rmse", BRIER})
 _Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?%$")]
 CORRECT = "correct the section `gate` there, or set `gate_rules` in the environment's file"
 
@@ -111,6 +113,8 @@ class Rules(MetricRule):
         slices: Parts of the rows in which it must not be worse: a column, for each of its values,
             or a condition such as `age >= 65`.
         slice_rows: The least number of rows of a slice that is judged.
+        calibration: How much greater than the champion's the Brier score of its probabilities may
+            be.
         latency: How much longer than the champion it may take for one row.
         size: How much larger than the champion's its file may be.
         behaviour: Tests of behaviour.
@@ -120,6 +124,7 @@ class Rules(MetricRule):
     also: tuple[MetricRule, ...] = ()
     slices: tuple[str, ...] = ()
     slice_rows: PositiveInt = 50
+    calibration: NonNegativeFloat | _Percent | None = None
     latency: _Percent | None = None
     size: _Percent | None = None
     behaviour: tuple[Behaviour, ...] = ()
@@ -128,6 +133,13 @@ class Rules(MetricRule):
     def metrics(self) -> tuple[MetricRule, ...]:
         """The rules on metrics, that of the metric that decides first."""
         return (self, *self.also)
+
+    @property
+    def compared(self) -> tuple[MetricRule, ...]:
+        """The rules on what is compared with the champion: metrics, and calibration."""
+        if self.calibration is None:
+            return self.metrics
+        return (*self.metrics, MetricRule(metric=BRIER, tolerance=self.calibration))
 
     def describe(self) -> dict[str, Any]:
         """Return the rules as JSON has them."""
@@ -144,12 +156,14 @@ class TrustedRules:
         parameters: The `params.yaml` of the checkout that deploys. Its rules judge where those of
             the live version cannot: before the first release, and where the metric is another.
         checkout: Name of that checkout, for messages.
+        is_required: Whether the gate is required there: nothing counts then that is only stated.
     """
 
     environment: str
     own: Rules | None
     parameters: Path
     checkout: str = "the checkout that deploys"
+    is_required: bool = False
 
 
 def find_rules(
@@ -171,7 +185,7 @@ def find_rules(
     if champion_parameters:
         source = f"{PARAMETERS} of {champion}"
         rules = read_rules(_parse(champion_parameters, source), source)
-        if rules.metric in candidate:
+        if not _is_of_other_task(rules, candidate):
             return rules, source
     source = f"{PARAMETERS} of {trusted.checkout}"
     try:
@@ -183,6 +197,19 @@ def find_rules(
             next_step=f"set `gate_rules` in the file of {trusted.environment}",
         ) from error
     return read_rules(_parse(text, source), source), source
+
+
+def _is_of_other_task(rules: Rules, candidate: Metrics) -> bool:
+    """Check that a candidate classifies, and the rules are for numbers, or the other way round.
+
+    A candidate that only lacks the metric by which it would be judged chooses no other rules.
+    """
+    kinds = [frozenset({"accuracy", *CLASSES}), frozenset(ERRORS)]
+    named = {rule.metric for rule in rules.metrics}
+    for own, other in (kinds, reversed(kinds)):
+        if named & own and not candidate.keys() & own and candidate.keys() & other:
+            return True
+    return False
 
 
 def _parse(text: str, source: str) -> Mapping[str, Any]:

@@ -6,77 +6,34 @@ Both are started in the sandbox, as preflight starts a release, and asked as cli
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from statistics import median
-from typing import Any
-from uuid import uuid4
 
-import httpx
-
-from tasks.bucket.outputs import fetch_output
-from tasks.core import commands
-from tasks.core.bounded_http import bounded_client
-from tasks.package.package import Package, make_body, read_package, verify_artifact
-from tasks.package.server import run_server, stage
-from tasks.repository.workspace import Workspace
 from tasks.training.behaviour import change_rows, share_broken
-from tasks.training.evidence import TEST, Evaluation
-from tasks.training.groups import read_keys
+from tasks.training.dossier import Dummy
+from tasks.training.evidence import Evaluation, measure, weigh_answers
 from tasks.training.rows import (
     LEAST_ROWS,
-    Data,
-    Inputs,
+    Row,
     SharedRows,
     find_groups,
     normalize,
+    read_header,
     read_rows,
+    read_share,
     share_rows,
 )
-from tasks.training.rules import Behaviour
+from tasks.training.rules import Behaviour, MetricRule
+from tasks.training.served import Model, NotComparable, Servers, ask
 
-_TRAIN = "data/train.csv"
-_READY_SECONDS = 180.0  # a model of hundreds of MB on a busy worker
-_REQUEST_SECONDS = 60.0
 _TIMED = 100  # requests to each server, for their median
 _TRIED = 500  # rows of a test of behaviour
-_BATCH = 500  # rows of 300 columns stay below the server's limit of a body
-_POLL_SECONDS = 0.1
 _LEAST_PROBABILITY = 1e-15  # scikit-learn's log_loss clips there, too
-
-
-class NotComparable(Exception):
-    """The models cannot be compared on the same rows; the message says why."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model whose bytes and data are on this host.
-
-    Attributes:
-        package: Its package.
-        file: Its verified model file.
-        data: Its data.
-        classes: Its classes, none for a regression.
-        keys: The columns that tell which of its rows belong together.
-    """
-
-    package: Package
-    file: Path
-    data: Data
-    classes: Sequence[Any]
-    keys: Sequence[str] = ()
-
-    def shape(self, values: Mapping[str, Any]) -> Any:
-        """Return the values of a row as a client sends them: as a list for a model on arrays."""
-        by_column = isinstance(self.package.golden["inputs"][0], Mapping)
-        return values if by_column else list(values.values())
 
 
 @dataclass(frozen=True)
@@ -94,28 +51,31 @@ class Scores:
     champion: Evaluation
 
 
-class Servers:
-    """Servers of models, each started when it is first asked, and stopped together."""
+async def score_alone(model: Model, servers: Servers) -> Evaluation:
+    """Have a model answer its own test rows; of very many, an even share.
 
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._clients: dict[str, httpx.AsyncClient] = {}
-
-    async def client_of(self, model: Model) -> httpx.AsyncClient:
-        """Return a client of a model's server, which is ready.
-
-        Raises:
-            NotComparable: It does not start.
-            TerminalError: Its packages cannot be installed.
-        """
-        commit = model.package.commit
-        if commit not in self._clients:
-            self._clients[commit] = await self._stack.enter_async_context(serve_model(model))
-        return self._clients[commit]
+    Raises:
+        NotComparable: It has none, cannot be started, or does not answer.
+        TerminalError: Its packages cannot be installed.
+    """
+    read = await asyncio.to_thread(read_share, model.data.test)
+    rows = [row for row in read if model.data.inputs.convert(row) is not None]
+    if not rows:
+        raise NotComparable(f"{model.package.label} takes none of its {len(read)} test rows")
+    (own,) = _align(await _score(model, rows, model.data.keys, servers))
+    return own
 
 
-async def score_both(candidate: Model, champion: Model, servers: Servers) -> Scores:
+async def score_both(
+    candidate: Model, champion: Model, servers: Servers, *, is_split_new: bool
+) -> Scores:
     """Have both models answer the test rows of both.
+
+    Args:
+        candidate: The candidate.
+        champion: The champion.
+        servers: Their servers.
+        is_split_new: Whether the candidate's rows are split by another rule than the champion's.
 
     Raises:
         NotComparable: Too few rows are left, or a model cannot be started or does not answer.
@@ -124,21 +84,67 @@ async def score_both(candidate: Model, champion: Model, servers: Servers) -> Sco
     """
     if candidate.data.target != champion.data.target:
         raise NotComparable("the two models predict different columns")
+    if lacking := set(champion.data.keys) - set(read_header(candidate.data.train)):
+        names = ", ".join(sorted(lacking))
+        raise NotComparable(
+            f"the candidate's data lack {names}, which tells which of the champion's rows belong"
+            " together"
+        )
     shared = await asyncio.to_thread(share_rows, candidate.data, champion.data)
     if len(shared.rows) < LEAST_ROWS:
         raise NotComparable(f"too few rows to tell: {shared.text}")
-    new, old = [await _score(model, shared, servers) for model in (candidate, champion)]
-    if all(isinstance(answer, str) for answer in (*new.predicted, *old.predicted)):
-        return Scores(shared, new, old)
-    # Numbers in the data of one may be texts in those of the other.
-    return Scores(shared, _normalize_answers(new), _normalize_answers(old))
+    if is_split_new and 2 * len(shared.former) < shared.former_count:
+        # Who chooses the split anew also chooses which of the champion's rows are left.
+        raise NotComparable(
+            f"the rule of the split has changed, and only {len(shared.former)} of the champion's"
+            f" {shared.former_count} test rows are left"
+        )
+    keys = candidate.data.keys or champion.data.keys
+    new, old = [await _score(model, shared.rows, keys, servers) for model in (candidate, champion)]
+    return Scores(shared, *_align(new, old))
 
 
-def _normalize_answers(model: Evaluation) -> Evaluation:
-    return replace(
-        model,
-        actual=list(map(normalize, model.actual)),
-        predicted=list(map(normalize, model.predicted)),
+def measure_dummy(model: Model, own: Evaluation, rule: MetricRule) -> Dummy | None:
+    """Score a dummy on a model's own test rows: it answers the most frequent class, or the mean.
+
+    Args:
+        model: The model.
+        own: Its answers to its test rows.
+        rule: The rule by which it is judged.
+
+    Returns:
+        The dummy; None if the metric does not follow from answers.
+    """
+    write = str if set(model.classes) & set(own.actual) else normalize  # as the answers are
+    answers = [write(row[model.data.target]) for row in read_rows(model.data.train)]
+    losses = None
+    if model.classes:
+        counts = Counter(answers)
+        answer = min(counts, key=lambda label: (-counts[label], label))
+        shares = {label: count / len(answers) for label, count in counts.items()}
+        losses = [-math.log(shares.get(label, _LEAST_PROBABILITY)) for label in own.actual]
+    else:
+        answer = repr(math.fsum(map(float, answers)) / len(answers))
+    predicted = [answer] * len(own.actual)
+    dummy = replace(own, predicted=predicted, losses=losses if own.losses else None, squares=None)
+    value = measure(rule.metric, dummy)
+    if value is None:
+        return None
+    comparison = weigh_answers(own, dummy, rule.metric, more_is_better=rule.more_is_better)
+    return Dummy(answer, {rule.metric: value}, comparison)
+
+
+def _align(*models: Evaluation) -> tuple[Evaluation, ...]:
+    """Write values alike: numbers in the data of one model may be texts in those of the other."""
+    if all(isinstance(answer, str) for model in models for answer in model.predicted):
+        return models
+    return tuple(
+        replace(
+            model,
+            actual=list(map(normalize, model.actual)),
+            predicted=list(map(normalize, model.predicted)),
+        )
+        for model in models
     )
 
 
@@ -203,117 +209,34 @@ def _position(model: Model, label: str) -> int:
     return labels.index(normalize(label))
 
 
-async def load_model(workspace: Workspace) -> Model:
-    """Bring a model's bytes and data to this host.
-
-    Raises:
-        NotComparable: It was saved before the types of columns were recorded.
-        TerminalError: Its commit has no saved model, or an object of it is nowhere.
-    """
-    package = read_package(workspace)
-    runtime = json.loads(package.files[2].read_text())
-    if not runtime.get("columns"):
-        raise NotComparable(f"{package.label} was saved without the types of its columns")
-    inputs = Inputs(runtime["columns"], frozenset(runtime["nullable"]))
-    train, test = [await fetch_output(workspace, path) for path in (_TRAIN, TEST)]
-    file = await fetch_output(workspace, package.artifact)
-    await verify_artifact(package, file)
-    data = Data(train, test, str(workspace.parameters["data"]["target"]), inputs)
-    return Model(package, file, data, runtime.get("classes") or (), read_keys(workspace))
-
-
-async def _score(model: Model, shared: SharedRows, servers: Servers) -> Evaluation:
-    rows = [model.shape(model.data.inputs.convert(row) or {}) for row in shared.rows]
-    texts = [row[model.data.target] for row in shared.rows]
+async def _score(
+    model: Model, shared: Sequence[Row], keys: Sequence[str], servers: Servers
+) -> Evaluation:
+    rows = [model.shape(model.data.inputs.convert(row) or {}) for row in shared]
+    texts = [row[model.data.target] for row in shared]
     client = await servers.client_of(model)
     answers = await ask(client, "predict", rows)
-    losses = None
-    if "predict_proba" in model.package.golden["outputs"]:
-        losses = _log_losses(model, texts, await ask(client, "predict_proba", rows))
-    return Evaluation({}, "", texts, answers, losses, find_groups(shared.rows, model.keys))
+    losses = squares = None
+    if "predict_proba" in model.package.golden["outputs"] and model.classes:
+        shares = await ask(client, "predict_proba", rows)
+        losses, squares = _measure_shares(model, texts, shares)
+    return Evaluation({}, "", texts, answers, losses, squares, find_groups(shared, keys))
 
 
-def _log_losses(
+def _measure_shares(
     model: Model, texts: Sequence[str], answers: Sequence[Sequence[float]]
-) -> list[float] | None:
-    """Return minus the logarithm of the probability of each row's class."""
+) -> tuple[list[float], list[float]]:
+    """Measure the probabilities of each row: by their logarithm, and by Brier's score.
+
+    Source: G. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather
+    Review 78 (1950), 1-3; halved, so that for two classes it is (p - y)^2.
+    """
     labels = [normalize(label) for label in model.classes]
-    losses = []
+    losses, squares = [], []
     for text, shares in zip(texts, answers, strict=True):
         label = normalize(text)
         share = shares[labels.index(label)] if label in labels else 0.0
         losses.append(-math.log(min(1.0, max(share, _LEAST_PROBABILITY))))
-    return losses if labels else None
-
-
-@asynccontextmanager
-async def serve_model(model: Model) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve a model in the sandbox beside a block of code.
-
-    Yields:
-        A client of its server, which is ready.
-
-    Raises:
-        NotComparable: It does not start.
-        TerminalError: Its packages cannot be installed.
-    """
-    # One for each try: a bundle is never written over another.
-    folder = model.package.workspace.path / "gate" / uuid4().hex[:8]
-    bundle = await stage(
-        model.package, model.file, folder, environment="gate", identifier=model.package.commit[:12]
-    )
-    async with (
-        run_server(bundle, folder, {}) as (url, server),
-        bounded_client(url, timeout=_REQUEST_SECONDS) as client,
-    ):
-        await _wait_until_ready(client, server, model.package.label)
-        yield client
-
-
-async def _wait_until_ready(
-    client: httpx.AsyncClient, server: commands.BackgroundProgram, label: str
-) -> None:
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            while server.code is None:
-                try:
-                    if (await client.get("/readyz")).status_code == 200:
-                        return
-                except httpx.RequestError:
-                    pass  # it does not listen yet
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError:
-        pass
-    raise NotComparable(f"the server of {label} did not get ready: {server.tail(3)}")
-
-
-async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> list[Any]:
-    """Have a method of a served model answer rows, as a client sends them, in batches.
-
-    Raises:
-        NotComparable: It refuses rows, stops answering, or gives other answers than one a row.
-    """
-    answers: list[Any] = []
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        body = make_body(batch)
-        try:
-            answer = await client.post(f"/{method}", json=body)
-        except httpx.HTTPError as error:
-            raise NotComparable(f"a model server stopped answering: {error!r}") from error
-        if answer.status_code != 200:
-            # Without its words, which may have values of the row.
-            raise NotComparable(f"a model server refused rows with status {answer.status_code}")
-        answers += _read_answers(answer, len(batch))
-    return answers
-
-
-def _read_answers(answer: httpx.Response, rows: int) -> list[Any]:
-    """Read the answers to rows: the model's code, which is of a commit, may have written them."""
-    try:
-        answers = answer.json()
-    except ValueError:
-        answers = None
-    if not isinstance(answers, list) or len(answers) != rows:
-        raise NotComparable(f"a model does not give one answer to each of {rows} rows")
-    return answers
+        # Of the row's class (p - 1)^2, of each other one p^2.
+        squares.append((math.fsum(other * other for other in shares) - 2 * share + 1) / 2)
+    return losses, squares

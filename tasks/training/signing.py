@@ -79,13 +79,29 @@ async def require_key(branch: str) -> None:
 
 async def find_differences(workspace: Workspace) -> dict[str, str] | None:
     """Return what differs from the valid signature that fits best; None if there is none."""
-    results = []
+    statements = [differences for _, differences in await _read_statements(workspace)]
+    return min(statements, key=len, default=None)
+
+
+async def find_signer(workspace: Workspace) -> str:
+    """Return the name of who has signed the model as it is; empty if nobody has.
+
+    If a worker has, it is the worker, whoever else has signed it.
+    """
+    names = [name for name, differences in await _read_statements(workspace) if not differences]
+    return git.WORKER if git.WORKER in names else next(iter(names), "")
+
+
+async def _read_statements(workspace: Workspace) -> list[tuple[str, dict[str, str]]]:
+    """Return the signer of each valid signature, and what differs from it."""
+    statements = []
     for text in await read_signatures(workspace):
         try:
-            results.append((await compare(workspace, text))[1])
+            statement, differences = await compare(workspace, text)
+            statements.append((statement.signer.name, differences))
         except StatementError as error:
             commands.run_logger().info("%s: %s", workspace.label, error)
-    return min(results, key=len, default=None)
+    return statements
 
 
 async def _is_automatic(workspace: Workspace) -> bool:

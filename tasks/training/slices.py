@@ -5,13 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import NormalDist
 from typing import Any
 
-from tasks.training.evidence import Comparison, Evaluation, weigh_answers
+from tasks.training.evidence import Comparison, Evaluation, measure, weigh_answers
 from tasks.training.intervals import Z
 from tasks.training.multiple_tests import find_small
 from tasks.training.rows import Row, normalize
@@ -43,7 +43,11 @@ class Slice:
 
 
 def cut(
-    rules: Rules, rows: Sequence[Row], candidate: Evaluation, champion: Evaluation
+    rules: Rules,
+    rows: Sequence[Row],
+    candidate: Evaluation,
+    champion: Evaluation,
+    private: Collection[str] = (),
 ) -> list[Slice]:
     """Compare two models on each slice of the rows that both answered.
 
@@ -52,14 +56,15 @@ def cut(
         rows: The rows.
         candidate: The candidate's answers to them.
         champion: The champion's.
+        private: Columns whose values no report shows.
     """
     slices = []
-    for name, positions in _choose(rules.slices, rows):
+    for name, positions in _choose(rules.slices, rows, private):
         comparison, problem = None, ""
         if len(positions) >= rules.slice_rows:
             comparison = weigh_answers(
-                _take(candidate, positions),
-                _take(champion, positions),
+                take(candidate, positions),
+                take(champion, positions),
                 rules.metric,
                 more_is_better=rules.more_is_better,
                 source=f"{len(positions)} rows",
@@ -73,13 +78,33 @@ def cut(
     ]
 
 
-def _choose(conditions: Iterable[str], rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
+def measure_slices(
+    rules: Rules, rows: Sequence[Row], model: Evaluation, private: Collection[str] = ()
+) -> list[tuple[str, int, float | None]]:
+    """Measure one model on each slice that has enough rows.
+
+    Returns:
+        Name and rows of each slice, and the metric there; None if it does not follow from answers.
+    """
+    return [
+        (name, len(positions), measure(rules.metric, take(model, positions)))
+        for name, positions in _choose(rules.slices, rows, private)
+        if len(positions) >= rules.slice_rows
+    ]
+
+
+def _choose(
+    conditions: Iterable[str], rows: Sequence[Row], private: Collection[str]
+) -> Iterator[tuple[str, list[int]]]:
     """Yield the name of each slice, and the numbers of its rows."""
     for condition in conditions:
         if rows and condition in rows[0]:
             values = Counter(row[condition] for row in rows)
-            for value in sorted(values) if len(values) <= _MOST_VALUES else ():
+            listed = sorted(values) if len(values) <= _MOST_VALUES else []
+            for number, value in enumerate(listed, 1):
                 name = f"{condition} == {value}" if value else f"{condition} is missing"
+                if condition in private:
+                    name = f"{condition} (private), value {number} of {len(listed)}"
                 yield name, [at for at, row in enumerate(rows) if row[condition] == value]
         elif parsed := _CONDITION.match(condition):
             column, sign, value = parsed.group("column", "sign", "value")
@@ -102,12 +127,14 @@ def _holds(text: str, sign: str, value: str) -> bool:
     return False
 
 
-def _take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
+def take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
+    """Return the answers of a model to some of its rows, given by their positions."""
     return replace(
         model,
         actual=[model.actual[at] for at in chosen],
         predicted=[model.predicted[at] for at in chosen],
         losses=[model.losses[at] for at in chosen] if model.losses else None,
+        squares=[model.squares[at] for at in chosen] if model.squares else None,
         groups=[model.groups[at] for at in chosen] if model.groups else None,
     )
 

@@ -7,30 +7,32 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from tasks.core import commands
-from tasks.core.errors import CandidateRejected, TerminalError
+from tasks.core.errors import CandidateRejected
 from tasks.package.package import metrics_at, read_at
 from tasks.package.signature import PROVENANCE
+from tasks.repository.git import WORKER
 from tasks.repository.release_history import not_rolled_back, read_history
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, open_workspace
 from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import (
     LOCK,
-    MEASURABLE,
     Comparison,
     Evaluation,
     compare,
     parse_evaluation,
     sum_losses,
-    weigh_answers,
 )
 from tasks.training.gate import Verdict, judge
 from tasks.training.groups import read_groups
+from tasks.training.likeness import is_same_model, is_split_new
 from tasks.training.predictions import read_predictions
+from tasks.training.rows import Inputs
 from tasks.training.rules import (
     PARAMETERS,
     MetricRule,
@@ -39,17 +41,9 @@ from tasks.training.rules import (
     TrustedRules,
     find_rules,
 )
-from tasks.training.scoring import (
-    NotComparable,
-    Scores,
-    Servers,
-    load_model,
-    measure_latencies,
-    score_both,
-    try_behaviour,
-)
-from tasks.training.signing import find_differences
-from tasks.training.slices import cut
+from tasks.training.served import Model, load_model
+from tasks.training.signing import find_signer
+from tasks.training.trials import Pair, try_models
 
 
 async def judge_commit(
@@ -75,12 +69,18 @@ async def judge_commit(
     name = f"{champion.name}, which is live in {trusted.environment}" if champion else ""
     parameters = await read_at(workspace, old, PARAMETERS) if old else ""
     rules, source = find_rules(trusted, metrics, name, parameters)
-    pair = {"champion": old, "environment": trusted.environment, "rules": rules.describe()}
+    pair = {
+        "champion": old,
+        "environment": trusted.environment,
+        "rules": rules.describe(),
+        "needs_scores": trusted.is_required,
+    }
     if signed := await _read_signed(workspace, pair):
         return signed
     old_metrics = await metrics_at(workspace, old) if old else None
     evidence = await compare_stored(workspace, metrics, old, old_metrics, rules)
     if rules.metric in metrics:
+        evidence = replace(evidence, needs_scores=trusted.is_required)
         evidence = await _try_models(workspace, old, rules, evidence)
     losing = [name for name, one in evidence.comparisons.items() if one.gain < 0]
     if losing:
@@ -134,9 +134,9 @@ async def compare_stored(
         sizes = (await _size_at(workspace, workspace.commit), await _size_at(workspace, commit))
     return Evidence(
         comparisons,
+        is_same_split=bool(candidate.split) and candidate.split == champion.split,
         dummy=await asyncio.to_thread(_read_dummy, workspace, candidate, rules),
         sizes=sizes if sizes and all(sizes) else None,
-        is_early=is_offline,
     )
 
 
@@ -165,64 +165,26 @@ def _read_dummy(workspace: Workspace, candidate: Evaluation, rules: Rules) -> Du
 
 
 async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Evidence) -> Evidence:
-    """Start the models for rules that their stored answers do not decide."""
-    measurable = {rule.metric for rule in rules.metrics} & MEASURABLE
-    lacking = bool(old) and bool(measurable - evidence.comparisons.keys() or rules.slices)
-    if not (lacking or (old and rules.latency) or rules.behaviour):
-        return evidence
-    try:
-        async with AsyncExitStack() as stack:
-            servers = Servers(stack)
-            candidate = await load_model(workspace)
-            if rules.behaviour:
-                shares = await try_behaviour(candidate, rules.behaviour, servers)
-                evidence = replace(evidence, broken_shares=shares)
-            if old and (lacking or rules.latency):
-                other = await stack.enter_async_context(open_workspace(old))
-                champion = await load_model(other)
-                if rules.latency:
-                    latencies = await measure_latencies(candidate, champion, servers)
-                    evidence = replace(evidence, latencies=latencies)
-                if lacking:
-                    scores = await score_both(candidate, champion, servers)
-                    evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence)
-    except (NotComparable, TerminalError) as error:
-        why = error.what if isinstance(error, TerminalError) else str(error)
-        commands.run_logger().warning(
-            "%s: the gate cannot ask the models: %s", workspace.label, why
-        )
-        return replace(evidence, why_none=f"{evidence.why_none}, and {why}", why_untried=why)
-    return evidence
+    async with AsyncExitStack() as stack:
 
+        async def load_champion(columns: Inputs) -> Model:
+            return await load_model(await stack.enter_async_context(open_workspace(old)), columns)
 
-def _weigh_scores(scores: Scores, rules: Rules, evidence: Evidence) -> Evidence:
-    """Add the comparisons of both models' answers to the same rows."""
-    comparisons = {
-        rule.metric: comparison
-        for rule in rules.metrics
-        if (
-            comparison := weigh_answers(
-                scores.candidate,
-                scores.champion,
-                rule.metric,
-                more_is_better=rule.more_is_better,
-                source=scores.shared.text,
+        pair = Pair(partial(load_model, workspace), load_champion if old else None)
+        if old:
+            pair = replace(
+                pair,
+                is_same_model=await is_same_model(workspace, old),
+                is_split_new=await is_split_new(workspace, old),
             )
-        )
-    }
-    return replace(
-        evidence,
-        # What both have stored for the same rows was measured on more of them, or on as many.
-        comparisons={**comparisons, **evidence.comparisons},
-        slices=cut(rules, scores.shared.rows, scores.candidate, scores.champion),
-    )
+        return await try_models(pair, rules, evidence)
 
 
 async def _read_signed(workspace: Workspace, pair: Mapping[str, Any]) -> Verdict | None:
     """Return the verdict that a valid signature of the commit covers, if it is on this pair."""
     file = workspace.path / f"model/{workspace.model}{PROVENANCE}"
-    if not file.is_file() or await find_differences(workspace) != {}:
-        return None
+    if not file.is_file() or await find_signer(workspace) != WORKER:
+        return None  # a person who signs a model vouches for it, and asks no gate
     verdict = _parse_provenance(file.read_text())
     if verdict is None or verdict.pair != pair:
         return None

@@ -87,7 +87,8 @@ def test_pull_uses_code_and_configuration_of_the_base_alone(tmp_path: Path) -> N
         spy.chmod(0o755)
     keys = {"AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS_KEY": "S", "AWS_ENDPOINT_URL": ""}
     done = subprocess.run(
-        ["sh", str(_PULL), str(base), "evaluate"], cwd=theirs, capture_output=True, text=True,
+        ["sh", str(_PULL), str(base), "save", "evaluate"],
+        cwd=theirs, capture_output=True, text=True,
         env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", **keys},
         check=True,
     )  # fmt: skip
@@ -99,7 +100,7 @@ def test_pull_uses_code_and_configuration_of_the_base_alone(tmp_path: Path) -> N
     assert (theirs / ".dvc" / "config.local").read_text() == "local\n"
 
 
-@pytest.mark.parametrize(("passed", "code"), [("true", 0), ("false", 1), ("", 1)])
+@pytest.mark.parametrize(("passed", "code"), [("true", 0), ("false", 1), ("", 1), ("unknown", 0)])
 def test_gate_fails_with_its_verdict_unless_the_model_passed(passed: str, code: int) -> None:
     workflow = yaml.safe_load((WORKFLOWS / "test.yaml").read_text())
     (step,) = workflow["jobs"]["gate"]["steps"]
@@ -110,3 +111,4 @@ def test_gate_fails_with_its_verdict_unless_the_model_passed(passed: str, code: 
     )  # fmt: skip
     assert done.returncode == code
     assert (f"::error title=gate::{verdict}\n" in done.stdout) == bool(code)
+    assert (f"::notice title=gate::{verdict}\n" in done.stdout) == (passed == "unknown")

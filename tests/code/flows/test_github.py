@@ -128,7 +128,8 @@ def test_report_on_a_fork_needs_no_credentials_and_the_gate_rejects_its_rules(
     assert report.startswith("## ❌ wine does not pass the gate\n\n- f1_macro ")
     assert "misses the minimum 0.9" in report
     assert "the rules are those of params.yaml of main" in report
-    assert "against the champion's" in report
+    assert "cannot be compared with the champion's" in report
+    assert "Not scored: there is no access to the bucket here" in report
     assert "| params.yaml | train.cv" in report
     assert "| reports/cv.json" in report  # three candidates instead of nine
     assert "<summary>Model card</summary>\n\n# wine" in report

@@ -39,6 +39,14 @@ def test_report_shows_a_model_that_does_not_pass() -> None:
     assert text.startswith("## ❌ wine does not pass the gate\n\n- worse than accepted\n")
 
 
+def test_report_claims_no_verdict_on_models_that_were_not_asked() -> None:
+    text = report(verdict=Verdict(True, ("f1_macro 0.99 meets the minimum",), is_scored=False))
+    assert text.startswith("## ❔ wine was not scored\n\nNot scored: there is no access")
+    assert "passes" not in text
+    rejected = report(verdict=Verdict(False, ("misses the minimum",), is_scored=False))
+    assert rejected.startswith("## ❌ wine does not pass the gate\n\nNot scored: ")
+
+
 def test_card_too_long_for_a_comment_is_left_out() -> None:
     text = report(card="x" * 100_000)
     assert len(text) < 65_536

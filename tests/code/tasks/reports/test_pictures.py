@@ -24,7 +24,7 @@ from tasks.reports.pictures import (
     thin,
 )
 from tasks.training.evidence import Comparison
-from tasks.training.gate import Finding
+from tasks.training.findings import Finding
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CLASSES = [{"actual": label, "predicted": label} for label in ("red", "white") for _ in range(5)]

@@ -12,6 +12,14 @@ from tasks.training.gate import Verdict, judge
 from tasks.training.rules import Metrics, Rules, TrustedRules, find_rules, read_rules
 
 
+def _same_rows(metric: str, new: float, old: float | None, *, more: bool = True) -> Evidence:
+    """Return a comparison on rows that are too few for an interval."""
+    if old is None:
+        return Evidence()
+    gain = new - old if more else old - new
+    return Evidence({metric: Comparison(gain, None, rows=36, disagreeing=3, values=(new, old))})
+
+
 @pytest.mark.parametrize(
     ("candidate", "champion", "passed"),
     [
@@ -29,7 +37,8 @@ def test_minimum_means_that_more_is_better(
 ) -> None:
     rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01)
     old = None if champion is None else {"f1_macro": champion}
-    assert judge({"f1_macro": candidate}, old, rules).passed is passed
+    evidence = _same_rows("f1_macro", candidate, champion)
+    assert judge({"f1_macro": candidate}, old, rules, evidence=evidence).passed is passed
 
 
 @pytest.mark.parametrize(
@@ -41,15 +50,16 @@ def test_maximum_means_that_less_is_better(
 ) -> None:
     rules = Rules(metric="rmse", maximum=60, tolerance=1)
     old = None if champion is None else {"rmse": champion}
-    assert judge({"rmse": candidate}, old, rules).passed is passed
+    evidence = _same_rows("rmse", candidate, champion, more=False)
+    assert judge({"rmse": candidate}, old, rules, evidence=evidence).passed is passed
 
 
 def test_reasons_name_the_missed_bounds() -> None:
     verdict = judge({"accuracy": 0.5}, {"accuracy": 0.9}, Rules(metric="accuracy", minimum=0.8))
     assert verdict.reasons == (
         "accuracy 0.5000 misses the minimum 0.8 (gate.minimum)",
-        "accuracy 0.5000 against the champion's 0.9000 is worse than accepted (tolerance 0;"
-        " no interval: no test rows in common)",
+        "accuracy 0.5000 cannot be compared with the champion's (0.9000, on its own rows): no test"
+        " rows in common",
     )
 
 
@@ -93,11 +103,55 @@ def test_verdict_follows_from_the_interval(
     assert ("gate.inconclusive: hold" in holding.text) is rejected_on_hold
 
 
-def test_champion_with_other_test_rows_is_inconclusive() -> None:
-    rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01, inconclusive="hold")
-    verdict = judge({"f1_macro": 0.97}, {"f1_macro": 0.95}, rules)
+@pytest.mark.parametrize(
+    ("inconclusive", "passed", "asks"),
+    [("pass", False, False), ("hold", False, False), ("ask", True, True)],
+)
+def test_without_rows_to_compare_on_nothing_passes_by_itself(
+    inconclusive: Literal["pass", "hold", "ask"], passed: bool, asks: bool
+) -> None:
+    """What each states on its own rows is no estimate, however good it looks."""
+    rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01, inconclusive=inconclusive)
+    verdict = judge({"f1_macro": 0.99}, {"f1_macro": 0.95}, rules)
+    assert (verdict.passed, verdict.asks) == (passed, asks)
+    assert "cannot be compared with the champion's (0.9500, on its own rows)" in verdict.text
+    early = judge({"f1_macro": 0.99}, {"f1_macro": 0.95}, rules, evidence=Evidence(is_early=True))
+    assert (early.passed, early.is_scored) == (True, False), "no verdict, so no refusal either"
+
+
+def test_metric_of_ones_own_is_compared_as_it_is_stated_on_the_same_rows_alone() -> None:
+    rules = Rules(metric="saved", minimum=0, tolerance=1)
+    for same, new, passed in ((True, 9.5, True), (True, 8.0, False), (False, 99.0, False)):
+        evidence = Evidence(is_same_split=same)
+        assert judge({"saved": new}, {"saved": 10.0}, rules, evidence=evidence).passed is passed
+
+
+def test_answers_count_and_not_what_is_stated() -> None:
+    rules = Rules(metric="accuracy", minimum=0.9)
+    scored = Evidence(needs_scores=True, measured={"accuracy": 0.5}, measured_rows=40)
+    verdict = judge({"accuracy": 0.99}, None, rules, evidence=scored)
     assert not verdict.passed
-    assert "no interval: no test rows in common" in verdict.text
+    assert verdict.reasons[:2] == (
+        "reports/metrics.json states accuracy 0.9900, its answers to 40 test rows give 0.5000",
+        "accuracy 0.5000 misses the minimum 0.9 (gate.minimum)",
+    )
+    silent = Evidence(needs_scores=True, why_untried="it does not start")
+    verdict = judge({"accuracy": 0.99}, None, rules, evidence=silent)
+    assert not verdict.passed
+    assert "the gate could not ask the model: it does not start" in verdict.text
+
+
+def test_easy_rows_of_the_candidate_hide_no_loss_on_those_of_the_champion() -> None:
+    rules = Rules(metric="accuracy", minimum=0.5, tolerance=0.02)
+    diluted = Comparison(-0.01, (-0.018, -0.002), 2000, 40, values=(0.97, 0.98))
+    for former, passed in (
+        (Comparison(-0.1, (-0.16, -0.05), 200, 40, values=(0.8, 0.9)), False),
+        (Comparison(-0.01, (-0.019, 0.0), 200, 4, values=(0.89, 0.9)), True),
+    ):
+        evidence = Evidence({"accuracy": diluted}, former=former)
+        verdict = judge({"accuracy": 0.97}, {"accuracy": 0.98}, rules, evidence=evidence)
+        assert verdict.passed is passed
+        assert verdict.findings[1].metric == "accuracy on the champion's test rows"
 
 
 def test_losses_add_up_to_no_more_than_the_tolerance() -> None:
@@ -113,9 +167,11 @@ def test_losses_add_up_to_no_more_than_the_tolerance() -> None:
     assert _judge(1.0, (0.2, 1.8), past_losses=9).passed
 
 
-def test_unknown_metric_is_rejected() -> None:
-    with pytest.raises(ConfigurationError, match=r"gate.metric = 'auc'.*known: accuracy"):
-        judge({"accuracy": 1.0}, None, Rules(metric="auc", minimum=0.5))
+def test_unknown_metric_is_rejected_with_the_way_out() -> None:
+    also = Rules.model_validate({"metric": "accuracy", "also": [{"metric": "saved"}]})
+    with pytest.raises(ConfigurationError, match=r"gate.metric = 'saved'.*known: acc") as refused:
+        judge({"accuracy": 1.0}, None, also)
+    assert refused.value.next_step.startswith("keep saved in train.metrics of the commit, until")
 
 
 @pytest.mark.parametrize(
@@ -131,15 +187,19 @@ def test_tolerance_in_percent_is_a_share_of_the_champions_value(
     metric: str, values: tuple[float, float], passed: bool
 ) -> None:
     new, old = values
-    verdict = judge({metric: new}, {metric: old}, Rules(metric=metric, tolerance="2 %"))
+    rules = Rules(metric=metric, tolerance="2 %")
+    evidence = _same_rows(metric, new, old, more=rules.more_is_better)
+    verdict = judge({metric: new}, {metric: old}, rules, evidence=evidence)
     assert verdict.passed == passed
-    assert f"(tolerance {old * 0.02:g}, 2 % of it; " in verdict.text
+    assert f"(tolerance {old * 0.02:g}, 2 % of it)" in verdict.text
 
 
 def test_without_a_bound_the_first_model_passes_and_the_name_tells_the_direction() -> None:
     assert judge({"rmse": 1e9}, None, Rules(metric="rmse")).passed
-    assert not judge({"rmse": 51.0}, {"rmse": 50.0}, Rules(metric="rmse")).passed
-    assert judge({"r2": 0.6}, {"r2": 0.5}, Rules(metric="r2")).passed
+    for metric, new, old, passed in (("rmse", 51.0, 50.0, False), ("r2", 0.6, 0.5, True)):
+        evidence = _same_rows(metric, new, old, more=metric == "r2")
+        rules = Rules(metric=metric)
+        assert judge({metric: new}, {metric: old}, rules, evidence=evidence).passed is passed
 
 
 @pytest.mark.parametrize(
@@ -170,8 +230,9 @@ _CHECKOUT = "gate: {metric: rmse, maximum: 60}"
         (None, _LIVE, {"f1_macro": 1.0}, 0.9, "params.yaml of v0.0.3"),
         (None, _LIVE, {"rmse": 1.0}, 60, "params.yaml of the checkout that deploys"),
         (None, "", {"rmse": 1.0}, 60, "params.yaml of the checkout that deploys"),
+        (None, _LIVE, {"accuracy": 1.0}, 0.9, "params.yaml of v0.0.3"),
     ],
-    ids=["file", "champion", "another task", "first release"],
+    ids=["file", "champion", "another task", "first release", "metric left out"],
 )
 def test_rules_come_from_the_first_that_can_judge(
     tmp_path: Path, own: Rules | None, live: str, metrics: Metrics, bound: float, source: str

@@ -11,9 +11,9 @@ import pytest
 from tasks.training.behaviour import change_rows, share_broken
 from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import Comparison, Evaluation, weigh_answers
-from tasks.training.gate import judge
+from tasks.training.gate import Verdict, judge
 from tasks.training.rules import Behaviour, Rules
-from tasks.training.slices import Slice, cut, find_losses
+from tasks.training.slices import Slice, cut, find_losses, measure_slices
 
 _BOUND = {"metric": "accuracy", "minimum": 0.5, "tolerance": 0.01}
 _SAME = Comparison(0.0, (-0.005, 0.005), 400, 20)
@@ -67,13 +67,40 @@ def test_person_is_asked_only_about_what_is_inconclusive() -> None:
 def test_further_metric_holds_as_the_first_one() -> None:
     rules = _rules(also=[{"metric": "log_loss", "maximum": 0.5, "tolerance": "10 %"}])
     old = {"accuracy": 0.9, "log_loss": 0.3}
-    same = Evidence({"accuracy": _SAME})
-    assert judge({"accuracy": 0.9, "log_loss": 0.32}, old, rules, evidence=same).passed
-    worse = judge({"accuracy": 0.9, "log_loss": 0.34}, old, rules, evidence=same)
+
+    def ask(new: float) -> Verdict:
+        loss = Comparison(0.3 - new, (-0.1, 0.1), 400, 20, values=(new, 0.3))
+        evidence = Evidence({"accuracy": _SAME, "log_loss": loss})
+        return judge({"accuracy": 0.9, "log_loss": new}, old, rules, evidence=evidence)
+
+    assert ask(0.32).passed
+    worse = ask(0.34)
     assert not worse.passed
-    assert "log_loss 0.3400 against the champion's 0.3000 is worse than accepted" in worse.text
+    assert "log_loss 0.3400 against the champion's 0.3000 is inconclusive, not acc" in worse.text
     above = judge({"accuracy": 0.9, "log_loss": 0.51}, None, rules)
     assert "misses the maximum 0.5 (gate.maximum)" in above.text
+
+
+def test_calibration_is_held_against_the_champions() -> None:
+    rules = _rules(calibration=0.01)
+    metrics = {"accuracy": 0.9}
+    sure, unsure = [0.01] * 200, [0.16 + 0.001 * (row % 7) for row in range(200)]
+    old = replace(_answers(200, set()), squares=sure)
+
+    def ask(squares: list[float] | None) -> Verdict:
+        new = replace(old, squares=squares)
+        comparison = weigh_answers(new, old, "Brier score", more_is_better=False)
+        compared = {"Brier score": comparison} if comparison else {}
+        evidence = Evidence({"accuracy": _SAME, **compared}, why_none="it has no probabilities")
+        return judge(metrics, metrics, rules, evidence=evidence)
+
+    assert ask([0.012] * 200).passed
+    worse = ask(unsure)
+    assert not worse.passed
+    assert "Brier score 0.1630 against the champion's 0.0100 is worse, not accepted" in worse.text
+    unknown = ask(None)
+    assert not unknown.passed
+    assert "Brier score unknown cannot be compared" in unknown.text
 
 
 def _answers(rows: int, wrong: set[int]) -> Evaluation:
@@ -105,6 +132,17 @@ def test_loss_in_a_slice_is_found_though_all_rows_together_gain() -> None:
     }
 
 
+def test_slices_show_no_private_value() -> None:
+    rows = [{"sex": "fm"[row % 2], "age": str(row)} for row in range(200)]
+    rules = _rules(slices=["sex", "age >= 100"])
+    same = _answers(200, {3})
+    names = [part.name for part in cut(rules, rows, same, same, {"sex", "age"})]
+    assert names == ["sex (private), value 1 of 2", "sex (private), value 2 of 2", "age >= 100"]
+    assert measure_slices(rules, rows, same) == [
+        ("sex == f", 100, 1.0), ("sex == m", 100, 0.99), ("age >= 100", 100, 1.0),
+    ]  # fmt: skip
+
+
 def test_condition_of_a_slice_may_name_a_date() -> None:
     rows = [{"sold": f"2024-01-{1 + row % 30:02} 00:00:00"} for row in range(300)]
     rules = _rules(slices=["sold >= 2024-01-16", "sold == 2024-01-02"])
@@ -128,7 +166,8 @@ def test_slices_that_were_not_compared_are_inconclusive() -> None:
     rules = _rules(metric="saved", slices=["sex"], inconclusive="hold")
     rows = [{"sex": "f"}] * 100
     slices = cut(rules, rows, _answers(100, set()), _answers(100, set()))
-    unknown = judge(metrics, metrics, rules, evidence=Evidence(slices=slices))
+    stated = Evidence(slices=slices, is_same_split=True)
+    unknown = judge(metrics, metrics, rules, evidence=stated)
     assert not unknown.passed
     assert "slices were not compared: saved does not follow from answers" in unknown.text
 

@@ -8,20 +8,23 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from deployments.github.scoring import score
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package, read_metrics, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, check_out
-from tasks.training.gate import Verdict
+from tasks.training.dossier import Evidence
+from tasks.training.gate import Verdict, judge
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
-from tasks.training.scoring import Model, NotComparable, ask, serve_model
+from tasks.training.served import Files, Model, NotComparable, ask, serve_model
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -91,15 +94,19 @@ def ask_gate(
     monkeypatch.setenv("SLIPWAY_ORIGIN", str(origin))
     # Outside of a flow a task would start a Prefect server; what it does is the same without.
     monkeypatch.setattr("tasks.repository.workspace.check_out", check_out.fn)
-    monkeypatch.setattr("tasks.package.server.make_runtime", make_runtime.fn)
-    monkeypatch.setattr("tasks.training.scoring.verify_artifact", verify_artifact.fn)
+    plain = partial(Files, verify=verify_artifact.fn, make_python=make_runtime.fn)
+    monkeypatch.setattr("tasks.training.served.Files", plain)
 
     async def ask(
-        cuts: tuple[float, float], *, train: Sequence[Row], test: Sequence[Row]
+        cuts: tuple[float, float],
+        *,
+        train: Sequence[Row],
+        test: Sequence[Row],
+        is_required: bool = False,
     ) -> Verdict:
         champion = _commit(origin, CUTOFFS, train=_rows(0, 160), test=_rows(160, 40))
         candidate = _commit(origin, cuts, train=train, test=test)
-        trusted = TrustedRules("local", _RULES, origin / "params.yaml")
+        trusted = TrustedRules("local", _RULES, origin / "params.yaml", is_required=is_required)
         version = Version("v0.0.1", champion.commit)
         return await judge_commit(candidate, read_metrics(candidate), version, trusted)
 
@@ -111,11 +118,16 @@ async def test_easier_test_split_lets_nothing_worse_through(
 ) -> None:
     """Data have grown: both state an accuracy of 0.9, each on its own rows."""
     verdict = await ask_gate(
-        (12.2, 13.8), train=_rows(30, 130), test=[*_rows(0, 30), *_rows(200, 100)]
+        (12.2, 13.8),
+        train=_rows(30, 130),
+        test=[*_rows(0, 30), *_rows(200, 100)],
+        is_required=True,
     )
     assert not verdict.passed
-    finding, losses, part = verdict.findings
+    assert "states accuracy 0.9000, its answers to 130 test rows give 0.7" in verdict.text
+    finding, former, losses, part = verdict.findings
     assert (finding.word, finding.comparison.rows) == ("worse", 140)
+    assert (former.metric, former.comparison.rows) == ("accuracy on the champion's test rows", 40)
     assert (losses.metric, losses.word) == ("log_loss", "worse"), "one for each wrong answer"
     assert (part.metric, part.comparison.gain) == ("accuracy where alcohol < 12.2", 0)
     assert "none of 1 slices is worse" in verdict.text
@@ -135,12 +147,35 @@ async def test_easier_test_split_lets_nothing_worse_through(
     assert verdict == Verdict.parse(json.loads(json.dumps(asdict(verdict))))
 
 
+async def test_pull_request_that_forges_its_metrics_is_scored_all_the_same(
+    ask_gate: Callable[..., Awaitable[Verdict]], tmp_path: Path
+) -> None:
+    """Both state 0.9, on the same rows; without the files, nothing is claimed."""
+    origin = tmp_path / "origin"
+    rows = {"train": _rows(0, 160), "test": _rows(160, 40)}
+    base = _commit(origin, CUTOFFS, **rows)
+    head = _commit(origin, (12.2, 13.8), **rows)
+    rules = Rules(metric="accuracy", minimum=0.9)
+    metrics = read_metrics(head)
+    scored = await score(head, base.commit, rules, Evidence())
+    verdict = judge(metrics, metrics, rules, evidence=scored)
+    assert (verdict.passed, verdict.is_scored) == (False, True)
+    assert "its answers to 40 test rows give 0.7" in verdict.text
+    assert verdict.findings[0].comparison.rows == 40
+    assert not (origin / "gate").exists()
+    (origin / "data" / "train.csv").unlink()
+    early = await score(head, base.commit, rules, Evidence())
+    verdict = judge(metrics, metrics, rules, evidence=early)
+    assert (verdict.passed, verdict.is_scored) == (True, False)
+    assert "data/train.csv of wine" in verdict.text
+
+
 async def test_too_few_rows_are_inconclusive(
     ask_gate: Callable[..., Awaitable[Verdict]],
 ) -> None:
     """Nothing is started: the candidate was trained on what the champion was tested on."""
     verdict = await ask_gate((12.2, 13.8), train=_rows(30, 170), test=_rows(20, 25))
-    assert verdict.passed, "as they state it, they are equal"
+    assert not verdict.passed, "as they state it, they are equal"
     assert "too few rows to tell: 0 test rows" in verdict.text
 
 
@@ -157,8 +192,9 @@ def test_rows_that_one_model_does_not_take_are_left_out(data: Data, tmp_path: Pa
     whole = replace(data, inputs=Inputs({"alcohol": "number", "proline": "integer"}, frozenset()))
     candidate = replace(data, test=new, inputs=Inputs(data.inputs.types, frozenset({"proline"})))
     shared = share_rows(candidate, whole)
-    # The first is the champion's, written otherwise; it takes neither a missing proline nor 502.5.
-    assert [row["alcohol"] for row in shared.rows] == ["13.0", "12.0"]
+    # 13.0 is the champion's, written otherwise; it takes neither a missing proline nor 502.5.
+    assert [row["alcohol"] for row in shared.rows] == ["12.0", "13.0"]
+    assert (shared.former, shared.former_count) == ([0, 1], 2)
     assert (shared.trained_count, shared.refused_count) == (0, 2)
 
 
@@ -178,8 +214,11 @@ async def test_model_is_served_again_when_the_gate_is_asked_again(
 ) -> None:
     """A first try may have ended at another model, by an outage of the bucket."""
 
-    async def stage(_package: Package, _file: Path, folder: Path, **names: str) -> None:
+    def make_bundle(_: Package, _file: Path, _python: Path, folder: Path, **names: str) -> None:
         (folder / names["identifier"]).mkdir(parents=True)  # a bundle is made once
+
+    async def make_python(_: Package) -> Path:
+        return tmp_path
 
     @asynccontextmanager
     async def run_server(*_: object) -> AsyncIterator[tuple[str, None]]:
@@ -188,13 +227,13 @@ async def test_model_is_served_again_when_the_gate_is_asked_again(
     async def be_ready(*_: object) -> None:
         pass
 
-    monkeypatch.setattr("tasks.training.scoring.stage", stage)
-    monkeypatch.setattr("tasks.training.scoring.run_server", run_server)
-    monkeypatch.setattr("tasks.training.scoring._wait_until_ready", be_ready)
+    monkeypatch.setattr("tasks.training.served.make_bundle", make_bundle)
+    monkeypatch.setattr("tasks.training.served.run_server", run_server)
+    monkeypatch.setattr("tasks.training.served._wait_until_ready", be_ready)
     workspace = Workspace(tmp_path, "1f0c72c", "main")
     package = Package(workspace, "wine", "1f0c72c", "", "", 0, "3.11", {}, {}, "")
     data = Data(tmp_path, tmp_path, "target", Inputs({}, frozenset()))
-    model = Model(package, tmp_path, data, ())
+    model = Model(package, tmp_path, data, (), make_python)
     for _ in range(2):
         async with serve_model(model):
             pass
@@ -217,6 +256,28 @@ def test_row_with_a_date_is_known_however_precisely_it_is_written(tmp_path: Path
     champion = Data(train=old, test=old, target="target", inputs=inputs)
     shared = share_rows(replace(champion, train=old, test=grown), champion)
     assert [row["sold"] for row in shared.rows] == ["2024-03-01 12:30:00"]
+
+
+def test_group_that_one_model_was_trained_on_is_left_out(tmp_path: Path) -> None:
+    """Two seeds put the same customers on other sides: none of their rows is new to both."""
+
+    def write(name: str, customers: str, first: int) -> Path:
+        file = tmp_path / f"{name}.csv"
+        rows = [f"{first + at},{customer},1" for at, customer in enumerate(customers)]
+        file.write_text("\n".join(["x,customer,target", *rows, ""]))
+        return file
+
+    inputs = Inputs({"x": "number"}, frozenset())
+    champion = Data(write("a", "aabb", 0), write("b", "ccdd", 10), "target", inputs, ["customer"])
+    candidate = Data(write("c", "bbcc", 20), write("d", "aade", 30), "target", inputs, ["customer"])
+    shared = share_rows(candidate, champion)
+    assert sorted(row["customer"] for row in shared.rows) == ["d", "d", "d", "e"]
+    assert (shared.trained_count, len(shared.former), shared.former_count) == (4, 2, 4)
+
+    unknown = tmp_path / "unknown.csv"
+    unknown.write_text("x,target\n50,1\n")
+    random = replace(candidate, test=unknown, keys=())
+    assert share_rows(random, champion).ungrouped_count == 1
 
 
 def test_row_without_the_columns_of_a_group_is_one_of_its_own() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,14 @@ import pytest
 from tasks.core.settings import Settings
 from tasks.package.package import read_metrics
 from tasks.package.signature import write_statement
+from tasks.repository.git import WORKER
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace
 from tasks.training.evidence import Comparison
-from tasks.training.gate import Finding, Verdict
+from tasks.training.findings import Finding
+from tasks.training.gate import Verdict
 from tasks.training.rules import Rules, TrustedRules
-from tasks.training.signing import read_key
+from tasks.training.signing import find_differences, read_key
 from tasks.training.verdict import judge_commit
 from tests.code.light_model import write_light_model
 from tests.commits import commit_all
@@ -57,7 +59,12 @@ def _verdict(champion: str, rules: Rules, gain: float = 0.1) -> Verdict:
         True,
         ("as it was signed",),
         findings=(Finding("accuracy", "no worse", 0.01, comparison),),
-        pair={"champion": champion, "environment": "local", "rules": rules.describe()},
+        pair={
+            "champion": champion,
+            "environment": "local",
+            "rules": rules.describe(),
+            "needs_scores": False,
+        },
     )
 
 
@@ -75,14 +82,32 @@ async def test_verdict_counts_for_the_pair_that_it_is_on(tmp_path: Path) -> None
 
     stricter = Rules(metric="accuracy", minimum=0.6, tolerance=0.01)
     other = Version("v0.0.2", candidate.commit)
+    scored = replace(_trusted(signed), is_required=True)
     for version, trusted in (
         (other, _trusted(signed)),
+        (champion, scored),  # where stated values do not count, the models have to be asked
         (champion, _trusted(signed, stricter)),
         (champion, _trusted(signed, name="production")),
         (None, _trusted(signed)),
     ):
         again = await judge_commit(signed, metrics, version, trusted)
         assert not again.passed, "0.3 misses the minimum"
+
+
+async def test_verdict_that_a_person_signed_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People sign what they have made; that a gate was asked, a worker alone says."""
+    champion = Version("v0.0.1", _commit(tmp_path, 0.95, "a").commit)
+    signed = await _sign(_commit(tmp_path, 0.3, "b"), _verdict(champion.commit, _RULES))
+    own = Settings().allowed_signers.read_text()
+    trust = tmp_path / "trust"
+    trust.mkdir()
+    (trust / "allowed_signers").write_text(own.replace(WORKER, "somebody@example.com"))
+    monkeypatch.setenv("SLIPWAY_TRUST", str(trust))
+    assert await find_differences(signed) == {}, "the signature itself is valid"
+    verdict = await judge_commit(signed, read_metrics(signed), champion, _trusted(signed))
+    assert not verdict.passed
 
 
 @pytest.mark.parametrize("path", ["model/wine.provenance.json", "reports/metrics.json"])

@@ -1,0 +1,143 @@
+"""Trials: start the models of candidate and champion, and let them show what they are.
+
+Where the gate of an environment is required, nothing counts that is only stated: metrics and
+answers in a commit are what the code of that commit, or a person, has written there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from tasks.core import commands
+from tasks.core.errors import TerminalError
+from tasks.training.dossier import Evidence
+from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, measure, weigh_answers
+from tasks.training.rows import Inputs
+from tasks.training.rules import MetricRule, Rules
+from tasks.training.scoring import (
+    Scores,
+    measure_dummy,
+    measure_latencies,
+    score_alone,
+    score_both,
+    try_behaviour,
+)
+from tasks.training.served import Model, NotComparable, Servers
+from tasks.training.slices import cut, take
+
+_PROBLEMS = (NotComparable, TerminalError)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two models, not yet on this host.
+
+    Attributes:
+        candidate: Loads the candidate.
+        champion: Loads the champion, given the columns of the candidate; None if there is none.
+        is_same_model: Whether they are the same model, byte by byte.
+        is_split_new: Whether the candidate's rows are split by another rule than the champion's.
+    """
+
+    candidate: Callable[[], Awaitable[Model]]
+    champion: Callable[[Inputs], Awaitable[Model]] | None
+    is_same_model: bool = False
+    is_split_new: bool = False
+
+
+async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
+    """Start the models for what their stored answers do not decide.
+
+    Args:
+        pair: The models.
+        rules: The rules.
+        evidence: What their stored answers show, and whether that counts.
+
+    Returns:
+        The evidence with what they have shown, or why they could not.
+    """
+    measurable = {rule.metric for rule in rules.compared} & MEASURABLE
+    if pair.is_same_model:
+        evidence = replace(evidence, is_same_model=True, needs_scores=False)
+    if evidence.needs_scores:
+        evidence = replace(evidence, comparisons={}, why_none="")
+    lacking = bool(measurable - evidence.comparisons.keys()) or bool(rules.slices)
+    has_old = pair.champion is not None and not pair.is_same_model
+    if not (evidence.needs_scores or rules.behaviour or (has_old and (lacking or rules.latency))):
+        return evidence
+    async with AsyncExitStack() as stack:
+        servers = Servers(stack)
+        try:
+            candidate = await pair.candidate()
+            if evidence.needs_scores:
+                own = await score_alone(candidate, servers)
+                evidence = await asyncio.to_thread(_measure_alone, candidate, own, rules, evidence)
+            if rules.behaviour:
+                shares = await try_behaviour(candidate, rules.behaviour, servers)
+                evidence = replace(evidence, broken_shares=shares)
+            if not (has_old and (lacking or rules.latency)):
+                return evidence
+            assert pair.champion
+            champion = await pair.champion(candidate.data.inputs)
+            if rules.latency:
+                latencies = await measure_latencies(candidate, champion, servers)
+                evidence = replace(evidence, latencies=latencies)
+            if lacking:
+                scores = await score_both(
+                    candidate, champion, servers, is_split_new=pair.is_split_new
+                )
+                private = candidate.data.private | champion.data.private
+                evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence, private)
+        except _PROBLEMS as error:
+            why = error.what if isinstance(error, TerminalError) else str(error)
+            commands.run_logger().warning("the gate cannot ask the models: %s", why)
+            why_none = ", and ".join(filter(None, [evidence.why_none, why]))
+            return replace(evidence, why_none=why_none, why_untried=why)
+    return evidence
+
+
+def _measure_alone(candidate: Model, own: Evaluation, rules: Rules, evidence: Evidence) -> Evidence:
+    """Add the metrics that the candidate's answers to its own test rows give."""
+    values = {rule.metric: measure(rule.metric, own) for rule in rules.metrics}
+    measured = {metric: value for metric, value in values.items() if value is not None}
+    dummy = evidence.dummy
+    if rules.metric in measured and not rules.has_bound:
+        dummy = measure_dummy(candidate, own, rules)
+    return replace(evidence, measured=measured, measured_rows=len(own.actual), dummy=dummy)
+
+
+def _weigh_scores(
+    scores: Scores, rules: Rules, evidence: Evidence, private: frozenset[str]
+) -> Evidence:
+    """Add the comparisons of both models' answers to the same rows."""
+    shared = scores.shared
+    comparisons = {
+        rule.metric: comparison
+        for rule in rules.compared
+        if (comparison := _compare(scores, rule, shared.text))
+    }
+    former = None
+    if 0 < len(shared.former) < len(shared.rows):
+        chosen = [take(model, shared.former) for model in (scores.candidate, scores.champion)]
+        rows = f"{len(shared.former)} test rows of the champion"
+        former = _compare(Scores(shared, *chosen), rules, rows)
+    return replace(
+        evidence,
+        # What both have stored for the same rows was measured on more of them, or on as many.
+        comparisons={**comparisons, **evidence.comparisons},
+        former=former,
+        slices=cut(rules, shared.rows, scores.candidate, scores.champion, private),
+    )
+
+
+def _compare(scores: Scores, rule: MetricRule, source: str) -> Comparison | None:
+    return weigh_answers(
+        scores.candidate,
+        scores.champion,
+        rule.metric,
+        more_is_better=rule.more_is_better,
+        source=source,
+    )
