@@ -144,7 +144,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     async def model() -> Response:
         description = pages.describe(
-            service.bundle, service.interface, service.limits.max_rows, service.describe_version()
+            service.bundle, service.interface, service.limits, service.describe_version()
         )
         return json_response(description)
 

@@ -14,6 +14,7 @@ from serving.bundle import Bundle
 from serving.categories import UNSEEN
 from serving.errors import describe_values
 from serving.interface import Column, Interface, Kind
+from serving.settings import Limits
 
 STATIC = Path(__file__).parent / "static"
 SAMPLES = 50  # of the golden inputs, to choose from on the page
@@ -90,14 +91,14 @@ def _read_swagger(name: str) -> bytes:
 
 
 def describe(
-    bundle: Bundle, interface: Interface, max_rows: int, version: Mapping[str, Any]
+    bundle: Bundle, interface: Interface, limits: Limits, version: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe the model for the page.
 
     Args:
         bundle: the model's files.
         interface: what it takes and gives.
-        max_rows: the most rows of one request.
+        limits: the most rows of one request, and where the model card is.
         version: the answer of /version.
 
     Returns:
@@ -112,7 +113,8 @@ def describe(
         "methods": interface.methods,
         "container": interface.container,
         "flat": interface.flat,
-        "max_rows": max_rows,
+        "max_rows": limits.max_rows,
+        "report": limits.report_url.replace("{commit}", str(version.get("commit") or "")),
         "private": bundle.runtime.get("private") or [],
         "card": bundle.release.get("card") or {},
         "columns": [

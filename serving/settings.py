@@ -31,6 +31,7 @@ class Limits:
     keep_alive_seconds: int = 120  # without a request, also the first; longer than a proxy's
     shutdown_seconds: int = 30  # for requests in flight after SIGTERM
     connections: int = 1_000  # one more closes the one that has been idle longest
+    report_url: str = ""  # where people with access read the model card; the page links to it
     cors_origins: str = ""  # of sites whose pages may ask, with spaces between them; `*` for all
 
     @classmethod
@@ -73,6 +74,11 @@ class Limits:
                 raise SettingError(
                     f"{name} must be origins such as https://a.example, not {origin!r}"
                 )
+        if limits.report_url and not PAGE.fullmatch(limits.report_url):
+            name = f"{PREFIX}REPORT_URL"
+            raise SettingError(
+                f"{name} must be a page such as https://a.example/b, not {limits.report_url!r}"
+            )
         return limits
 
     @property
@@ -133,6 +139,7 @@ def _read_key(environment: Mapping[str, str]) -> bytes:
     return key.encode()
 
 
+PAGE = re.compile(r"https?://[\w.-]+(:\d+)?(/[^\s\"<>]*)?")
 ORIGIN = re.compile(r"https?://[\w.-]+(:\d+)?")
 MAY_BE_ZERO = {"max_body_bytes", "queue", "inline_rows", "inline_milliseconds"}
 

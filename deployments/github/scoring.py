@@ -23,7 +23,7 @@ from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import without_prefect
 from tasks.training.dossier import Evidence
-from tasks.training.likeness import is_same_model, is_split_new
+from tasks.training.likeness import is_same_model, keeps_sides
 from tasks.training.rows import Inputs
 from tasks.training.rules import Rules
 from tasks.training.served import Files, Model, NotComparable, load_model
@@ -68,7 +68,7 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
             give_candidate,
             give_champion if champion else None,
             is_same_model=await is_same_model(workspace, base),
-            is_split_new=await is_split_new(workspace, base),
+            keeps_sides=await keeps_sides(workspace, base),
         )
         try:
             return await try_models(pair, rules, replace(evidence, needs_scores=True))

@@ -295,7 +295,9 @@ function describeModel() {
   }
   $("mattering").hidden = !columns.length;
   $("importance-note").textContent = `What ${card.importance?.metric} loses if the values of a column are shuffled.`;
-  $("card").hidden = !metrics.length && !columns.length;
+  if (model.report) $("report-link").href = model.report;
+  $("report").hidden = !model.report;
+  $("card").hidden = !metrics.length && !columns.length && !model.report;
 }
 
 function complain(answer) {

@@ -99,6 +99,7 @@ class SharedRows:
         ungrouped_count: Number of rows left out because their group is unknown.
         former: Positions of the champion's test rows among them.
         former_count: Number of the champion's test rows, also of those left out.
+        lost_count: Number of those that the champion takes, and the candidate does not.
     """
 
     rows: Sequence[Row]
@@ -107,6 +108,7 @@ class SharedRows:
     ungrouped_count: int = 0
     former: Sequence[int] = ()
     former_count: int = 0
+    lost_count: int = 0
 
     @property
     def text(self) -> str:
@@ -151,7 +153,7 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     seen: set[int] = set()
     rows: list[Row] = []
     former: list[int] = []
-    trained_count = refused_count = ungrouped_count = former_count = 0
+    trained_count = refused_count = ungrouped_count = former_count = lost_count = 0
     for row, is_former in _read_tests(models):
         number = hash(key(row))
         if number in seen:
@@ -164,13 +166,18 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
             ungrouped_count += 1
         elif any(_group_of(row, keys) in trained for keys, trained in groups.items()):
             trained_count += 1
-        elif any(model.inputs.convert(row) is None for model in models):
+        elif champion.inputs.convert(row) is None:
             refused_count += 1
+        elif candidate.inputs.convert(row) is None:
+            refused_count += 1
+            lost_count += is_former
         else:
             if is_former:
                 former.append(len(rows))
             rows.append(row)
-    return SharedRows(rows, trained_count, refused_count, ungrouped_count, former, former_count)
+    return SharedRows(
+        rows, trained_count, refused_count, ungrouped_count, former, former_count, lost_count
+    )
 
 
 def _read_trained_groups(models: Sequence[Data]) -> dict[tuple[str, ...], set[str]]:

@@ -33,6 +33,7 @@ from tasks.training.served import Model, NotComparable, Servers, ask
 
 _TIMED = 100  # requests to each server, for their median
 _TRIED = 500  # rows of a test of behaviour
+_MOST_LOST = 0.05  # share of the champion's rows that a candidate may refuse
 _LEAST_PROBABILITY = 1e-15  # scikit-learn's log_loss clips there, too
 
 
@@ -67,7 +68,7 @@ async def score_alone(model: Model, servers: Servers) -> Evaluation:
 
 
 async def score_both(
-    candidate: Model, champion: Model, servers: Servers, *, is_split_new: bool
+    candidate: Model, champion: Model, servers: Servers, *, keeps_sides: bool
 ) -> Scores:
     """Have both models answer the test rows of both.
 
@@ -75,7 +76,8 @@ async def score_both(
         candidate: The candidate.
         champion: The champion.
         servers: Their servers.
-        is_split_new: Whether the candidate's rows are split by another rule than the champion's.
+        keeps_sides: Whether the champion's test rows have to be none that the candidate was
+            trained on.
 
     Raises:
         NotComparable: Too few rows are left, or a model cannot be started or does not answer.
@@ -93,11 +95,17 @@ async def score_both(
     shared = await asyncio.to_thread(share_rows, candidate.data, champion.data)
     if len(shared.rows) < LEAST_ROWS:
         raise NotComparable(f"too few rows to tell: {shared.text}")
-    if is_split_new and 2 * len(shared.former) < shared.former_count:
+    keeps_sides |= list(candidate.data.keys) != list(champion.data.keys)
+    if keeps_sides and 2 * len(shared.former) < shared.former_count:
         # Who chooses the split anew also chooses which of the champion's rows are left.
         raise NotComparable(
-            f"the rule of the split has changed, and only {len(shared.former)} of the champion's"
+            f"rows have changed sides: only {len(shared.former)} of the champion's"
             f" {shared.former_count} test rows are left"
+        )
+    if shared.lost_count > _MOST_LOST * shared.former_count:
+        raise NotComparable(
+            f"the candidate refuses {shared.lost_count} of the champion's {shared.former_count}"
+            " test rows, which the champion takes"
         )
     keys = candidate.data.keys or champion.data.keys
     new, old = [await _score(model, shared.rows, keys, servers) for model in (candidate, champion)]

@@ -39,13 +39,14 @@ class Pair:
         candidate: Loads the candidate.
         champion: Loads the champion, given the columns of the candidate; None if there is none.
         is_same_model: Whether they are the same model, byte by byte.
-        is_split_new: Whether the candidate's rows are split by another rule than the champion's.
+        keeps_sides: Whether the champion's test rows have to be none that the candidate was
+            trained on.
     """
 
     candidate: Callable[[], Awaitable[Model]]
     champion: Callable[[Inputs], Awaitable[Model]] | None
     is_same_model: bool = False
-    is_split_new: bool = False
+    keeps_sides: bool = False
 
 
 async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
@@ -87,7 +88,7 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
                 evidence = replace(evidence, latencies=latencies)
             if lacking:
                 scores = await score_both(
-                    candidate, champion, servers, is_split_new=pair.is_split_new
+                    candidate, champion, servers, keeps_sides=pair.keeps_sides
                 )
                 private = candidate.data.private | champion.data.private
                 evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence, private)

@@ -30,7 +30,7 @@ from tasks.training.evidence import (
 )
 from tasks.training.gate import Verdict, judge
 from tasks.training.groups import read_groups
-from tasks.training.likeness import is_same_model, is_split_new
+from tasks.training.likeness import is_same_model, keeps_sides
 from tasks.training.predictions import read_predictions
 from tasks.training.rows import Inputs
 from tasks.training.rules import (
@@ -175,7 +175,7 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
             pair = replace(
                 pair,
                 is_same_model=await is_same_model(workspace, old),
-                is_split_new=await is_split_new(workspace, old),
+                keeps_sides=await keeps_sides(workspace, old),
             )
         return await try_models(pair, rules, evidence)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -302,22 +303,28 @@ class Lab:
         with prefect_http(self.stack) as http:
             return list(http.post("/artifacts/filter", json=query).raise_for_status().json())
 
-    def commit_model(self, folder: Path, base: str, branch: str) -> str:
+    def commit_model(self, folder: Path, base: str, branch: str, *, signed: bool = False) -> str:
         """Commit a model that was saved in a folder, as `save` and `push` would."""
         content = (folder / "wine").read_bytes()
-        runtime = json.loads((folder / "wine.runtime.json").read_text())
-        md5 = runtime["artifacts"]["model/wine"]["md5"]
-        self.s3().put_object(Bucket=self.bucket, Key=self.key(md5), Body=content)
+        names = ("wine.mlem", "wine.golden.json", "wine.runtime.json")
+        files = {f"model/{name}": (folder / name).read_text() for name in names}
+        contents = {"model/wine": content, **{name: t.encode() for name, t in files.items()}}
+        digests = {
+            name: hashlib.md5(data, usedforsecurity=False).hexdigest()
+            for name, data in contents.items()
+        }
+        key = self.key(digests["model/wine"])
+        self.s3().put_object(Bucket=self.bucket, Key=key, Body=content)
 
         def lock(text: str) -> str:
             locked = yaml.safe_load(text)
-            (out,) = (o for o in locked["stages"]["save"]["outs"] if o["path"] == "model/wine")
-            out.update(md5=md5, size=len(content))
+            for stage in locked["stages"].values():
+                for entry in (*stage.get("deps", ()), *stage.get("outs", ())):
+                    if digest := digests.get(entry["path"]):
+                        entry.update(md5=digest, size=len(contents[entry["path"]]))
             return yaml.safe_dump(locked)
 
-        names = ("wine.mlem", "wine.golden.json", "wine.runtime.json")
-        files = {f"model/{name}": (folder / name).read_text() for name in names}
-        return self.commit({"dvc.lock": lock, **files}, base, branch)
+        return self.commit({"dvc.lock": lock, **files}, base, branch, signed=signed)
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run Git on origin, or in a clone of it."""

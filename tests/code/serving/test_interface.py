@@ -174,7 +174,7 @@ def test_limits_come_from_the_environment():
     ("name", "value"),
     [("MAX_ROWS", "0"), ("MAX_ROWS", "many"), ("BODY_SECONDS", "-1"), ("BODY_SECONDS", "nan"),
      ("THREADS", "1.5"), ("MAX_ROW", "5"), ("CORS_ORIGINS", "https://a.example/path"),
-     ("CORS_ORIGINS", "a.example")],
+     ("CORS_ORIGINS", "a.example"), ("REPORT_URL", "javascript:alert(1)")],
 )  # fmt: skip
 def test_misspelt_or_impossible_limit_is_refused(name, value):
     with pytest.raises(SettingError, match=f"SLIPWAY_SERVING_{name}"):

@@ -251,7 +251,10 @@ def test_pages_of_other_sites_may_ask_if_that_is_set(start, served, bundles, gol
     site = {"Origin": "https://a.example"}
     refused = httpx.post(f"{served('mixed').url}/predict", json=body, headers=site)
     assert "access-control-allow-origin" not in refused.headers
-    with start(bundles / "mixed", CORS_ORIGINS="https://a.example https://b.example") as server:
+    origins, report = "https://a.example https://b.example", "https://c.example/card/{commit}"
+    with start(bundles / "mixed", CORS_ORIGINS=origins, REPORT_URL=report) as server:
+        described = httpx.get(f"{server.url}/model.json").json()
+        assert described["report"] == f"https://c.example/card/{described['commit']}"
         allowed = httpx.post(f"{server.url}/predict", json=body, headers=site)
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
         assert "slipway-unseen" in allowed.headers["access-control-expose-headers"].lower()

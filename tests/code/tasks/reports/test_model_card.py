@@ -63,6 +63,12 @@ def test_card_says_what_is_predicted_how_well_and_by_what() -> None:
     assert "| `ringed` | datetime64[ns] | 0 | 2007-11-09 to 2009-12-01 |" in text
     assert "| `name` | object | 0 | private |" in text
     assert "Changes since" not in text
+    assert "## Slices" not in text
+    slices = [("island == Dream", 40, 0.95), ("mass > 4000", 29, None)]
+    text = write_card(slices=slices, slice_metric="accuracy")
+    assert "| rows where | rows | accuracy |\n" in text
+    assert "| island == Dream | 40 | 0.95 |" in text
+    assert "mass > 4000" not in text, "the metric does not follow from answers"
 
 
 def test_card_of_a_model_of_an_earlier_version_is_shorter() -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from tasks.training.dossier import Evidence
 from tasks.training.gate import Verdict, judge
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
-from tasks.training.served import Files, Model, NotComparable, ask, serve_model
+from tasks.training.scoring import score_both
+from tasks.training.served import Files, Model, NotComparable, Servers, ask, serve_model
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -278,6 +279,33 @@ def test_group_that_one_model_was_trained_on_is_left_out(tmp_path: Path) -> None
     unknown.write_text("x,target\n50,1\n")
     random = replace(candidate, test=unknown, keys=())
     assert share_rows(random, champion).ungrouped_count == 1
+
+
+async def test_candidate_does_not_choose_which_rows_of_the_champion_are_left(
+    tmp_path: Path,
+) -> None:
+    """It was trained on the hard ones, or refuses them."""
+
+    def model(name: str, train: Sequence[Row], test: Sequence[Row], **types: str) -> Model:
+        (tmp_path / name).mkdir()
+        _write_rows(tmp_path / name, train=train, test=test)
+        inputs = Inputs({"alcohol": "number", "proline": "number", **types}, frozenset())
+        files = (tmp_path / name / "data" / f"{split}.csv" for split in ("train", "test"))
+        package = Package(
+            Workspace(tmp_path, name, "main"), "wine", name, "", "", 0, "", {}, {}, ""
+        )
+        return Model(package, tmp_path, Data(*files, "target", inputs), ())
+
+    champion = model("champion", _rows(0, 10), _rows(160, 40))
+    moved = model("moved", _rows(170, 30), [*_rows(160, 10), *_rows(300, 90)])
+    servers = Servers(AsyncExitStack())  # of none is asked
+    with pytest.raises(NotComparable, match="only 10 of the champion's 40 test rows are left"):
+        await score_both(moved, champion, servers, keeps_sides=True)
+    halves = [(row, 0.5 + at, label) for at, (row, _, label) in enumerate(_rows(160, 4))]
+    picky = model("picky", [], _rows(300, 40), proline="integer")
+    champion = model("other", _rows(0, 10), [*halves, *_rows(200, 40)])
+    with pytest.raises(NotComparable, match="refuses 4 of the champion's 44 test rows"):
+        await score_both(picky, champion, servers, keeps_sides=True)
 
 
 def test_row_without_the_columns_of_a_group_is_one_of_its_own() -> None:
