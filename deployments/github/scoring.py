@@ -90,7 +90,7 @@ class _Cache:
         """Return the file of an output, with the content that the commit names.
 
         Raises:
-            TerminalError: It is not here.
+            NotComparable: It is not here.
         """
         outputs = await outputs_of(workspace)
         stored = next((stored for stored in outputs if stored.path == path), None)
@@ -99,7 +99,7 @@ class _Cache:
                 stored is None or await asyncio.to_thread(file_digest, file, "md5") == stored.md5
             ):
                 return file
-        raise TerminalError(f"{path} of {workspace.label} is not here")
+        raise NotComparable(f"{path} of {workspace.label} is not here")
 
 
 @contextmanager

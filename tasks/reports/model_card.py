@@ -8,6 +8,7 @@ from typing import Any
 from tasks.reports.markdown import markdown_table, nested_table
 
 Number = int | float
+SliceRow = tuple[str, int, Number | None]  # name, number of rows, metric
 
 _MOST_COLUMNS = 20  # of the table of importance
 _FEW_TEST_ROWS, _FEW_CLASS_ROWS = 100, 30
@@ -30,8 +31,7 @@ def model_card(
     runtime: Mapping[str, Any],
     former_data: Mapping[str, Any] | None = None,
     former: str = "",
-    slices: Sequence[tuple[str, int, float | None]] = (),
-    slice_metric: str = "",
+    slices: tuple[str, Sequence[SliceRow]] = ("", ()),
 ) -> str:
     """Return the model card, in markdown.
 
@@ -48,8 +48,7 @@ def model_card(
         runtime: Content of `model/<name>.runtime.json`.
         former_data: `reports/data.json` of the model to compare the data with, if there is one.
         former: Name of that model.
-        slices: Name and rows of each slice of the test rows, and the metric there.
-        slice_metric: Name of that metric.
+        slices: A metric, and what it is in each slice of the test rows.
     """
     parts = [
         f"# {model} at `{commit[:7]}`",
@@ -63,10 +62,8 @@ def model_card(
         parts.append(markdown_table(list(classes[0]), [list(row.values()) for row in classes]))
     if errors := evaluation.get("errors"):
         parts += ["Quantiles of the errors:", markdown_table(list(errors), [list(errors.values())])]
-    if slices:
-        rows = [[name, count, value] for name, count, value in slices if value is not None]
-        parts += ["## Slices", markdown_table(["rows where", "rows", slice_metric], rows)]
     parts += [
+        *_slices(*slices),
         *_calibration(evaluation.get("calibration")),
         *_importance(evaluation.get("importance")),
         "## Data",
@@ -147,6 +144,11 @@ def _metrics_table(metrics: Mapping[str, Number], intervals: Mapping[str, Sequen
         low, high = intervals.get(name) or (None, None)
         rows.append([name, value, "" if low is None else f"{low:.4g} to {high:.4g}"])
     return markdown_table(["metric", "value", "95 % interval"], rows)
+
+
+def _slices(metric: str, slices: Sequence[SliceRow]) -> list[str]:
+    rows = [[name, count, value] for name, count, value in slices if value is not None]
+    return ["## Slices", markdown_table(["rows where", "rows", metric], rows)] if rows else []
 
 
 def _calibration(calibration: Mapping[str, Any] | None) -> list[str]:

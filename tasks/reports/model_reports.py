@@ -138,8 +138,10 @@ async def model_card(
         runtime=_read_json(workspace, f"model/{workspace.model}.runtime.json"),
         former_data=_parse_report(shown),
         former=baseline.rpartition("origin/")[2],
-        slices=await asyncio.to_thread(_measure_slices, workspace, rules, predictions),
-        slice_metric=rules.metric,
+        slices=(
+            rules.metric,
+            await asyncio.to_thread(_measure_slices, workspace, rules, predictions),
+        ),
     )
 
 

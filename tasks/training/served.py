@@ -65,7 +65,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Files:
-    """How this host gets the files and packages of a model.
+    """The ways in which this host gets the files and packages of a model.
 
     Attributes:
         fetch: Returns the file of an output of the workspace's commit.

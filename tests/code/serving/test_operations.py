@@ -253,8 +253,8 @@ def test_pages_of_other_sites_may_ask_if_that_is_set(start, served, bundles, gol
     assert "access-control-allow-origin" not in refused.headers
     origins, report = "https://a.example https://b.example", "https://c.example/card/{commit}"
     with start(bundles / "mixed", CORS_ORIGINS=origins, REPORT_URL=report) as server:
-        described = httpx.get(f"{server.url}/model.json").json()
-        assert described["report"] == f"https://c.example/card/{described['commit']}"
+        model = httpx.get(f"{server.url}/model.json").json()
+        assert model["report"] == f"https://c.example/card/{model['commit']}"
         allowed = httpx.post(f"{server.url}/predict", json=body, headers=site)
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
         assert "slipway-unseen" in allowed.headers["access-control-expose-headers"].lower()

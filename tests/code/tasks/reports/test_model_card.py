@@ -65,7 +65,7 @@ def test_card_says_what_is_predicted_how_well_and_by_what() -> None:
     assert "Changes since" not in text
     assert "## Slices" not in text
     slices = [("island == Dream", 40, 0.95), ("mass > 4000", 29, None)]
-    text = write_card(slices=slices, slice_metric="accuracy")
+    text = write_card(slices=("accuracy", slices))
     assert "| rows where | rows | accuracy |\n" in text
     assert "| island == Dream | 40 | 0.95 |" in text
     assert "mass > 4000" not in text, "the metric does not follow from answers"

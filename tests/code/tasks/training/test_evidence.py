@@ -99,7 +99,7 @@ _POOR = ["a", "c", "b", "b", "c", "a"] * 20
 
 
 def test_drawing_rows_in_blocks_changes_little() -> None:
-    """Of many classes there are too many kinds of rows to draw each."""
+    """Many classes make too many kinds of rows to draw each."""
     random = Random(5)
     actual = [str(random.randrange(4)) for _ in range(4000)]
     old, new = (

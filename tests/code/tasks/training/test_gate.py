@@ -110,7 +110,7 @@ def test_verdict_follows_from_the_interval(
 def test_without_rows_to_compare_on_nothing_passes_by_itself(
     inconclusive: Literal["pass", "hold", "ask"], passed: bool, asks: bool
 ) -> None:
-    """What each states on its own rows is no estimate, however good it looks."""
+    """A metric that each states on its own rows is no estimate, however good it looks."""
     rules = Rules(metric="f1_macro", minimum=0.9, tolerance=0.01, inconclusive=inconclusive)
     verdict = judge({"f1_macro": 0.99}, {"f1_macro": 0.95}, rules)
     assert (verdict.passed, verdict.asks) == (passed, asks)
