@@ -40,12 +40,13 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
     """Describe each column for people.
 
     Returns:
-        Dicts with `name`, `type`, `distinct`, `missing`, `words`, `examples`, `preparation`.
+        Dicts with `name`, `type` as `data.schema` names it, `distinct`, `missing`, `words`,
+        `examples` and `preparation`.
     """
     return [
         {
             "name": str(name),
-            "type": TYPES[str(column.dtype)],
+            "type": _name_type(column),
             "distinct": int(column.nunique()),
             "missing": int(column.isna().sum()),
             "words": table.words.get(str(name), {}),
@@ -56,6 +57,11 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
         }
         for name, column in table.frame.items()
     ]
+
+
+def _name_type(column: "pd.Series") -> str:
+    """Name the type of a column as `data.schema` does."""
+    return "date" if str(column.dtype) == dates.DTYPE else TYPES[str(column.dtype)]
 
 
 def _describe_preparation(column: "pd.Series", params: Params) -> str:
@@ -90,7 +96,8 @@ def _find(table: Table, params: Params) -> Iterator[tuple[str, str]]:
             words = ", ".join(f"'{word}' in {rows} rows" for word, rows in counts.items())
             yield f"data.schema.{name}.missing", f"{label}: {words} is read as missing"
         if filled and distinct == 1 and name != target:
-            yield "data.drop", f"{label} has one value only"
+            filling = "" if filled == len(column) else f", in {filled} of {len(column)} rows"
+            yield "data.drop", f"{label} has one value only{filling}"
         if column.dtype == object and filled:
             yield from _find_in_text(column, distinct, filled, params)
     yield from _find_in_target(table.frame, params)

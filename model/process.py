@@ -69,6 +69,8 @@ def select_rows(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
     """
     target, data = params.data.target, params.data
     missing = frame[target].isna()
+    if missing.all():
+        raise ConfigError("data.target", f"column '{target}' has no values")
     if missing.mean() > data.missing_target:
         problem = (
             f"column '{target}' is missing in {missing.sum()} of {len(frame)} rows "

@@ -22,6 +22,7 @@ SOURCE = Path("data/source")
 CSV, PARQUET = (".csv", ".csv.gz"), (".parquet",)
 SEPARATORS = ",;\t|"
 UTF_8 = {"utf-8", "utf8", "utf_8"}
+TOO_LONG = "field larger"  # how Python's module for CSV begins its message
 UNDEFINED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
@@ -101,7 +102,7 @@ def _read_files(files: list[Path], data: Data) -> Iterator[list[Any]]:
 
 
 def _read_csv_rows(path: Path, data: Data) -> Iterator[list[str]]:
-    width = 0
+    width, end = 0, 0
     encoding = "utf-8-sig" if data.encoding.lower() in UTF_8 else data.encoding
     with _open(path) as raw, io.TextIOWrapper(raw, encoding=encoding, newline="") as file:
         reader = csv.reader(
@@ -117,11 +118,17 @@ def _read_csv_rows(path: Path, data: Data) -> Iterator[list[str]]:
                 if row and len(row) != width:
                     problem = f"{path}, line {reader.line_num}: {len(row)} values, not {width}"
                     raise ConfigError("data.source", problem)
+                end = reader.line_num
                 if row:
                     yield row
         except UnicodeError:
             raise ConfigError("data.encoding", _explain_encoding(path, data.encoding)) from None
         except csv.Error as error:
+            if str(error).startswith(TOO_LONG):  # the module has one class for all errors
+                cell = f"a cell has more than {csv.field_size_limit():,} characters"
+                hint = f"if a {data.quote} before it is part of the text, set data.quote to ''"
+                problem = f"{path}, line {end + 1}: {cell}{f'; {hint}' if data.quote else ''}"
+                raise ConfigError("data.source", problem) from None
             problem = f"{path}, line {reader.line_num}: {error}"
             if separator := _guess_separator(path, data):
                 raise ConfigError("data.separator", f"{problem}; is it '{separator}'?") from None

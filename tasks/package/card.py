@@ -6,6 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+# The types of columns as `data.schema` names them, by dtype of reports/data.json.
+_TYPES = {
+    "int64": "integer",
+    "float64": "number",
+    "bool": "boolean",
+    "boolean": "boolean",
+    "object": "text",
+}
 _MOST_COLUMNS = 40  # `release.json` travels with every release
 
 
@@ -29,6 +37,15 @@ def read_card(checkout: Path) -> dict[str, Any]:
     if isinstance(importance, dict) and isinstance(importance.get("columns"), list):
         card["importance"] = importance | {"columns": importance["columns"][:_MOST_COLUMNS]}
     return card
+
+
+def name_type(dtype: str) -> str:
+    """Return the type of a column as `data.schema` names it.
+
+    Args:
+        dtype: As reports/data.json has it; dates come in several units.
+    """
+    return "date" if dtype.startswith("datetime64") else _TYPES.get(dtype, dtype)
 
 
 def _read(checkout: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.package.card import name_type
 from tasks.reports.markdown import markdown_table, nested_table
 
 Number = int | float
@@ -114,7 +115,7 @@ def data_summary(data: Mapping[str, Any], version: str) -> str:
             markdown_table(["class", "rows"], [[row["label"], row["rows"]] for row in classes])
         )
     body = [
-        [f"`{name}`", column["dtype"], column["missing"], _describe_values(column)]
+        [f"`{name}`", name_type(column["dtype"]), column["missing"], _describe_values(column)]
         for name, column in columns.items()
     ]
     parts.append(markdown_table(["column", "type", "missing", "values"], body))
@@ -236,8 +237,9 @@ def _list_column_changes(
     new_rows: Mapping[str, int],
 ) -> list[str]:
     changes = []
-    if old["dtype"] != new["dtype"]:
-        changes.append(f"type {old['dtype']}, now {new['dtype']}")
+    kinds = [name_type(one["dtype"]) for one in (old, new)]
+    if kinds[0] != kinds[1]:
+        changes.append(f"type {kinds[0]}, now {kinds[1]}")
     missing = [one["missing"] / rows["raw"] for one, rows in ((old, old_rows), (new, new_rows))]
     if abs(missing[1] - missing[0]) >= _MISSING_SHARE:
         changes.append(f"{missing[0]:.0%} missing, now {missing[1]:.0%}")
@@ -271,7 +273,7 @@ def list_limits(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> list[
         limits.append(
             "It was not trained on numbers outside of the ranges in the table of columns."
         )
-    if any(column["dtype"] == "object" for column in data["columns"].values()):
+    if any(name_type(column["dtype"]) == "text" for column in data["columns"].values()):
         limits.append(
             "It treats a text that it was not trained on as a rare category, and a header of the"
             " answer says so."

@@ -16,6 +16,7 @@ from tasks.core.errors import ConfigurationError, DataRejected
 from tasks.core.secret_blocks import variable
 from tasks.core.settings import Settings
 from tasks.core.yaml12 import load_yaml
+from tasks.package.card import name_type
 from tasks.package.package import read_at
 from tasks.repository import git
 from tasks.repository.workspace import Workspace
@@ -32,14 +33,6 @@ _NO_SOURCE = (
     " query"
 )
 _DESCRIPTION = "reports/data.json"
-# Columns may change between the types of one kind: a whole number beside a fraction, a gap.
-_KINDS = {
-    "int64": "number",
-    "float64": "number",
-    "bool": "boolean",
-    "object": "text",
-    "datetime64[us]": "date",
-}
 
 
 async def refresh_data(workspace: Workspace) -> bool:
@@ -208,7 +201,7 @@ async def _has_changed_section(workspace: Workspace) -> bool:
 def list_changes(former: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List the columns whose kind differs between two `reports/data.json`."""
     before, after = (
-        {name: _KINDS.get(dtype, dtype) for name, dtype in _list_types(description)}
+        {name: _find_kind(dtype) for name, dtype in _list_types(description)}
         for description in (former, new)
     )
     return [
@@ -216,6 +209,12 @@ def list_changes(former: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         for name in {**before, **after}
         if before.get(name) != after.get(name)
     ]
+
+
+def _find_kind(dtype: str) -> str:
+    """Return the kind of a column: a whole number may become a fraction, or missing."""
+    kind = name_type(dtype)
+    return "number" if kind == "integer" else kind
 
 
 def _describe_change(before: str | None, after: str | None) -> str:

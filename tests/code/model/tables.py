@@ -53,12 +53,28 @@ def write_case(
     (folder / "model" / "uv.lock").symlink_to(support.ROOT / "model" / "uv.lock")
     if not is_trained:
         (folder / "check-only").touch()
+    content = make_parameters(source.name, target, data, train=train, gate=gate, has_size=has_size)
+    (folder / "params.yaml").write_text(json.dumps(content, ensure_ascii=False))
+    return folder
+
+
+def make_parameters(
+    file: str,
+    target: str,
+    data: dict[str, Any] | None = None,
+    *,
+    name: str = "paper",
+    train: dict[str, Any] | None = None,
+    gate: dict[str, Any] | None = None,
+    has_size: bool = False,
+) -> dict[str, Any]:
+    """Return a params.yaml with a linear model; arguments are those of `write_case`."""
     task = (data or {}).get("task", "classification")
     metric = "accuracy" if task == "classification" else "r2"
-    content = {
-        "name": "paper",
+    return {
+        "name": name,
         "seed": 1,
-        "data": {"source": f"data/source/{source.name}", "target": target, "task": task}
+        "data": {"source": f"data/source/{file}", "target": target, "task": task}
         | ({"test_size": 0.2} if has_size else {})
         | (data or {}),
         "train": {"estimator": f"sklearn.linear_model.{LINEAR[task]}", "scoring": metric}
@@ -66,8 +82,6 @@ def write_case(
         "save": {"golden": 32},
         "gate": gate or {"metric": metric, "minimum": 0.5},
     }
-    (folder / "params.yaml").write_text(json.dumps(content, ensure_ascii=False))
-    return folder
 
 
 def run_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:

@@ -38,6 +38,14 @@ def make_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_ids() -> str:
+    """A text column that is all distinct: one column for each would not fit into the memory."""
+    draw = random.Random(1)
+    ages = [draw.randint(18, 90) for _ in range(30_000)]
+    rows = [f"C-{i:06},{age},{int(draw.random() < age / 120)}\n" for i, age in enumerate(ages)]
+    return "customer_id,age,churned\n" + "".join(rows)
+
+
 DROP = {"drop": ["person", "grade"], "weights": "copies"}
 PLAIN = {"drop": ["person", "grade", "copies"]}
 GRADES = {"drop": ["person", "answer", "copies"], "merge_classes": {"other": ["b", "c"]}}
@@ -103,6 +111,12 @@ TRAINED: dict[str, dict[str, Any]] = {
             "cv": 3,
         },
     },
+}
+TRAINED["ids"] = {
+    "target": "churned",
+    "csv": make_ids(),
+    "train": {"cv": 2, "probabilities": False},
+    "gate": {"metric": "accuracy", "minimum": 0.5},
 }
 MISSPELT = {"estimator": LINEAR, "parms": {}}
 RANDOM = {"search": "random"}

@@ -60,8 +60,8 @@ def test_card_says_what_is_predicted_how_well_and_by_what() -> None:
     assert "is off by 17.0% on average" in text
     assert "| `c0` | 0.3000 ± 0.1000 |" in text
     assert "5 more columns lose less." in text
-    assert "| `ringed` | datetime64[ns] | 0 | 2007-11-09 to 2009-12-01 |" in text
-    assert "| `name` | object | 0 | private |" in text
+    assert "| `ringed` | date | 0 | 2007-11-09 to 2009-12-01 |" in text
+    assert "| `name` | text | 0 | private |" in text
     assert "Changes since" not in text
     assert "## Slices" not in text
     slices = [("island == Dream", 40, 0.95), ("mass > 4000", 29, None)]
@@ -96,7 +96,7 @@ def test_card_lists_what_changed_in_the_data() -> None:
         "class `Chinstrap`: 0.0% of the rows, now 25.0%",
         "column `mass`: 1% missing, now 15%",
         "column `mass`: mean 4200 ± 800, now 3500",
-        "column `island`: type object, now int64",
+        "column `island`: type text, now integer",
         "column `ringed`: last 2009-12-01, now 2010-01-05",
         "column `name` is gone",
         "column `sex` is new",

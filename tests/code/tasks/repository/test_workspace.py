@@ -12,6 +12,7 @@ import pytest
 from tasks.bucket import dvc
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
+from tasks.core.settings import CHECKOUT
 from tasks.repository.git import Git
 from tasks.repository.git_variables import git_variables
 from tasks.repository.parameters import read_parameters
@@ -70,6 +71,13 @@ async def test_missing_origin_is_terminal_where_git_speaks_german(
         pytest.skip("this host's Git has no German messages")
     with pytest.raises(TerminalError, match="does not exist"):
         await check_out.fn("main", tmp_path / "clone", str(tmp_path / "nothing-here"))
+
+
+def test_checkout_of_a_person_keeps_line_ends() -> None:
+    """DVC compares files by their bytes, and `core.autocrlf` would change them."""
+    paths = ["params.yaml", "dvc.lock", "model/train.py", "data/source/small.csv"]
+    attributes = Git(CHECKOUT)("check-attr", "text", "--", *paths)
+    assert attributes.splitlines() == [f"{path}: text: unset" for path in paths]
 
 
 async def test_user_configuration_of_git_does_not_change_a_candidate(
