@@ -188,3 +188,4 @@ class Gate(MetricRule):
     latency: _Percent | None = None
     size: _Percent | None = None
     behaviour: list[Behaviour] = []
+    tests: bool = False

@@ -44,7 +44,8 @@ class Evidence:
         sizes: Bytes of the model files of candidate and champion.
         latencies: Milliseconds that both take for one row.
         broken_shares: Share of rows that break each test of behaviour, in the order of the rules.
-        why_untried: Why slices, latencies, `measured` or `broken_shares` are missing.
+        failed_tests: The tests in `tests/model` that fail; None if they were not run.
+        why_untried: Why one of these, or `measured`, is missing.
         is_early: True in the check of a pull request that cannot start the models: the deploy does.
     """
 
@@ -62,5 +63,6 @@ class Evidence:
     sizes: tuple[int, int] | None = None
     latencies: tuple[float, float] | None = None
     broken_shares: Sequence[float] | None = None
+    failed_tests: Sequence[str] | None = None
     why_untried: str = ""
     is_early: bool = False

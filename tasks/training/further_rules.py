@@ -10,6 +10,8 @@ from tasks.training.findings import ROUNDING, Finding, Part
 from tasks.training.rules import Metrics, Rules, share_of
 from tasks.training.slices import find_losses
 
+_NAMED = 5
+
 
 def judge_slices(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[Part]:
     """Decide whether a candidate is worse in a slice of the rows."""
@@ -49,11 +51,10 @@ def judge_slices(rules: Rules, champion: Metrics | None, evidence: Evidence) -> 
 
 def judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> Iterator[Part]:
     """Decide on size, latency and behaviour of the served model."""
-    if evidence.is_early and (rules.slices or rules.latency or rules.behaviour):
-        yield Part(
-            True, ("slices, latency and behaviour are judged by retrain and deploy, not here",)
-        )
-        rules = rules.model_copy(update={"latency": None, "behaviour": ()})
+    started = rules.slices or rules.latency or rules.behaviour or rules.tests
+    if evidence.is_early and started:
+        yield Part(True, ("slices, latency, behaviour and tests are judged by retrain and deploy",))
+        rules = rules.model_copy(update={"latency": None, "behaviour": (), "tests": False})
     if rules.size and champion is not None and evidence.sizes:
         yield _compare_cost("size", "MB", [n / 1e6 for n in evidence.sizes], rules.size)
     if rules.latency and champion is not None and not evidence.is_same_model:
@@ -62,6 +63,8 @@ def judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> 
         else:
             why = f"latency was not compared: {evidence.why_untried}"
             yield Part(True, (why,), open=True)
+    if rules.tests and not evidence.is_same_model:
+        yield _judge_tests(evidence)
     if rules.behaviour and evidence.broken_shares is None:
         yield Part(False, (f"the tests of behaviour were not run: {evidence.why_untried}",))
     for test, share in zip(rules.behaviour, evidence.broken_shares or (), strict=False):
@@ -78,6 +81,17 @@ def judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> 
                 f" (allowed to differ: {test.allow})",
             ),
         )
+
+
+def _judge_tests(evidence: Evidence) -> Part:
+    failed = evidence.failed_tests
+    if failed is None:
+        return Part(False, (f"the tests in tests/model were not run: {evidence.why_untried}",))
+    if failed:
+        more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        named = ", ".join(failed[:_NAMED])
+        return Part(False, (f"tests of the model fail: {named}{more} (gate.tests)",))
+    return Part(True, ("the tests in tests/model pass",))
 
 
 def _compare_cost(name: str, unit: str, values: Sequence[float], allowed: str) -> Part:

@@ -118,6 +118,8 @@ class Rules(MetricRule):
         latency: How much longer than the champion it may take for one row.
         size: How much larger than the champion's its file may be.
         behaviour: Tests of behaviour.
+        tests: Whether the tests in `tests/model` have to pass: those of the champion, and of the
+            first model its own.
     """
 
     inconclusive: Literal["pass", "ask", "hold"] = "pass"
@@ -128,6 +130,7 @@ class Rules(MetricRule):
     latency: _Percent | None = None
     size: _Percent | None = None
     behaviour: tuple[Behaviour, ...] = ()
+    tests: bool = False
 
     @property
     def metrics(self) -> tuple[MetricRule, ...]:

@@ -19,7 +19,7 @@ import httpx
 from tasks.bucket.outputs import fetch_output
 from tasks.core import commands
 from tasks.core.bounded_http import bounded_client
-from tasks.package.bundle import make_bundle
+from tasks.package.bundle import Bundle, make_bundle
 from tasks.package.package import Package, make_body, read_package, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.package.server import run_server
@@ -135,6 +135,24 @@ def _borrow_types(row: Any, like: Inputs | None) -> dict[str, str]:
     return {name: like.types[name] for name in row}
 
 
+async def make_bundle_of(model: Model, folder: Path) -> Bundle:
+    """Make what can be served, in a new folder.
+
+    Raises:
+        TerminalError: The packages cannot be installed.
+    """
+    python = await model.make_python(model.package)
+    return await asyncio.to_thread(
+        make_bundle,
+        model.package,
+        model.file,
+        python,
+        folder,
+        environment="gate",
+        identifier=model.package.commit[:12],
+    )
+
+
 @asynccontextmanager
 async def serve_model(model: Model) -> AsyncIterator[httpx.AsyncClient]:
     """Serve a model in the sandbox beside a block of code.
@@ -148,16 +166,7 @@ async def serve_model(model: Model) -> AsyncIterator[httpx.AsyncClient]:
     """
     # One for each try: a bundle is never written over another.
     folder = model.package.workspace.path / "gate" / uuid4().hex[:8]
-    python = await model.make_python(model.package)
-    bundle = await asyncio.to_thread(
-        make_bundle,
-        model.package,
-        model.file,
-        python,
-        folder,
-        environment="gate",
-        identifier=model.package.commit[:12],
-    )
+    bundle = await make_bundle_of(model, folder)
     async with (
         run_server(bundle, folder, {}) as (url, server),
         bounded_client(url, timeout=_REQUEST_SECONDS) as client,

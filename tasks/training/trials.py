@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tasks.core import commands
 from tasks.core.errors import TerminalError
+from tasks.training.code_tests import run_tests
 from tasks.training.dossier import Evidence
 from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, measure, weigh_answers
 from tasks.training.rows import Inputs
@@ -67,7 +68,9 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
         evidence = replace(evidence, comparisons={}, why_none="")
     lacking = bool(measurable - evidence.comparisons.keys()) or bool(rules.slices)
     has_old = pair.champion is not None and not pair.is_same_model
-    if not (evidence.needs_scores or rules.behaviour or (has_old and (lacking or rules.latency))):
+    has_tests = rules.tests and not pair.is_same_model
+    compares = has_old and bool(lacking or rules.latency)
+    if not (evidence.needs_scores or rules.behaviour or has_tests or compares):
         return evidence
     async with AsyncExitStack() as stack:
         servers = Servers(stack)
@@ -79,7 +82,10 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
             if rules.behaviour:
                 shares = await try_behaviour(candidate, rules.behaviour, servers)
                 evidence = replace(evidence, broken_shares=shares)
-            if not (has_old and (lacking or rules.latency)):
+            if has_tests and not has_old:
+                failed = await run_tests(candidate, candidate.package.workspace)
+                evidence = replace(evidence, failed_tests=failed)
+            if not (compares or (has_tests and has_old)):
                 return evidence
             assert pair.champion
             champion = await pair.champion(candidate.data.inputs)
@@ -92,6 +98,9 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
                 )
                 private = candidate.data.private | champion.data.private
                 evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence, private)
+            if has_tests:
+                failed = await run_tests(candidate, champion.package.workspace)
+                evidence = replace(evidence, failed_tests=failed)
         except _PROBLEMS as error:
             why = error.what if isinstance(error, TerminalError) else str(error)
             commands.run_logger().warning("the gate cannot ask the models: %s", why)

@@ -125,7 +125,7 @@ def test_report_on_a_fork_needs_no_credentials_and_the_gate_rejects_its_rules(
     assert "Job 'gate' failed" in job.output
     assert "no read-only credentials here: everything is made again" in job.output
     report = (act.artifacts / "report" / "report.md").read_text()
-    assert report.startswith("## ❌ wine does not pass the gate\n\n- f1_macro ")
+    assert report.startswith("## ❌ wine does not pass the gate\n\nNot scored: ")
     assert "misses the minimum 0.9" in report
     assert "the rules are those of params.yaml of main" in report
     assert "cannot be compared with the champion's" in report

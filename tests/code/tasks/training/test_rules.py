@@ -217,7 +217,15 @@ def test_behaviour_that_was_not_tried_closes_the_gate() -> None:
     assert "the tests of behaviour were not run: it does not start" in verdict.text
     early = judge({"accuracy": 0.9}, None, rules, evidence=Evidence(is_early=True))
     assert early.passed
-    assert "slices, latency and behaviour are judged by retrain and deploy" in early.text
+    assert "slices, latency, behaviour and tests are judged by retrain and deploy" in early.text
+
+
+def test_tests_that_were_not_run_close_the_gate() -> None:
+    for failed, passed in (((), True), (("test_a",), False), (None, False)):
+        evidence = Evidence(failed_tests=failed, why_untried="no pytest")
+        verdict = judge({"accuracy": 0.9}, None, _rules(tests=True), evidence=evidence)
+        assert verdict.passed is passed
+    assert "the tests in tests/model were not run: no pytest" in verdict.text
 
 
 def test_champion_without_the_metric_lets_nothing_through_unseen() -> None:

@@ -20,12 +20,13 @@ from tasks.package.package import Package, read_metrics, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.repository.versions import Version
 from tasks.repository.workspace import Workspace, check_out
+from tasks.training.code_tests import run_tests
 from tasks.training.dossier import Evidence
 from tasks.training.gate import Verdict, judge
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
 from tasks.training.scoring import score_both
-from tasks.training.served import Files, Model, NotComparable, Servers, ask, serve_model
+from tasks.training.served import Files, Model, NotComparable, Servers, ask, load_model, serve_model
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -169,6 +170,32 @@ async def test_pull_request_that_forges_its_metrics_is_scored_all_the_same(
     verdict = judge(metrics, metrics, rules, evidence=early)
     assert (verdict.passed, verdict.is_scored) == (True, False)
     assert "data/train.csv of wine" in verdict.text
+
+
+_TESTS = """
+def test_more_alcohol_is_no_lower_class(trained, served):
+    rows = trained.rows("test")[:5]
+    more = [{**row, "alcohol": row["alcohol"] + 1} for row in rows]
+    for before, after in zip(served.predict(rows), served.predict(more), strict=True):
+        assert after >= before
+
+def test_metrics_are_good(trained):
+    assert trained.metrics["accuracy"] > 0.95
+"""
+
+
+@pytest.mark.usefixtures("ask_gate")
+async def test_tests_that_are_code_run_in_the_sandbox(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    (origin / "tests" / "model").mkdir(parents=True)
+    (origin / "tests" / "model" / "test_wine.py").write_text(_TESTS)
+    (origin / "reports").mkdir()
+    columns = {name: {"dtype": "float64"} for name in ("alcohol", "proline")}
+    report = {"columns": columns, "target": {"dtype": "int64"}}
+    (origin / "reports" / "data.json").write_text(json.dumps(report))
+    workspace = _commit(origin, CUTOFFS, train=_rows(0, 60), test=_rows(160, 40))
+    failed = await run_tests(await load_model(workspace), workspace)
+    assert failed == ["tests/model/test_wine.py::test_metrics_are_good"]
 
 
 async def test_too_few_rows_are_inconclusive(
