@@ -39,7 +39,7 @@ def deliver(lab: Lab, name: str, table: PublicTable, files: dict[str, str]) -> t
         run = wait_for_end(lab.api, lab.api.create_run(deployment, form).id)
         row.append(f"{time.monotonic() - start:.0f}")
         if not run.succeeded:
-            return f"| {' | '.join(row)} | {run.state}: {run.message} |", False
+            return f"| {' | '.join(row)} | {run.state}: {str(run.message).splitlines()[0]} |", False
     score = score_answers(lab, name, table)
     return f"| {' | '.join(row)} | {score:.3f} | {table.least} |", score >= table.least
 

@@ -17,6 +17,7 @@ from model.tables import Table, hash_rows, list_rows, list_words, to_numbers
 ID_SHARE, ID_ROWS = 0.9, 30  # a text column with more distinct values than that is an id
 NUMBER_SHARE, ODD_WORDS = 0.8, 3  # text that is numbers, but for so few words
 FEW_ROWS = 10  # of a class
+MOST_CLASSES = 50  # in a proposal
 EXAMPLES = 3
 GROUPED = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -41,7 +42,7 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
 
     Returns:
         Dicts with `name`, `type` as `data.schema` names it, `distinct`, `missing`, `words`,
-        `examples` and `preparation`.
+        `examples`, `preparation`, and `schema`, a proposal for `data.schema`.
     """
     return [
         {
@@ -54,6 +55,7 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
             if name in params.data.private
             else [str(value) for value in column.dropna().unique()[:EXAMPLES]],
             "preparation": _describe_preparation(column, params),
+            "schema": _propose_schema(column, params),
         }
         for name, column in table.frame.items()
     ]
@@ -62,6 +64,36 @@ def describe_columns(table: Table, params: Params) -> list[dict[str, Any]]:
 def _name_type(column: "pd.Series") -> str:
     """Name the type of a column as `data.schema` does."""
     return "date" if str(column.dtype) == dates.DTYPE else TYPES[str(column.dtype)]
+
+
+def _propose_schema(column: "pd.Series", params: Params) -> dict[str, Any]:
+    """Propose what `data.schema` may say of a column, so that other data are refused later.
+
+    What it says already comes first. Ranges and categories are for people to name: new data may
+    exceed them and be right. Only classes are known for good.
+    """
+    data, name = params.data, str(column.name)
+    schema: dict[str, Any] = {"type": _name_type(column)}
+    is_class = name == data.target and data.task == "classification"
+    if column.dtype == object and not is_class and name not in data.private:
+        values = column.dropna().drop_duplicates()
+        odd = values[to_numbers(values, data.decimal, data.thousands).isna()]
+        if _has_few_odd_words(column, odd):
+            schema = {"type": "number", "missing": odd.tolist()}
+        elif (
+            len(values) and values.str.match(DATE).all() and dates.parse_dates(values).notna().all()
+        ):
+            schema = {"type": "date"}
+    if is_class and column.nunique() <= MOST_CLASSES:
+        schema["categories"] = sorted(map(str, column.dropna().unique()))
+    known = data.columns[name].dict(exclude_unset=True) if name in data.columns else {}
+    return schema | known
+
+
+def _has_few_odd_words(column: "pd.Series", odd: "pd.Series") -> bool:
+    """Tell whether a column of text is numbers, but for so few words."""
+    count, filled = int(column.isin(odd).sum()), int(column.notna().sum())
+    return 0 < len(odd) <= ODD_WORDS and count <= (1 - NUMBER_SHARE) * filled
 
 
 def _describe_preparation(column: "pd.Series", params: Params) -> str:
@@ -136,7 +168,7 @@ def _find_in_text(
     elif data.decimal == "." and odd.str.fullmatch(DECIMAL_COMMA.pattern).all():
         problem = f"{label} is text: {examples} have a decimal comma"
         yield "data.decimal", f"{problem}; set it to ',' to read numbers"
-    elif len(odd) <= ODD_WORDS and is_odd.sum() <= (1 - NUMBER_SHARE) * filled:
+    elif _has_few_odd_words(column, odd):
         problem = f"{label} is text, as {examples} ({list_rows(is_odd)}) is no number"
         yield f"data.schema.{name}.missing", f"{problem}; if it means missing, name it there"
     elif values.str.fullmatch(DATE.pattern).all():

@@ -18,6 +18,9 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=PANEL)
 def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a proposal for data.schema in params.yaml.")
+    ] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="First import the data, or run their query, again.")
     ] = False,
@@ -32,6 +35,7 @@ def data(
     from tasks.core.commands import run_blocking
     from tasks.core.errors import ConfigurationError
     from tasks.core.settings import CHECKOUT
+    from tasks.core.yaml12 import dump_yaml
 
     if refresh:
         _refresh_data()
@@ -46,6 +50,10 @@ def data(
     overview = json.loads(done.stdout)
     if as_json:
         print_json(overview)
+        return
+    if schema:
+        proposal = {column["name"]: column["schema"] for column in overview["columns"]}
+        print(dump_yaml({"data": {"schema": proposal}}), end="")
         return
     title = f"{overview['source']}: {overview['rows']:,} rows"
     print_rows(title, _TITLES, [_make_row(column) for column in overview["columns"]])

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 __all__ = ["YAMLError", "load_yaml"]
+
+
+def dump_yaml(value: Any) -> str:
+    """Write a document, each innermost mapping and list on a line of its own."""
+    document = YAML(typ="safe", pure=True)
+    document.default_flow_style = None  # of innermost ones alone
+    document.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    document.width = 100
+    stream = StringIO()
+    document.dump(value, stream)
+    return stream.getvalue()
 
 
 def load_yaml(text: str) -> Any:

@@ -29,7 +29,8 @@ def store(lab: Lab, tables: Iterable[PublicTable]) -> dict[str, str]:
 
 def commit(lab: Lab, name: str, table: PublicTable, files: dict[str, str], base: str) -> str:
     """Commit params.yaml and the records of tables to a branch of the model's name."""
-    parameters = make_parameters(table.file, table.target, table.data, name=name)
+    gate = {"metric": "r2" if "task" in table.data else "accuracy"}  # better than a dummy
+    parameters = make_parameters(table.file, table.target, table.data, name=name, gate=gate)
     return lab.commit({"params.yaml": yaml.safe_dump(parameters), **files}, base, name)
 
 

@@ -222,6 +222,43 @@ def test_types_of_columns(outcomes: dict[str, dict[str, Any]], name: str) -> Non
     assert columns == TYPES[name]
 
 
+@pytest.fixture(scope="module")
+def proposals(
+    outcomes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Name of a case -> the proposal for data.schema, and what the check says when it is set."""
+    base = tmp_path_factory.mktemp("proposals")
+    schemas = {
+        name: {column["name"]: column["schema"] for column in outcome["columns"]}
+        for name, outcome in outcomes.items()
+        if not outcome["refused"]
+    }
+    folders = []
+    for name, schema in schemas.items():
+        data = CHECKS[name].get("data", {}) | {"schema": schema}
+        folders.append(write_case(base / name, **CHECKS[name] | {"data": data}))
+    answers = run_cases(folders)
+    return {name: (schema, answers[name]) for name, schema in schemas.items()}
+
+
+def test_proposals_for_the_schema_are_accepted(
+    proposals: dict[str, tuple[dict[str, Any], dict[str, Any]]],
+) -> None:
+    assert len(proposals) > 10
+    for name, (schema, answer) in proposals.items():
+        assert answer["refused"] == "", name
+        types = {column["name"]: column["type"] for column in answer["columns"]}
+        assert types == {column: part["type"] for column, part in schema.items()}, name
+    assert proposals["question-mark"][0]["horsepower"] == {"type": "number", "missing": ["?"]}
+    assert proposals["private-words"][0]["horsepower"] == {"type": "text"}
+    assert proposals["dates"][0] == {
+        "x": {"type": "date"},
+        "y": {"type": "text", "categories": ["a", "b"]},
+    }
+    assert proposals["dates-set"][0]["x"] == {"type": "date", "format": "%d.%m.%Y"}
+    assert not any(word in " ".join(proposals["question-mark"][1]["warnings"]) for word in "?")
+
+
 def test_cases_are_all_used() -> None:
     used = {case["case"] for case in CHECKS.values() if "case" in case}
     served = (Path(__file__).parents[1] / "serving" / "test_tables.py").read_text()
