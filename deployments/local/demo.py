@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.local import containers
+from deployments.local.demo_report import send_golden_rows, start_monitor
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.display import show_progress, state_text
@@ -251,6 +252,13 @@ def _deliver(
         commit = model.version.get("commit") or Git(stack.origin)("rev-parse", "main")
         console.print()
         console.print(summary(link, runs, model, metrics_at(stack.origin, commit)))
+        rows = send_golden_rows(model.url, stack.origin, str(model.version["name"]), commit)
+        if monitor := start_monitor(api, environment):
+            console.print(
+                f"{rows} more rows were sent; a report compares them with the training data: in"
+                f" some seconds slipway open report, or {link(monitor)}",
+                soft_wrap=True,
+            )
     return runs, model, commit
 
 

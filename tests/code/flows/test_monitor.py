@@ -25,6 +25,14 @@ _SECOND = timedelta(seconds=1)
 _RULES = json.dumps({"retrain": False})
 
 
+@pytest.fixture(autouse=True)
+def _live(lab: Lab, delivered: Delivery) -> None:
+    """Bring the delivered model live, if another test has left another one."""
+    if not lab.is_live(delivered.commit):
+        again = lab.run("deploy", {"ref": delivered.commit, "force": True, "reason": "as it began"})
+        assert again.state == "Completed", again.log
+
+
 def _read_stored(lab: Lab, commit: str, path: str) -> str:
     lock = yaml.safe_load(lab.git("show", f"{commit}:dvc.lock"))
     (md5,) = (
