@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -42,9 +42,11 @@ class Span:
     @property
     def text(self) -> str:
         """The span for people: a day, or start and end."""
-        if self.end - self.start == timedelta(days=1) and not self.start.hour + self.start.minute:
+        if self.end - self.start == timedelta(days=1) and self.start.time() == time():
             return f"{self.start:%Y-%m-%d}"
-        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+        seconds = ":%S" if self.start.second or self.end.second else ""
+        end = "" if self.end.date() == self.start.date() else "%Y-%m-%d "
+        return f"{self.start:%Y-%m-%d %H:%M{seconds}} to {self.end:{end}%H:%M{seconds}} UTC"
 
 
 def parse_span(text: str, now: datetime) -> Span:

@@ -50,12 +50,14 @@ async def write_report(
     pictures: list[str] = []
     if report.findings and profile:
         pictures = await asyncio.to_thread(_draw_pictures, report, profile, answers, least_distance)
+    summary = _quote(report.summary)
     title = f"{report.model} {report.version} in {report.environment}: {_name_window(report)}"
     parts = [
         f"# {title}",
-        f"**{_quote(report.summary)}**" if report.alarm else _quote(report.summary),
+        f"**{summary}**" if report.alarm else summary,
         _OUTCOMES.get(report.outcome, ""),
-        "\n".join(f"- {_quote(reason)}" for reason in report.reasons),
+        # The summary has the first ones.
+        "\n".join(f"- {_quote(one)}" for one in report.reasons if _quote(one) not in summary),
         *pictures,
         _findings_table(report.findings),
         _quality_table(report),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tasks.core.errors import ConfigurationError
 from tasks.monitoring.records import MOST_BYTES, parse_record
+from tasks.monitoring.window import parse_span
 from tests.code.tasks.monitoring.logs import DAY, NOON, make_feedback, make_line, read_window
 
 
@@ -103,3 +105,26 @@ def test_newest_label_counts_in_whatever_order_labels_come() -> None:
     labels = [make_feedback(1, "old"), make_feedback(1, "new", later), make_feedback(9, ["a", "b"])]
     for order in (labels, labels[::-1]):
         assert read_window(order).labels == {"r1": ("new",), "r9": ("a", "b")}
+
+
+NOW = datetime(2026, 11, 30, 14, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "2026-11-29"),
+        ("2026-11-30", "2026-11-30"),
+        ("2026-11-30T08:00/2026-11-30T12:00Z", "2026-11-30 08:00 to 12:00 UTC"),
+        ("2026-11-29/2026-12-01", "2026-11-29 00:00 to 2026-12-01 00:00 UTC"),
+        ("2026-11-30T08:00:01/2026-11-30T08:00:09", "2026-11-30 08:00:01 to 08:00:09 UTC"),
+    ],
+)
+def test_window_of_time_is_a_day_or_start_and_end(text: str, shown: str) -> None:
+    assert parse_span(text, NOW).text == shown
+
+
+@pytest.mark.parametrize("text", ["2026-13-01", "2026-11-30/2026-11-30", "2026-11-30/2026-11-01"])
+def test_no_window_of_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no window of time"):
+        parse_span(text, NOW)
