@@ -123,7 +123,7 @@ async def open_bucket(block_name: str, remote: str) -> Bucket:
     if endpoint:
         environment["AWS_ENDPOINT_URL"] = endpoint
     config = Config(
-        signature_version="s3v4",  # of addresses, too: the older one that they get works nowhere new
+        signature_version="s3v4",  # of addresses, too: new regions refuse the older one
         connect_timeout=5,
         read_timeout=60,
         retries={"total_max_attempts": 2, "mode": "standard"},
