@@ -116,7 +116,7 @@ async def bring_live(
     if environment.signed:
         package = await verify_signature(package, release.environment)
     if is_new:
-        release.verdict = await steps.ask_gate(package, release.metrics, environment, history)
+        release.verdict = await steps.ask_gate(package, release.metrics, environment, history, live)
 
     file = await pull(workspace, package.artifact, package.md5)
     await verify_artifact(package, file)

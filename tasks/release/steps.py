@@ -22,6 +22,7 @@ from tasks.release.interface import read_changes
 from tasks.reports.release_report import Release
 from tasks.repository import git
 from tasks.repository.release_history import Entry, champion_for, read_history
+from tasks.repository.versions import Version
 from tasks.runs.retrying import capability
 from tasks.training.gate import Verdict
 from tasks.training.rules import Metrics
@@ -69,7 +70,11 @@ async def check_policy(
 
 @capability("ask the gate", run_name="ask the gate of {environment.name}", timeout=3600)
 async def ask_gate(
-    package: Package, metrics: Metrics, environment: Environment, history: Sequence[Entry]
+    package: Package,
+    metrics: Metrics,
+    environment: Environment,
+    history: Sequence[Entry],
+    live: Live | None,
 ) -> Verdict:
     """Ask whether the model may take the place of what is live.
 
@@ -80,12 +85,13 @@ async def ask_gate(
         metrics: Its metrics; empty if it has none.
         environment: The environment, as its file on this worker has it.
         history: The releases to it, newest first.
+        live: What is live there, None if nothing is.
 
     Raises:
         CandidateRejected: The gate rejects it, and is required.
     """
-    workspace, commit, label = package.workspace, package.commit, package.label
-    champion = champion_for(commit, history)
+    workspace, label = package.workspace, package.label
+    champion = await _find_champion(package, history, live)
     try:
         verdict = await judge_commit(workspace, metrics, champion, gate_rules(environment))
     except ConfigurationError as error:  # no metrics, or no rules for them
@@ -94,6 +100,22 @@ async def ask_gate(
     log = commands.run_logger().info if verdict.passed else commands.run_logger().warning
     log("the gate is %s in %s: %s", environment.gate, environment.name, verdict.text)
     return verdict
+
+
+async def _find_champion(
+    package: Package, history: Sequence[Entry], live: Live | None
+) -> Version | None:
+    """Return the version that a model is compared with, None before the first release.
+
+    It is the history's. But who removes tags from origin shall not remove the champion: what is
+    live and not in the history is one all the same, unless it was made in another repository.
+    """
+    if live and live.model == package.model and live.commit != package.commit:
+        known = await package.workspace.git(git.resolve(live.commit), ok=(0, 1, 128))
+        if not policy.was_live(live.commit, history) and (known.code == 0 or not history):
+            commands.run_logger().warning("%s is live, and no tag of origin says so", live.label)
+            return Version(live.version or live.label, live.commit)
+    return champion_for(package.commit, history)
 
 
 @capability("preflight", run_name="preflight {package.label}", timeout=1800)

@@ -67,5 +67,7 @@ def _read_rule(parameters: str) -> _Rule:
 
 
 async def _has_same(workspace: Workspace, commit: str, paths: tuple[str, ...]) -> bool:
-    compared = await workspace.git(git.compare(commit, paths), ok=(0, 1))
+    compared = await workspace.git(
+        git.compare(commit, paths), ok=(0, 1, 128)
+    )  # 128: there is no such commit
     return compared.code == 0

@@ -131,7 +131,7 @@ class Origin:
         history = await read_history(workspace, environment.name)
         await check_policy.fn(package, environment, live, replace=replace)
         metrics = read_metrics(workspace)
-        verdict: Verdict = await ask_gate.fn(package, metrics, environment, history)
+        verdict: Verdict = await ask_gate.fn(package, metrics, environment, history, live)
         return verdict
 
 
@@ -226,6 +226,18 @@ async def test_live_version_released_again_is_not_compared_with_itself(
     with pytest.raises(CandidateRejected, match=r"the champion's 0\.9700"):
         await origin.check(worse, _environment())
     assert (await origin.check(live, _environment())).passed, "which was judged by other rules"
+
+
+async def test_champion_stays_one_though_its_tags_are_gone(origin: Origin, live: str) -> None:
+    release = Live("r", "wine", live, "", "", "v0.0.1", healthy=True)
+    for tag in origin.git("tag").split():
+        origin.git("tag", "--delete", tag)
+    worse = origin.commit("main", _WORSE_THAN_LIVE)
+    with pytest.raises(CandidateRejected, match=r"the champion's 0\.9700 is worse"):
+        await origin.check(worse, _environment(), release)
+    elsewhere = Live("r", "wine", "0" * 40, "", "", None, healthy=True)
+    with pytest.raises(CandidateRejected, match=r"cannot be compared with the champion's"):
+        await origin.check(worse, _environment(), elsewhere)
 
 
 async def test_small_steps_add_up_where_each_release_has_data_of_its_own(origin: Origin) -> None:
