@@ -134,8 +134,8 @@ def runtime(folder: Path, metadata: Path) -> Path:
     return python
 
 
-def run(*argv: str | Path, **variables: str) -> None:
-    """Run a command to its end; its output is in the error if it fails."""
+def run(*argv: str | Path, **variables: str) -> str:
+    """Run a command to its end; return its output, which is in the error if it fails."""
     done = subprocess.run(
         [str(word) for word in argv],
         cwd=CHECKOUT,
@@ -147,6 +147,7 @@ def run(*argv: str | Path, **variables: str) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"{argv}\n{done.stdout}")
+    return done.stdout
 
 
 def clean_environment() -> dict[str, str]:
@@ -181,13 +182,23 @@ def mlems(model: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def running(argv: list[str], url: str) -> Iterator[None]:
-    """Run a server until it answers, and stop it with all its children afterwards."""
+def running(argv: list[str], url: str, **variables: str) -> Iterator[int]:
+    """Run a server until it answers, and stop it with all its children afterwards.
+
+    Args:
+        argv: its command.
+        url: answers 200 once it is ready.
+        variables: of its environment.
+
+    Yields:
+        The id of its process.
+    """
     extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
     environment = {
         **clean_environment(),
         **QUIET_MLEM,
         "MLEM_ADDITIONAL_EXTENSIONS": extensions,
+        **variables,
     }
     process = subprocess.Popen(
         argv, cwd=CHECKOUT, env=environment, start_new_session=True,
@@ -202,7 +213,7 @@ def running(argv: list[str], url: str) -> Iterator[None]:
             if process.poll() is not None:
                 raise RuntimeError(f"stopped: {' '.join(argv)}")
             time.sleep(0.1)
-        yield
+        yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -207,8 +207,9 @@ def run_demo(home: Path, target: str) -> int:
     _write(stack, runs, model, commit)
     console.print(
         "Each link signs in one browser within ten minutes; slipway open gives another one. Next:"
-        " slipway status, slipway open model, slipway --help; after a second version, slipway"
-        f" rollback {environment}; make demo again retrains nothing; make down stops everything",
+        " slipway status, slipway open model, slipway logs --predictions, slipway --help; after a"
+        f" second version, slipway rollback {environment}; make demo again retrains nothing; make"
+        " down stops everything",
         style="dim",
     )
     return 0

@@ -22,6 +22,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import Bundle
 from tasks.package.package import Package, read_package
 from tasks.package.runtime import make_runtime
+from tasks.platforms.base.prediction_log import LogSettings
 from tasks.platforms.base.settings import CloudEnvironment
 from tasks.platforms.base.trial import boot
 from tasks.platforms.catalogue import PLATFORMS
@@ -220,7 +221,12 @@ def paper(tmp_path: Path) -> Package:
 def process_place(host: Supervisor, home: Path, ports: dict[str, int]) -> Place:
     """A place for the process target."""
     environment = ProcessEnvironment(
-        name="process", target="process", port=ports["process"], soak_seconds=0.3, keep=2
+        name="process",
+        target="process",
+        port=ports["process"],
+        soak_seconds=0.3,
+        keep=2,
+        log=LogSettings(seconds=1),
     )
     return ProcessPlace(environment, host, home)
 
@@ -278,6 +284,7 @@ def docker_place(
         engine=engine,
         repository=f"{registry}/wine",
         base=f"{registry}/python:{{python}}-slim",
+        log=LogSettings(seconds=1),
     )
     place = DockerPlace(environment)
     yield place

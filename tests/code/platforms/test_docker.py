@@ -15,8 +15,10 @@ from typing import TypeVar
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
+from obstore.store import MemoryStore
 
 from deployments.local.containers import ModelContainers
+from tasks.bucket.shipper import ship
 from tasks.core.errors import TransientError
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
@@ -37,10 +39,23 @@ from tests.stand_ins.serve import serving
 R = TypeVar("R")
 
 
+async def wait_for_records(home: Path) -> None:
+    """Wait until the host can read, and ship, what the container's user has written."""
+    async with asyncio.timeout(30):
+        while not (files := list((home / "spool" / "wine" / "docker").glob("*/*.jsonl"))):
+            await asyncio.sleep(0.1)
+    record = json.loads(files[0].read_bytes().splitlines()[0])
+    assert (record["type"], record["source"]) == ("slipway.proof", "/wine/docker")
+    store = MemoryStore()
+    assert ship(home / "spool", store) > 0
+    assert not any(file.exists() for file in files)
+
+
 async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     docker_place: DockerPlace,
     make_package: Callable[..., Package],
     bundles: Path,
+    home: Path,
 ) -> None:
     await docker_place.target().remove()
     progress = await docker_place.deploy(
@@ -66,6 +81,7 @@ async def test_container_of_scikit_learn_model_has_few_rights_and_is_small(
     healthy = container.exec_run(has["Healthcheck"]["Test"][1:])
     assert healthy.exit_code == 0, healthy.output
     assert container.image.attrs["Size"] < 350e6
+    await wait_for_records(home)
 
 
 async def test_image_of_a_signed_model_that_was_changed_does_not_start(
