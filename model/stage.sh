@@ -12,4 +12,4 @@ if [ -z "${UV_PROJECT_ENVIRONMENT:-}" ] && cmp -s model/uv.lock "$repository/mod
   export UV_PROJECT_ENVIRONMENT="$repository/model/.venv"
 fi
 PATH=$PATH:$repository/.venv/bin:$repository/.slipway/uv/bin  # where `make setup` puts uv
-exec uv run --quiet --project model --frozen python -m "$1"
+exec uv run --quiet --project model --frozen python -P -S model/stage_server.py "$1"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from model.stage_server import LIBRARIES
 from tests.fork_server import ForkServer
 from tests.template import copy_template
 
@@ -22,10 +23,7 @@ GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
 STRICT = "error::UserWarning,error::FutureWarning,error::RuntimeWarning"
 # What stages import that is not of the repository: its own modules differ between workspaces.
 _LIBRARIES = (
-    "mlem.api", "mlem.contrib.numpy", "mlem.contrib.pandas", "mlem.contrib.sklearn", "pandas",
-    "sklearn.calibration", "sklearn.compose", "sklearn.ensemble", "sklearn.impute",
-    "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "sklearn.pipeline",
-    "sklearn.preprocessing", "sklearn.svm", "tomllib",
+    *LIBRARIES, "mlem.api", "mlem.contrib.numpy", "mlem.contrib.pandas", "mlem.contrib.sklearn"
 )  # fmt: skip
 _MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1", "MLEM_AUTOLOAD_EXTS": "false"}
 _DVC = ("dvc.cli.parser", "dvc.config_schema", "dvc.dvcfile", "dvc.repo", "dvc.stage.run")

@@ -1,0 +1,113 @@
+"""Stages are forked from a process that has imported their libraries, and behave as programs."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.code.model import support
+
+STAGE = ("sh", "model/stage.sh")
+_REPORT = """
+import os, sys
+print("pandas" in sys.modules, __name__, sys.argv[1:], os.getcwd(), os.environ.get("OF_MINE"))
+sys.exit(7)
+"""
+_SLEEP = """
+import subprocess, sys, time
+subprocess.Popen(["sleep", "300"])
+print("asleep", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with no more of the repository than a stage needs to start."""
+    folder = tmp_path_factory.mktemp("repository")
+    model = folder / "model"
+    model.mkdir()
+    for name in ("stage.sh", "stage_server.py", "uv.lock", "pyproject.toml"):
+        (model / name).write_bytes((support.ROOT / "model" / name).read_bytes())
+    return folder
+
+
+def start(folder: Path, code: str, **variables: str) -> "subprocess.Popen[str]":
+    (folder / "model" / "mine.py").write_text(code)
+    return subprocess.Popen(
+        [*STAGE, "model.mine"],
+        cwd=folder,
+        env=support.environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def find_servers(folder: Path) -> list[psutil.Process]:
+    program = str(folder / "model" / "stage_server.py")
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if program in (process.info["cmdline"] or ()) and process.parent() != psutil.Process()
+    ]
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
+
+
+def test_stage_is_what_python_m_would_be_and_the_next_one_shares_the_server(folder: Path) -> None:
+    first = start(folder, _REPORT, DVC_STAGE="one")
+    assert first.communicate() == (f"True __main__ [] {folder} None\n", "")
+    assert first.returncode == 7
+    [server] = find_servers(folder)
+    second = start(folder, "import model.stage_server\nprint('edited')", DVC_STAGE="two")
+    assert second.communicate() == ("edited\n", "")
+    assert second.returncode == 0
+    assert find_servers(folder) == [server]
+
+
+def test_other_variables_get_another_server(folder: Path) -> None:
+    process = start(folder, _REPORT, OF_MINE="x")
+    assert process.communicate()[0] == f"True __main__ [] {folder} x\n"
+    wait_until_gone(find_servers(folder))
+    assert not list((folder / ".dvc" / "tmp").glob("*.sock"))
+
+
+def test_killed_stage_takes_along_what_it_has_started(folder: Path) -> None:
+    process = start(folder, _SLEEP)
+    assert process.stdout
+    assert process.stdout.readline() == "asleep\n"
+    group = [
+        sleeper.ppid()
+        for sleeper in psutil.process_iter(["cmdline", "cwd"])
+        if sleeper.info["cmdline"] == ["sleep", "300"] and sleeper.info["cwd"] == str(folder)
+    ]
+    stage = psutil.Process(*group)
+    family = [stage, *stage.children()]
+    [asker] = psutil.Process(process.pid).children()  # of uv, which forwards what it can
+    asker.kill()
+    process.communicate(timeout=60)
+    wait_until_gone(family)
+
+
+def test_stage_that_a_signal_ends_ends_so(folder: Path) -> None:
+    process = start(folder, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL  # as uv says it
+
+
+def test_without_a_server_a_stage_runs_by_itself(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(folder / "model")
+    (tmp_path / ".dvc").touch()  # no folder, so there is no place for a socket
+    (folder / "model" / "mine.py").write_text(_REPORT)
+    plain = subprocess.run(
+        [*STAGE, "model.mine"],
+        cwd=tmp_path, env=support.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert plain.stdout == f"False __main__ [] {tmp_path} None\n"
+    assert plain.returncode == 7
