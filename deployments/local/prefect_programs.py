@@ -58,6 +58,11 @@ def server(
             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.local.event_order",
             # How soon a new schedule makes its first runs; the default is 60 s.
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            # A fifth of what an idle server does, for what can wait a little: approvals whose time
+            # is up, clean-up of pools (none here), runs that are late.
+            "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "30",
+            "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
             # How soon a run that had to wait for another looks again; the default is 30 s.
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
