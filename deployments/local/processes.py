@@ -22,13 +22,21 @@ def of_stack(token: str) -> list[psutil.Process]:
         The processes that carry it, and their descendants.
     """
     members: dict[int, psutil.Process] = {}
+    children: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter():
         # Processes of other users cannot be read; root, whose database is another's, reads all.
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARKER) == token and process.status() != psutil.STATUS_ZOMBIE:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            children.setdefault(process.ppid(), []).append(process)
+            if process.environ().get(MARKER) == token:
                 members[process.pid] = process
-                for child in process.children(recursive=True):
-                    members.setdefault(child.pid, child)
+    parents = list(members)
+    while parents:
+        for child in children.get(parents.pop(), ()):
+            if child.pid not in members:
+                members[child.pid] = child
+                parents.append(child.pid)
     return list(members.values())
 
 

@@ -249,6 +249,26 @@ def test_unknown_deployment_is_a_terminal_error(api: PrefectAPI) -> None:
         api.create_run("deploy/local", {"environment": "moon"})
 
 
+def wait_for_worker_and_engine(stack: Stack, run_id: str) -> list[psutil.Process]:
+    deadline = time.monotonic() + 60
+    while True:
+        worker, engine = [], []
+        for process in processes.of_stack(stack.credentials.stack):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                words = process.cmdline()
+                if words[1:4] == ["-m", "prefect", "--no-prompt"]:
+                    worker.append(process)
+                elif (
+                    "prefect.engine" in words
+                    and process.environ().get("PREFECT__FLOW_RUN_ID") == run_id
+                ):
+                    engine.append(process)
+        if worker and engine:
+            return [*worker, *engine]
+        assert time.monotonic() < deadline, "no process works on the run"
+        time.sleep(0.05)
+
+
 def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots(
     stack: Stack, api: PrefectAPI
 ) -> None:
@@ -261,14 +281,13 @@ def test_runs_without_worker_and_process_are_recovered_once_and_free_their_slots
     with prefect_http(stack) as http:
         http.patch(f"/work_pools/{WORK_POOL}", json={"is_paused": False}).raise_for_status()
     run = api.create_run("deploy/local", {"ref": "main"})
-    for step in api.follow(run.id, every=0.05):
-        if step.run.state == "RUNNING":
-            break
-    for process in processes.of_stack(stack.credentials.stack):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
-            words = process.cmdline()
-            if "prefect.engine" in words or words[1:4] == ["-m", "prefect", "--no-prompt"]:
-                process.kill()
+    # The run fails soon, as nothing is trained: who is to be killed is known before it is Running.
+    victims = wait_for_worker_and_engine(stack, run.id)
+    while (state := api.read_run(run.id).state) != "RUNNING":
+        assert state in ("PENDING", "SCHEDULED"), "it was over before it was killed"
+        time.sleep(0.05)
+    for process in victims:
+        process.kill()
     deadline = time.monotonic() + 120
     while not (api.read_run(run.id).finished and state_names(stack, run.id).count("Running") == 2):
         assert time.monotonic() < deadline, state_names(stack, run.id)
