@@ -44,7 +44,7 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
     """
     with _check_out(workspace.path, base) as former:
         files = Files(
-            _Cache(workspace.path / ".dvc" / "cache").find,
+            Cache(workspace.path / ".dvc" / "cache").find,
             without_prefect(verify_artifact),
             without_prefect(make_runtime),
         )
@@ -76,7 +76,7 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
             shutil.rmtree(workspace.path / "gate", ignore_errors=True)
 
 
-class _Cache:
+class Cache:
     """Files of commits in a checkout's DVC cache, which is all that there is.
 
     Args:

@@ -22,6 +22,7 @@ from tasks.release.interface import read_changes
 from tasks.reports.release_report import Release
 from tasks.repository import git
 from tasks.repository.release_history import Entry, champion_for, read_history
+from tasks.repository.tags import read_tags
 from tasks.repository.versions import Version
 from tasks.runs.retrying import capability
 from tasks.training.gate import Verdict
@@ -64,8 +65,25 @@ async def check_policy(
     policy.require_branch(environment, label, [name for name in branches if name != "HEAD"])
     if source := environment.promote_from:
         policy.require_promotion(environment, label, commit, await read_history(workspace, source))
-    if live and not replace and environment.replace == "refused":
-        policy.require_same_interface(environment, label, await read_changes(package, live))
+    if not replace and environment.replace == "refused":
+        changes = await (
+            read_changes(package, live) if live else _find_former(package, environment)
+        )
+        policy.require_same_interface(environment, label, changes)
+
+
+async def _find_former(package: Package, environment: Environment) -> list[str]:
+    """Return that another model was live, if nothing is now and this one never was.
+
+    A name that was mistyped while the environment is down has no champion, either.
+    """
+    for name in (package.model, "*"):
+        tags = await read_tags(package.workspace, f"{name}#{environment.name}#*", count=1)
+        if tags:
+            former = tags[0].name.partition("#")[0]
+            same = former == package.model
+            return [] if same else [f"it is {package.model}, and {former} was live"]
+    return []
 
 
 @capability("ask the gate", run_name="ask the gate of {environment.name}", timeout=3600)

@@ -348,7 +348,11 @@ async def test_model_with_another_interface_replaces_nothing_by_accident(
         assert "--replace" in refused.value.next_step
         assert (await origin.check(commit, _environment(), release, replace=True)).passed
         assert (await origin.check(commit, _environment(replace="allowed"), release)).passed
-        assert (await origin.check(commit, _environment())).passed, "nothing is live"
+        if says.startswith("it is wines"):
+            with pytest.raises(CandidateRejected, match="it is wines, and wine was live"):
+                await origin.check(commit, _environment())
+        else:
+            assert (await origin.check(commit, _environment())).passed, "nothing is live"
     # What is live was made elsewhere: nothing but its name is known.
     foreign = Live("r", "wine", "0" * 40, "", "", None, healthy=True)
     assert (await origin.check(old, _environment(), foreign)).passed
