@@ -14,6 +14,7 @@ from flows.parameters import EnvironmentName, WindowOrNone
 from tasks.core.settings import Settings
 from tasks.monitoring.consequences import act_on_alarm
 from tasks.monitoring.gauges import write_gauges
+from tasks.monitoring.labels import read_labels
 from tasks.monitoring.release import read_release
 from tasks.monitoring.report import judge_window, raise_alarm
 from tasks.monitoring.store import read_log, read_reports, store_report
@@ -61,7 +62,8 @@ async def monitor(
         release = await read_release(workspace, entry, gate_rules(settings))
     rules = settings.monitor
     log = await read_log(f"/{release.model}/{environment}", release.version, span, rules.label_days)
-    report = await asyncio.to_thread(judge_window, log, release, rules)
+    labels = await read_labels(rules.labels, log.answers)
+    report = await asyncio.to_thread(judge_window, log, release, rules, labels)
     former, earlier = await read_reports(report)
     report = raise_alarm(report, earlier, rules)
     profile = release.reference.profile if release.reference else None

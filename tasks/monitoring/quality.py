@@ -44,24 +44,25 @@ class Quality:
 
 
 def join_labels(
-    answers: Sequence[Answer], labels: Mapping[str, tuple[Value, ...]]
+    answers: Sequence[Answer],
+    feedback: Mapping[str, tuple[Value, ...]],
+    table: Mapping[tuple[str, int], str],
 ) -> tuple[list[str], list[str]]:
     """Return the labels and the answers of the rows that have both, as texts.
 
-    A request with another number of labels than of rows has none that could be told apart.
-
     Args:
         answers: The rows of a window; of a request, all rows or some.
-        labels: The labels by request.
+        feedback: The labels that clients have sent, by request: one for each row.
+        table: The labels of a table, by request and number of the row; they count first.
     """
     actual, predicted = [], []
     for answer in answers:
-        values = labels.get(answer.request, ())
-        if answer.number < len(values) and answer.output is not None:
-            label = values[answer.number]
-            if label is not None:
-                actual.append(normalize(label))
-                predicted.append(normalize(answer.output))
+        values = feedback.get(answer.request, ())
+        sent = values[answer.number] if answer.number < len(values) else None
+        label = table.get((answer.request, answer.number), sent)
+        if label is not None and answer.output is not None:
+            actual.append(normalize(label))
+            predicted.append(normalize(answer.output))
     return actual, predicted
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.monitoring.drift import Facts, Finding, Reference, describe_columns, find_drift
+from tasks.monitoring.labels import Labels
 from tasks.monitoring.quality import Quality, join_labels, measure_quality
 from tasks.monitoring.settings import MonitorRules
 from tasks.monitoring.window import Window, find_percentile
@@ -105,17 +106,23 @@ class Release:
     metrics: Sequence[MetricRule]
 
 
-def judge_window(window: Window, release: Release, rules: MonitorRules) -> Report:
+def judge_window(window: Window, release: Release, rules: MonitorRules, table: Labels) -> Report:
     """Judge a window on its own, without those before it.
 
     Args:
         window: The records.
         release: The version that they are compared with.
         rules: When a difference is one.
+        table: Labels of its rows from a table.
     """
     answers = window.answers
-    actual, predicted = join_labels(answers, window.labels)
-    log = _describe_log(window) | {"compared_rows": len(answers), "labels": len(actual)}
+    actual, predicted = join_labels(answers, window.labels, table.by_row)
+    log = _describe_log(window) | {
+        "compared_rows": len(answers),
+        "labels": len(actual),
+        "labels_unmatched": table.unmatched,
+        "labels_replaced": table.replaced,
+    }
     common: dict[str, Any] = {
         "model": release.model,
         "environment": release.environment,

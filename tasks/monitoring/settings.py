@@ -28,6 +28,38 @@ class AlarmRule(BaseModel):
         return self
 
 
+REQUEST = "request"  # a key of its own: the id of the request, not a column of the model
+
+
+class LabelTable(BaseModel):
+    """A table with labels that come later.
+
+    Attributes:
+        file: CSV file: absolute path on the worker's host, or `s3://…` in the models' bucket.
+        query: SQL query; what it returns last for a row counts.
+        database: Name of the database, as `data.database` has it.
+        key: Columns by which its lines and the requests' rows are matched: `request`, the id of
+            the request, or columns that the model takes.
+        label: Column with the label.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field("", pattern=r"^(/.+|s3://.+)?$")
+    query: str = ""
+    database: str = Field("", pattern=r"^([a-z][a-z0-9-]{0,30})?$")
+    key: tuple[str, ...] = Field((REQUEST,), min_length=1)
+    label: str = "label"
+
+    @model_validator(mode="after")
+    def _name_one_source(self) -> Self:
+        if bool(self.file) == bool(self.query) or bool(self.query) != bool(self.database):
+            raise ValueError("name a `file`, or a `query` with its `database`")
+        if REQUEST in self.key and len(self.key) > 1:
+            raise ValueError(f"key: `{REQUEST}` stands alone")
+        return self
+
+
 class MonitorRules(BaseModel):
     """The rules of the flow `monitor`.
 
@@ -38,7 +70,8 @@ class MonitorRules(BaseModel):
         alarm: When windows that differ raise an alarm.
         retrain: Whether an alarm starts a retrain.
         cool_down_hours: Time after an alarm that called for action in which no other does.
-        label_days: Time after a window in which labels of its requests are looked for.
+        labels: Table with labels, beside those that clients send as feedback.
+        label_days: Time after a window in which feedback on its requests is looked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +81,7 @@ class MonitorRules(BaseModel):
     alarm: AlarmRule = Field(default_factory=lambda: AlarmRule.model_validate({}))
     retrain: bool = True
     cool_down_hours: float = Field(72.0, ge=0)
+    labels: LabelTable | None = None
     label_days: float = Field(7.0, ge=0, le=90)
 
 

@@ -142,6 +142,8 @@ def _log_rows(report: Report) -> list[list[object]]:
         "rows": "rows",
         "compared_rows": "rows compared",
         "labels": "rows with a label",
+        "labels_unmatched": "labels of the table for no row of the window",
+        "labels_replaced": "labels that a later one replaces",
         "refused": "requests refused",
         "failed": "requests failed in the server",
         "proofs": "golden predictions of deploys, left out",

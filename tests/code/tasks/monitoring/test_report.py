@@ -11,6 +11,7 @@ import pytest
 
 from tasks.core.errors import TerminalError
 from tasks.monitoring.drift import Reference
+from tasks.monitoring.labels import Labels
 from tasks.monitoring.profile import Profile, parse_profile
 from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
 from tasks.monitoring.settings import MonitorRules
@@ -42,7 +43,7 @@ def judge(rows: Sequence[dict[str, Any]], *more: bytes, output: str = "") -> Rep
         make_line(n, [row], [output or DRAWS.choices("ab", [95, 105])[0]])
         for n, row in enumerate(rows)
     ]
-    return judge_window(read_window([*lines, *more]), RELEASE, RULES)
+    return judge_window(read_window([*lines, *more]), RELEASE, RULES, Labels())
 
 
 def test_rows_of_the_same_world_do_not_differ() -> None:
@@ -73,7 +74,7 @@ def test_difference_is_found(rows: Sequence[dict[str, Any]], output: str, reason
 def test_small_difference_of_many_rows_does_not_count() -> None:
     lines = [make_line(n, [draw_row(0.1) for _ in range(50)], ["a"] * 50) for n in range(100)]
     window = read_window(lines, most_rows=10_000)
-    report = judge_window(window, RELEASE, RULES)
+    report = judge_window(window, RELEASE, RULES, Labels())
     (ash,) = [one for one in report.findings if one.column == "ash"]
     assert not ash.differs
 
@@ -90,7 +91,7 @@ def test_window_that_cannot_be_judged_says_why() -> None:
     assert judge([]).outcome == "no traffic"
     assert judge([draw_row(9.0) for _ in range(99)]).outcome == "too few rows"
     release = Release("wine", "local", "v0.0.1", "c" * 40, None, ([], []), [])
-    report = judge_window(read_window([make_line(1)]), release, RULES)
+    report = judge_window(read_window([make_line(1)]), release, RULES, Labels())
     assert report.outcome == "no profile"
 
 

@@ -1,0 +1,193 @@
+"""Labels from a table: a CSV file on the worker's host or in the bucket, or a query."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
+from tasks.core import commands
+from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
+from tasks.core.settings import CHECKOUT, Settings
+from tasks.monitoring.settings import REQUEST, LabelTable
+from tasks.monitoring.window import Answer
+from tasks.runs.retrying import capability
+from tasks.training.refresh import read_url
+from tasks.training.rows import normalize
+
+_ROW = "row"  # optional column beside the request's id: which of its rows, from 0
+_STATE = "no report was written"
+
+
+@dataclass
+class Labels:
+    """Labels of the rows of a window, from a table.
+
+    Attributes:
+        by_row: The label by request and number of the row; the last line of the table counts.
+        unmatched: Lines of the table that are of no row of the window.
+        replaced: Lines that a later one replaces.
+    """
+
+    by_row: dict[tuple[str, int], str] = field(default_factory=dict)
+    unmatched: int = 0
+    replaced: int = 0
+
+
+async def read_labels(table: LabelTable | None, answers: Sequence[Answer]) -> Labels:
+    """Read the labels of the rows of a window.
+
+    Args:
+        table: Where they are; None for none.
+        answers: The rows.
+
+    Raises:
+        ConfigurationError: There is no such table, or it lacks a column.
+        TransientError: The bucket or the database cannot be reached.
+    """
+    if table is None or not answers:
+        return Labels()
+    with tempfile.TemporaryDirectory(prefix="slipway-labels-") as folder:
+        file = await fetch_labels(table, Path(folder))
+        return await asyncio.to_thread(_read_file, file, table, answers)
+
+
+@capability("fetch labels", timeout=3600)
+async def fetch_labels(table: LabelTable, folder: Path) -> Path:
+    """Bring the table as a CSV file.
+
+    Args:
+        table: Where it is.
+        folder: Folder for it.
+
+    Raises:
+        ConfigurationError: There is no such file, or the query is wrong.
+        TransientError: The bucket or the database cannot be reached.
+    """
+    target = folder / "labels.csv"
+    if table.query:
+        await _run_query(table, folder, target)
+    elif table.file.startswith("s3://"):
+        await _download(table, target)
+    elif not (target := Path(table.file)).is_file():
+        raise _refuse(table, "there is no such file on the worker's host")
+    return target
+
+
+async def _download(table: LabelTable, target: Path) -> None:
+    bucket = await load_bucket("read")
+    place = f"s3://{bucket.name}/"
+    if not table.file.startswith(place):
+        raise _refuse(table, f"only files of the bucket are read, {place}…")
+
+    def download() -> None:
+        with explaining_s3_errors(bucket):
+            bucket.client.download_file(bucket.name, table.file.removeprefix(place), str(target))
+
+    try:
+        await asyncio.to_thread(download)
+    except AbsentObject:
+        raise _refuse(table, "there is no such object") from None
+
+
+async def _run_query(table: LabelTable, folder: Path, target: Path) -> None:
+    from tasks.training.query import URL_VARIABLE
+
+    seconds = Settings().refresh_seconds
+    try:
+        url = await read_url(table.database)
+    except ConfigurationError:  # it speaks of params.yaml
+        block = f"slipway-database-{table.database}"
+        raise _refuse(table, f"neither a Secret block {block} nor its variable is there") from None
+    query = folder / "labels.sql"
+    query.write_text(table.query)
+    program = [sys.executable, "-P", "-m", "tasks.training.query"]
+    variables = {"PYTHONPATH": str(CHECKOUT), URL_VARIABLE: url}
+    result = await commands.run(
+        [*program, str(query), str(target), str(seconds)],
+        timeout=seconds,
+        cwd=folder,
+        env=variables,
+    )
+    if result.code:
+        raise _explain(table, result.stdout)
+
+
+def _explain(table: LabelTable, output: str) -> SlipwayError:
+    try:
+        error = json.loads(output.splitlines()[-1])
+        kind, problem = error["kind"], error["problem"]
+    except (ValueError, IndexError, KeyError, TypeError):
+        kind, problem = "", "the query ended without a reason"
+    if kind == "connection":
+        return TransientError(
+            f"database {table.database} cannot be reached for labels: {problem}",
+            state=_STATE,
+            next_step="check the database, and the URL in its Secret block or variable",
+        )
+    return _refuse(table, str(problem))
+
+
+def _refuse(table: LabelTable, problem: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"labels of {table.file or table.database} cannot be read: {problem}",
+        state=_STATE,
+        next_step="correct `monitor.labels` in the environment's file, then run the flow again",
+    )
+
+
+def _read_file(file: Path, table: LabelTable, answers: Sequence[Answer]) -> Labels:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            lines = csv.DictReader(opened)
+            missing = {table.label, *table.key} - set(lines.fieldnames or ())
+            if missing:
+                raise _refuse(table, f"it has no column {', '.join(sorted(missing))}")
+            return match_labels(lines, table, answers)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _refuse(table, str(error)) from error
+
+
+def match_labels(
+    lines: Iterable[Mapping[str, str]], table: LabelTable, answers: Sequence[Answer]
+) -> Labels:
+    """Match the lines of a table with the rows of a window. Pure.
+
+    Args:
+        lines: The lines.
+        table: Their columns.
+        answers: The rows.
+    """
+    rows: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+    for answer in answers:
+        rows.setdefault(_key_of(answer, table), []).append((answer.request, answer.number))
+    labels = Labels()
+    for line in lines:
+        label = line[table.label]
+        if not label:
+            continue
+        places = rows.get(_read_key(line, table))
+        if places is None:
+            labels.unmatched += 1
+            continue
+        labels.replaced += places[0] in labels.by_row
+        labels.by_row |= dict.fromkeys(places, label)
+    return labels
+
+
+def _key_of(answer: Answer, table: LabelTable) -> tuple[str, ...]:
+    if table.key == (REQUEST,):
+        return answer.request, str(answer.number)
+    return tuple(normalize(answer.inputs.get(name)) for name in table.key)
+
+
+def _read_key(line: Mapping[str, str], table: LabelTable) -> tuple[str, ...]:
+    if table.key == (REQUEST,):
+        return line[REQUEST], line.get(_ROW) or "0"
+    return tuple(normalize(line[name] or None) for name in table.key)

@@ -1,0 +1,90 @@
+"""Labels of a table find their rows; what is wrong with the table is named."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.core.errors import ConfigurationError
+from tasks.monitoring import labels
+from tasks.monitoring.labels import Labels, fetch_labels, read_labels
+from tasks.monitoring.quality import join_labels
+from tasks.monitoring.settings import LabelTable
+from tasks.monitoring.window import Answer
+
+ANSWERS = [
+    Answer("r1", 0, {"order": 17, "city": "Bern"}, "a"),
+    Answer("r1", 1, {"order": 18.0, "city": "Bern"}, "b"),
+    Answer("r2", 0, {"order": 19, "city": None}, "a"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "fetch_labels", fetch_labels.fn)
+
+
+async def read(folder: Path, text: str, **table: Any) -> Labels:
+    file = folder / "labels.csv"
+    file.write_text(text)
+    return await read_labels(LabelTable(file=str(file), **table), ANSWERS)
+
+
+async def test_labels_are_matched_by_request_and_row(tmp_path: Path) -> None:
+    text = "request,row,label\nr1,0,a\nr1,1,a\nr9,0,a\nr2,,\nr1,0,b\n"
+    table = await read(tmp_path, text)
+    assert table.by_row == {("r1", 0): "b", ("r1", 1): "a"}
+    assert (table.unmatched, table.replaced) == (1, 1)
+    feedback = {"r1": ("x", "x"), "r2": ("c",)}
+    assert join_labels(ANSWERS, feedback, table.by_row) == (["b", "a", "c"], ["a", "b", "a"])
+
+
+async def test_labels_are_matched_by_columns_however_numbers_are_written(tmp_path: Path) -> None:
+    table = await read(
+        tmp_path,
+        "order,city,is\n17.0,Bern,a\n18,Bern,b\n19,,c\n",
+        key=("order", "city"),
+        label="is",
+    )
+    assert table.by_row == {("r1", 0): "a", ("r1", 1): "b", ("r2", 0): "c"}
+
+
+async def test_labels_come_from_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shop.db"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE orders (id TEXT, bought TEXT)")
+        database.executemany("INSERT INTO orders VALUES (?, ?)", [("r1", "a"), ("r2", "b")])
+    database.close()
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", f"sqlite:///{file}")
+    query = "SELECT id AS request, bought AS label FROM orders"
+    table = await read_labels(LabelTable(query=query, database="shop"), ANSWERS)
+    assert table.by_row == {("r1", 0): "a", ("r2", 0): "b"}
+
+
+async def test_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="it has no column label"):
+        await read(tmp_path, "request\nr1\n")
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        await read_labels(LabelTable(file="/nowhere.csv"), ANSWERS)
+    assert await read_labels(None, ANSWERS) == Labels()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"file": "labels.csv"},
+        {"file": "/a.csv", "query": "SELECT 1", "database": "shop"},
+        {"query": "SELECT 1"},
+        {"file": "/a.csv", "key": []},
+        {"file": "/a.csv", "key": ["request", "order"]},
+        {"file": "/a.csv", "columns": []},
+    ],
+)
+def test_settings_name_one_table(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        LabelTable.model_validate(values)
