@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-__all__ = ["YAMLError", "load_yaml"]
+__all__ = ["YAMLError", "dump_yaml", "load_yaml"]
 
 
 def dump_yaml(value: Any) -> str:

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,22 +47,23 @@ def write_rows(url: URL, query: str, path: Path, seconds: float) -> int:
         seconds: The time limit of this program.
     """
     engine = create_engine(url, poolclass=NullPool)
-    # No parameters: a percent sign or a colon of the query means nothing to the driver.
-    options = {"stream_results": True, "yield_per": _FETCH, "no_parameters": True}
     if engine.dialect.name == "sqlite":
         # The query is of a commit; it must not read other files of the worker.
         event.listen(engine, "connect", _protect)
-    if engine.dialect.name == "postgresql":
-        event.listen(engine, "connect", partial(_limit, seconds + _GRACE_SECONDS))
-        options["postgresql_readonly"] = True
     try:
         connection = engine.connect()
     except exc.DBAPIError as error:
         raise Unreachable(error.orig) from error
     with connection, path.open("w", encoding="utf-8", newline="") as file:
         try:
-            result = connection.execution_options(**options).exec_driver_sql(query)
-            return _write(result, file)
+            if engine.dialect.name == "postgresql":
+                connection.execution_options(postgresql_readonly=True)
+                # Of this transaction alone: a pool may share the connection with others.
+                limit = round(1000 * (seconds + _GRACE_SECONDS))
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
+            # No parameters: a percent sign or a colon of the query means nothing to the driver.
+            connection.execution_options(stream_results=True, yield_per=_FETCH, no_parameters=True)
+            return _write(connection.exec_driver_sql(query), file)
         except exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise Unreachable(error.orig) from error
@@ -101,12 +101,6 @@ def _protect(connection: Any, _record: Any) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     # A rollback takes back changes of rows only: outside of a transaction, DROP TABLE counts.
     connection.execute("PRAGMA query_only = ON")
-
-
-def _limit(seconds: float, connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = {round(1000 * seconds)}")
-    connection.commit()  # a rollback would take the setting back
 
 
 def main(query: str, path: str, seconds: str) -> int:
