@@ -50,6 +50,8 @@ class Evaluation:
         squares: Half the squared distance of each row's probabilities from certainty of its class,
             if known.
         groups: The group of each row, where rows of one are no independent draws.
+        shares: The probabilities of each row, if known.
+        classes: The classes that they are of.
     """
 
     metrics: Mapping[str, float]
@@ -59,6 +61,8 @@ class Evaluation:
     losses: Sequence[float] | None = None
     squares: Sequence[float] | None = None
     groups: Sequence[str] | None = None
+    shares: Sequence[Sequence[float]] | None = None
+    classes: Sequence[Any] = ()
 
 
 def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) -> Evaluation:

@@ -203,9 +203,7 @@ def _compare(
         )
         yield Part(good, (reason,), open=True)
     else:
-        why = evidence.why_none
-        if metric not in MEASURABLE:
-            why = "it does not follow from answers, and the test rows are others"
+        why = evidence.why_none or "it could not be scored on the same rows"
         new, former = ["unknown" if one is None else f"{one:.4f}" for one in (value, old)]
         reason = (
             f"{metric} {new} cannot be compared with the champion's ({former}, on its own rows):"

@@ -224,11 +224,14 @@ async def _score(
     texts = [row[model.data.target] for row in shared]
     client = await servers.client_of(model)
     answers = await ask(client, "predict", rows)
-    losses = squares = None
+    losses = squares = shares = None
     if "predict_proba" in model.package.golden["outputs"] and model.classes:
         shares = await ask(client, "predict_proba", rows)
         losses, squares = _measure_shares(model, texts, shares)
-    return Evaluation({}, "", texts, answers, losses, squares, find_groups(shared, keys))
+    groups = find_groups(shared, keys)
+    return Evaluation(
+        {}, "", texts, answers, losses, squares, groups, shares=shares, classes=model.classes
+    )
 
 
 def _measure_shares(

@@ -16,6 +16,7 @@ from tasks.core.errors import TerminalError
 from tasks.training.code_tests import run_tests
 from tasks.training.dossier import Evidence
 from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, measure, weigh_answers
+from tasks.training.own_metrics import compare_own
 from tasks.training.rows import Inputs
 from tasks.training.rules import MetricRule, Rules
 from tasks.training.scoring import (
@@ -61,12 +62,14 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
     Returns:
         The evidence with what they have shown, or why they could not.
     """
-    measurable = {rule.metric for rule in rules.compared} & MEASURABLE
     if pair.is_same_model:
         evidence = replace(evidence, is_same_model=True, needs_scores=False)
     if evidence.needs_scores:
         evidence = replace(evidence, comparisons={}, why_none="")
-    lacking = bool(measurable - evidence.comparisons.keys()) or bool(rules.slices)
+    compared = {rule.metric for rule in rules.compared}
+    if evidence.is_same_split and not evidence.needs_scores:
+        compared &= MEASURABLE  # of the others, the stated values are of the same rows
+    lacking = bool(compared - evidence.comparisons.keys()) or bool(rules.slices)
     has_old = pair.champion is not None and not pair.is_same_model
     has_tests = rules.tests and not pair.is_same_model
     compares = has_old and bool(lacking or rules.latency)
@@ -98,6 +101,8 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
                 )
                 private = candidate.data.private | champion.data.private
                 evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence, private)
+                own_metrics = await compare_own(scores, rules.metrics, champion)
+                evidence = replace(evidence, comparisons={**evidence.comparisons, **own_metrics})
             if has_tests:
                 failed = await run_tests(candidate, champion.package.workspace)
                 evidence = replace(evidence, failed_tests=failed)
@@ -138,6 +143,7 @@ def _weigh_scores(
         evidence,
         # What both have stored for the same rows was measured on more of them, or on as many.
         comparisons={**comparisons, **evidence.comparisons},
+        why_none="",
         former=former,
         slices=cut(rules, shared.rows, scores.candidate, scores.champion, private),
     )
