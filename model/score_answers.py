@@ -25,7 +25,7 @@ LEAST_DIFFERENT, LEAST_GROUPS = 10, 10  # as in the gate's other intervals
 QUANTILES = (0.025, 0.975)
 
 
-class Recorded(BaseEstimator):
+class Recorded(BaseEstimator):  # type: ignore[misc]
     """A fitted model that gives the answers which another one gave, by the rows' index."""
 
     def __init__(self, answers: Any, shares: Any = None, classes: Any = None) -> None:
@@ -41,11 +41,11 @@ class Recorded(BaseEstimator):
         return self.answers[rows.index.to_numpy()]
 
 
-class RecordedRegressor(RegressorMixin, Recorded):
+class RecordedRegressor(RegressorMixin, Recorded):  # type: ignore[misc]
     """One that predicts quantities."""
 
 
-class RecordedClassifier(ClassifierMixin, Recorded):
+class RecordedClassifier(ClassifierMixin, Recorded):  # type: ignore[misc]
     """One that predicts classes."""
 
 
@@ -147,7 +147,7 @@ def _group(groups: "list[str] | None", count: int) -> list[Any]:
         return list(np.arange(count).reshape(-1, 1))
     codes = pd.factorize(np.asarray(groups))[0]
     order = np.argsort(codes, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    return list(np.split(order, np.flatnonzero(np.diff(codes[order])) + 1))
 
 
 def _count_different(models: list[Recorded]) -> int:
