@@ -168,6 +168,7 @@ def write(folder: Path, base: str, environment: str, checkout: Path) -> tuple[st
     evidence = asyncio.run(
         compare_stored(workspace, metrics, base, champion, rules, is_offline=True)
     )
+    rules = rules.model_copy(update={"tests": False})  # the job `model` runs them
     evidence = asyncio.run(score(workspace, base, rules, evidence))
     verdict = judge(metrics, champion, rules, source, evidence)
     pictures = {}

@@ -25,11 +25,15 @@ class _Rule(NamedTuple):
 async def is_same_model(workspace: Workspace, commit: str) -> bool:
     """Check that a workspace has the same model as a commit: file, packages, code of its own.
 
+    Its golden predictions, too: preflight holds the code that serves it to them.
+
     Args:
         workspace: The workspace.
         commit: The other commit.
     """
-    metadata = [f"model/{workspace.model}{suffix}" for suffix in (".mlem", ".runtime.json")]
+    metadata = [
+        f"model/{workspace.model}{suffix}" for suffix in (".mlem", ".runtime.json", ".golden.json")
+    ]
     if not all((workspace.path / path).is_file() for path in metadata):
         return False
     return await _has_same(workspace, commit, (*metadata, "model/custom"))

@@ -18,7 +18,12 @@ def _commit(folder: Path, files: dict[str, str]) -> Workspace:
     return Workspace(folder, commit_all(folder, "Change"), "main")
 
 
-_MODEL = {"model/wine.mlem": "a", "model/wine.runtime.json": "b", "model/custom/own.py": "c"}
+_MODEL = {
+    "model/wine.mlem": "a",
+    "model/wine.runtime.json": "b",
+    "model/wine.golden.json": "c",
+    "model/custom/own.py": "d",
+}
 
 
 @pytest.mark.parametrize("changed", [None, *_MODEL])
