@@ -46,11 +46,12 @@ PROGRAMS = {"postgres", "object-store", "prefect-server", "prefect-worker", "gat
 SECRET, FOR_WORKER = "not-for-programs", "for-the-worker"
 
 
-def wait_until(true: Callable[[], Any], what: str) -> Any:
+def wait_until(true: Callable[[], Any], what: str, every: float = 0.3) -> Any:
+    """Wait; a second between two questions to the server, where nothing depends on less."""
     deadline = time.monotonic() + SECONDS
     while not (result := true()):
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.3)  # most of what is asked costs the server CPU
+        time.sleep(every)
     return result
 
 
@@ -151,7 +152,7 @@ def trained(lab: Lab) -> FlowRun:
     wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
     os.kill(adoption.running_programs(lab.stack.logs)[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
-    return wait_for_end(lab.api, run.id)
+    return wait_for_end(lab.api, run.id, every=1)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         return when is not None and when > started
 
     try:
-        wait_until(seen, "the worker starts")
+        wait_until(seen, "the worker starts", every=1)
         yield process
     finally:
         process.kill()
@@ -211,7 +212,7 @@ def late(lab: Lab, short_timeouts: None) -> FlowRun:
     """A run that is cancelled because there is no worker; from then on no run is too late."""
     lab.stack.supervisor.stop(prefect_programs.WORKER)
     run = lab.api.create_run("train/train", {"ref": "no-such-ref"})
-    run = wait_for_end(lab.api, run.id)
+    run = wait_for_end(lab.api, run.id, every=1)
     path = f"/automations/{read_automation_for_late_runs(lab)['id']}"
     with prefect_http(lab.stack) as http:
         http.patch(path, json={"enabled": False}).raise_for_status()
@@ -241,7 +242,7 @@ def night(lab: Lab, late: FlowRun) -> Night:
                 if "prefect.engine" in process.cmdline():
                     process.kill()
         killed_at = time.monotonic()
-        wait_until(lambda: "Crashed" in state_names(lab, run.id), "the run is crashed")
+        wait_until(lambda: "Crashed" in state_names(lab, run.id), "the run is crashed", every=1)
         seconds = time.monotonic() - killed_at
 
         deployment = client.get("/deployments/name/save/save").raise_for_status().json()["id"]
@@ -262,8 +263,10 @@ def night(lab: Lab, late: FlowRun) -> Night:
             return list(result)
 
         with another_worker(lab):
-            killed = wait_for_end(lab.api, run.id)
-            wait_until(lambda: [item for item in fired() if item["end_time"]], "the hour comes")
+            killed = wait_for_end(lab.api, run.id, every=1)
+            wait_until(
+                lambda: [item for item in fired() if item["end_time"]], "the hour comes", every=2
+            )
             a_little_later = due.replace(second=20)  # another one would have come by then
             wait_until(lambda: datetime.datetime.now(zone) > a_little_later, "the hour is over")
         scheduled = fired()
@@ -377,10 +380,10 @@ def test_run_that_crashes_twice_stays_crashed(lab: Lab) -> None:
 
     first, second = (lab.api.create_run("train/train", {"ref": "main"}) for _ in range(2))
     crash(first)
-    wait_until(lambda: awaits_retry(first), "it is to run again")
+    wait_until(lambda: awaits_retry(first), "it is to run again", every=1)
     crash(first)
     crash(second)  # events are worked off in turn: once this one is, those of the first are
-    wait_until(lambda: awaits_retry(second), "the other one is to run again")
+    wait_until(lambda: awaits_retry(second), "the other one is to run again", every=1)
     assert lab.api.read_run(first.id).label == "Crashed"
     for run in (first, second):
         lab.api.force_state(run.id, State("CANCELLED", "Cancelled", "by a test"))
@@ -418,7 +421,7 @@ def test_killed_database_comes_back_with_its_data(lab: Lab, night: Night) -> Non
         lambda: adoption.running_programs(lab.stack.logs).get(postgres.NAME, pid) != pid,
         "restarted",
     )
-    wait_until(remembers, "the server reads from it again")
+    wait_until(remembers, "the server reads from it again", every=1)
 
 
 def test_kills_during_a_deploy_cost_no_request_and_leave_nothing(lab: Lab, night: Night) -> None:
@@ -437,7 +440,7 @@ def test_kills_during_a_deploy_cost_no_request_and_leave_nothing(lab: Lab, night
         serving = [name for name, state in states.items() if state == UNSUPERVISED]
         assert {"gateway", *models} <= {*serving}
         lab.stack.up(print)
-        final = wait_for_end(lab.api, run.id)
+        final = wait_for_end(lab.api, run.id, every=1)
     assert final.succeeded, final.message
     assert traffic.failures == []
     assert lab.is_live(lab.head())
@@ -467,7 +470,7 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
         http.post(f"/flow_runs/{run.id}/set_state", json={"state": state}).raise_for_status()
     wait_until(lambda: not select_running(children), "its processes are gone")
     assert time.monotonic() - started < 10
-    assert wait_for_end(lab.api, run.id).label == "Cancelled"
+    assert wait_for_end(lab.api, run.id, every=1).label == "Cancelled"
     assert not lab.api.find_runs(["RUNNING", "CANCELLING"])
     assert not processes_of(lab, run.id)
     assert not list((lab.stack.home / "locks").glob("*.json"))
@@ -479,7 +482,7 @@ def test_cancelled_run_leaves_no_child_and_no_lock(lab: Lab, night: Night, deplo
 @pytest.mark.usefixtures("night")
 def test_failed_deploy_sends_a_notification(lab: Lab, letters: list[dict[str, str]]) -> None:
     run = lab.api.create_run("deploy/local", {"ref": "no-such-ref"})
-    assert wait_for_end(lab.api, run.id).state == "FAILED"
+    assert wait_for_end(lab.api, run.id, every=1).state == "FAILED"
     letter = wait_until(
         lambda: next((item for item in letters[1:] if run.id in item["text"]), None),
         "it is notified",
