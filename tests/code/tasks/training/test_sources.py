@@ -268,25 +268,29 @@ async def test_other_columns_are_rejected_unless_the_commit_reads_them_otherwise
     await require_same_columns(workspace)
 
 
-async def test_refresh_follows_no_configuration_of_the_commit(tmp_path: Path) -> None:
-    shop, workspace = tmp_path / "shop.csv", tmp_path / "workspace"
+async def test_refresh_brings_a_new_file_of_a_folder_and_follows_no_configuration(
+    tmp_path: Path,
+) -> None:
+    shop, workspace = tmp_path / "shop", tmp_path / "workspace"
     (workspace / ".dvc").mkdir(parents=True)
     (workspace / ".dvc" / "config").write_text("[core]\n    no_such_key = 1\n")  # DVC refuses it
-    (workspace / "data/source").mkdir(parents=True)
-    (workspace / SALES).write_text("id\n1\n")
-    md5 = "ed1d8ed3b9c4ba2ed9b1bcf8d9d2fd02"
-    record = {"deps": [{"path": str(shop), "md5": md5, "hash": "md5", "size": 5}],
-              "outs": [{"path": "sales.csv", "md5": md5, "hash": "md5", "size": 5}],
+    former = workspace / "data/source/sales"
+    for folder, days in ((former, (1,)), (shop, (1, 2))):
+        folder.mkdir(parents=True)
+        for day in days:
+            (folder / f"{day}.csv").write_text(f"id\n{day}\n")
+    md5 = "0" * 32 + ".dir"
+    record = {"deps": [{"path": str(shop), "md5": md5, "hash": "md5", "size": 5, "nfiles": 1}],
+              "outs": [{"path": "sales", "md5": md5, "hash": "md5", "size": 5, "nfiles": 1}],
               "frozen": True}  # fmt: skip
-    (workspace / f"{SALES}.dvc").write_text(yaml.safe_dump(record))
-    source = find_source(workspace, {"data": {"source": SALES}})
+    former.with_name("sales.dvc").write_text(yaml.safe_dump(record))
+    source = find_source(workspace, {"data": {"source": "data/source/sales"}})
     assert source
     assert is_allowed(source.address, str(tmp_path))
-    shop.write_text("id\n1\n2\n")
     cache = tmp_path / "cache"
     with updates.separate_repository(source, tmp_path / "separate", cache) as alone:
         await updates.refresh_import(alone, {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")})
-    assert (workspace / SALES).read_text() == "id\n1\n2\n"
+    assert sorted(path.name for path in former.iterdir()) == ["1.csv", "2.csv"]
     assert source.digest not in ("", md5)
     assert (cache / "files" / "md5" / source.digest[:2] / source.digest[2:]).is_file()
     assert not (tmp_path / "separate").exists()
