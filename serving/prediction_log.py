@@ -203,7 +203,8 @@ class Recorder:
         try:
             await self._app(scope, receive, send_recorded)
         finally:
-            if exchange.status:  # else the client has gone before it had an answer
+            # None where the client has gone before it had an answer, or has not asked the model.
+            if exchange.status not in {0, 200} or exchange.body or exchange.prediction:
                 exchange.milliseconds = 1000 * (time.perf_counter() - begin)
                 self._log.add(exchange)
 

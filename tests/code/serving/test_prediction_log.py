@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Metrics
-from serving.prediction_log import MOST_BYTES, PredictionLog
+from serving.prediction_log import MOST_BYTES, PredictionLog, Recorder, keep
 from serving.records import Exchange, RecordWriter
 from serving.settings import LogSettings, SettingError
 from serving.spool import FILE_BYTES, Spool
@@ -123,6 +123,7 @@ def test_feedback_is_kept_under_its_prediction(logged):
     assert record["type"] == "slipway.feedback"
     assert record["data"]["prediction"] == "order-17"
     assert record["data"]["actual"] == ["class_1", 2.5]
+    assert "/feedback" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
 
 
 def test_server_without_a_log_keeps_nothing(served, golden):
@@ -253,6 +254,28 @@ def test_share_is_decided_by_the_identifier(tmp_path):
     predictions = {r["id"] for r in records if r["type"] == "slipway.prediction"}
     assert 300 < len(predictions) < 500
     assert {r["data"]["prediction"] for r in records if "prediction" in r["data"]} == predictions
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "count"), [(200, b"", 0), (200, b"{}", 1), (503, b"", 1)]
+)
+async def test_what_the_model_was_not_asked_is_not_kept(status: int, body: bytes, count: int):
+    """Such as the version of the release, on SageMaker by the same address."""
+    log = SimpleNamespace(exchanges=[])
+    log.add = log.exchanges.append
+
+    async def app(scope, receive, send):
+        if body:
+            keep(scope, "predict", body, b"[1]")
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"[1]"})
+
+    async def send(message):
+        assert message["type"].startswith("http.response")
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
+    await Recorder(app, log, ["/invocations"])(scope, None, send)  # type: ignore[arg-type]
+    assert len(log.exchanges) == count
 
 
 def open_spool(folder: Path, drop: Callable[[int], None] = lambda _: None, files: int = 9) -> Spool:

@@ -135,6 +135,19 @@ def test_without_a_box_the_same_code_gets_the_secrets(box: Box, home: Path, port
     assert {"the secrets of the host", "a port of the host", "a variable of the worker"} <= {*got}
 
 
+def test_spool_is_writable_and_a_box_starts_without(box: Box, home: Path) -> None:
+    spool = home / "spool" / "wine" / "local" / "v1"
+    logging = replace(box, spool=spool)
+    write = f"import pathlib; pathlib.Path({str(spool / 'a')!r}).write_text('record')"
+    assert _run(logging, [sys.executable, "-c", "print('started')"]).stdout == "started\n"
+    spool.mkdir(parents=True)
+    (spool.parent / "v2").mkdir()
+    assert _run(logging, [sys.executable, "-c", write]).returncode == 0
+    assert (spool / "a").read_text() == "record"
+    other = write.replace("v1", "v2")
+    assert "FileNotFoundError" in _run(logging, [sys.executable, "-c", other]).stderr
+
+
 def test_a_box_with_network_reaches_it(box: Box, port: int) -> None:
     connect = f"import socket; socket.create_connection(('127.0.0.1', {port})); print('connected')"
     argv = [sys.executable, "-c", connect]
