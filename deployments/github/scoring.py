@@ -41,7 +41,10 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
 
     Returns:
         The evidence with what they have shown; as it was, and early, if their files are not here.
+        Nothing is asked if both are the same model.
     """
+    if await is_same_model(workspace, base):
+        return replace(evidence, is_same_model=True)
     with _check_out(workspace.path, base) as former:
         files = Files(
             Cache(workspace.path / ".dvc" / "cache").find,
@@ -67,7 +70,6 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
         pair = Pair(
             give_candidate,
             give_champion if champion else None,
-            is_same_model=await is_same_model(workspace, base),
             keeps_sides=await keeps_sides(workspace, base),
         )
         try:

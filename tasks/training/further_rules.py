@@ -65,7 +65,7 @@ def judge_server(rules: Rules, champion: Metrics | None, evidence: Evidence) -> 
             yield Part(True, (why,), open=True)
     if rules.tests and not evidence.is_same_model:
         yield _judge_tests(evidence)
-    if rules.behaviour and evidence.broken_shares is None:
+    if rules.behaviour and evidence.broken_shares is None and not evidence.is_same_model:
         yield Part(False, (f"the tests of behaviour were not run: {evidence.why_untried}",))
     for test, share in zip(rules.behaviour, evidence.broken_shares or (), strict=False):
         good = share <= share_of(test.allow)

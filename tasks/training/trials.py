@@ -40,14 +40,12 @@ class Pair:
     Attributes:
         candidate: Loads the candidate.
         champion: Loads the champion, given the columns of the candidate; None if there is none.
-        is_same_model: Whether they are the same model, byte by byte.
         keeps_sides: Whether the champion's test rows have to be none that the candidate was
             trained on.
     """
 
     candidate: Callable[[], Awaitable[Model]]
     champion: Callable[[Inputs], Awaitable[Model]] | None
-    is_same_model: bool = False
     keeps_sides: bool = False
 
 
@@ -62,16 +60,13 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
     Returns:
         The evidence with what they have shown, or why they could not.
     """
-    if pair.is_same_model:
-        evidence = replace(evidence, is_same_model=True, needs_scores=False)
     if evidence.needs_scores:
         evidence = replace(evidence, comparisons={}, why_none="")
     compared = {rule.metric for rule in rules.compared}
     if evidence.is_same_split and not evidence.needs_scores:
         compared &= MEASURABLE  # of the others, the stated values are of the same rows
     lacking = bool(compared - evidence.comparisons.keys()) or bool(rules.slices)
-    has_old = pair.champion is not None and not pair.is_same_model
-    has_tests = rules.tests and not pair.is_same_model
+    has_old, has_tests = pair.champion is not None, rules.tests
     compares = has_old and bool(lacking or rules.latency)
     if not (evidence.needs_scores or rules.behaviour or has_tests or compares):
         return evidence

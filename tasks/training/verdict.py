@@ -165,6 +165,8 @@ def _read_dummy(workspace: Workspace, candidate: Evaluation, rules: Rules) -> Du
 
 
 async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Evidence) -> Evidence:
+    if old and await is_same_model(workspace, old):
+        return replace(evidence, is_same_model=True, needs_scores=False)
     async with AsyncExitStack() as stack:
 
         async def load_champion(columns: Inputs) -> Model:
@@ -172,11 +174,7 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
 
         pair = Pair(partial(load_model, workspace), load_champion if old else None)
         if old:
-            pair = replace(
-                pair,
-                is_same_model=await is_same_model(workspace, old),
-                keeps_sides=await keeps_sides(workspace, old),
-            )
+            pair = replace(pair, keeps_sides=await keeps_sides(workspace, old))
         return await try_models(pair, rules, evidence)
 
 

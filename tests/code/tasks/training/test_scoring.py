@@ -170,6 +170,8 @@ async def test_pull_request_that_forges_its_metrics_is_scored_all_the_same(
     verdict = judge(metrics, metrics, rules, evidence=early)
     assert (verdict.passed, verdict.is_scored) == (True, False)
     assert "data/train.csv of wine" in verdict.text
+    unchanged = await score(head, head.commit, rules, Evidence())
+    assert (unchanged.is_same_model, unchanged.is_early) == (True, False)
 
 
 _TESTS = """
