@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from tasks.monitoring.records import Value
 from tasks.monitoring.window import Answer
-from tasks.training.evidence import MEASURABLE, Evaluation, weigh_answers
+from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Interval
-from tasks.training.rows import normalize
-from tasks.training.rules import MetricRule
+from tasks.training.rows import Row, normalize
+from tasks.training.rules import MetricRule, Rules
+from tasks.training.slices import cut
 
 # Of these, the value of a model that is always right; of the others it is 1.
 _ERRORS = {"mae", "rmse"}
@@ -22,72 +23,102 @@ class Quality:
 
     Attributes:
         metric: Its name.
+        part: The slice of the rows; empty for all.
         rows: Number of live rows with a label.
         value: The metric on them.
         interval: Its 95 % interval; None if too few answers are wrong for one.
-        before: The metric on the test rows at the release.
+        before: The metric on the test rows at the release; None of a slice.
         is_worse: Whether the interval shows that it is worse than at the release by more than the
-            tolerance of the gate, or beyond the bound of the gate.
+            tolerance of the gate, or beyond the bound of the gate. Slices are shown only.
     """
 
     metric: str
+    part: str
     rows: int
     value: float
     interval: Interval | None
-    before: float
+    before: float | None
     is_worse: bool
 
     @property
     def text(self) -> str:
         """The quality in words."""
-        return f"{self.metric} is {self.value:.3f}, at the release {self.before:.3f}"
+        before = "" if self.before is None else f", at the release {self.before:.3f}"
+        return f"{self.metric} is {self.value:.3f}{before}"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with a label, as texts: three lists with one entry for each.
+
+    Attributes:
+        actual: The labels.
+        predicted: The answers.
+        rows: The inputs; the empty text is a missing value.
+    """
+
+    actual: list[str]
+    predicted: list[str]
+    rows: list[Row]
 
 
 def join_labels(
     answers: Sequence[Answer],
     feedback: Mapping[str, tuple[Value, ...]],
     table: Mapping[tuple[str, int], str],
-) -> tuple[list[str], list[str]]:
-    """Return the labels and the answers of the rows that have both, as texts.
+) -> Labelled:
+    """Return the labels and the answers of the rows that have both.
 
     Args:
         answers: The rows of a window; of a request, all rows or some.
         feedback: The labels that clients have sent, by request: one for each row.
         table: The labels of a table, by request and number of the row; they count first.
     """
-    actual, predicted = [], []
+    labelled = Labelled([], [], [])
     for answer in answers:
         values = feedback.get(answer.request, ())
         sent = values[answer.number] if answer.number < len(values) else None
         label = table.get((answer.request, answer.number), sent)
         if label is not None and answer.output is not None:
-            actual.append(normalize(label))
-            predicted.append(normalize(answer.output))
-    return actual, predicted
+            labelled.actual.append(normalize(label))
+            labelled.predicted.append(normalize(answer.output))
+            labelled.rows.append(
+                {name: "" if value is None else str(value) for name, value in answer.inputs.items()}
+            )
+    return labelled
 
 
 def measure_quality(
-    rules: Sequence[MetricRule],
-    live: tuple[Sequence[str], Sequence[str]],
-    release: tuple[Sequence[str], Sequence[str]],
+    rules: Rules, live: Labelled, release: tuple[Sequence[str], Sequence[str]]
 ) -> list[Quality]:
-    """Measure the metrics of the gate that follow from answers.
+    """Measure the metrics of the gate that follow from answers, the first one on each slice, too.
 
     Args:
         rules: The rules of the gate.
-        live: Labels and answers of live rows.
+        live: The live rows.
         release: The same of the test rows of the release.
     """
-    if not live[0] or not release[0]:
+    if not live.actual or not release[0]:
         return []
     measured = []
-    for rule in rules:
+    for rule in rules.metrics:
         if rule.metric not in MEASURABLE:
             continue
-        now, then = _measure(rule, *live), _measure(rule, *release)
+        now, then = _measure(rule, live.actual, live.predicted), _measure(rule, *release)
         if now and then:
             worse = _is_worse(rule, now[1], then)
-            measured.append(Quality(rule.metric, len(live[0]), *now, then[0], worse))
+            rows = len(live.actual)
+            measured.append(Quality(rule.metric, "", rows, *now, then[0], worse))
+    if any(one.metric == rules.metric for one in measured):
+        measured += _measure_slices(rules, live)
+    return measured
+
+
+def _measure_slices(rules: Rules, live: Labelled) -> list[Quality]:
+    measured = []
+    for part in cut(rules, live.rows, *_pair(live.actual, live.predicted)):
+        if (value := _read(rules, part.comparison)) is not None:
+            measured.append(Quality(rules.metric, part.name, part.rows, *value, None, False))
     return measured
 
 
@@ -95,19 +126,28 @@ def _measure(
     rule: MetricRule, actual: Sequence[str], predicted: Sequence[str]
 ) -> tuple[float, Interval | None] | None:
     """Return a metric and its interval: by the comparison with a model that is always right."""
-    model = Evaluation({}, "", actual, predicted)
-    ideal = Evaluation({}, "", actual, actual)
+    pair = _pair(actual, predicted)
     try:
-        compared = weigh_answers(model, ideal, rule.metric, more_is_better=True)
+        better = rule.more_is_better
+        return _read(rule, weigh_answers(*pair, rule.metric, more_is_better=better))
     except (ValueError, ZeroDivisionError):  # a label that is no number
         return None
+
+
+def _pair(actual: Sequence[str], predicted: Sequence[str]) -> tuple[Evaluation, Evaluation]:
+    """Return the model, and one that is always right."""
+    return Evaluation({}, "", actual, predicted), Evaluation({}, "", actual, actual)
+
+
+def _read(rule: MetricRule, compared: Comparison | None) -> tuple[float, Interval | None] | None:
+    """Return a metric and its interval from the comparison with a model that is always right."""
     if compared is None or compared.values is None:
         return None
-    best = 0.0 if rule.metric in _ERRORS else 1.0
-    interval = compared.interval
-    if interval:
-        interval = best + interval[0], best + interval[1]
-    return compared.values[0], interval
+    if compared.interval is None:
+        return compared.values[0], None
+    best, sign = 0.0 if rule.metric in _ERRORS else 1.0, 1 if rule.more_is_better else -1
+    ends = [best + sign * end for end in compared.interval]
+    return compared.values[0], (min(ends), max(ends))
 
 
 def _is_worse(rule: MetricRule, now: Interval | None, then: tuple[float, Interval | None]) -> bool:

@@ -44,7 +44,7 @@ async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules
         workspace.commit,
         Reference(profile, answers.predicted, is_regression) if profile else None,
         (list(map(normalize, answers.actual)), list(map(normalize, answers.predicted))),
-        rules.metrics,
+        rules,
     )
 
 

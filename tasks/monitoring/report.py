@@ -14,7 +14,7 @@ from tasks.monitoring.labels import Labels
 from tasks.monitoring.quality import Quality, join_labels, measure_quality
 from tasks.monitoring.settings import MonitorRules
 from tasks.monitoring.window import Window, find_percentile
-from tasks.training.rules import MetricRule
+from tasks.training.rules import Rules
 
 Outcome = Literal["no traffic", "too few rows", "no profile", "no difference", "differs"]
 JUDGED: tuple[Outcome, ...] = ("no difference", "differs")
@@ -94,7 +94,7 @@ class Release:
         commit: Its commit.
         reference: What it learnt from; None if its commit has no profile.
         answers: Labels and answers of its test rows.
-        metrics: Rules of the gate on metrics.
+        rules: The rules of the gate.
     """
 
     model: str
@@ -103,7 +103,7 @@ class Release:
     commit: str
     reference: Reference | None
     answers: tuple[Sequence[str], Sequence[str]]
-    metrics: Sequence[MetricRule]
+    rules: Rules
 
 
 def judge_window(window: Window, release: Release, rules: MonitorRules, table: Labels) -> Report:
@@ -116,10 +116,10 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
         table: Labels of its rows from a table.
     """
     answers = window.answers
-    actual, predicted = join_labels(answers, window.labels, table.by_row)
+    labelled = join_labels(answers, window.labels, table.by_row)
     log = _describe_log(window) | {
         "compared_rows": len(answers),
-        "labels": len(actual),
+        "labels": len(labelled.actual),
         "labels_unmatched": table.unmatched,
         "labels_replaced": table.replaced,
     }
@@ -142,8 +142,8 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
         return Report(**common, outcome="too few rows", columns=columns)
     findings = find_drift(release.reference, answers, rules.distance)
     quality: list[Quality] = []
-    if len(actual) >= rules.least_rows:
-        quality = measure_quality(release.metrics, (actual, predicted), release.answers)
+    if len(labelled.actual) >= rules.least_rows:
+        quality = measure_quality(release.rules, labelled, release.answers)
     differing = sorted(
         (finding for finding in findings if finding.differs), key=lambda one: -one.distance
     )

@@ -110,10 +110,10 @@ def _findings_table(findings: Sequence[Finding]) -> str:
 def _quality_table(report: Report) -> str:
     rows = [
         [
-            one.metric,
+            f"{one.metric}, {_quote(one.part)}" if one.part else one.metric,
             one.value,
             "{:.4g} to {:.4g}".format(*one.interval) if one.interval else "too few wrong answers",
-            one.before,
+            "-" if one.before is None else one.before,
             one.rows,
             "**worse**" if one.is_worse else "",
         ]

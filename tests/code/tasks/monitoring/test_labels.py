@@ -40,7 +40,9 @@ async def test_labels_are_matched_by_request_and_row(tmp_path: Path) -> None:
     assert table.by_row == {("r1", 0): "b", ("r1", 1): "a"}
     assert (table.unmatched, table.replaced) == (1, 1)
     feedback = {"r1": ("x", "x"), "r2": ("c",)}
-    assert join_labels(ANSWERS, feedback, table.by_row) == (["b", "a", "c"], ["a", "b", "a"])
+    labelled = join_labels(ANSWERS, feedback, table.by_row)
+    assert (labelled.actual, labelled.predicted) == (["b", "a", "c"], ["a", "b", "a"])
+    assert [row["city"] for row in labelled.rows] == ["Bern", "Bern", ""]
 
 
 async def test_labels_are_matched_by_columns_however_numbers_are_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.monitoring.labels import Labels
 from tasks.monitoring.profile import Profile, parse_profile
 from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
 from tasks.monitoring.settings import MonitorRules
-from tasks.training.rules import MetricRule
+from tasks.training.rules import Rules
 from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
 
 RULES = MonitorRules.model_validate({})
@@ -29,7 +29,7 @@ PROFILE = Profile.model_validate({"format": 1, "rows": 400, "columns": COLUMNS})
 ANSWERS = (["a"] * 90 + ["b"] * 110, ["a"] * 85 + ["b"] * 5 + ["b"] * 100 + ["a"] * 10)
 RELEASE = Release(
     "wine", "local", "v0.0.1", "c" * 40, Reference(PROFILE, ANSWERS[1], False), ANSWERS,
-    [MetricRule(metric="accuracy", minimum=0.5)],
+    Rules(metric="accuracy", minimum=0.5, slices=("city", "ash >= 0")),
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_new_and_invalid_values_are_shown() -> None:
 def test_window_that_cannot_be_judged_says_why() -> None:
     assert judge([]).outcome == "no traffic"
     assert judge([draw_row(9.0) for _ in range(99)]).outcome == "too few rows"
-    release = Release("wine", "local", "v0.0.1", "c" * 40, None, ([], []), [])
+    release = Release("wine", "local", "v0.0.1", "c" * 40, None, ([], []), RELEASE.rules)
     report = judge_window(read_window([make_line(1)]), release, RULES, Labels())
     assert report.outcome == "no profile"
 
@@ -105,7 +105,9 @@ def test_quality_is_measured_where_labels_are_known() -> None:
     rows = [draw_row() for _ in range(400)]
     right = [make_feedback(n, "a") for n in range(300)]
     report = judge(rows, *right, make_feedback("unknown", "a"), output="a")
-    (accuracy,) = report.quality
+    accuracy, *parts = report.quality
+    assert {part.part for part in parts} >= {"city == Bern", "city == Basel", "ash >= 0"}
+    assert all(part.value == 1.0 and not part.is_worse for part in parts)
     assert (accuracy.value, accuracy.rows, accuracy.is_worse) == (1.0, 300, False)
     wrong = [make_feedback(n, "b" if n % 2 else "a") for n in range(300)]
     report = judge(rows, *wrong, output="a")
