@@ -167,7 +167,7 @@ def render(checkout: Path, environments: Path | None = None) -> str:
     flows = [(flow, name) for flow in _PER_ENVIRONMENT for name in names]
     files = {name: _read_environment(folder / f"{name}.toml") for name in names}
     flows += [(_WATCH, name) for name, values in files.items() if _counts_requests(values)]
-    flows += [(_MONITOR, name) for name, values in files.items() if values.get(_LOG)]
+    flows += [(_MONITOR, name) for name, values in files.items() if _LOG in values]
     lines = [
         f"  - {{<<: *{flow}, name: {name}, parameters: {{environment: {name}}}}}\n"
         for flow, name in ((flow, json.dumps(name)) for flow, name in flows)
