@@ -28,7 +28,8 @@ from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
 from tests.code.light_model import write_light_model
 
 _NAME = "replicas"

@@ -19,6 +19,7 @@ from tasks.release import steps
 from tasks.release.approval import Approval, read_approval, wait_for_answer
 from tasks.release.locks.lock import hold, lock_of
 from tasks.release.policy import require_reason, was_live
+from tasks.release.shadowing import run_shadow
 from tasks.release.steps import is_recorded
 from tasks.release.watching import plan_watch, schedule_watch
 from tasks.reports.milestones import Milestone
@@ -33,7 +34,7 @@ from tasks.runs.run_names import run_name
 @flow(
     name="deploy",
     flow_run_name=run_name("deploy {ref} to {environment}"),
-    timeout_seconds=2 * 3600,
+    timeout_seconds=3 * 3600,
 )
 @stop_when_cancelled
 async def deploy(
@@ -122,6 +123,7 @@ async def bring_live(
     await verify_artifact(package, file)
     staged = await steps.preflight(target, package, file)
     release.milestone = Milestone.STAGED
+    await run_shadow(environment, release, target, staged)
     await wait_for_answer(approval, release, target, staged)
 
     async with steps.rollback_on_error(release, target, staged):

@@ -53,6 +53,7 @@ class Record:
         milliseconds: Time that it took.
         inputs: The rows of a prediction.
         outputs: The answer to each; empty where probabilities were the answer.
+        probabilities: The probabilities of each; empty where they were not the answer.
         problems: Of a refused request.
         actual: Of a feedback: the true value of each row.
     """
@@ -66,6 +67,7 @@ class Record:
     milliseconds: float = 0.0
     inputs: Sequence[Mapping[str, Value]] = ()
     outputs: Sequence[Value] = ()
+    probabilities: Sequence[Sequence[float]] = ()
     problems: Sequence[Problem] = ()
     actual: Sequence[Value] = ()
 
@@ -123,11 +125,15 @@ def _read_event(event: Mapping[str, Any]) -> Record:
         return Record(**common, problems=_read_problems(data.get("problems", [])))
     inputs = [_read_row(row) for row in _require(data.get("inputs"), list)]
     outputs: Sequence[Value] = ()
-    if "probabilities" not in data:
+    probabilities: Sequence[Sequence[float]] = ()
+    if "probabilities" in data:
+        answers = _require(data["probabilities"], list)
+        probabilities = [_read_numbers(row) for row in answers]
+    else:
         outputs = _read_values(_require(data.get("outputs"), list))
-        if len(inputs) != len(outputs):
-            raise _InvalidRecord
-    return Record(**common, inputs=inputs, outputs=outputs)
+    if len(inputs) != len(outputs or probabilities):
+        raise _InvalidRecord
+    return Record(**common, inputs=inputs, outputs=outputs, probabilities=probabilities)
 
 
 def _read_row(row: Any) -> Mapping[str, Value]:
@@ -140,6 +146,10 @@ def _read_values(values: Sequence[Any]) -> Sequence[Value]:
     if not all(value is None or isinstance(value, (str, int, float, bool)) for value in values):
         raise _InvalidRecord
     return values
+
+
+def _read_numbers(values: Any) -> Sequence[float]:
+    return [float(_require(value, (int, float))) for value in _require(values, list)]
 
 
 def _read_problems(problems: Any) -> list[Problem]:

@@ -25,6 +25,7 @@ from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.reports import markdown
 from tasks.reports.model_reports import picture_of
 from tasks.reports.release_report import Release
+from tasks.reports.shadow_report import describe_shadow
 
 _KEY = "approve-"
 # Prefect stores the answer to a suspended run under the key of the suspension, with these around.
@@ -166,6 +167,7 @@ async def _description(release: Release, until: datetime) -> str:
                 f" and {live} keeps serving.",
                 markdown.findings_table(release.verdict.findings) if release.verdict else "",
                 markdown.comparison_table(release.metrics, old),
+                describe_shadow(release.shadow) if release.shadow else "",
                 await picture_of(
                     package.workspace,
                     package.commit,

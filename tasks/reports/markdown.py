@@ -125,6 +125,7 @@ def release_note(
     metrics: Mapping[str, Number],
     before: Mapping[str, Number] | None,
     reason: str = "",
+    more: str = "",
 ) -> str:
     """Return the note of a release, in markdown.
 
@@ -134,9 +135,10 @@ def release_note(
         metrics: Metrics of the released model on the test split.
         before: Metrics of what was live before, None if nothing was.
         reason: Why the release ended so.
+        more: Further sections.
     """
     first, *others = facts.items()
     parts = [f"# {title}", reason, markdown_table(first, others)]
     if metrics:
         parts += ["## Metrics", comparison_table(metrics, before)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return "\n\n".join(filter(None, [*parts, more])) + "\n"

@@ -15,12 +15,14 @@ from prefect.settings import get_current_settings
 from tasks.core.commands import run_logger
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.settings import Settings
+from tasks.monitoring.shadow_report import ShadowReport
 from tasks.package.package import Package, metrics_at, read_metrics
 from tasks.platforms.base.target import AnyTarget, Live
 from tasks.reports import markdown
 from tasks.reports.milestones import Milestone, describe_state, outcome_of
 from tasks.reports.mlflow_bridge import log_version
 from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, ReleaseData
+from tasks.reports.shadow_report import describe_shadow
 from tasks.reports.timeline import timeline
 from tasks.repository.release_history import read_history
 from tasks.runs import artifacts
@@ -44,6 +46,7 @@ class Release:
         force_reason: Why the deploy was forced; empty if it was not.
         replace: Whether it may have another interface than what was live before.
         verdict: The gate's verdict, None before the gate was asked and for a rollback.
+        shadow: What shadow traffic has shown, None if there was none.
         rollback: Whether it goes back to an earlier version.
         rollback_reason: Why it goes back; empty if nobody said.
         rolled_back: Whether what was live before serves again, None if nothing had to be undone.
@@ -67,6 +70,7 @@ class Release:
     force_reason: str = ""
     replace: bool = False
     verdict: Verdict | None = None
+    shadow: ShadowReport | None = None
     rollback: bool = False
     rollback_reason: str = ""
     rolled_back: bool | None = None
@@ -158,6 +162,7 @@ class Release:
             "before": before,
             "rollback": f"rolls back {before}{reason}" if data.rollback else "",
             "gate": self.verdict.text if self.verdict else "",
+            "shadow traffic": self.shadow.summary if self.shadow else "",
             "forced": self.force_reason,
             "approval": self.approval,
             "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",
@@ -172,6 +177,7 @@ class Release:
             metrics=data.metrics,
             before=data.before.metrics if data.before else None,
             reason=str(SlipwayError(data.reason, state=data.state, next_step=data.next_step)),
+            more=describe_shadow(self.shadow) if self.shadow else "",
         )
 
 

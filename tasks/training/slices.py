@@ -59,7 +59,7 @@ def cut(
         private: Columns whose values no report shows.
     """
     slices = []
-    for name, positions in _choose(rules.slices, rows, private):
+    for name, positions in choose(rules.slices, rows, private):
         comparison, problem = None, ""
         if len(positions) >= rules.slice_rows:
             comparison = weigh_answers(
@@ -88,12 +88,12 @@ def measure_slices(
     """
     return [
         (name, len(positions), measure(rules.metric, take(model, positions)))
-        for name, positions in _choose(rules.slices, rows, private)
+        for name, positions in choose(rules.slices, rows, private)
         if len(positions) >= rules.slice_rows
     ]
 
 
-def _choose(
+def choose(
     conditions: Iterable[str], rows: Sequence[Row], private: Collection[str]
 ) -> Iterator[tuple[str, list[int]]]:
     """Yield the name of each slice, and the numbers of its rows."""

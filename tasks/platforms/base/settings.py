@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.monitoring.settings import Monitor
+from tasks.platforms.base.duration import Duration, seconds_of
 from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.prediction_log import OptionalLog
+from tasks.platforms.base.shadow import OptionalShadow
 from tasks.platforms.base.variables import Table, VariableReader
 
 # How long these may take at most: the tasks of a rollout, and its flow, are given more.
@@ -28,23 +29,6 @@ def _split(value: object) -> object:
 
 
 LISTED = BeforeValidator(_split)
-
-
-def _check_duration(text: str) -> str:
-    if not _DURATION.fullmatch(text):
-        raise ValueError("a duration has a unit: 90s, 30m or 2h")
-    return text
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smh]))?")
-Duration = Annotated[str, AfterValidator(_check_duration)]
-
-
-def seconds_of(duration: Duration) -> float:
-    """Return the seconds of a duration; an empty one has none."""
-    match = _DURATION.fullmatch(duration)
-    return float(match[1]) * _UNITS[match[2]] if match and match[1] else 0.0
 
 
 class Environment(Policy):
@@ -107,6 +91,8 @@ class HostEnvironment(Environment):
         watch: Time after the switch in which a new version is compared with the last hour of the
             one before it, by the same limits, and rolled back if it is worse: `90s`, `30m` or
             `2h`; empty for none.
+        shadow: The requests that a new version is asked beside the live one, before an approval or
+            the switch; None for none.
     """
 
     port: int = Field(8080, ge=1, le=65535)
@@ -117,6 +103,7 @@ class HostEnvironment(Environment):
     canary_errors: float = Field(1.0, ge=0, lt=100)
     canary_slower: float = Field(2.0, ge=1)
     watch: Duration = ""
+    shadow: OptionalShadow = None
 
     @model_validator(mode="after")
     def _canary_grows_and_ends(self) -> Self:
@@ -130,6 +117,15 @@ class HostEnvironment(Environment):
     def _watch_ends(self) -> Self:
         if self.watch_seconds > WATCH_SECONDS:
             raise ValueError(f"watch: {WATCH_SECONDS / 3600:g}h at most")
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_leaves_records(self) -> Self:
+        if self.shadow and (self.log is None or self.log.share < 1):
+            raise ValueError(
+                "shadow: it compares what both versions keep in the prediction log: set"
+                " `log = {share = 1.0}`"
+            )
         return self
 
     @property
@@ -171,10 +167,11 @@ class CloudEnvironment(ImageEnvironment):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_watch(cls, values: object) -> object:
-        if isinstance(values, Mapping) and "watch" in values:
-            raise ValueError(
-                "watch: only the targets `process` and `docker` take it: their proxy counts"
-                " requests"
-            )
+    def _refuse_what_needs_a_proxy(cls, values: object) -> object:
+        for key, deed in {"watch": "counts", "shadow": "mirrors"}.items():
+            if isinstance(values, Mapping) and key in values:
+                raise ValueError(
+                    f"{key}: only the targets `process` and `docker` take it: their proxy {deed}"
+                    " requests"
+                )
         return values

@@ -1,6 +1,7 @@
 """The protocol of a target: the steps of a deploy, the same on all platforms.
 
     staged = preflight(package)     prove it in isolation
+    shadow(staged)                  ask it what clients ask the live one, if the environment says so
     released = release(staged)      start it beside the live release
     verify(released)                prove it where it runs
     settle(released)                move the traffic, prove it again
@@ -25,6 +26,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
 from tasks.core.errors import ConfigurationError
+from tasks.monitoring.shadow import Traffic
 from tasks.package.package import Package
 from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.base.watch import WatchPlan, WatchResult
@@ -139,6 +141,19 @@ class Target(Protocol[StagedT, ReleasedT]):
         Raises:
             TerminalError: It crashes, does not get ready, or predicts something else.
         """
+
+    async def shadow(self, staged: StagedT) -> Traffic | None:
+        """Ask the new version, for a while, what clients ask the live one.
+
+        Returns:
+            What both have recorded; None if the environment has no `shadow`, or nothing is live
+            that answers.
+
+        Raises:
+            TerminalError: The new version crashes, does not get ready, or predicts otherwise than
+                it was saved.
+        """
+        return None
 
     @abstractmethod
     async def release(self, staged: StagedT, version: str) -> ReleasedT:

@@ -134,6 +134,11 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             else:
                 self._engine.stop(container)
 
+    def _discard(self, release: str) -> None:
+        for container in self._containers(release):  # else it would be started again as it is
+            self._engine.stop(container)
+            self._engine.remove(container)
+
     def _running(self) -> list[str]:
         # A container of a killed preflight counts even if it has ended: it must be removed.
         return sorted(

@@ -15,8 +15,9 @@ from tasks.core.threads import in_thread
 from tasks.platforms.base.proof import Candidate, soak
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.host.counters import Counters
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Exposure, Limits, describe, judge
+from tasks.platforms.host.route import Route
 
 _LOOK_SECONDS = 1.0
 

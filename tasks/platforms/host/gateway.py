@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,47 +24,19 @@ import httpx
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.tls import ssl_context
+from tasks.monitoring.shadow import MIRRORED_BYTES
 from tasks.platforms.base.no_answer import no_answer
 from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.host.counters import Counters, read_counters
+from tasks.platforms.host.route import Route, make_service
 
 _SWITCH_SECONDS = 15.0
-# A dead server refuses connections at once, so the time-out is for one that hangs; a busy one,
-# which answers late, must not be left out.
-_HEALTH_CHECK = {"path": "/readyz", "interval": "1s", "timeout": "5s"}
 # Until the next check a dead server has its turn like the others, and with other clients in between
 # each try may meet it again: of two servers, one in 2**20 requests finds no living one.
 _TRIES = 20
-
-
-@dataclass(frozen=True)
-class Route:
-    """The destination of an environment's traffic.
-
-    Attributes:
-        release: Name of the release.
-        ports: The private TCP ports of its servers on loopback.
-    """
-
-    release: str
-    ports: tuple[int, ...]
-
-    @property
-    def urls(self) -> list[str]:
-        """The private URLs of the release's servers."""
-        return [f"http://127.0.0.1:{port}" for port in self.ports]
-
-    @property
-    def balanced(self) -> bool:
-        """True if there is more than one server to choose from."""
-        return len(self.ports) > 1
-
-    @property
-    def server_variables(self) -> dict[str, str]:
-        """Variables of its servers, beside those of the environment."""
-        # A server that listens while it loads would answer 503 to what another one could predict,
-        # from when it starts again until the next health check.
-        return {"SLIPWAY_LISTEN_WHEN_READY": "1"} if self.balanced else {}
+# A new version that hangs must not keep the proxy's memory: of a mirrored request nobody waits for
+# the answer.
+_MIRROR_TIMEOUTS = {"dialTimeout": "2s", "responseHeaderTimeout": "10s"}
 
 
 class Gateway:
@@ -190,6 +161,52 @@ class Gateway:
         )
         self._wait(live, shares)
 
+    def mirror(self, live: Route, new: Route) -> None:
+        """Send each prediction that the live release has answered to a new one too, and wait.
+
+        Nobody gets the answers of the new one. A request that is larger than 1 MB is not mirrored:
+        the proxy has to keep it until it is answered.
+
+        Args:
+            live: Route of the live release, which gets and answers all traffic.
+            new: Route of the new release.
+
+        Raises:
+            TransientError: Traefik does not take the new routes.
+        """
+        # Under a name of its own: what the proxy counts of a release are requests of clients.
+        name = f"{self._environment}~new"
+        balancer = make_service(new)["loadBalancer"] | {"serversTransport": name}
+        mirroring = {
+            "service": live.release,
+            "maxBodySize": MIRRORED_BYTES,
+            "mirrors": [{"name": name, "percent": 100}],
+        }
+        router = self._router(live) | {
+            "rule": "Method(`POST`) && !Path(`/feedback`)",
+            "priority": 1000,
+            "service": self._shadow,
+        }
+        self._write(
+            {self._environment: self._router(live), self._shadow: router},
+            [live],
+            {self._shadow: {"mirroring": mirroring}, name: {"loadBalancer": balancer}},
+            {name: {"forwardingTimeouts": _MIRROR_TIMEOUTS}},
+        )
+        self._wait(live, {}, mirrored=True)
+
+    def is_mirrored(self) -> bool:
+        """Return whether predictions are mirrored to a new release.
+
+        Raises:
+            TransientError: Traefik does not answer.
+        """
+        with _open_api(self._api) as api:
+            router = api.get(f"/api/http/routers/{self._shadow}@file")
+            if router.status_code == 404:
+                return False
+            return bool(router.raise_for_status())
+
     def counters(self, *routes: Route) -> list[Counters]:
         """Read Traefik's counters of some releases.
 
@@ -205,12 +222,16 @@ class Gateway:
         return f"{self._environment}~canary"
 
     @property
+    def _shadow(self) -> str:
+        return f"{self._environment}~shadow"
+
+    @property
     def _retry(self) -> str:
         return f"{self._environment}~retry"
 
-    def _wait(self, route: Route | None, shares: dict[str, int]) -> None:
+    def _wait(self, route: Route | None, shares: dict[str, int], *, mirrored: bool = False) -> None:
         deadline = time.monotonic() + _SWITCH_SECONDS
-        while not self._leads_to(route, shares):
+        while not self._leads_to(route, shares, mirrored):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
@@ -220,9 +241,11 @@ class Gateway:
                 )
             time.sleep(0.05)
 
-    def _leads_to(self, route: Route | None, shares: dict[str, int]) -> bool:
+    def _leads_to(self, route: Route | None, shares: dict[str, int], mirrored: bool) -> bool:
         try:
-            return self.route() == route and self.shares() == shares
+            return (
+                self.route() == route and self.shares() == shares and self.is_mirrored() == mirrored
+            )
         except TransientError:  # not read yet
             return False
 
@@ -231,11 +254,15 @@ class Gateway:
         routers: dict[str, object],
         routes: Sequence[Route],
         services: Mapping[str, object] | None = None,
+        transports: Mapping[str, object] | None = None,
     ) -> None:
         http: dict[str, object] = {
             "routers": routers,
-            "services": {route.release: _service(route) for route in routes} | {**(services or {})},
+            "services": {route.release: make_service(route) for route in routes}
+            | {**(services or {})},
         }
+        if transports:
+            http["serversTransports"] = transports
         if any(route.balanced for route in routes):  # an empty element is an error of Traefik's
             http["middlewares"] = {self._retry: {"retry": {"attempts": _TRIES}}}
         partial = self._file.with_suffix(".partial")
@@ -288,10 +315,3 @@ def _open_api(api: str) -> Iterator[httpx.Client]:
             error,
             next_step="run `slipway up`, then the flow again",
         ) from error
-
-
-def _service(route: Route) -> dict[str, object]:
-    balancer: dict[str, object] = {"servers": [{"url": url} for url in route.urls]}
-    if route.balanced:  # else Traefik would refuse what the only server might still answer
-        balancer["healthCheck"] = _HEALTH_CHECK
-    return {"loadBalancer": balancer}

@@ -20,17 +20,20 @@ from tasks.core.errors import SlipwayError
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
+from tasks.monitoring.shadow import Traffic
 from tasks.package.package import Package
-from tasks.platforms.base.prediction_log import make_spool
+from tasks.platforms.base.prediction_log import SHADOW, make_spool
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release
 from tasks.platforms.base.watch import WatchPlan, WatchResult
 from tasks.platforms.host.canary import Canary
 from tasks.platforms.host.counters import Counters
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.judgement import Limits
-from tasks.platforms.host.samples import HOUR, newest_sample, read_last_hour
+from tasks.platforms.host.route import Route
+from tasks.platforms.host.samples import describe_samples, read_last_hour
+from tasks.platforms.host.shadow import mirror_traffic
 from tasks.platforms.host.watch import Watch
 
 
@@ -90,7 +93,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Prove that the proxy and the runner of the servers answer."""
         address = await in_thread(self._gateway.address)
         runner, variables = await self._check_runner(), await self._variables.check()
-        watch = [self._check_samples()] if self._host.watch_seconds else []
+        watch = [describe_samples(self._samples)] if self._host.watch_seconds else []
         return [f"the proxy has an entry point at {address}", *runner, *variables, *watch]
 
     async def status(self) -> Live | None:
@@ -129,6 +132,33 @@ class HostTarget(Target[S, HostRelease[S]]):
                     )  # fmt: skip
             raise
         return staged
+
+    async def shadow(self, staged: S) -> Traffic | None:
+        """Start the new version, and mirror requests to it; nothing of it runs afterwards."""
+        rules, live = self._host.shadow, await in_thread(self._gateway.route)
+        if rules is None or live is None:
+            return None
+        await in_thread(self._sweep, live)
+        description = await in_thread(self._describe, live.release)
+        if description is None or not await live.answers():
+            commands.run_logger().warning("no shadow traffic: what is live does not answer")
+            return None
+        route = Route(staged.release, find_free_ports(self._host.replicas))
+        trial = HostRelease(staged, SHADOW, route, live)
+        spools = [
+            make_spool(Settings().spool, model, self._host.name, version)
+            for model, version in (
+                (description["name"], description.get("version") or SHADOW),
+                (staged.package.model, SHADOW),
+            )
+        ]
+        try:
+            await self._start(trial)
+            await self.verify(trial)
+            return await mirror_traffic(self._gateway, rules, live, route, (spools[0], spools[1]))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await in_thread(self._discard, staged.release)
 
     async def release(self, staged: S, version: str) -> HostRelease[S]:
         """Start the new version beside the live one."""
@@ -202,15 +232,6 @@ class HostTarget(Target[S, HostRelease[S]]):
         model = released.staged.package.model
         return make_spool(Settings().spool, model, self._host.name, released.version)
 
-    def _check_samples(self) -> str:
-        newest = newest_sample(self._samples)
-        if newest and newest > time.time() - HOUR:
-            return "the proxy's counters are kept, for the watch to compare with the last hour"
-        return (
-            "the proxy's counters are not kept, so the watch compares with all since the proxy"
-            " has started"
-        )
-
     def _candidates(self, released: HostRelease[S]) -> list[Candidate]:
         return [self._candidate(released, url) for url in released.route.urls]
 
@@ -229,9 +250,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         live = await in_thread(self._gateway.route)
         if live is None or live == route:  # or this is a repetition
             return None
-        answers = [await version(url) for url in live.urls]
-        here = any(answer and answer.get("release") == live.release for answer in answers)
-        return live if here else None
+        return live if await live.answers() else None
 
     async def _prune(self, live: Route | None, keep: int) -> None:
         """Drop the oldest releases beside the live one until, with it, no more than these stay."""
@@ -239,7 +258,8 @@ class HostTarget(Target[S, HostRelease[S]]):
         await self._drop(others[: max(0, len(others) - max(0, keep - 1))])
 
     def _sweep(self, live: Route | None) -> None:
-        if self._gateway.shares():  # a killed run left its canary
+        # A killed run left its canary, or its mirror.
+        if self._gateway.shares() or self._gateway.is_mirrored():
             self._gateway.switch(live)
         for release in self._running():
             if live is None or release != live.release:
@@ -268,6 +288,10 @@ class HostTarget(Target[S, HostRelease[S]]):
     @abstractmethod
     def _stop(self, release: str) -> None:
         """Let the servers of a release finish their requests, and stop them."""
+
+    def _discard(self, release: str) -> None:
+        """Stop the servers of a release so that it can be started anew."""
+        self._stop(release)
 
     @abstractmethod
     def _running(self) -> list[str]:

@@ -68,6 +68,17 @@ def newest_sample(folder: Path) -> float | None:
     return max(map(_second, folder.glob(f"*{_SUFFIX}")), default=None)
 
 
+def describe_samples(folder: Path) -> str:
+    """Describe what the watch has to compare a version with."""
+    newest = newest_sample(folder)
+    if newest and newest > time.time() - HOUR:
+        return "the proxy's counters are kept, for the watch to compare with the last hour"
+    return (
+        "the proxy's counters are not kept, so the watch compares with all since the proxy"
+        " has started"
+    )
+
+
 def _second(path: Path) -> float:
     return float(path.stem)
 

@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.package.package import Package
 from tasks.platforms.base.proof import version
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings
+from tasks.platforms.host.route import Route
 from tests.code.platforms.places import Place
 from tests.stand_ins.serve import serving
 

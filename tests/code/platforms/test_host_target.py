@@ -14,7 +14,8 @@ from tasks.package.package import Package
 from tasks.platforms.base.image_target import StagedImage
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.docker.target import DockerTarget
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
 from tests.containers import free_port
 from tests.stand_ins.serve import serving
 

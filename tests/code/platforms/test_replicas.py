@@ -12,7 +12,8 @@ import pytest
 from tasks.core.free_port import find_free_ports
 from tasks.package.package import Package
 from tasks.platforms.base.replicas import Replicas
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
 from tests.code.platforms.places import CLIENTS, DockerPlace, Place, ProcessPlace
 
 _SECONDS = 30.0

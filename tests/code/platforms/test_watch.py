@@ -11,8 +11,9 @@ import pytest
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.platforms.catalogue import load_environment, make_target
 from tasks.platforms.host.counters import Counters
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.judgement import CERTAIN, OBVIOUS, Limits, judge_later
+from tasks.platforms.host.route import Route
 from tasks.platforms.host.samples import HOUR, newest_sample, read_last_hour, write_sample
 from tasks.platforms.host.watch import Watch
 

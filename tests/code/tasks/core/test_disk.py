@@ -22,7 +22,8 @@ from tasks.core.errors import TerminalError
 from tasks.images.layers import write_layer
 from tasks.package.bundle import make_bundle
 from tasks.package.package import Package
-from tasks.platforms.host.gateway import Gateway, Route
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
 from tasks.platforms.process import launch
 from tasks.platforms.process.supervisor import Program, Supervisor
 from tasks.release.locks.host import HostLock

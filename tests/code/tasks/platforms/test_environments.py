@@ -33,11 +33,15 @@ def test_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLIPWAY_STAGING_PORT", "9001")
     monkeypatch.setenv("SLIPWAY_STAGING_CANARY", "10,50")
     monkeypatch.setenv("SLIPWAY_STAGING_WATCH", "1.5h")
+    monkeypatch.setenv("SLIPWAY_STAGING_LOG", "{}")
+    monkeypatch.setenv("SLIPWAY_STAGING_SHADOW", "1000")
     environment = load_environment("staging", _write(tmp_path, 'target = "process"\nport = 8081'))
     assert isinstance(environment, ProcessEnvironment)
     assert environment.url == "http://127.0.0.1:9001"
     assert environment.canary == (10, 50)
     assert environment.watch_seconds == 5400
+    assert environment.shadow
+    assert (environment.shadow.requests, environment.shadow.seconds) == (1000, 3600)
 
 
 def test_only_the_laptop_is_open_by_default(tmp_path: Path) -> None:
@@ -101,6 +105,18 @@ def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.Mon
         (
             'target = "heroku"\nrepository = "r"\nwatch = "1h"',
             "watch: .*only the targets `process`",
+        ),
+        ('target = "process"\nshadow = "10m"', "shadow: it compares what both versions keep"),
+        (
+            'target = "process"\nlog = {share = 0.5}\nshadow = 1000',
+            "shadow: it compares what both versions keep",
+        ),
+        ('target = "process"\nlog = {}\nshadow = "2h"', "shadow: .*time: .*1h at most"),
+        ('target = "process"\nlog = {}\nshadow = 0', "shadow.requests: .* greater than or equal"),
+        ('target = "process"\nlog = {}\nshadow = {max = 1}', "shadow.max: Extra inputs"),
+        (
+            'target = "heroku"\nrepository = "r"\nshadow = "10m"',
+            "shadow: .*only the targets `process`",
         ),
         ('target = "process"\nready_seconds = 900', "ready_seconds: .* less than or equal to 600"),
         ('target = "sagemaker"\nrepository = "r"\nregion = "here"', "region: String should match"),

@@ -1,0 +1,233 @@
+"""Compare what two versions have answered to the same requests: shadow traffic. Pure.
+
+Both keep a prediction log. A client's `X-Request-Id` reaches both of them, so requests with one are
+paired by it. Of the others each server makes an id of its own: they are paired by what was asked,
+which is exact, since a version answers the same question in the same way. Where it seems not to,
+because the log lacks what made the difference, they are counted and not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.monitoring.records import Record, Value, parse_record
+from tasks.monitoring.shadow_report import Change, Difference, Output, Part, ShadowReport, Side
+from tasks.monitoring.window import Span, find_percentile
+from tasks.training.rows import normalize
+from tasks.training.slices import choose
+
+MIRRORED_BYTES = 1 << 20  # the proxy mirrors no larger request
+# A record also has the answer, and other blanks: of a shorter one, the request was surely mirrored.
+_SURELY_MIRRORED = MIRRORED_BYTES // 2
+_LISTED = 20
+_QUANTILES = (0.5, 0.95, 0.99)
+_LEAST_AMOUNT = 1e-9
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The records of both versions, line by line, as they stood in their logs.
+
+    Attributes:
+        span: From when to when requests were mirrored.
+        live: Lines of the live version.
+        new: Lines of the new version, which gets a request once the live one has answered it.
+    """
+
+    span: Span
+    live: Sequence[bytes]
+    new: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    inputs: Mapping[str, Value]
+    live: Output
+    new: Output
+
+
+def compare(
+    traffic: Traffic,
+    *,
+    tolerance: float,
+    slices: Sequence[str] = (),
+    private: Collection[str] = (),
+) -> ShadowReport:
+    """Compare the answers of two versions to the same requests.
+
+    Args:
+        traffic: Their records.
+        tolerance: Numbers that differ by a smaller share count as the same, probabilities that
+            differ by less.
+        slices: The slices of the gate.
+        private: Columns whose values no report shows.
+    """
+    live = [one for one in _parse(traffic.live) if one.at in traffic.span]
+    new = [one for one in _parse(traffic.new) if one.at >= traffic.span.start]
+    pairs, by_id, by_content, ambiguous = _pair(live, new)
+    rows = list(_split(pairs))
+    different = [at for at, row in enumerate(rows) if _differs(row.live, row.new, tolerance)]
+    amounts = [_amount(row.live, row.new) for row in rows]
+    of_live, of_new = _describe(live), _describe(new)
+    mirrored = sum(len(line) <= _SURELY_MIRRORED for line in traffic.live)
+    missing = max(0, min(of_live.requests, mirrored) - of_new.requests)
+    order = sorted(different, key=lambda at: -(amounts[at] or 0.0))
+    return ShadowReport(
+        seconds=(traffic.span.end - traffic.span.start).total_seconds(),
+        live=of_live,
+        new=of_new,
+        by_id=by_id,
+        by_content=by_content,
+        ambiguous=ambiguous,
+        lost=missing + max(0, of_new.errors - of_live.errors),
+        rows=len(rows),
+        different=len(different),
+        amounts=_summarize([amount for amount in amounts if amount is not None]),
+        changes=tuple(_count_changes(rows[at] for at in different)),
+        slices=tuple(_cut(rows, set(different), slices, private)),
+        largest=tuple(
+            Difference(
+                inputs={name: v for name, v in rows[at].inputs.items() if name not in private},
+                live=rows[at].live,
+                new=rows[at].new,
+                amount=amounts[at],
+            )
+            for at in order[:_LISTED]
+        ),
+    )
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[Record]:
+    for line in lines:
+        record = parse_record(line)
+        if record and record.kind in ("prediction", "refusal"):
+            yield record
+
+
+def _pair(
+    live: Sequence[Record], new: Sequence[Record]
+) -> tuple[list[tuple[Record, Record]], int, int, int]:
+    """Pair the answered requests of two versions.
+
+    Returns:
+        The pairs; the number of those paired by their ids, and by what was asked; and the number of
+        those that cannot be told apart.
+    """
+    predictions = [[one for one in side if one.kind == "prediction"] for side in (live, new)]
+    # A column that only one of the two has, or keeps in its log, tells no requests apart.
+    shared = set.intersection(*({name for one in s for name in _columns(one)} for s in predictions))
+    by_id: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for one in reversed(predictions[0]):
+        by_id[one.id, _content(one, shared)].append(one)
+    pairs, rest = [], []
+    for one in predictions[1]:
+        if same := by_id[one.id, _content(one, shared)]:
+            pairs.append((same.pop(), one))
+        else:
+            rest.append(one)
+    count, ambiguous = len(pairs), 0
+    groups: dict[str, tuple[list[Record], list[Record]]] = defaultdict(lambda: ([], []))
+    for (_, content), left in by_id.items():
+        groups[content][0].extend(left)
+    for one in rest:
+        groups[_content(one, shared)][1].append(one)
+    for of_live, of_new in groups.values():
+        together = list(zip(of_live, of_new, strict=False))
+        if all(len({_answer(one) for one in side}) == 1 for side in (of_live, of_new) if side):
+            pairs += together
+        else:
+            ambiguous += len(together)
+    return pairs, count, len(pairs) - count, ambiguous
+
+
+def _columns(record: Record) -> Iterable[str]:
+    return record.inputs[0] if record.inputs else ()
+
+
+def _content(record: Record, columns: Collection[str]) -> str:
+    """Return what was asked, as a text that is the same for both versions."""
+    rows = [{name: row.get(name) for name in columns} for row in record.inputs]
+    return json.dumps([bool(record.probabilities), rows], sort_keys=True)
+
+
+def _answer(record: Record) -> str:
+    return json.dumps([record.outputs, record.probabilities])
+
+
+def _split(pairs: Iterable[tuple[Record, Record]]) -> Iterator[_Pair]:
+    """Yield each row of the requests with both answers."""
+    for live, new in pairs:
+        yield from map(_Pair, live.inputs, _outputs(live), _outputs(new))
+
+
+def _outputs(record: Record) -> Sequence[Output]:
+    return [tuple(row) for row in record.probabilities] or record.outputs
+
+
+def _amount(live: Output, new: Output) -> float | None:
+    """Return by how much two answers differ; None for classes."""
+    if isinstance(live, tuple) and isinstance(new, tuple):
+        if len(live) != len(new):
+            return None  # of other classes
+        return max((abs(a - b) for a, b in zip(live, new, strict=True)), default=0.0)
+    # JSON writes the numbers of a regression with a point, and those that are classes without.
+    if isinstance(live, float) and isinstance(new, float):
+        return abs(new - live)
+    return None
+
+
+def _differs(live: Output, new: Output, tolerance: float) -> bool:
+    amount = _amount(live, new)
+    if amount is None:
+        return isinstance(live, tuple) or normalize(live) != normalize(new)
+    if isinstance(live, tuple):
+        return amount > max(tolerance, _LEAST_AMOUNT)
+    assert isinstance(live, float)
+    assert isinstance(new, float)
+    return not math.isclose(live, new, rel_tol=tolerance, abs_tol=_LEAST_AMOUNT)
+
+
+def _summarize(amounts: list[float]) -> dict[str, float]:
+    if not amounts:
+        return {}
+    return {"mean": math.fsum(amounts) / len(amounts), **_quantiles([*amounts], 1.0)}
+
+
+def _quantiles(values: list[float], *more: float) -> dict[str, float]:
+    values.sort()
+    quantiles = {f"{share:g}": find_percentile(values, share) for share in (*_QUANTILES, *more)}
+    return {share: value for share, value in quantiles.items() if value is not None}
+
+
+def _count_changes(rows: Iterable[_Pair]) -> list[Change]:
+    changes = Counter(
+        (normalize(row.live), normalize(row.new))
+        for row in rows
+        if _amount(row.live, row.new) is None and not isinstance(row.live, tuple)
+    )
+    return [Change(live=old, new=new, rows=n) for (old, new), n in changes.most_common(_LISTED)]
+
+
+def _cut(
+    rows: Sequence[_Pair], different: set[int], slices: Sequence[str], private: Collection[str]
+) -> Iterator[Part]:
+    texts = [
+        {name: "" if value is None else str(value) for name, value in row.inputs.items()}
+        for row in rows
+    ]
+    for name, positions in choose(slices, texts, private):
+        if positions:
+            wrong = len(different.intersection(positions))
+            yield Part(name=name, rows=len(positions), different=wrong)
+
+
+def _describe(records: Sequence[Record]) -> Side:
+    return Side(
+        requests=len(records),
+        errors=sum(one.kind == "refusal" for one in records),
+        milliseconds=_quantiles([one.milliseconds for one in records]),
+    )

@@ -1,0 +1,72 @@
+"""Records of a prediction log, read as they are written, beside the shipper that takes them away.
+
+Code of a model can write into the folder: files are read as lines, and no link or pipe is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_PATTERN = "*.jsonl*"
+_CHUNK = 1 << 20
+
+
+class RecordReader:
+    """The lines that come into a folder of records from now on.
+
+    A file stays open until the end: the shipper may remove it meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[tuple[int, int], int] = {}
+        self._rests: dict[int, bytes] = {}
+        self.lines: list[bytes] = []
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        """Leave out what is there already."""
+        for file in self._open_new():
+            os.lseek(file, 0, os.SEEK_END)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+    def read(self) -> None:
+        """Read what has come since the last time."""
+        self._open_new()
+        for file in self._files.values():
+            while chunk := os.read(file, _CHUNK):
+                *lines, rest = (self._rests.get(file, b"") + chunk).split(b"\n")
+                self._rests[file] = rest
+                self.lines += lines
+                self.size += len(chunk)
+
+    def _open_new(self) -> list[int]:
+        opened = []
+        for path in self._folder.glob(_PATTERN):
+            with suppress(OSError):  # gone meanwhile, or a link
+                facts = path.lstat()
+                identity = facts.st_dev, facts.st_ino
+                if identity in self._files or not stat.S_ISREG(facts.st_mode):
+                    continue
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                file = os.open(path, flags)
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    os.close(file)
+                    continue
+                self._files[identity] = file
+                opened.append(file)
+        return opened

@@ -1,0 +1,118 @@
+"""Shadow traffic with real clients: a new version is asked the same, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import TerminalError
+from tasks.monitoring.shadow import compare
+from tasks.package.package import Package
+from tasks.platforms.base.prediction_log import SHADOW
+from tasks.platforms.base.shadow import ShadowRules
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.host_target import GatewaySettings
+from tasks.platforms.host.records import RecordReader
+from tests.code.platforms.places import Place
+
+# What golden predictions do not find: they are asked for all at once, clients ask for one row.
+_WITH_ONE_ROW = """
+_answer_rows = Predictor.answer_rows
+def _answer(self, method, rows):
+    answer = _answer_rows(self, method, rows)
+    return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
+Predictor.answer_rows = _answer
+"""
+
+
+@pytest.fixture
+def gateway(process_place: Place) -> Gateway:
+    """The proxy in front of the place."""
+    host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
+    return Gateway(host.gateway, host.gateway_api, process_place.environment.name)
+
+
+async def test_new_version_is_asked_what_clients_ask(
+    process_place: Place,
+    models: list[Package],
+    make_package: Callable[..., Package],
+    gateway: Gateway,
+    home: Path,
+) -> None:
+    live = await process_place.ensure_live(models)
+    other = make_package("other", **{"serving/predictor.py": lambda text: text + _WITH_ONE_ROW})
+    file = other.workspace.path / "model" / "wine"
+    with process_place.traffic(live) as traffic:
+        killed = process_place.target(shadow=ShadowRules(time="1h"))
+        staged = await killed.preflight(other, file)
+        before = await process_place.snapshot()
+        mirroring = asyncio.create_task(killed.shadow(staged))
+        while not gateway.is_mirrored():
+            assert not mirroring.done(), mirroring.exception()
+            await asyncio.sleep(0.1)
+        # The live version answers everybody, and is what the platform calls live.
+        assert (await process_place.live_version())["commit"] == live.commit
+        status = await process_place.target().status()
+        assert status
+        assert status.runs(live)
+        mirroring.cancel()
+        await asyncio.gather(mirroring, return_exceptions=True)
+        assert not gateway.is_mirrored()
+        assert (await process_place.snapshot())["servers"] == before["servers"]
+
+        target = process_place.target(shadow=ShadowRules(requests=20))
+        records = await target.shadow(staged)
+    assert traffic.failures == []
+    assert records
+    report = compare(records, tolerance=0.0)
+    assert report.rows >= 20
+    assert report.lost == 0
+    assert report.disagreement == 1.0
+    assert {(item.live, item.new) for item in report.largest} == {(0, 2)}
+    assert (await process_place.snapshot())["servers"] == before["servers"]
+    assert list((home / "spool" / "wine" / "process" / SHADOW).glob("*.jsonl"))
+    await target.rollback(staged)
+    await process_place.assert_live(live)
+
+
+async def test_version_that_crashes_under_shadow_leaves_nothing(
+    process_place: Place,
+    models: list[Package],
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = await process_place.ensure_live(models)
+    before = await process_place.snapshot()
+
+    async def refuse(*_: object) -> None:
+        raise TerminalError("it predicts otherwise")
+
+    target = process_place.target(shadow=ShadowRules(time="5s"))
+    other = next(item for item in models if item is not live)
+    staged = await target.preflight(other, other.workspace.path / "model" / "wine")
+    monkeypatch.setattr("tasks.platforms.host.host_target.prove", refuse)
+    with pytest.raises(TerminalError, match="predicts otherwise"):
+        await target.shadow(staged)
+    assert not gateway.is_mirrored()
+    await target.rollback(staged)
+    assert await process_place.snapshot() == before
+    await process_place.assert_live(live)
+
+
+def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.jsonl", tmp_path / "b.jsonl.part"
+    old.write_bytes(b"before\n")
+    (tmp_path / "c.jsonl").symlink_to("/etc/passwd")
+    with RecordReader(tmp_path) as reader:
+        new.write_bytes(b"one\ntw")
+        reader.read()
+        with new.open("ab") as file:
+            complete = new.rename(tmp_path / "b.jsonl")
+            file.write(b"o\nthree\n")
+        complete.unlink()
+        reader.read()
+        reader.read()
+    assert reader.lines == [b"one", b"two", b"three"]
