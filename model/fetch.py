@@ -11,7 +11,7 @@ from model.estimators import Traits, build
 from model.files import RAW, RAW_ROWS, Counts, write_json
 from model.memory import require_memory
 from model.params import ConfigError, Params, run, suggest, suggest_nearest
-from model.sources import measure_files, read_rows
+from model.sources import SEPARATORS, measure_files, read_rows
 
 MEASURED_ROWS = 100_000
 # A condition of gate.slices, as the gate reads it.
@@ -103,7 +103,7 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     ]:
         for column in names:
             if column not in columns:
-                hint = "; is data.separator right?" if len(columns) == 1 else ""
+                hint = _suggest_separator(columns[0]) if len(columns) == 1 else ""
                 hint = hint or suggest_nearest(column, columns) or "."
                 problem = f"'{column}' is not a column of {source}{hint}"
                 raise ConfigError(f"data.{key}", f"{problem} Columns: {', '.join(columns)}")
@@ -119,6 +119,12 @@ def _check_columns(params: Params, columns: list[str]) -> None:
     if len(columns) - len({*data.drop, *weights}) < 2:
         raise ConfigError("data.drop", "no column is left to learn from")
     _check_gate(params, set(columns) - {data.target, *data.drop})
+
+
+def _suggest_separator(header: str) -> str:
+    """Suggest the character that a header of one column has between words."""
+    mark = next((mark for mark in SEPARATORS if mark in header), "").replace("\t", "\\t")
+    return f"; is data.separator '{mark}'?" if mark else "; is data.separator right?"
 
 
 def _check_gate(params: Params, columns: set[str]) -> None:

@@ -21,6 +21,11 @@ MOST_CLASSES = 50  # in a proposal
 EXAMPLES = 3
 GROUPED = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+# A letter right before a number is more likely part of a name, such as C-17.
+UNIT = re.compile(
+    r"(?P<before>[^\w\s.,+-]{1,3}|[A-Za-z]{2,3}(?= ))? ?"
+    r"[+-]?\d[\d.,]* ?(?P<after>[^\d\s.,]{1,4})?"
+)
 DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T].*)?")
 
 
@@ -79,7 +84,8 @@ def _propose_schema(column: "pd.Series", params: Params) -> dict[str, Any]:
         values = column.dropna().drop_duplicates()
         odd = values[to_numbers(values, data.decimal, data.thousands).isna()]
         if _has_few_odd_words(column, odd):
-            schema = {"type": "number", "missing": odd.tolist()}
+            kind = "text" if _are_codes(values.drop(odd.index)) else "number"
+            schema = {"type": kind, "missing": odd.tolist()}
         elif (
             len(values) and values.str.match(DATE).all() and dates.parse_dates(values).notna().all()
         ):
@@ -149,14 +155,14 @@ def _find_in_text(
     data, name = params.data, str(column.name)
     label = f"column '{name}'"
     cells = column.dropna()
+    values = cells.drop_duplicates()
+    yield from _find_variants(values, params)
     if name in data.columns and data.columns[name].type == "text":
         return
-    if cells.str.match(r"0\d+$").any() and cells.str.fullmatch(r"\d+").all():
-        yield f"data.schema.{name}.type", f"{label} has leading zeros and stays text"
-        return
-    values = cells.drop_duplicates()
     odd = values[to_numbers(values, data.decimal, data.thousands).isna()]
     is_odd = column.isin(odd)
+    if _are_codes(values.drop(odd.index)) and (len(odd) == 0 or _has_few_odd_words(column, odd)):
+        yield f"data.schema.{name}.type", f"{label} has leading zeros and stays text"
     if len(odd) == 0:
         return
     examples = list_words(odd.head(EXAMPLES), is_private=name in data.private)
@@ -171,6 +177,10 @@ def _find_in_text(
     elif _has_few_odd_words(column, odd):
         problem = f"{label} is text, as {examples} ({list_rows(is_odd)}) is no number"
         yield f"data.schema.{name}.missing", f"{problem}; if it means missing, name it there"
+    elif unit := _find_unit(odd):
+        problem = f"{label} is text: {examples} have '{unit}' beside the number"
+        hint = "write numbers alone, or convert them by a transformer in train.transformers"
+        yield "data.source", f"{problem}; {hint}"
     elif values.str.fullmatch(DATE.pattern).all():
         problem = f"{label} has dates, which are read as text: set it to date, or drop the column"
         yield f"data.schema.{name}.type", problem
@@ -179,6 +189,31 @@ def _find_in_text(
         yield "data.drop", f"{problem}: drop it, since it says nothing of new rows"
     if (cells.str[:1] == " ").mean() > 0.5:
         yield "data.separator", f"{label}: values begin with a space, which is part of them"
+
+
+def _find_variants(values: "pd.Series", params: Params) -> Iterator[tuple[str, str]]:
+    """Find values of a text column that differ by spaces around them or by capitals alone."""
+    name = str(values.name)
+    if len(values) > params.train.max_categories or name in params.data.private:
+        return
+    for _, same in values.groupby(values.str.strip().str.casefold(), sort=False):
+        if len(same) > 1:
+            problem = f"column '{name}': {list_words(same)} differ by spaces or capitals alone"
+            key = "data.merge_classes" if name == params.data.target else "data.source"
+            yield key, f"{problem}, and are different values"
+
+
+def _find_unit(cells: "pd.Series") -> str:
+    """Find what all cells have before or behind a number, such as `%`; empty if nothing."""
+    matches = [UNIT.fullmatch(cell.strip()) for cell in cells.head(1000)]
+    units = {(match["before"] or "", match["after"] or "") for match in matches if match}
+    return " ".join(units.pop()).strip() if all(matches) and len(units) == 1 else ""
+
+
+def _are_codes(values: "pd.Series") -> bool:
+    """Tell whether values are digits, some with leading zeros."""
+    digits = bool(len(values)) and bool(values.str.fullmatch(r"\d+").all())
+    return digits and bool(values.str.match(r"0\d").any())
 
 
 def _find_in_target(frame: "pd.DataFrame", params: Params) -> Iterator[tuple[str, str]]:

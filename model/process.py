@@ -142,23 +142,30 @@ def _check_weights(weights: "pd.Series") -> None:
         raise ConfigError("data.weights", f"column '{weights.name}' is 0 in all rows")
 
 
-def _check(frame: "pd.DataFrame", params: Params) -> None:
-    data = params.data
-    if len(frame) < 4:
-        raise ConfigError("data.source", f"{len(frame)} rows are too few to train and test on")
+def _check_columns(frame: "pd.DataFrame") -> None:
     for name, column in frame.items():
         if not column.notna().any():
             raise ConfigError("data.drop", f"column '{name}' has no values: drop it")
         if column.dtype == np.float64 and np.isinf(column).any():
             where = list_rows(np.isinf(column))
             raise ConfigError("data.source", f"column '{name}' has infinite values in {where}")
+
+
+def _check(frame: "pd.DataFrame", params: Params) -> None:
+    data = params.data
+    if len(frame) < 4:
+        raise ConfigError("data.source", f"{len(frame)} rows are too few to train and test on")
+    _check_columns(frame)
     target = frame[params.data.target]
     if target.dtype == dates.DTYPE:
         raise ConfigError("data.target", f"column '{target.name}' has dates: predict a number")
     if params.data.task == "regression":
         if target.dtype in (object, bool, "boolean"):
-            problem = f"regression needs numbers, and column '{target.name}' has text"
+            kind = "text" if target.dtype == object else "truth values"
+            problem = f"regression needs numbers, and column '{target.name}' has {kind}"
             raise ConfigError("data.task", problem)
+        if target.nunique() < 2:
+            raise ConfigError("data.target", f"column '{target.name}' has one value only")
         return
     if target.dtype == np.float64:
         problem = f"column '{target.name}' has fractions, not classes: is it a regression?"

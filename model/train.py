@@ -20,6 +20,8 @@ from model.splits import Folds, make_folds
 
 # Of the combinations in a halving search one in three goes on, on three times the rows.
 FACTOR = 3
+# The sum of the squares of a million of them is still a number: scaling needs it.
+LARGEST = 1e150
 
 
 def main(params: Params) -> None:
@@ -76,6 +78,7 @@ def plan(params: Params, rows: Rows, traits: Traits) -> tuple[Search, Folds]:
     with _routing(params):
         search = build(params, traits._replace(positive=positive, grouped=folds.groups is not None))
         _check_folds(params, search, folds, target)
+        _check_scale(search, rows.features)
         if rows.weights is not None:
             request_weights(search, train.estimator)
         if not search.inner:  # only folds within the pipeline have to know the groups
@@ -201,6 +204,16 @@ def _check_folds(params: Params, search: Search, folds: Folds, target: "pd.Serie
             unit = "groups" if folds.groups is not None and search.inner else "rows"
             count = f"{rows} rows to train on, and {counts[rarest]} {unit} where a fold is fitted"
             _refuse_class(cv, classes[rarest], count)
+
+
+def _check_scale(search: Search, features: "pd.DataFrame") -> None:
+    """Refuse numbers that our preparation cannot scale."""
+    if search.pipeline.named_steps.keys().isdisjoint({"scale", "columns"}):
+        return
+    for name, column in features.items():
+        if column.dtype == np.float64 and (column.abs() > LARGEST).any():
+            problem = f"column '{name}' has numbers beyond {LARGEST:g}, which cannot be scaled"
+            raise ConfigError("data.source", f"{problem}: divide them")
 
 
 def _refuse_class(cv: int, label: Any, count: str) -> NoReturn:

@@ -9,6 +9,7 @@ import pytest
 from tests.code.model.tables import CASES, run_cases, write_case
 
 REGRESSION = {"task": "regression"}
+TRUTHS = "".join(f"{i},{i % 2 == 0}\n" for i in range(40))
 ROWS = "".join(f"{i},{'ab'[i % 2]}\n" for i in range(40))
 
 # name: target, key of the file or its content, more of `data`, more of `train`
@@ -87,6 +88,13 @@ CHECKS: dict[str, dict[str, Any]] = {
         "target": "y",
         "csv": "Unnamed: 0,x,y\n" + "".join(f"{i},1,{'ab'[i % 2]}\n" for i in range(40)),
     },
+    "too-large": {"target": "y", "csv": "x,y\n" + "1e300,a\n1e299,b\n" * 20},
+    "truth-to-predict": {"target": "y", "csv": f"x,y\n{TRUTHS}", "data": REGRESSION},
+    "one-value": {"target": "y", "csv": "x,y\n" + "1,5\n2,5\n" * 20, "data": REGRESSION},
+    "tabs": {"target": "y", "csv": f"x,y\n{ROWS}".replace(",", "\t")},
+    "spellings": {"target": "y", "csv": "x,y\n" + "3, a\n4,B\n" * 9 + ROWS},
+    "units": {"target": "y", "csv": "x,y\n" + "".join(f"{i} %,{'ab'[i % 2]}\n" for i in range(40))},
+    "codes-with-a-word": {"target": "y", "csv": "x,y\nNA,a\n" + "01,a\n002,b\n" * 20},
     "range": {
         "target": "y",
         "csv": "x,y\n" + ROWS,
@@ -150,6 +158,10 @@ REFUSED = {
     "open-quote": "data.source: data/source/table.csv, line 2: a cell has more than 131,072 char",
     "infinite": "data.source: column 'x' has infinite values in row 1",
     "mixed-encodings": "data.encoding: data/source/table.csv, line 3 is not utf-8 text",
+    "too-large": "data.source: column 'x' has numbers beyond 1e+150, which cannot be scaled",
+    "truth-to-predict": "data.task: regression needs numbers, and column 'y' has truth values",
+    "one-value": "data.target: column 'y' has one value only",
+    "tabs": "data.target: 'y' is not a column of data/source/table.csv; is data.separator '\\t'?",
     "range": "data.schema.x: '0', '1', '2', '31', '32', … (rows 1, 2, 3, 32, 33 and 7 more) is ",
     "categories": "data.schema.y.categories: 'b' (rows 2, 4, 6, 8, 10 and 15 more) is not among",
     "typed": "data.schema.x.type: '2', '3', '4', '5', '6', … (rows 3, 4, 5, 6, 7 and 33 more",
@@ -176,6 +188,9 @@ WARNED = {
     "ids": "data.drop: x: 300 of 300 distinct, which looks like an id",
     "index": "data.drop: column 'Unnamed: 0' is an index",
     "class-of-two-dropped": "",
+    "spellings": "data.merge_classes: column 'y': ' a', 'a' differ by spaces or capitals alone",
+    "units": "data.source: column 'x' is text: '0 %', '1 %', '2 %' have '%' beside the number",
+    "codes-with-a-word": "data.schema.x.type: column 'x' has leading zeros and stays text",
     "cp1252-set": "data.drop: column 'straße' gives 'klasse' away",
 }
 TYPES = {
@@ -250,6 +265,7 @@ def test_proposals_for_the_schema_are_accepted(
         types = {column["name"]: column["type"] for column in answer["columns"]}
         assert types == {column: part["type"] for column, part in schema.items()}, name
     assert proposals["question-mark"][0]["horsepower"] == {"type": "number", "missing": ["?"]}
+    assert proposals["codes-with-a-word"][0]["x"] == {"type": "text", "missing": ["NA"]}
     assert proposals["private-words"][0]["horsepower"] == {"type": "text"}
     assert proposals["dates"][0] == {
         "x": {"type": "date"},
