@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
 PREFIX = "predictions"
@@ -242,8 +243,7 @@ def run(spool: Path, store: S3Store) -> None:
         except BaseError as error:
             dropped += make_room(spool)
             wait = min(2 * wait, _LATEST_SECONDS)
-            # Its first line: below that is how Rust prints the error.
-            why = str(error).strip().splitlines()[0][:300]
+            why = _explain(error)
             log.warning("the bucket did not take records: %s; next try in %.0f s", why, wait)
             since = datetime.now(UTC).isoformat(timespec="seconds")
             _write_state(spool, {"error": why, "at": since, "dropped": dropped})
@@ -253,6 +253,16 @@ def run(spool: Path, store: S3Store) -> None:
                 wait = _EVERY_SECONDS
                 _write_state(spool, {"error": "", "dropped": dropped})
         time.sleep(wait)
+
+
+def _explain(error: BaseError) -> str:
+    """Return why the bucket did not take a file, in a few words."""
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return f"it denies access: the key is wrong, or may not put under {PREFIX}/"
+    # Its first line, from behind the request: below it is how Rust prints the error.
+    return str(error).strip().splitlines()[0].rpartition(" - ")[2][:300]
 
 
 def _write_state(spool: Path, state: dict[str, object]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import obstore
 import pytest
-from obstore.exceptions import BaseError, GenericError
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError
 from obstore.store import MemoryStore
 
 from serving.spool import Spool
@@ -144,6 +144,21 @@ def test_bucket_that_is_away_is_asked_again_and_shows(
     assert 9 < seen[0].oldest < 60
     assert (seen[-1].files, seen[-1].error) == (0, "")
     assert len(read_objects(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            GenericError("Error performing PUT http://x/y - HTTP error: it ends\n\nDebug"),
+            "HTTP error",
+        ),
+        (PermissionDeniedError("403 for http://x/y"), "it denies access"),
+    ],
+)
+def test_error_of_the_bucket_is_said_in_few_words(error: BaseError, words: str) -> None:
+    assert shipper._explain(error).startswith(words)
+    assert "http://" not in shipper._explain(error)
 
 
 def test_failed_file_stays(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
