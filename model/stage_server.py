@@ -171,8 +171,8 @@ def _keep(connection: socket.socket, request: dict[str, object], files: list[int
         os.close(file)
     try:
         connection.sendall(_STARTED)
-        ended = os.pidfd_open(stage)
-        if ended not in select.select([ended, connection.fileno()], [], [])[0]:
+        end = os.pidfd_open(stage)
+        if end not in select.select([end, connection.fileno()], [], [])[0]:
             raise ConnectionResetError
     except ConnectionError:
         os.killpg(stage, signal.SIGKILL)
