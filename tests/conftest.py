@@ -26,12 +26,13 @@ from deployments.local import signing
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
 from tests.commits import commit_all
-from tests.scheduling import Scheduling, rank
+from tests.scheduling import Scheduling, group_of, rank
 from tests.shared_stack import stop_at_end, use_shared_stack
 from tests.tls import share_contexts
 from tests.trained import TRAINING_SECONDS, served, trained  # noqa: F401 (fixtures)
 
 share_contexts()
+_SECOND_STACKS: list[Stack] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +54,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Give tests that share the most to one of several workers."""
     config.option.loadscopereorder = False  # it would put files of many short tests first
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop this worker's second stack after the last test that uses it: an idle one costs CPU."""
+    is_last = nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid)
+    while is_last and _SECOND_STACKS:
+        _SECOND_STACKS.pop().down()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,4 +140,5 @@ def second_stack(make_home: Callable[[str], Path], source: Path) -> Iterator[Sta
     )
     with stop_at_end(stack):
         stack.up(print)
+        _SECOND_STACKS.append(stack)
         yield stack
