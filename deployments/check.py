@@ -42,7 +42,8 @@ async def examine(name: str, *, local: bool) -> AsyncIterator[Finding]:
     watched = isinstance(environment, HostEnvironment) and environment.watch_seconds > 0
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
-        for flow in ("deploy", *(["watch"] if watched else [])):
+        more = [flow for flow, has in (("watch", watched), ("monitor", environment.log)) if has]
+        for flow in ("deploy", *more):
             async for finding in checks.check_deployment(client, f"{flow}/{name}"):
                 yield finding
         yield await checks.check_reader()
