@@ -128,3 +128,11 @@ def test_window_of_time_is_a_day_or_start_and_end(text: str, shown: str) -> None
 def test_no_window_of_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is no window of time"):
         parse_span(text, NOW)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_mirrored_request_does_not_hide_the_live_one(order: int) -> None:
+    lines = [make_line(1, subject="shadow"), make_line(1)][::order]
+    tally = read_window(lines).tally
+    assert (tally.requests, tally.repeated) == (1, 0)
+    assert tally.other_versions == {"shadow": 1}
