@@ -58,7 +58,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
             finding.metric,
             finding.word,
             *(finding.comparison.values or ("-", "-")),
-            f"{finding.comparison.gain:+.4f}",
+            f"{finding.comparison.gain:+z.4f}",
             "{:+.4f} to {:+.4f}".format(*finding.comparison.interval)
             if finding.comparison.interval
             else "too few rows differ",

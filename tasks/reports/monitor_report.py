@@ -26,7 +26,8 @@ _OUTCOMES = {
 }
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem}"
+    "table{border-collapse:collapse;display:block;overflow-x:auto}"
+    "td,th{border:1px solid #ccc;padding:.2rem .6rem}"
     "img{max-width:100%}"
 )
 
@@ -63,7 +64,7 @@ async def write_report(
         _quality_table(report),
         _columns_table(report),
         "## Log and service",
-        markdown.markdown_table(["", ""], _log_rows(report)),
+        markdown.markdown_table(["what", "value"], _log_rows(report)),
         _problems_table(report),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -97,11 +98,11 @@ def _findings_table(findings: Sequence[Finding]) -> str:
             one.subject,
             one.distance,
             f"{one.chance:.2g}",
-            "**differs**" if one.differs else "",
+            "**differs**" if one.differs else "no difference",
         ]
         for one in ordered
     ]
-    header = ["column", "compared", "distance", "chance", ""]
+    header = ["column", "compared", "distance", "chance", "verdict"]
     return f"## Compared with the training rows\n\n{markdown.markdown_table(header, rows)}" * bool(
         rows
     )

@@ -159,10 +159,10 @@ class Comparison:
         rows = self.source or f"the same {self.rows} rows"
         rows = f"{rows}, {self.disagreeing} of them answered differently"
         if self.interval is None:
-            return f"{rows}, too few for an interval: gain {self.gain:+.4f}"
+            return f"{rows}, too few for an interval: gain {self.gain:+z.4f}"
         lower, upper = self.interval
         return (
-            f"{rows}: gain {self.gain:+.4f}, 95 % interval {lower:+.4f} to {upper:+.4f};"
+            f"{rows}: gain {self.gain:+z.4f}, 95 % interval {lower:+z.4f} to {upper:+z.4f};"
             f" so many rows show a difference of {self.smallest:.4f}"
         )
 
