@@ -155,6 +155,8 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
         while (moment := await due.get()) > 0:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.decode())
             length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
             latencies.append(1000 * (time.perf_counter() - moment))

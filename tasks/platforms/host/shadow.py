@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 
+from tasks.core import commands
 from tasks.core.threads import in_thread
 from tasks.monitoring.shadow import Traffic
 from tasks.monitoring.window import Span
@@ -50,6 +51,9 @@ async def mirror_traffic(
         try:
             await in_thread(gateway.mirror, live, new)
             start = datetime.now(UTC)
+            commands.run_logger().info(
+                "live requests are mirrored to %s, for %.0f s at most", new.release, rules.seconds
+            )
             while True:
                 for reader in readers:
                     await in_thread(reader.read)

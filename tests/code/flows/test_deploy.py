@@ -13,6 +13,7 @@ from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, is_in_box, select_running
 from tests.code.platforms.bad_models import when_released
+from tests.stack_access import prefect_http
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -288,4 +289,38 @@ def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, liv
     assert select_running(servers)
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"
     assert not select_running(servers)
+    _untouched(lab, live)
+
+
+_OTHERWISE = """
+_answer_rows = Predictor.answer_rows
+def _answer(self, method, rows):
+    answer = _answer_rows(self, method, rows)
+    return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
+Predictor.answer_rows = _answer
+"""
+
+
+def test_version_that_answers_otherwise_is_rejected_under_shadow_traffic(
+    lab: Lab, live: str
+) -> None:
+    commit = _broken(lab, live, "otherwise", "serving/predictor.py", lambda old: old + _OTHERWISE)
+    with lab.traffic(clients=2) as traffic:
+        killed = lab.start("deploy", {"ref": commit}, SLIPWAY_LOCAL_SHADOW="1h")
+        killed.wait_for("live requests are mirrored to ")
+        killed.kill()
+        assert lab.live()["commit"] == live
+        assert len(lab.servers()) == 2
+        # The next one ends what the killed one has left.
+        rules = '{"requests": 20, "max_disagreement": 0.5}'
+        refused = lab.run("deploy", {"ref": commit}, SLIPWAY_LOCAL_SHADOW=rules)
+    assert traffic.failures == []
+    assert refused.error == "CandidateRejected", refused.log
+    assert "`shadow.max_disagreement` of local is 50.00%" in refused.message
+    with prefect_http(lab.stack) as http:
+        query = {"artifacts": {"key": {"any_": ["wine-local-release"]}}, "sort": "CREATED_DESC"}
+        note = http.post("/artifacts/filter", json=query).raise_for_status().json()[0]["data"]
+    assert "| outcome | **rejected** |" in note
+    assert "## Shadow traffic" in note
+    assert "| `0.0` | `2.0` | " in note
     _untouched(lab, live)

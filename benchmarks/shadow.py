@@ -1,0 +1,104 @@
+"""What shadow traffic costs the clients: latency with mirroring and without.
+
+Run from the root of the checkout: `python -m benchmarks.shadow`. Two servers of one model run
+behind the proxy, both with a prediction log. Clients ask the live one at half of what it can bear,
+in pairs of passes: with mirroring to the other one and without, in an order drawn anew each time.
+Ratios are of the passes of a round, and their medians count. A request that is lost or refused ends
+the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import uv
+
+from benchmarks.prediction_log import ask_steadily, serve
+from benchmarks.serving import MAKE_BUNDLES, QUIET_MLEM, clean_environment, load, run, runtime
+from deployments.local import gateway
+from tasks.core.free_port import find_free_ports
+from tasks.core.settings import CHECKOUT
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
+
+_NAME = "shadow"
+_MODES = ("live alone", "live alone, again", "mirrored")
+
+
+def main() -> None:
+    """Build an environment and a model, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3, help="of each pass")
+    parser.add_argument("--passes", type=int, default=20, help="of each mode")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    order = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as opened:
+        folder = Path(temporary)
+        run(
+            uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
+            "python", MAKE_BUNDLES, folder / "bundles", **QUIET_MLEM,
+        )  # fmt: skip
+        bundle = folder / "bundles" / "wine"
+        python = runtime(folder, bundle / "wine.runtime.json")
+        golden = json.loads((bundle / "wine.golden.json").read_text())
+        body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+        proxy, port = _open_proxy(folder, opened)
+        routes = []
+        for name in ("live", "new"):
+            spool = folder / name
+            spool.mkdir()
+            log = {"SLIPWAY_LOG": '{"share": 1.0}', "SLIPWAY_LOG_FOLDER": str(spool)}
+            server = opened.enter_context(serve(python, bundle, **log))
+            routes.append(Route(name, (server.port,)))
+        live, new = routes
+        proxy.switch(live)
+        rates = [asyncio.run(load(port, 16, body, given.seconds))[0] for _ in range(5)]
+        rate = statistics.median(rates) / 2
+        latencies: dict[str, list[tuple[float, float]]] = {mode: [] for mode in _MODES}
+        sent = 0
+        for _ in range(given.passes):
+            for mode in order.sample(_MODES, len(_MODES)):
+                if mode == "mirrored":
+                    proxy.mirror(live, new)
+                    sent += int(rate * given.seconds)
+                else:
+                    proxy.switch(live)
+                time.sleep(0.5)
+                latencies[mode].append(asyncio.run(ask_steadily(port, body, rate, given.seconds)))
+        time.sleep(2)  # the log is written
+        mirrored = sum(path.read_bytes().count(b"\n") for path in (folder / "new").iterdir())
+    print(f"{given.passes} passes of {given.seconds:g} s at {rate:.0f} requests/s; none was lost")
+    print(f"{mirrored} of {sent} requests were mirrored")
+    for column, name in enumerate(("p50 ms", "p99 ms")):
+        base = [one[column] for one in latencies[_MODES[0]]]
+        for mode, values in latencies.items():
+            ratios = [one[column] / other for one, other in zip(values, base, strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            median = statistics.median(one[column] for one in values)
+            print(f"{name} | {mode:17} | {median:6.2f} | {middle:.3f} ({low:.3f} to {high:.3f})")
+
+
+def _open_proxy(folder: Path, opened: ExitStack) -> tuple[Gateway, int]:
+    """Run the proxy as the local stack does; return it, and the port of its clients."""
+    routes = folder / "routes"
+    routes.mkdir()
+    ports = dict(zip((gateway.API_PORT, _NAME), find_free_ports(2), strict=True))
+    program = gateway.program(CHECKOUT / ".venv" / "bin", routes, ports, (_NAME,))
+    environment = clean_environment() | dict(program.environment)
+    process = opened.enter_context(subprocess.Popen(program.argv, env=environment))
+    opened.callback(process.terminate)
+    return Gateway(routes, f"http://127.0.0.1:{ports[gateway.API_PORT]}", _NAME), ports[_NAME]
+
+
+if __name__ == "__main__":
+    main()
