@@ -63,6 +63,11 @@ class Layout:
         return self.home / "spool"
 
     @property
+    def gauges(self) -> Path:
+        """Folder of gauges for the node exporter."""
+        return self.home / "gauges"
+
+    @property
     def prefect_home(self) -> Path:
         """Prefect's own folder, of server and worker."""
         return self.home / "prefect"

@@ -70,7 +70,11 @@ def _counters(layout: Layout) -> tuple[Program, ...]:
 def _shipper(layout: Layout, credentials: Credentials) -> tuple[Program, ...]:
     if not layout.has_log:
         return ()
-    return (shipper.program(layout.checkout, layout.spool, layout.ports, credentials.put),)
+    return (
+        shipper.program(
+            layout.checkout, layout.spool, layout.gauges, layout.ports, credentials.put
+        ),
+    )
 
 
 def program_names(layout: Layout) -> list[str]:

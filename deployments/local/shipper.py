@@ -15,13 +15,14 @@ NAME = "log-shipper"
 
 
 def program(
-    checkout: Path, folder: Path, ports: Mapping[str, int], identity: S3Identity
+    checkout: Path, folder: Path, gauges: Path, ports: Mapping[str, int], identity: S3Identity
 ) -> Program:
     """Describe the program.
 
     Args:
         checkout: Where this package is.
         folder: Folder of the records.
+        gauges: Folder for the gauges of what waits.
         ports: Port of the S3 server, by name.
         identity: One that may only put records.
     """
@@ -33,6 +34,7 @@ def program(
             "tasks.bucket.shipper",
             f"--spool={folder}",
             f"--bucket={BUCKET}",
+            f"--gauges={gauges}",
             f"--endpoint=http://{HOST}:{ports[S3_PORT]}",
         ),
         directory=checkout,

@@ -26,6 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.bucket.shipper_gauges import write_gauges
+
 if TYPE_CHECKING:
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
@@ -37,7 +39,7 @@ STATE = "shipper.json"
 _ABANDONED_SECONDS = 60.0
 _MOST_FILE_BYTES = 256 << 20
 _MOST_SPOOL_BYTES = 1 << 30
-_EVERY_SECONDS, _LATEST_SECONDS = 1.0, 60.0
+_EVERY_SECONDS, _LATEST_SECONDS, _GAUGE_SECONDS = 1.0, 60.0, 15.0
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.([A-Za-z0-9-]{1,100})\.jsonl")
 
 log = logging.getLogger(__name__)
@@ -231,11 +233,17 @@ def open_store(bucket: str, endpoint: str, region: str) -> S3Store:
     )
 
 
-def run(spool: Path, store: S3Store) -> None:
-    """Ship for ever; wait longer from failure to failure."""
+def run(spool: Path, store: S3Store, gauges: Path | None = None) -> None:
+    """Ship for ever; wait longer from failure to failure.
+
+    Args:
+        spool: Folder of all spools of this host.
+        store: The bucket.
+        gauges: Folder for the gauges of what waits; None for none.
+    """
     from obstore.exceptions import BaseError
 
-    wait, dropped = _EVERY_SECONDS, 0
+    wait, dropped, gauged = _EVERY_SECONDS, 0, -_GAUGE_SECONDS
     (spool / STATE).unlink(missing_ok=True)
     while True:
         try:
@@ -252,6 +260,10 @@ def run(spool: Path, store: S3Store) -> None:
                 log.warning("the bucket takes records again")
                 wait = _EVERY_SECONDS
                 _write_state(spool, {"error": "", "dropped": dropped})
+        if gauges and time.monotonic() - gauged >= _GAUGE_SECONDS:
+            gauged = time.monotonic()
+            with contextlib.suppress(OSError):
+                write_gauges(gauges, read_waiting(spool))
         time.sleep(wait)
 
 
@@ -279,10 +291,11 @@ def main() -> None:
     parser.add_argument("--bucket", required=True, help="the bucket")
     parser.add_argument("--endpoint", default="", help="address of an S3 server that is not AWS")
     parser.add_argument("--region", default="us-east-1", help="region of the bucket")
+    parser.add_argument("--gauges", type=Path, help="folder for gauges, for the node exporter")
     parsed = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     parsed.spool.mkdir(parents=True, exist_ok=True)
-    run(parsed.spool, open_store(parsed.bucket, parsed.endpoint, parsed.region))
+    run(parsed.spool, open_store(parsed.bucket, parsed.endpoint, parsed.region), parsed.gauges)
 
 
 if __name__ == "__main__":

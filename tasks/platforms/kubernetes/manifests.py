@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.images.image import LABEL
+from tasks.images.image import LABEL, PORT
 from tasks.package.package import Package
 from tasks.platforms.kubernetes.pod import drain_command, pod_spec, prefer_apart
 from tasks.platforms.kubernetes.settings import KubernetesEnvironment
@@ -24,6 +24,12 @@ RELEASE = f"{LABEL}/release"
 APPLIED = f"{LABEL}/applied"
 COMPONENT = "app.kubernetes.io/component"
 SERVER, PREFLIGHT = "server", "preflight"
+# Where no operator says what to scrape, Prometheus' configurations for Kubernetes go by these.
+_SCRAPE = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(PORT),
+    "prometheus.io/path": "/metrics",
+}
 _SHUTDOWN_SECONDS = 35  # more than the 30 s that a server gives the requests under way
 
 
@@ -119,7 +125,7 @@ def deployment(environment: KubernetesEnvironment, released: Released) -> Manife
         "template": {
             "metadata": {
                 "labels": {**ours, RELEASE: released.release},
-                "annotations": released.notes,
+                "annotations": {**released.notes, **_SCRAPE},
             },
             "spec": pod,
         },

@@ -147,6 +147,16 @@ def test_preflight_pod_has_no_traffic_and_a_deadline() -> None:
     assert pod["spec"]["restartPolicy"] == "Never"
 
 
+def test_prometheus_finds_servers_and_no_preflight() -> None:
+    template = manifests.deployment(_PLAIN, _released(1))["spec"]["template"]
+    notes = template["metadata"]["annotations"]
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert notes["prometheus.io/scrape"] == "true"
+    assert notes["prometheus.io/port"] == str(port["containerPort"])
+    preflight = manifests.preflight_pod(_PLAIN, _released(1))["metadata"]
+    assert not [name for name in preflight.get("annotations", {}) if "prometheus" in name]
+
+
 def test_autoscaler_alone_sets_replicas() -> None:
     assert "replicas" not in manifests.deployment(_ALL, _released(1))["spec"]
     assert manifests.deployment(_PLAIN, _released(1))["spec"]["replicas"] == 2

@@ -37,6 +37,6 @@ def test_logs_are_shipped_if_an_environment_keeps_one(
     monkeypatch.setenv("SLIPWAY_LOCAL_LOG", "")
     assert shipper.NAME not in program_names(layout)
     identity = S3Identity("id", "hush")
-    program = shipper.program(CHECKOUT, layout.spool, layout.ports, identity)
+    program = shipper.program(CHECKOUT, layout.spool, layout.gauges, layout.ports, identity)
     assert f"--spool={tmp_path / 'spool'}" in program.argv
     assert "hush" not in " ".join(program.argv)

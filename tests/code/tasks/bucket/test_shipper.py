@@ -138,7 +138,9 @@ def test_bucket_that_is_away_is_asked_again_and_shows(
 
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(EndOfTest):
-        shipper.run(tmp_path, store)
+        shipper.run(tmp_path, store, tmp_path / "gauges")
+    gauges = (tmp_path / "gauges" / "slipway-log-shipper.prom").read_text()
+    assert "slipway_log_waiting_files 1.0" in gauges
     assert waits == [2, 4, 8, 1, 1]
     assert (seen[0].files, seen[0].error) == (1, "no route to host")
     assert 9 < seen[0].oldest < 60
