@@ -94,7 +94,7 @@ def find_drift(
     compared: list[tuple[str, Subject, Difference]] = []
     profile = reference.profile
     for name, column in profile.columns.items():
-        values = [answer.inputs.get(name) for answer in answers]
+        values = _list_values(name, answers)
         compared += [
             (name, subject, difference)
             for subject, difference in _compare_column(column, profile.rows, values)
@@ -120,6 +120,8 @@ def _compare_column(
     column: Column, rows: int, values: Sequence[Value]
 ) -> list[tuple[Subject, Difference]]:
     """Compare values and missing values of a column; leave out what cannot differ."""
+    if not values:
+        return []
     missing = sum(value is None for value in values)
     compared: list[tuple[Subject, Difference]] = []
     if column.kind == "category":
@@ -134,6 +136,11 @@ def _compare_column(
         after = {_MISSING: missing, "": len(values) - missing}
         compared.append(("missing", compare_categories(before, after)))
     return compared
+
+
+def _list_values(name: str, answers: Sequence[Answer]) -> list[Value]:
+    """List the values of a column; none if the log leaves it out, as it does private ones."""
+    return [answer.inputs[name] for answer in answers if name in answer.inputs]
 
 
 def _count(column: Column, values: Sequence[Value]) -> Mapping[str, int]:
@@ -172,10 +179,12 @@ def _to_number(text: str) -> float | None:
 
 
 def describe_columns(profile: Profile, answers: Sequence[Answer]) -> dict[str, Facts]:
-    """Describe each column of a window: what is missing, new or of another type."""
+    """Describe each column that the log has: what is missing, new or of another type."""
     facts = {}
     for name, column in profile.columns.items():
-        values = [answer.inputs.get(name) for answer in answers]
+        values = _list_values(name, answers)
+        if not values:
+            continue
         present = [value for value in values if value is not None]
         new = invalid = 0
         if column.kind == "category":
@@ -184,9 +193,9 @@ def describe_columns(profile: Profile, answers: Sequence[Answer]) -> dict[str, F
                 new = sum(str(value) not in column.counts for value in present)
         elif column.kind == "number":
             invalid = sum(not _is_number(value) for value in present)
-        rows, count = max(1, len(values)), max(1, len(present))
+        count = max(1, len(present))
         facts[name] = Facts(
-            (len(values) - len(present)) / rows,
+            (len(values) - len(present)) / len(values),
             column.missing / profile.rows,
             new / count,
             invalid / count,

@@ -15,6 +15,7 @@ from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.settings import CHECKOUT, Settings
+from tasks.monitoring.records import Value
 from tasks.monitoring.settings import REQUEST, LabelTable
 from tasks.monitoring.window import Answer
 from tasks.runs.retrying import capability
@@ -166,13 +167,14 @@ def match_labels(
     """
     rows: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     for answer in answers:
-        rows.setdefault(_key_of(answer, table), []).append((answer.request, answer.number))
+        if key := _key_of(answer, table):
+            rows.setdefault(key, []).append((answer.request, answer.number))
     labels = Labels()
     for line in lines:
         label = line[table.label]
         if not label:
             continue
-        places = rows.get(_read_key(line, table))
+        places = rows.get(_read_key(line, table) or ())
         if places is None:
             labels.unmatched += 1
             continue
@@ -181,13 +183,22 @@ def match_labels(
     return labels
 
 
-def _key_of(answer: Answer, table: LabelTable) -> tuple[str, ...]:
+def _key_of(answer: Answer, table: LabelTable) -> tuple[str, ...] | None:
     if table.key == (REQUEST,):
         return answer.request, str(answer.number)
-    return tuple(normalize(answer.inputs.get(name)) for name in table.key)
+    if not answer.inputs.keys() >= set(table.key):
+        return None  # the log leaves a column out
+    return _normalize_key([answer.inputs[name] for name in table.key])
 
 
-def _read_key(line: Mapping[str, str], table: LabelTable) -> tuple[str, ...]:
+def _read_key(line: Mapping[str, str], table: LabelTable) -> tuple[str, ...] | None:
     if table.key == (REQUEST,):
         return line[REQUEST], line.get(_ROW) or "0"
-    return tuple(normalize(line[name] or None) for name in table.key)
+    return _normalize_key([line[name] or None for name in table.key])
+
+
+def _normalize_key(values: Sequence[Value]) -> tuple[str, ...] | None:
+    """Normalize a key; None if all of it is missing, since that names no row."""
+    if all(value is None for value in values):
+        return None
+    return tuple(map(normalize, values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from tasks.monitoring.records import Value
 from tasks.monitoring.window import Answer
@@ -75,6 +76,8 @@ def join_labels(
         table: The labels of a table, by request and number of the row; they count first.
     """
     labelled = Labelled([], [], [])
+    # A record has the columns that its line has; a row has all.
+    columns = dict.fromkeys(name for answer in answers for name in answer.inputs)
     for answer in answers:
         values = feedback.get(answer.request, ())
         sent = values[answer.number] if answer.number < len(values) else None
@@ -82,8 +85,12 @@ def join_labels(
         if label is not None and answer.output is not None:
             labelled.actual.append(normalize(label))
             labelled.predicted.append(normalize(answer.output))
+            values_of = map(answer.inputs.get, columns)
             labelled.rows.append(
-                {name: "" if value is None else str(value) for name, value in answer.inputs.items()}
+                {
+                    name: "" if value is None else str(value)
+                    for name, value in zip(columns, values_of, strict=True)
+                }
             )
     return labelled
 
@@ -105,7 +112,7 @@ def measure_quality(
         if rule.metric not in MEASURABLE:
             continue
         now, then = _measure(rule, live.actual, live.predicted), _measure(rule, *release)
-        if now and then:
+        if now and then and isfinite(now[0]):
             worse = _is_worse(rule, now[1], then)
             rows = len(live.actual)
             measured.append(Quality(rule.metric, "", rows, *now, then[0], worse))
@@ -130,7 +137,8 @@ def _measure(
     try:
         better = rule.more_is_better
         return _read(rule, weigh_answers(*pair, rule.metric, more_is_better=better))
-    except (ValueError, ZeroDivisionError):  # a label that is no number
+    # A label that is no number, or whose square is too great for one.
+    except (ValueError, ZeroDivisionError, OverflowError):
         return None
 
 

@@ -7,6 +7,7 @@ over; docs/prediction-log.md has the format.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ Kind = Literal["prediction", "refusal", "feedback", "proof"]
 
 MOST_BYTES = 64 << 20  # of a line: the server takes no request of that size
 _MOST_ID = 200
+_MOST_NUMBER = sys.float_info.max  # a longer one is an infinity, or no float at all
 _KINDS: Mapping[str, Kind] = {
     "slipway.prediction": "prediction",
     "slipway.refusal": "refusal",
@@ -82,6 +84,8 @@ def parse_record(line: bytes) -> Record | None:
         return None
     try:
         event = json.loads(line, parse_constant=_refuse_constant)
+        if b"\\u" in line:  # half a character cannot be written into a report
+            json.dumps(event, ensure_ascii=False).encode()
         return _read_event(_require(event, dict))
     except (ValueError, RecursionError):  # wrong bytes and numbers too long are ValueErrors
         return None
@@ -96,6 +100,19 @@ def _require(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _InvalidRecord
     return value
+
+
+def _require_number(value: Any) -> float:
+    _require(value, (int, float))
+    if not _is_value(value):
+        raise _InvalidRecord
+    return float(value)
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, (int, float)):
+        return -_MOST_NUMBER <= value <= _MOST_NUMBER
+    return value is None or isinstance(value, str)
 
 
 def _read_event(event: Mapping[str, Any]) -> Record:
@@ -119,7 +136,7 @@ def _read_event(event: Mapping[str, Any]) -> Record:
         values = actual if isinstance(actual, list) else [actual]
         common["id"] = _require(data.get("prediction"), str)
         return Record(**common, actual=_read_values(values))
-    milliseconds = float(_require(data.get("milliseconds", 0), (int, float)))
+    milliseconds = _require_number(data.get("milliseconds", 0))
     common |= {"status": _require(data.get("status", 200), int), "milliseconds": milliseconds}
     if kind == "refusal":
         return Record(**common, problems=_read_problems(data.get("problems", [])))
@@ -143,13 +160,13 @@ def _read_row(row: Any) -> Mapping[str, Value]:
 
 
 def _read_values(values: Sequence[Any]) -> Sequence[Value]:
-    if not all(value is None or isinstance(value, (str, int, float, bool)) for value in values):
+    if not all(map(_is_value, values)):
         raise _InvalidRecord
     return values
 
 
 def _read_numbers(values: Any) -> Sequence[float]:
-    return [float(_require(value, (int, float))) for value in _require(values, list)]
+    return [_require_number(value) for value in _require(values, list)]
 
 
 def _read_problems(problems: Any) -> list[Problem]:

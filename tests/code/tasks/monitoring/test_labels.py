@@ -55,6 +55,16 @@ async def test_labels_are_matched_by_columns_however_numbers_are_written(tmp_pat
     assert table.by_row == {("r1", 0): "a", ("r1", 1): "b", ("r2", 0): "c"}
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("city,label\n,a\n", ("city",)), ("name,city,label\n,Bern,a\n", ("name", "city"))],
+)
+async def test_missing_key_names_no_row(tmp_path: Path, text: str, key: tuple[str, ...]) -> None:
+    """Nor does a column that the log leaves out because it is private."""
+    table = await read(tmp_path, text, key=key)
+    assert (table.by_row, table.unmatched) == ({}, 1)
+
+
 async def test_labels_come_from_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "shop.db"
     with sqlite3.connect(file) as database:

@@ -13,6 +13,7 @@ from tasks.core.errors import TerminalError
 from tasks.monitoring.drift import Reference
 from tasks.monitoring.labels import Labels
 from tasks.monitoring.profile import Profile, parse_profile
+from tasks.monitoring.quality import Labelled, measure_quality
 from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
 from tasks.monitoring.settings import MonitorRules
 from tasks.training.rules import Rules
@@ -87,6 +88,14 @@ def test_new_and_invalid_values_are_shown() -> None:
     assert columns["city"].missing_before == 0.1
 
 
+def test_column_that_the_log_leaves_out_is_not_missing() -> None:
+    """By default it leaves out private ones."""
+    report = judge([{"ash": draw_row()["ash"]} for _ in range(500)])
+    assert (report.outcome, report.reasons) == ("no difference", ())
+    assert {one.column for one in report.findings} == {"ash", ""}
+    assert report.columns.keys() == {"ash"}
+
+
 def test_window_that_cannot_be_judged_says_why() -> None:
     assert judge([]).outcome == "no traffic"
     assert judge([draw_row(9.0) for _ in range(99)]).outcome == "too few rows"
@@ -114,6 +123,19 @@ def test_quality_is_measured_where_labels_are_known() -> None:
     assert report.quality[0].is_worse
     assert report.reasons[0] == "accuracy is 0.500, at the release 0.925"
     assert report.log["labels"] == 300
+
+
+def test_row_without_a_column_is_measured() -> None:
+    rows = [*(draw_row() for _ in range(199)), {"ash": 1.0}]
+    report = judge(rows, *(make_feedback(n, "a") for n in range(200)), output="a")
+    assert report.quality[0].rows == 200
+
+
+@pytest.mark.parametrize("label", ["1e200", "inf", "x"])
+def test_label_that_cannot_be_measured_fails_nothing(label: str) -> None:
+    answers = [str(n % 7) for n in range(200)]
+    live = Labelled([*answers[:-1], label], answers, [{}] * 200)
+    assert measure_quality(Rules(metric="rmse"), live, (answers, answers)) == []
 
 
 def make_reports(outcomes: str, **changes: Any) -> list[Report]:
