@@ -31,7 +31,7 @@ ENVIRONMENTS = {"process": "local", "docker": "docker"}
 _UNDER_WAY = ("RUNNING", "PENDING", "SCHEDULED")
 REJECTED = "Rejected"
 _START_SECONDS = 120.0
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
