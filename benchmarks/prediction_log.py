@@ -14,7 +14,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,10 +178,12 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
 
 
 @contextlib.contextmanager
-def serve(python: Path, bundle: Path, **variables: str) -> Iterator[Server]:
-    """Run a model server."""
+def serve(
+    python: Path, bundle: Path, *, prefix: Sequence[str] = (), **variables: str
+) -> Iterator[Server]:
+    """Run a model server; a command in front of its own may run it."""
     port = find_free_port()
-    argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
+    argv = [*prefix, str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
     with running(argv, f"http://127.0.0.1:{port}/readyz", **variables) as process:
         yield Server(port, process)
 

@@ -58,7 +58,9 @@ def main() -> None:
             spool = folder / name
             spool.mkdir()
             log = {"SLIPWAY_LOG": '{"share": 1.0}', "SLIPWAY_LOG_FOLDER": str(spool)}
-            server = opened.enter_context(serve(python, bundle, **log))
+            # As a release under shadow traffic, the new one comes after the host's other programs.
+            prefix = ("nice", "-n", "5") if name == "new" else ()
+            server = opened.enter_context(serve(python, bundle, prefix=prefix, **log))
             routes.append(Route(name, (server.port,)))
         live, new = routes
         proxy.switch(live)

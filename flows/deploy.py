@@ -34,7 +34,7 @@ from tasks.runs.run_names import run_name
 @flow(
     name="deploy",
     flow_run_name=run_name("deploy {ref} to {environment}"),
-    timeout_seconds=3 * 3600,
+    timeout_seconds=4 * 3600,
 )
 @stop_when_cancelled
 async def deploy(

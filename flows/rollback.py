@@ -26,7 +26,7 @@ from tasks.runs.run_names import run_name
 @flow(
     name="rollback",
     flow_run_name=run_name("roll back {environment} {version}"),
-    timeout_seconds=2 * 3600,
+    timeout_seconds=4 * 3600,
 )
 @stop_when_cancelled
 async def rollback(

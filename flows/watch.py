@@ -22,7 +22,7 @@ from tasks.runs.run_names import run_name
 @flow(
     name="watch",
     flow_run_name=run_name("watch {environment}"),
-    timeout_seconds=WATCH_SECONDS + 2 * 3600,
+    timeout_seconds=WATCH_SECONDS + 4 * 3600,
 )
 @stop_when_cancelled
 async def watch(

@@ -30,6 +30,7 @@ def serve_in_box(
     *,
     trial: Path | None = None,
     spool: Path | None = None,
+    yields: bool = False,
 ) -> Argv:
     """Make the command that serves a bundle in the sandbox.
 
@@ -42,6 +43,7 @@ def serve_in_box(
         variables: Variables of the server; who runs the command has to set them.
         trial: Folder for the temporary files of a trial; a live server has them in memory.
         spool: Folder for the records of its prediction log.
+        yields: Whether the host's other programs come first, as they do before a trial.
     """
     box = Box(
         folder=bundle.path,
@@ -52,7 +54,7 @@ def serve_in_box(
         variables=frozenset(variables),
         settings={"PYTHONPATH": str(bundle.path)},
         port=port,
-        yields=trial is not None,
+        yields=yields or trial is not None,
     )
     return start_in(box, serve(bundle.python, bundle.path, port))
 

@@ -24,6 +24,7 @@ from tasks.platforms.host.host_target import HostRelease, HostTarget
 
 _PREFLIGHT = "preflight"
 _SPOOL = "/spool"
+_LEAST_SHARES = 2  # of processors, where others want them; a container has 1024
 
 
 def container_options(
@@ -114,6 +115,8 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         for number, port in enumerate(route.ports, start=1):
             options = await self._options(port, says)
             options["environment"] |= route.server_variables
+            if released.is_shadow:
+                options["cpu_shares"] = _LEAST_SHARES
             if spool := self._make_spool(released):
                 options["environment"] |= {FOLDER: _SPOOL}
                 options["volumes"] = {str(spool): {"bind": _SPOOL, "mode": "rw"}}

@@ -66,6 +66,11 @@ class HostRelease(Released[S]):
     route: Route
     old: Route | None
 
+    @property
+    def is_shadow(self) -> bool:
+        """True if it only gets mirrored requests: the live release comes first."""
+        return self.version == SHADOW
+
 
 class HostTarget(Target[S, HostRelease[S]]):
     """One environment on the worker's own host, behind its proxy."""

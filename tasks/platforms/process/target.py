@@ -107,7 +107,9 @@ class ProcessTarget(HostTarget[StagedBundle]):
         for name, port in zip(self._names(route.release), route.ports, strict=True):
             program = Program(
                 name=name,
-                argv=tuple(serve_in_box(bundle, port, variables, spool=spool)),
+                argv=tuple(
+                    serve_in_box(bundle, port, variables, spool=spool, yields=released.is_shadow)
+                ),
                 directory=bundle.path,
                 environment=variables,
                 stop_seconds=_STOP_SECONDS,

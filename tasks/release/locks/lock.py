@@ -12,12 +12,13 @@ from tasks.core.commands import run_logger
 from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import TransientError
 from tasks.platforms.base.settings import CANARY_SECONDS, Environment, HostEnvironment
+from tasks.platforms.base.shadow import SHADOW_SECONDS
 from tasks.release.locks.holder import Holder
 from tasks.release.locks.host import HostLock
 from tasks.release.locks.shared import SharedLock
 
 # Longer than a deploy may take, and short enough to deploy before the flow's own time-out.
-_WAIT_SECONDS = CANARY_SECONDS + 1800.0
+_WAIT_SECONDS = SHADOW_SECONDS + CANARY_SECONDS + 1800.0
 
 
 class Lock(Protocol):

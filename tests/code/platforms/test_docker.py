@@ -23,14 +23,16 @@ from tasks.core.errors import TransientError
 from tasks.images.image import LABEL
 from tasks.images.reference import parse_reference
 from tasks.images.registry import Repository
+from tasks.monitoring.shadow import compare
 from tasks.package import statement
 from tasks.package.package import Package
 from tasks.package.signature import SIGNATURE, SIGNERS, read_digests
 from tasks.package.statement import BUNDLE_TYPE, Signer
+from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.host_target import GatewaySettings
-from tests.code.platforms.places import DockerPlace
+from tests.code.platforms.places import DockerPlace, Progress
 from tests.containers import free_port
 from tests.stand_ins.faults import Faults, Kind
 from tests.stand_ins.relay import Relay
@@ -159,6 +161,25 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return packed.getvalue()
+
+
+async def test_release_follows_its_own_shadow(
+    docker_place: DockerPlace, models: list[Package]
+) -> None:
+    live = await docker_place.ensure_live(models)
+    new = next(model for model in models if model is not live)
+    target = docker_place.target(shadow=ShadowRules(requests=5))
+    staged = await target.preflight(new, new.workspace.path / "model" / "wine")
+    with docker_place.traffic(live) as traffic:
+        records = await target.shadow(staged)
+        assert len(await docker_place.servers()) == 1
+        await Progress(target, staged).complete()
+    assert traffic.failures == []
+    assert records
+    report = compare(records, tolerance=0.0)
+    assert report.rows >= 5
+    assert (report.different, report.lost) == (0, 0)
+    await docker_place.assert_live(new)  # its container has another port and version
 
 
 async def test_containers_stop_and_start_with_the_stack(docker_place: DockerPlace) -> None:

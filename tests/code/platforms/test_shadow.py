@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tasks.core.errors import TerminalError
+from tasks.core.tls import ssl_context
 from tasks.monitoring.shadow import compare
-from tasks.package.package import Package
+from tasks.package.package import Package, make_body
 from tasks.platforms.base.prediction_log import SHADOW
 from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.host.gateway import Gateway
@@ -33,6 +35,14 @@ def gateway(process_place: Place) -> Gateway:
     """The proxy in front of the place."""
     host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
     return Gateway(host.gateway, host.gateway_api, process_place.environment.name)
+
+
+async def _ask_with_ids(url: str, model: Package, *ids: str) -> None:
+    body = make_body(model.golden["inputs"][:1])
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=ssl_context()) as client:
+        for one in ids:
+            answer = await client.post("/predict", json=body, headers={"X-Request-Id": one})
+            assert answer.headers.get_list("x-request-id") == [one]
 
 
 async def test_new_version_is_asked_what_clients_ask(
@@ -64,12 +74,18 @@ async def test_new_version_is_asked_what_clients_ask(
         assert (await process_place.snapshot())["servers"] == before["servers"]
 
         target = process_place.target(shadow=ShadowRules(requests=20))
-        records = await target.shadow(staged)
+        mirroring = asyncio.create_task(target.shadow(staged))
+        while not gateway.is_mirrored():
+            assert not mirroring.done(), mirroring.exception()
+            await asyncio.sleep(0.1)
+        await _ask_with_ids(process_place.url, live, "a", "b", "c")
+        records = await mirroring
     assert traffic.failures == []
     assert records
     report = compare(records, tolerance=0.0)
     assert report.rows >= 20
     assert report.lost == 0
+    assert report.by_id == 3
     assert report.disagreement == 1.0
     assert {(item.live, item.new) for item in report.largest} == {(0, 2)}
     assert (await process_place.snapshot())["servers"] == before["servers"]

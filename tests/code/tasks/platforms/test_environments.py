@@ -13,8 +13,10 @@ from tasks.platforms.base.settings import (
     SOAK_SECONDS,
     ImageEnvironment,
 )
+from tasks.platforms.base.shadow import SHADOW_SECONDS
 from tasks.platforms.catalogue import environment_names, load_environment
 from tasks.platforms.process.settings import ProcessEnvironment
+from tasks.release.shadowing import mirror
 from tasks.release.steps import preflight, settle, verify
 
 
@@ -142,7 +144,8 @@ def test_time_limit_of_a_deploy_covers_all_settings() -> None:
         (preflight, READY_SECONDS),
         (verify, READY_SECONDS),
         (settle, settling),
-        (deploy, 2 * READY_SECONDS + settling),
+        (mirror, READY_SECONDS + SHADOW_SECONDS),
+        (deploy, 3 * READY_SECONDS + SHADOW_SECONDS + settling),
     ):
         assert step.timeout_seconds
         assert step.timeout_seconds > takes, step.name

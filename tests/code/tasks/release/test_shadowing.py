@@ -14,7 +14,7 @@ from tasks.monitoring.shadow_report import ShadowReport
 from tasks.monitoring.window import Span
 from tasks.platforms.flyio.settings import FlyioEnvironment
 from tasks.platforms.process.settings import ProcessEnvironment
-from tasks.release import shadowing
+from tasks.release import approval, shadowing
 from tasks.release.shadowing import run_shadow
 from tasks.reports.release_report import Release
 from tasks.reports.shadow_report import describe_shadow
@@ -117,6 +117,19 @@ async def test_disagreement_refuses(
             await lab.run(rules)
     else:
         assert (await lab.run(rules)).shadow
+
+
+async def test_form_of_the_approval_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def draw(*_: object) -> str:
+        return ""
+
+    monkeypatch.setattr(approval, "picture_of", draw)
+    release = await _Lab(monkeypatch, _report("ab")).run()
+    release.package.workspace = None  # type: ignore[misc]
+    form = await approval._description(release, _START)
+    assert describe_shadow(_report("ab")) in form
 
 
 def test_report_shows_what_clients_sent_as_text() -> None:
