@@ -190,6 +190,7 @@ def _compare(
     elif (
         metric not in MEASURABLE
         and evidence.is_same_split
+        and not evidence.needs_scores
         and value is not None
         and old is not None
     ):

@@ -50,7 +50,12 @@ async def compare_own(
     if not scorers:
         return {}
     folder = champion.package.workspace.path / "gate" / uuid4().hex[:8]
-    request = await asyncio.to_thread(_write_request, scores, scorers, champion)
+    try:
+        request = await asyncio.to_thread(_write_request, scores, scorers, champion)
+    except (KeyError, ValueError):  # without its words, which have an answer
+        names = ", ".join(scorers)
+        commands.run_logger().warning("%s: a model answers with no class of either", names)
+        return {}
     await asyncio.to_thread(_lay_out, folder, request, champion)
     python = await champion.make_python(champion.package)
     box = Box(

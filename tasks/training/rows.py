@@ -6,7 +6,9 @@ Rows are texts by column, as the stages write them; the empty text is a missing 
 from __future__ import annotations
 
 import csv
+import filecmp
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,11 +129,14 @@ class SharedRows:
 
 
 def share_rows(candidate: Data, champion: Data) -> SharedRows:
-    """Return the test rows of both models that neither was trained on, each once.
+    """Return the test rows of both models that neither was trained on, what both have once.
 
     A model whose columns the other's rows lack is not asked about those rows. Rows are the same if
     they agree in target and common columns; a number or a date is the same however it is written.
     Where rows belong together, those of a group that one model was trained on are left out.
+
+    A row that a table has several times counts as often. If both models have the same training and
+    test rows, so do those that are in both splits, as most are in a table of few columns.
 
     Args:
         candidate: Data of the candidate.
@@ -148,18 +153,24 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     }
     columns = [candidate.target, *common]
     key = _make_key(columns, normal | {candidate.target})
-    trained_on = {hash(key(row)) for model in models for row in read_rows(model.train)}
-    groups = _read_trained_groups(models)
-    seen: set[int] = set()
+    is_same = all(_are_alike(candidate, champion))
+    trained_on: set[int] = set()
+    groups: dict[tuple[str, ...], set[str]] = {}
+    if not is_same:
+        trained_on = {hash(key(row)) for model in models for row in read_rows(model.train)}
+        groups = _read_trained_groups(models)
+    unmatched: Counter[int] = Counter()  # the champion's test rows
     rows: list[Row] = []
     former: list[int] = []
     trained_count = refused_count = ungrouped_count = former_count = lost_count = 0
     for row, is_former in _read_tests(models):
         number = hash(key(row))
-        if number in seen:
+        if is_former:
+            former_count += 1
+            unmatched[number] += 1
+        elif unmatched[number]:
+            unmatched[number] -= 1
             continue
-        seen.add(number)
-        former_count += is_former
         if number in trained_on:
             trained_count += 1
         elif any(not row.keys() >= set(keys) for keys in groups):
@@ -178,6 +189,13 @@ def share_rows(candidate: Data, champion: Data) -> SharedRows:
     return SharedRows(
         rows, trained_count, refused_count, ungrouped_count, former, former_count, lost_count
     )
+
+
+def _are_alike(model: Data, other: Data) -> Iterator[bool]:
+    """Compare two models: the content of their splits, and the columns that they take."""
+    yield model.inputs.types.keys() == other.inputs.types.keys()
+    for file, former in ((model.test, other.test), (model.train, other.train)):
+        yield filecmp.cmp(file, former, shallow=False)
 
 
 def _read_trained_groups(models: Sequence[Data]) -> dict[tuple[str, ...], set[str]]:

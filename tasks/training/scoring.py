@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import median
+from typing import Any
+
+import httpx
 
 from tasks.training.behaviour import change_rows, share_broken
 from tasks.training.dossier import Dummy
@@ -29,7 +32,7 @@ from tasks.training.rows import (
     share_rows,
 )
 from tasks.training.rules import Behaviour, MetricRule
-from tasks.training.served import Model, NotComparable, Servers, ask
+from tasks.training.served import Model, NotComparable, Servers, ask, ask_shares
 
 _TIMED = 100  # requests to each server, for their median
 _TRIED = 500  # rows of a test of behaviour
@@ -194,20 +197,27 @@ async def try_behaviour(
         if test.column not in candidate.data.inputs.types:
             raise NotComparable(f"the candidate has no column {test.column!r} (gate.behaviour)")
         pairs = change_rows(test, rows)
-        method = "predict_proba" if test.label else "predict"
         before, after = [
-            await ask(client, method, [candidate.shape(row) for row in side])
+            await _answer_test(candidate, test, [candidate.shape(row) for row in side], client)
             for side in (zip(*pairs, strict=True) if pairs else ((), ()))
         ]
-        if test.label:
-            position = _position(candidate, test.label)
-            before, after = [[shares[position] for shares in side] for side in (before, after)]
-        elif test.expect != "same" and any(isinstance(answer, str) for answer in before):
-            raise NotComparable(
-                f"classes have no order: set a label for {test.column!r} (gate.behaviour)"
-            )
         shares.append(share_broken(test, before, after))
     return shares
+
+
+async def _answer_test(
+    model: Model, test: Behaviour, rows: Sequence[Any], client: httpx.AsyncClient
+) -> list[Any]:
+    """Return what a test of behaviour is about: the answers, or the probabilities of its label."""
+    if test.label:
+        position = _position(model, test.label)
+        return [shares[position] for shares in await ask_shares(client, rows, len(model.classes))]
+    answers = await ask(client, "predict", rows)
+    if test.expect != "same" and not all(isinstance(answer, int | float) for answer in answers):
+        raise NotComparable(
+            f"classes have no order: set a label for {test.column!r} (gate.behaviour)"
+        )
+    return answers
 
 
 def _position(model: Model, label: str) -> int:
@@ -226,7 +236,7 @@ async def _score(
     answers = await ask(client, "predict", rows)
     losses = squares = shares = None
     if "predict_proba" in model.package.golden["outputs"] and model.classes:
-        shares = await ask(client, "predict_proba", rows)
+        shares = await ask_shares(client, rows, len(model.classes))
         losses, squares = _measure_shares(model, texts, shares)
     groups = find_groups(shared, keys)
     return Evaluation(

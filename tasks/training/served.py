@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ _TRAIN = "data/train.csv"
 _READY_SECONDS = 180.0  # a model of hundreds of MB on a busy worker
 _REQUEST_SECONDS = 60.0
 _BATCH = 500  # rows of 300 columns stay below the server's limit of a body
+_TOO_LARGE = 413
 _POLL_SECONDS = 0.1
+_ROUNDING = 1e-3  # of probabilities: many classes in single precision
 
 
 class NotComparable(Exception):
@@ -206,11 +209,38 @@ async def ask(client: httpx.AsyncClient, method: str, rows: Sequence[Any]) -> li
             answer = await client.post(f"/{method}", json=body)
         except httpx.HTTPError as error:
             raise NotComparable(f"a model server stopped answering: {error!r}") from error
+        if answer.status_code == _TOO_LARGE and len(batch) > 1:  # of long texts
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                answers += await ask(client, method, half)
+            continue
         if answer.status_code != 200:
             # Without its words, which may have values of the row.
             raise NotComparable(f"a model server refused rows with status {answer.status_code}")
         answers += _read_answers(answer, len(batch))
     return answers
+
+
+async def ask_shares(
+    client: httpx.AsyncClient, rows: Sequence[Any], classes: int
+) -> list[list[float]]:
+    """Have a served model answer rows with the probability of each class.
+
+    Raises:
+        NotComparable: As `ask`, or its answers are no probabilities: by others, such as 1 for each
+            class, any model would look sure of the right one.
+    """
+    answers = await ask(client, "predict_proba", rows)
+    if not all(_are_shares(shares, classes) for shares in answers):
+        raise NotComparable(f"a model does not give the probabilities of its {classes} classes")
+    return answers
+
+
+def _are_shares(shares: Any, classes: int) -> bool:
+    if not isinstance(shares, list) or len(shares) != classes:
+        return False
+    if not all(isinstance(share, int | float) and share >= -_ROUNDING for share in shares):
+        return False
+    return abs(math.fsum(shares) - 1) <= _ROUNDING
 
 
 def _read_answers(answer: httpx.Response, rows: int) -> list[Any]:

@@ -124,6 +124,9 @@ def test_metric_of_ones_own_is_compared_as_it_is_stated_on_the_same_rows_alone()
     for same, new, passed in ((True, 9.5, True), (True, 8.0, False), (False, 99.0, False)):
         evidence = Evidence(is_same_split=same)
         assert judge({"saved": new}, {"saved": 10.0}, rules, evidence=evidence).passed is passed
+    required = Evidence(is_same_split=True, needs_scores=True, measured={})
+    verdict = judge({"saved": 99.0}, {"saved": 10.0}, rules, evidence=required)
+    assert not verdict.passed, "a candidate may answer so that no scorer takes it"
 
 
 def test_answers_count_and_not_what_is_stated() -> None:

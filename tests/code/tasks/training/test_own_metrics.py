@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -70,3 +71,5 @@ async def test_metrics_of_ones_own_are_compared_on_the_same_rows(tmp_path: Path)
     )
     assert comparisons["roc_auc"].values
     assert comparisons["roc_auc"].values[0] == pytest.approx(wins / 80**2)
+    odd = replace(scores, candidate=replace(scores.candidate, predicted=["maybe"] * 160))
+    assert await compare_own(odd, rules, champion) == {}, "of its code, which decides nothing"

@@ -26,7 +26,16 @@ from tasks.training.gate import Verdict, judge
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
 from tasks.training.scoring import score_both
-from tasks.training.served import Files, Model, NotComparable, Servers, ask, load_model, serve_model
+from tasks.training.served import (
+    Files,
+    Model,
+    NotComparable,
+    Servers,
+    ask,
+    ask_shares,
+    load_model,
+    serve_model,
+)
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -228,6 +237,21 @@ def test_rows_that_one_model_does_not_take_are_left_out(data: Data, tmp_path: Pa
     assert (shared.trained_count, shared.refused_count) == (0, 2)
 
 
+def test_rows_that_are_alike_count_as_often_as_there_are(data: Data, tmp_path: Path) -> None:
+    """A table of few columns has most rows several times, by `random` on both sides."""
+    alike: Row = (12.0, 500.0, 1)
+    _write_rows(tmp_path, train=[alike], test=[alike] * 30)
+    assert len(share_rows(replace(data), data).rows) == 30
+    other = tmp_path / "other.csv"
+    other.write_text("alcohol,proline,target\n11.0,500.0,0\n")
+    champion = replace(data, train=other)
+    assert share_rows(data, champion).trained_count == 30, "one of the two was trained on them"
+    grown = tmp_path / "grown.csv"
+    grown.write_text("alcohol,proline,target\n" + "12.0,500.0,1\n" * 40)
+    shared = share_rows(replace(champion, test=grown), champion)
+    assert (len(shared.rows), len(shared.former)) == (40, 30)
+
+
 def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path: Path) -> None:
     wide = tmp_path / "wide.csv"
     wide.write_text("alcohol,proline,hue,target\n12.0,500.0,1.1,1\n11.0,400.0,1.2,0\n")
@@ -275,6 +299,30 @@ async def test_model_that_does_not_answer_each_row_is_not_comparable(body: bytes
     async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
         with pytest.raises(NotComparable, match="a model"):
             await ask(client, "predict", [[1.0], [2.0]])
+
+
+@pytest.mark.parametrize(
+    "shares", ["[1, 1]", "[NaN, 1]", "[1]", "[2, -1]", "1", '["0", 1]', "[0.4, 0.4]", "null"]
+)
+async def test_only_probabilities_are_taken_for_some(shares: str) -> None:
+    """By 1 for each class, the log loss of a model that knows nothing would be 0."""
+    body = f"[[0.25, 0.75], {shares}]".encode()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
+        with pytest.raises(NotComparable, match="the probabilities of its 2 classes"):
+            await ask_shares(client, [[1.0], [2.0]], 2)
+
+
+async def test_rows_of_long_texts_are_asked_about_in_smaller_batches() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        rows = json.loads(request.content)["data"]
+        return httpx.Response(413) if len(rows) > 3 else httpx.Response(200, json=rows)
+
+    rows = [[f"text {number}"] for number in range(10)]
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(answer), base_url="http://model"
+    ) as client:
+        assert await ask(client, "predict", rows) == rows
 
 
 def test_row_with_a_date_is_known_however_precisely_it_is_written(tmp_path: Path) -> None:
