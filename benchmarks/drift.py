@@ -82,7 +82,7 @@ def judge_windows(draws: random.Random, training: int, shifts: Sequence[float]) 
             outcome="differs" if differing else "no difference",
             reasons=tuple(finding.text for finding in differing),
         )  # fmt: skip
-        reports.append(raise_alarm(report, reports[::-1], RULES))
+        reports.append(raise_alarm(report, None, reports[::-1], RULES, is_live=True))
     return reports
 
 

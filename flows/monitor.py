@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import flow
@@ -64,8 +64,8 @@ async def monitor(
     log = await read_log(f"/{release.model}/{environment}", release.version, span, rules.label_days)
     labels = await read_labels(rules.labels, log.answers)
     report = await asyncio.to_thread(judge_window, log, release, rules, labels)
-    former, earlier = await read_reports(report)
-    report = raise_alarm(report, earlier, rules)
+    former, others = await read_reports(report, timedelta(hours=rules.cool_down_hours))
+    report = raise_alarm(report, former, others, rules, is_live=entry is history[0])
     profile = release.reference.profile if release.reference else None
     text = await write_report(report, profile, log.answers, rules.distance)
     if report.calls and not (former and former.calls):
@@ -73,7 +73,8 @@ async def monitor(
     # After it: a run that is killed between the two acts again, by the same key.
     await store_report(report, make_page(report, text))
     await publish_report(report, text)
-    write_gauges(Settings().gauges, report)
+    if all(one.end <= report.end for one in others):  # gauges are of the newest window
+        write_gauges(Settings().gauges, report)
     name = "Alarm" if report.alarm else "Completed"
     data = report.model_dump(mode="json")
     return Completed(name=name, message=f"{span.text}: {report.summary}", data=data)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 Value = str | int | float | bool | None
 Kind = Literal["prediction", "refusal", "feedback", "proof"]
 
+SHADOW = "shadow"  # stands for the version in records of mirrored requests
 MOST_BYTES = 64 << 20  # of a line: the server takes no request of that size
 _MOST_ID = 200
 _MOST_NUMBER = sys.float_info.max  # a longer one is an infinity, or no float at all

@@ -31,7 +31,8 @@ class Report(BaseModel):
         outcome: What was found; only a window that differs counts towards an alarm.
         reasons: What differs, in words, the greatest difference first.
         alarm: Whether enough of the newest windows differ.
-        calls: Whether this alarm calls for action: no other has in the time before.
+        calls: Whether this alarm called for action: its version was live, and no other alarm
+            near it had.
         log: What the window's records add up to.
         service: Requests, failures, and times in milliseconds.
         findings: The comparisons.
@@ -158,28 +159,40 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
     )
 
 
-def raise_alarm(report: Report, earlier: Sequence[Report], rules: MonitorRules) -> Report:
+def raise_alarm(
+    report: Report,
+    former: Report | None,
+    others: Sequence[Report],
+    rules: MonitorRules,
+    *,
+    is_live: bool,
+) -> Report:
     """Return a report with its alarm, if enough of the newest windows of its version differ.
 
-    Windows without enough rows count for neither side; so a release ends an alarm, too.
+    Windows without enough rows count for neither side; so a release ends an alarm, too. What an
+    alarm has called for stays so when its report is made again, and no request counts twice.
 
     Args:
         report: The report.
-        earlier: Reports on windows that ended before this one began, the newest first.
+        former: The report on the same window that is stored, if there is one.
+        others: Reports on other windows, the newest first.
         rules: The rules of the alarm.
+        is_live: Whether its version is still live: a retrain does nothing for one that is not.
     """
+    has_called = former is not None and former.calls
     if report.outcome != "differs":
-        return report
-    same = [
-        one
-        for one in earlier
-        if one.version == report.version and one.end - one.start == report.end - report.start
-    ]
-    judged = [report, *(one for one in same if one.outcome in JUDGED)][: rules.alarm.of]
-    alarm = sum(one.outcome == "differs" for one in judged) >= rules.alarm.windows
+        return report.model_copy(update={"calls": has_called})
+    judged = [report]
+    for one in others:
+        is_like = one.version == report.version and one.end - one.start == report.end - report.start
+        if is_like and one.outcome in JUDGED and one.end <= judged[-1].start:
+            judged.append(one)
+    newest = judged[: rules.alarm.of]
+    alarm = sum(one.outcome == "differs" for one in newest) >= rules.alarm.windows
     rest = timedelta(hours=rules.cool_down_hours)
-    is_resting = any(one.calls and report.end - one.end < rest for one in earlier)
-    return report.model_copy(update={"alarm": alarm, "calls": alarm and not is_resting})
+    is_resting = any(one.calls and abs(report.end - one.end) < rest for one in others)
+    calls = has_called or (alarm and is_live and not is_resting)
+    return report.model_copy(update={"alarm": alarm, "calls": calls})
 
 
 def _describe_log(window: Window) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tasks.bucket.shipper import PREFIX
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
 from tasks.monitoring.report import Report, parse_report
-from tasks.monitoring.window import Span, Window
+from tasks.monitoring.window import Span, Window, parse_name
 from tasks.runs.retrying import capability
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # Of reports before a window: more than the longest alarm looks back, also past empty windows.
 _MOST_REPORTS = 60
+# Of those near it, of whatever length: a cool-down's of one each half hour.
+_MOST_NEAR = 200
+_VERSION = re.compile(r"/version=([^/]+)/")
 _PAGE = "text/html; charset=utf-8"
 _JSON = "application/json"
 
@@ -72,6 +76,7 @@ def _list(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
 def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
     """Read a file; of one that is damaged, or not what it claims to be, only a part counts."""
     body = bucket.client.get_object(Bucket=bucket.name, Key=stored["Key"])["Body"]
+    version = match[1] if (match := _VERSION.search(stored["Key"])) else ""
     read = 0
     try:
         with gzip.GzipFile(fileobj=body) as lines:
@@ -79,7 +84,7 @@ def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
                 read += len(line)
                 if read > MOST_BYTES:  # whole files are smaller: it was made to fill the memory
                     raise EOFError
-                window.add(line, stored["LastModified"])
+                window.add(line, stored["LastModified"], version)
     except (OSError, EOFError, zlib.error):
         window.tally.damaged_files += 1
 
@@ -88,49 +93,69 @@ def _folder(report: Report) -> str:
     return f"monitor/{report.model}/{report.environment}"
 
 
-def _name(report: Report) -> str:
-    return Span(report.start, report.end).name
+def _span(report: Report) -> Span:
+    return Span(report.start, report.end)
 
 
 def page_key(report: Report) -> str:
     """Return the key of the page of a report in the bucket."""
-    return f"{_folder(report)}/{_name(report)}.html"
+    return f"{_folder(report)}/{_span(report).name}.html"
 
 
 @capability("read reports", run_name="read earlier reports", timeout=300)
-async def read_reports(report: Report) -> tuple[Report | None, list[Report]]:
-    """Read the stored report on the same window, and those on windows before it.
+async def read_reports(report: Report, rest: timedelta) -> tuple[Report | None, list[Report]]:
+    """Read the stored report on the same window, and those that an alarm follows from.
 
     Args:
         report: The report on a window.
+        rest: Time around it in which reports are read, whatever they are on.
 
     Returns:
-        The former report on this window, None if there is none; the earlier ones, newest first.
+        The former report on this window, None if there is none; the others, newest first.
 
     Raises:
         TransientError: The bucket cannot be reached.
         TerminalError: The bucket denies access.
     """
     bucket = await load_bucket("read")
-    return await asyncio.to_thread(_read_reports, bucket, report)
+    return await asyncio.to_thread(_read_reports, bucket, report, rest)
 
 
-def _read_reports(bucket: Bucket, report: Report) -> tuple[Report | None, list[Report]]:
-    folder, name = _folder(report), _name(report)
+def _read_reports(
+    bucket: Bucket, report: Report, rest: timedelta
+) -> tuple[Report | None, list[Report]]:
+    folder, own = _folder(report), _span(report)
     with explaining_s3_errors(bucket):
         names = [
             key.removeprefix(f"{folder}/").removesuffix(".json")
             for stored in _list(bucket, f"{folder}/")
             if (key := stored["Key"]).endswith(".json")
         ]
-        former = _read_report(bucket, f"{folder}/{name}.json") if name in names else None
-        limit = name.partition("--")[0]
-        before = [one for one in sorted(names) if one.rpartition("--")[2] <= limit]
+        former = _read_report(bucket, f"{folder}/{own.name}.json") if own.name in names else None
+        spans = [span for name in names if (span := parse_name(name)) and span != own]
         read = [
-            _read_report(bucket, f"{folder}/{one}.json")
-            for one in before[: -_MOST_REPORTS - 1 : -1]
+            _read_report(bucket, f"{folder}/{span.name}.json")
+            for span in choose_spans(spans, own, rest)
         ]
     return former, [one for one in read if one]
+
+
+def choose_spans(spans: Iterable[Span], own: Span, rest: timedelta) -> list[Span]:
+    """Choose the windows whose reports are read for that on one: newest first. Pure.
+
+    Args:
+        spans: The windows with a report.
+        own: The window.
+        rest: Time around it in which all count; of those before it, the ones of its length do.
+    """
+    ordered = sorted(spans, key=lambda span: (span.end, span.start), reverse=True)
+    length = own.end - own.start
+    before = [span for span in ordered if span.end <= own.start and span.end - span.start == length]
+    near = [span for span in ordered if abs(span.end - own.end) < rest]
+    near.sort(key=lambda span: abs(span.end - own.end))
+    # The newest one tells whether this window is.
+    chosen = {*before[:_MOST_REPORTS], *near[:_MOST_NEAR], *ordered[:1]}
+    return [span for span in ordered if span in chosen]
 
 
 def _read_report(bucket: Bucket, key: str) -> Report | None:
@@ -151,7 +176,7 @@ async def store_report(report: Report, page: str) -> None:
         TerminalError: The bucket denies access.
     """
     bucket = await load_bucket("read-write")
-    base = f"{_folder(report)}/{_name(report)}"
+    base = f"{_folder(report)}/{_span(report).name}"
     files: Sequence[tuple[str, str, str]] = [
         (f"{base}.html", page, _PAGE),
         # Last: where it is, the page is.

@@ -15,11 +15,12 @@ from hashlib import blake2b
 from typing import Generic, TypeVar
 
 from tasks.core.errors import ConfigurationError
-from tasks.monitoring.records import Record, Value, parse_record
+from tasks.monitoring.records import SHADOW, Record, Value, parse_record
 from tasks.training.rows import MOST_ROWS
 
 T = TypeVar("T")
 _RING = 1 << 64
+_NAME = "%Y%m%dT%H%M%SZ"
 # Clocks of servers differ by less where they are set by a network.
 _SKEW = timedelta(minutes=5)
 
@@ -37,7 +38,7 @@ class Span:
     @property
     def name(self) -> str:
         """The span as ISO 8601 writes it, to the second."""
-        return f"{self.start:%Y%m%dT%H%M%SZ}--{self.end:%Y%m%dT%H%M%SZ}"
+        return f"{self.start:{_NAME}}--{self.end:{_NAME}}"
 
     @property
     def text(self) -> str:
@@ -47,6 +48,16 @@ class Span:
         seconds = ":%S" if self.start.second or self.end.second else ""
         end = "" if self.end.date() == self.start.date() else "%Y-%m-%d "
         return f"{self.start:%Y-%m-%d %H:%M{seconds}} to {self.end:{end}%H:%M{seconds}} UTC"
+
+
+def parse_name(text: str) -> Span | None:
+    """Parse the name of a span; None if it is none."""
+    first, _, last = text.partition("--")
+    try:
+        start, end = (datetime.strptime(one, _NAME).replace(tzinfo=UTC) for one in (first, last))
+    except ValueError:
+        return None
+    return Span(start, end)
 
 
 def parse_span(text: str, now: datetime) -> Span:
@@ -107,7 +118,7 @@ class Tally:
         lines: Lines read that belong to the window, or could not be read.
         damaged_files: Files that could not be read to their end.
         invalid: Lines that are no record.
-        foreign: Records that name another model or environment than the folder they are in.
+        foreign: Records that name another model, environment or version than their folder.
         ahead: Records later than the file that they are in: of a server whose clock is wrong.
         repeated: Records of a request that was counted already.
         other_versions: Number of requests by version, of versions that are not compared.
@@ -173,12 +184,13 @@ class Window:
         self._times: _Sample[float] = _Sample(most_rows)
         self._labels: dict[str, tuple[datetime, tuple[Value, ...]]] = {}
 
-    def add(self, line: bytes, stored_at: datetime) -> None:
+    def add(self, line: bytes, stored_at: datetime, version: str) -> None:
         """Take a line of the log.
 
         Args:
             line: The line.
             stored_at: When its file was put into the bucket, by the bucket's clock.
+            version: The version that the file's key names: what writes a line is its code.
         """
         record = parse_record(line)
         if record is None:
@@ -186,12 +198,13 @@ class Window:
             self.tally.invalid += 1
             return
         if record.kind == "feedback":
-            self._label(record)
+            if record.version == version:
+                self._label(record)
             return
         if record.at not in self.span:
             return
         self.tally.lines += 1
-        if record.source != self._source:
+        if record.source != self._source or record.version != version:
             self.tally.foreign += 1
         elif record.at > stored_at + _SKEW:
             self.tally.ahead += 1
@@ -202,7 +215,8 @@ class Window:
 
     def _label(self, record: Record) -> None:
         """Keep the newest label of a request, whenever it came."""
-        if record.source == self._source:
+        # A version that only mirrors requests has no clients, and nobody has released its code.
+        if record.source == self._source and record.version != SHADOW:
             label = (record.at, tuple(record.actual))
             former = self._labels.get(record.id)
             if former is None or former[0] <= record.at:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 # `serving/settings.py` reads them; it shares no code with this side.
 SETTINGS, FOLDER, KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
-SHADOW = "shadow"  # stands for the version in records of mirrored requests
 _RECORD = '{"specversion":'  # begins each line of a server that prints its records
 _COUNTER = re.compile(
     r'^slipway_serving_log_records_total\{result="([^"]+)"\} (\S+)$', re.MULTILINE

@@ -20,9 +20,10 @@ from tasks.core.errors import SlipwayError
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import Settings
 from tasks.core.threads import in_thread
+from tasks.monitoring.records import SHADOW
 from tasks.monitoring.shadow import Traffic
 from tasks.package.package import Package
-from tasks.platforms.base.prediction_log import SHADOW, make_spool
+from tasks.platforms.base.prediction_log import make_spool
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release

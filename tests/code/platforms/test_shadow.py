@@ -11,9 +11,9 @@ import pytest
 
 from tasks.core.errors import TerminalError
 from tasks.core.tls import ssl_context
+from tasks.monitoring.records import SHADOW
 from tasks.monitoring.shadow import compare
 from tasks.package.package import Package, make_body
-from tasks.platforms.base.prediction_log import SHADOW
 from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings

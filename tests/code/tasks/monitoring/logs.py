@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasks.monitoring.records import parse_record
 from tasks.monitoring.window import Span, Window
 
 SOURCE = "/wine/local"
@@ -35,19 +36,23 @@ def make_line(
     return json.dumps(event).encode() + b"\n"
 
 
-def make_feedback(number: object, actual: Any, at: datetime = NOON) -> bytes:
+def make_feedback(
+    number: object, actual: Any, at: datetime = NOON, subject: str = "v0.0.1"
+) -> bytes:
     """Make the record of a label that came later."""
     return make_line(
         f"feedback {number} {at}",
         type="slipway.feedback",
+        subject=subject,
         time=at.isoformat(),
         data={"prediction": f"r{number}", "actual": actual},
     )
 
 
 def read_window(lines: Sequence[bytes], most_rows: int = 1000) -> Window:
-    """Read lines that were stored right after the window."""
+    """Read lines that were stored right after the window, by the versions that they name."""
     window = Window(SOURCE, "v0.0.1", DAY, most_rows)
     for line in lines:
-        window.add(line, DAY.end)
+        record = parse_record(line)
+        window.add(line, DAY.end, record.version if record else window.version)
     return window

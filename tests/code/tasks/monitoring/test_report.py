@@ -15,7 +15,9 @@ from tasks.monitoring.labels import Labels
 from tasks.monitoring.profile import Profile, parse_profile
 from tasks.monitoring.quality import Labelled, measure_quality
 from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
-from tasks.monitoring.settings import MonitorRules
+from tasks.monitoring.settings import AlarmRule, MonitorRules
+from tasks.monitoring.store import choose_spans
+from tasks.monitoring.window import Span, parse_name
 from tasks.training.rules import Rules
 from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
 
@@ -149,8 +151,12 @@ def make_reports(outcomes: str, **changes: Any) -> list[Report]:
             {**facts, "start": start, "end": start + timedelta(days=1),
              "outcome": words[letter], **changes}
         )  # fmt: skip
-        reports.append(raise_alarm(report, reports[::-1], RULES))
+        reports.append(raise_alarm(report, None, reports[::-1], RULES, is_live=True))
     return reports
+
+
+def decide(report: Report, others: Sequence[Report], former: Report | None = None) -> Report:
+    return raise_alarm(report, former, others, RULES, is_live=True)
 
 
 def show_alarms(reports: Sequence[Report]) -> str:
@@ -177,7 +183,56 @@ def test_windows_of_another_version_or_length_do_not_count() -> None:
     earlier = make_reports("dd")[::-1]
     start = DAY.start + timedelta(days=2)
     values = {**earlier[0].model_dump(), "start": start, "end": start + timedelta(days=1)}
-    assert raise_alarm(Report.model_validate(values), earlier, RULES).alarm
+    assert decide(Report.model_validate(values), earlier).alarm
     for change in ({"version": "v0.0.2"}, {"end": start + timedelta(hours=1)}):
         report = Report.model_validate({**values, "alarm": False, "calls": False, **change})
-        assert not raise_alarm(report, earlier, RULES).alarm
+        assert not decide(report, earlier).alarm
+
+
+def test_alarm_on_a_version_that_is_replaced_starts_nothing() -> None:
+    earlier, report = make_reports("dd")
+    late = raise_alarm(report, None, [earlier], RULES, is_live=False)
+    assert (late.alarm, late.calls) == (True, False)
+
+
+def test_what_an_alarm_has_called_for_stays_when_its_report_is_made_again() -> None:
+    earlier, former = make_reports("dd")
+    again = raise_alarm(former, former, [earlier], RULES, is_live=False)
+    assert again.calls
+    calm = former.model_copy(update={"outcome": "no difference", "alarm": False, "calls": False})
+    assert decide(calm, [earlier], former).calls
+
+
+def test_late_report_rests_after_a_later_alarm() -> None:
+    first, second, third = make_reports("ddd")
+    third = third.model_copy(update={"calls": True})
+    again = decide(second, [third, first])
+    assert (again.alarm, again.calls) == (True, False)
+
+
+def test_requests_count_once_in_windows_that_overlap() -> None:
+    (earlier,) = make_reports("d")
+    moved = [
+        earlier.model_copy(
+            update={"start": earlier.start + later, "end": earlier.end + later}
+        )
+        for later in map(timedelta, (0, 0.5, 2))
+    ]  # fmt: skip
+    three = RULES.model_copy(update={"alarm": AlarmRule(windows=3, of=3)})
+    report, *others = moved[::-1]
+    assert not raise_alarm(report, None, others, three, is_live=True).alarm
+
+
+def test_reports_are_read_that_an_alarm_follows_from() -> None:
+    day, hour = timedelta(days=1), timedelta(hours=1)
+    days = [Span(DAY.start - n * day, DAY.end - n * day) for n in range(-4, 100)]
+    hours = [Span(DAY.start - n * hour, DAY.start - (n - 1) * hour) for n in range(2000)]
+    others = [span for span in days if span != DAY] + hours
+    chosen = choose_spans(others, DAY, 3 * day)
+    assert {days[0], *days[2:4], *days[5:30]} <= set(chosen), "also past shorter ones"
+    assert days[1] not in chosen
+    assert set(hours[:40]) <= set(chosen)
+    assert len(chosen) < 300
+    assert chosen[0] == days[0], "the newest first"
+    assert parse_name(DAY.name) == DAY
+    assert parse_name("notes") is None

@@ -91,9 +91,17 @@ def test_other_records_are_counted_apart() -> None:
 
 def test_record_of_a_clock_that_is_ahead_does_not_count() -> None:
     window = read_window([])
-    window.add(make_line(1), NOON - timedelta(hours=1))
-    window.add(make_line(2), NOON - timedelta(minutes=1))
+    window.add(make_line(1), NOON - timedelta(hours=1), "v0.0.1")
+    window.add(make_line(2), NOON - timedelta(minutes=1), "v0.0.1")
     assert (window.tally.ahead, window.tally.requests) == (1, 1)
+
+
+def test_version_writes_no_records_of_another() -> None:
+    window = read_window([make_line(1)])
+    for line in (make_line(2), make_feedback(1, "a"), make_feedback(1, "a", subject="shadow")):
+        window.add(line, DAY.end, "shadow")
+    assert (window.tally.requests, window.tally.foreign) == (1, 1)
+    assert window.labels == {}
 
 
 def test_share_of_many_rows_does_not_depend_on_their_order() -> None:
