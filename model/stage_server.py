@@ -4,7 +4,8 @@ Importing scikit-learn takes two seconds of CPU, longer than most stages work. S
 (`sh model/stage.sh model.train`) starts a server that imports it; the next stages, within seconds,
 are forked from there. Nothing of the repository itself is kept: each stage reads its modules anew.
 
-Where there is no server, as on other systems than Linux, a stage runs in a process of its own.
+Where there is no server, as on other systems than Linux, or an old one, a stage runs in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _STARTED = b"started "
 
 def run_stage(module: str) -> None:
     """Run a stage, forked from the server if there is one; end this process as the stage ends."""
-    connection = _connect() if sys.platform == "linux" else None
+    connection = _connect() if _can_watch() else None
     if connection is not None:
         request = {"module": module, "folder": str(Path.cwd()), "environment": dict(os.environ)}
         message = json.dumps(request).encode()
@@ -93,6 +94,14 @@ def serve(listener: socket.socket) -> None:
                 os.close(file)
 
 
+def _can_watch() -> bool:
+    """Check that this system tells of the end of a process: Linux since 5.3, but no gVisor."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.close(os.pidfd_open(os.getpid()))
+        return True
+    return False
+
+
 def _connect() -> socket.socket | None:
     """Connect to the server of this folder; start one if there is none."""
     # Relative to the root of the repository, as the path of a socket may have 107 bytes only.
@@ -142,9 +151,15 @@ def _import(modules: tuple[str, ...] | list[str]) -> None:
 def _receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
     connection.settimeout(_IDLE_SECONDS)
     header, files, *_ = socket.recv_fds(connection, _HEADER_BYTES, 3)
-    message = connection.recv(int(header), socket.MSG_WAITALL)
+    try:
+        with connection.makefile("rb") as stream:
+            request = json.loads(stream.read(int(header)))
+    except (OSError, ValueError):
+        for file in files:  # else who reads the output of the stage waits for its end here, too
+            os.close(file)
+        raise
     connection.settimeout(None)
-    return json.loads(message), files
+    return request, files
 
 
 def _fork() -> int:

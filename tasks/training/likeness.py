@@ -10,8 +10,12 @@ from tasks.repository import git
 from tasks.repository.workspace import Workspace
 from tasks.training.rules import PARAMETERS
 
-# What divides the rows into those to train on and those to test on.
-_SPLITTING = ("model/process.py", "model/splits.py", "model/split_rule.py")
+# What divides the rows into those to train on and those to test on: the stage `process`, and how it
+# is started.
+_SPLITTING = (
+    "dvc.yaml", "model/stage.sh", "model/stage_server.py", "model/process.py", "model/splits.py",
+    "model/split_rule.py", "model/params.py", "model/sections.py", "model/files.py",
+)  # fmt: skip
 _MOVING = ("random", "time", "group")
 
 

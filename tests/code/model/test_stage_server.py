@@ -21,6 +21,16 @@ subprocess.Popen(["sleep", "300"])
 print("asleep", flush=True)
 time.sleep(300)
 """
+_OLD_SYSTEM = """
+import os
+import model.stage_server
+
+def refuse(_):
+    raise OSError(38, "Function not implemented")
+
+os.pidfd_open = refuse
+model.stage_server.run_stage("model.mine")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +121,21 @@ def test_without_a_server_a_stage_runs_by_itself(folder: Path, tmp_path: Path) -
     )  # fmt: skip
     assert plain.stdout == f"False __main__ [] {tmp_path} None\n"
     assert plain.returncode == 7
+
+
+def test_without_news_of_its_end_a_stage_runs_by_itself(folder: Path) -> None:
+    """An older Linux, or gVisor, does not tell of the end of a process."""
+    (folder / "model" / "mine.py").write_text(_REPORT)
+    python = Path(support.environment()["UV_PROJECT_ENVIRONMENT"], "bin", "python")
+    plain = subprocess.run(
+        [python, "-c", _OLD_SYSTEM],
+        cwd=folder, env=support.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert plain.stdout == f"False __main__ [] {folder} None\n"
+    assert plain.returncode == 7
+
+
+def test_stage_gets_all_of_a_large_environment(folder: Path) -> None:
+    variables = {f"LARGE_{number}": "x" * 100_000 for number in range(4)}
+    process = start(folder, _REPORT, OF_MINE="large", **variables)
+    assert process.communicate()[0] == f"True __main__ [] {folder} large\n"

@@ -60,3 +60,10 @@ async def test_who_changes_the_split_gets_no_easier_rows(
 
     old = write(before, "1")
     assert await keeps_sides(write(after, code), old.commit) is keeps
+
+
+async def test_who_has_another_program_split_gets_no_easier_rows(tmp_path: Path) -> None:
+    files = {"params.yaml": "name: wine\nseed: 1\ndata: {test_size: 0.2}\n", "dvc.yaml": "a"}
+    old = _commit(tmp_path, files)
+    assert not await keeps_sides(_commit(tmp_path, {**files, "new": ""}), old.commit)
+    assert await keeps_sides(_commit(tmp_path, {**files, "dvc.yaml": "b"}), old.commit)
