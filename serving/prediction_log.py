@@ -248,7 +248,9 @@ async def read_feedback(request: Request) -> None:
     if not all(map(_is_value, actual if isinstance(actual, list) else [actual])):
         raise _refuse("actual must be a number, a text, true or false, or a list of them.")
     if len(body) > MOST_ACTUAL:
-        raise RequestError(413, f"At most {MOST_ACTUAL} bytes.", kind="too_large")
+        raise RequestError(
+            413, f"A feedback may have {MOST_ACTUAL} bytes at most.", kind="too_large"
+        )
     exchange: Exchange = request.scope[STATE]
     exchange.prediction, exchange.answer = identifier, json.dumps(actual).encode()
 

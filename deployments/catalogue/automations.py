@@ -36,7 +36,7 @@ Run: {{ flow_run|ui_url }}"""
 _DRIFT = """\
 {{ event.payload.window }}: {{ event.payload.summary }}
 
-A retrain was started. If it ends with "nothing to retrain", newer data or labels are wanted.
+{{ event.payload.retrain }}
 The report: slipway open report {{ event.payload.environment }}"""
 
 
@@ -202,7 +202,7 @@ def _failed(notify: UUID) -> AutomationCore:
 def _drifted(notify: UUID) -> AutomationCore:
     return AutomationCore(
         name=f"{PREFIX}notify when live requests differ from the training data",
-        description="The flow `monitor` has started a retrain on the newest data.",
+        description="The flow `monitor` has raised an alarm that acts.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={"slipway.drift"},

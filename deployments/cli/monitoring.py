@@ -56,7 +56,7 @@ def find_report_address(place: Place, api: PrefectAPI, environment: str) -> str:
     report = read_monitor_reports(api).get(environment)
     if report is None:
         raise ConfigurationError(
-            f"no report on the requests of {environment} is known",
+            f"{environment} has no report of `monitor` yet",
             state="nothing was opened",
             next_step=f"slipway monitor {environment} --watch; it needs `log` in the environment's"
             " file",

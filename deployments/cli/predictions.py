@@ -53,7 +53,7 @@ def read_newest(
             records.add(_unpack(bytes(store.get(item["path"]).bytes())))
     except BaseError as error:
         raise TransientError(
-            f"the bucket {storage.bucket} does not give the prediction log:"
+            f"cannot read the prediction log in bucket {storage.bucket}:"
             f" {str(error).splitlines()[0]}",
             state="nothing was changed",
             next_step="check SLIPWAY_S3_ENDPOINT_URL and SLIPWAY_S3_READ_KEY_ID, or: slipway up",
@@ -62,7 +62,7 @@ def read_newest(
 
 
 def describe_record(record: dict[str, Any]) -> str:
-    """Describe a record in a line; what it holds may be anybody's, so no sign of it is raw."""
+    """Describe a record in a line, all of it escaped: clients have written it."""
     data = record["data"]
     words = [str(record.get("time", "")), record.get("subject", ""), data.get("method", "")]
     words += [str(data.get("status", "")), f"{data.get('milliseconds', '')} ms"]

@@ -41,7 +41,7 @@ _HERE = "this branch"
 _INTERVALS = "intervals.png"
 NOT_SCORED = (
     "Not scored: there is no access to the bucket here, so the models were not asked; the gate of"
-    " the deploy will score them. What follows is what they state."
+    " the deploy will score them. What follows are the metrics that the commits state."
 )
 _LONGEST_CARD = 40_000  # a comment has room for 65,536 characters
 _PICTURE = re.compile(r"!\[([^]]*)\]\([\w.-]+\.png\)")

@@ -101,7 +101,7 @@ class Cache:
                 stored is None or await asyncio.to_thread(file_digest, file, "md5") == stored.md5
             ):
                 return file
-        raise NotComparable(f"{path} of {workspace.label} is not here")
+        raise NotComparable(f"{path} of {workspace.label} is not in this job's cache")
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def _read(path: Path) -> bytes | None:
         with _open(path) as file:
             facts = os.fstat(file)
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_FILE_BYTES:
-                log.warning("removing %s: it is no file of records", path)
+                log.warning("removing %s: not a file of records", path)
                 return b""
             with os.fdopen(os.dup(file), "rb") as opened:
                 content = opened.read()

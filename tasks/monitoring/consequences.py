@@ -17,6 +17,10 @@ from tasks.runs.retrying import capability
 
 EVENT = "slipway.drift"
 _RETRAIN = "retrain/retrain"
+_RETRAIN_STARTS = (
+    'A retrain starts. If it ends with "nothing to retrain", get newer data or labels.'
+)
+_RETRAIN_IS_OFF = "No retrain starts: `monitor.retrain` of the environment is false."
 
 
 @capability("act on alarm", run_name="act on the alarm of {report.environment}", timeout=60)
@@ -48,6 +52,7 @@ async def act_on_alarm(report: Report, *, retrain: bool) -> None:
             "window": Span(report.start, report.end).text,
             "summary": report.summary,
             "reasons": list(report.reasons),
+            "retrain": _RETRAIN_STARTS if retrain else _RETRAIN_IS_OFF,
         },
         id=uuid5(NAMESPACE_URL, f"{EVENT}/{name}"),
     )
@@ -64,17 +69,18 @@ async def act_on_alarm(report: Report, *, retrain: bool) -> None:
         )
     except ObjectNotFound as error:
         raise ConfigurationError(
-            f"the Prefect server has no deployment {_RETRAIN}, so the alarm starts nothing",
+            f"cannot start the retrain of an alarm: the Prefect server has no {_RETRAIN}",
             state="the report on the window is not stored",
-            next_step="run `slipway apply`, then this flow again",
+            next_step="run `slipway apply`, then `monitor` again on the same window",
         ) from error
     except httpx.HTTPError as error:
         raise TransientError(
-            f"a retrain after the alarm could not be started: {error!r}",
+            f"cannot start the retrain of an alarm: {error!r}",
             state="the report on the window is not stored",
-            next_step="check PREFECT_API_URL and the server, then run the flow again",
+            next_step="check PREFECT_API_URL and the server, then run `monitor` again on the same"
+            " window",
         ) from error
     commands.run_logger().warning(
-        "alarm: retrain %s was started; if it finds no newer data, data or labels are wanted",
+        'the alarm has started %s; if it ends with "nothing to retrain", get newer data or labels',
         run.name,
     )

@@ -85,7 +85,7 @@ async def _download(table: LabelTable, target: Path) -> None:
     bucket = await load_bucket("read")
     place = f"s3://{bucket.name}/"
     if not table.file.startswith(place):
-        raise _refuse(table, f"only files of the bucket are read, {place}…")
+        raise _refuse(table, f"it is not in the models' bucket, {place}…")
 
     def download() -> None:
         with explaining_s3_errors(bucket):
@@ -105,7 +105,7 @@ async def _run_query(table: LabelTable, folder: Path, target: Path) -> None:
         url = await read_url(table.database)
     except ConfigurationError:  # it speaks of params.yaml
         block = f"slipway-database-{table.database}"
-        raise _refuse(table, f"neither a Secret block {block} nor its variable is there") from None
+        raise _refuse(table, f"there is neither a Secret block {block} nor its variable") from None
     query = folder / "labels.sql"
     query.write_text(table.query)
     program = [sys.executable, "-P", "-m", "tasks.training.query"]
@@ -128,7 +128,7 @@ def _explain(table: LabelTable, output: str) -> SlipwayError:
         kind, problem = "", "the query ended without a reason"
     if kind == "connection":
         return TransientError(
-            f"database {table.database} cannot be reached for labels: {problem}",
+            f"cannot reach database {table.database} for labels: {problem}",
             state=_STATE,
             next_step="check the database, and the URL in its Secret block or variable",
         )
@@ -137,9 +137,9 @@ def _explain(table: LabelTable, output: str) -> SlipwayError:
 
 def _refuse(table: LabelTable, problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"labels of {table.file or table.database} cannot be read: {problem}",
+        f"cannot read labels from {table.file or table.database}: {problem}",
         state=_STATE,
-        next_step="correct `monitor.labels` in the environment's file, then run the flow again",
+        next_step="correct `monitor.labels` in the environment's file, then run `monitor` again",
     )
 
 

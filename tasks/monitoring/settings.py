@@ -24,7 +24,7 @@ class AlarmRule(BaseModel):
     @model_validator(mode="after")
     def _ask_for_no_more_than_there_are(self) -> Self:
         if self.windows > self.of:
-            raise ValueError("windows: it is more than `of`")
+            raise ValueError("windows: more than `of`")
         return self
 
 
@@ -56,7 +56,7 @@ class LabelTable(BaseModel):
         if bool(self.file) == bool(self.query) or bool(self.query) != bool(self.database):
             raise ValueError("name a `file`, or a `query` with its `database`")
         if REQUEST in self.key and len(self.key) > 1:
-            raise ValueError(f"key: `{REQUEST}` stands alone")
+            raise ValueError(f"key: `{REQUEST}` cannot be combined with columns")
         return self
 
 

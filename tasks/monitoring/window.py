@@ -81,7 +81,7 @@ def parse_span(text: str, now: datetime) -> Span:
         start = end = now
     if end <= start:
         raise ConfigurationError(
-            f"{text!r} is no window of time",
+            f"invalid window {text!r}",
             state="nothing was read",
             next_step="name a day (2026-11-30), or start and end"
             " (2026-11-30T08:00/2026-11-30T12:00), in UTC",

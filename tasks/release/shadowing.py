@@ -112,22 +112,22 @@ async def _keep(key: str, report: ShadowReport) -> None:
 def _require_agreement(
     environment: Environment, rules: ShadowRules, report: ShadowReport, label: str
 ) -> None:
-    """Refuse a version that answers too many requests otherwise than the live one."""
+    """Refuse a version too many of whose answers differ from the live one's."""
     most, share = rules.max_disagreement, report.disagreement
     if most is None or (share is not None and share <= most):
         return
     allowed = f"`shadow.max_disagreement` of {environment.name} is {most:.2%}"
     if share is None:
         raise CandidateRejected(
-            f"no live request could be compared with {label}'s answers, and {allowed}",
-            state="what was live keeps all of the traffic",
+            f"no live request shows how {label} answers, and {allowed}",
+            state="the live version keeps all of the traffic",
             next_step="deploy again while clients ask for predictions, with a longer `shadow.time`,"
             " or remove `shadow.max_disagreement`",
         )
     raise CandidateRejected(
-        f"{label} answers live requests otherwise than the live version: {report.summary}, and"
+        f"{label} and the live version answer requests differently: {report.summary}, and"
         f" {allowed}",
-        state="what was live keeps all of the traffic",
-        next_step="look at the differences in the release note; if they are meant, set"
-        " `shadow.max_disagreement` higher for this release",
+        state="the live version keeps all of the traffic",
+        next_step="read the differences in the release note; if they are intended, raise"
+        " `shadow.max_disagreement` for this release",
     )

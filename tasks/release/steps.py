@@ -131,7 +131,9 @@ async def _find_champion(
     if live and live.model == package.model and live.commit != package.commit:
         known = await package.workspace.git(git.resolve(live.commit), ok=(0, 1, 128))
         if not policy.was_live(live.commit, history) and (known.code == 0 or not history):
-            commands.run_logger().warning("%s is live, and no tag of origin says so", live.label)
+            commands.run_logger().warning(
+                "%s is live, but origin has no tag of that release", live.label
+            )
             return Version(live.version or live.label, live.commit)
     return champion_for(package.commit, history)
 

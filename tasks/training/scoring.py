@@ -65,7 +65,7 @@ async def score_alone(model: Model, servers: Servers) -> Evaluation:
     read = await asyncio.to_thread(read_share, model.data.test)
     rows = [row for row in read if model.data.inputs.convert(row) is not None]
     if not rows:
-        raise NotComparable(f"{model.package.label} takes none of its {len(read)} test rows")
+        raise NotComparable(f"{model.package.label} accepts none of its {len(read)} test rows")
     (own,) = _align(await _score(model, rows, model.data.keys, servers))
     return own
 
@@ -92,8 +92,7 @@ async def score_both(
     if lacking := set(champion.data.keys) - set(read_header(candidate.data.train)):
         names = ", ".join(sorted(lacking))
         raise NotComparable(
-            f"the candidate's data lack {names}, which tells which of the champion's rows belong"
-            " together"
+            f"the candidate's data lack {names}, by which the champion's rows are grouped"
         )
     shared = await asyncio.to_thread(share_rows, candidate.data, champion.data)
     if len(shared.rows) < LEAST_ROWS:
@@ -102,13 +101,13 @@ async def score_both(
     if keeps_sides and 2 * len(shared.former) < shared.former_count:
         # Who chooses the split anew also chooses which of the champion's rows are left.
         raise NotComparable(
-            f"rows have changed sides: only {len(shared.former)} of the champion's"
-            f" {shared.former_count} test rows are left"
+            f"only {len(shared.former)} of the champion's {shared.former_count} test rows are left:"
+            " the candidate was trained on the others, or refuses them"
         )
     if shared.lost_count > _MOST_LOST * shared.former_count:
         raise NotComparable(
             f"the candidate refuses {shared.lost_count} of the champion's {shared.former_count}"
-            " test rows, which the champion takes"
+            " test rows, which the champion accepts"
         )
     keys = candidate.data.keys or champion.data.keys
     new, old = [await _score(model, shared.rows, keys, servers) for model in (candidate, champion)]

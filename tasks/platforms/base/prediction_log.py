@@ -46,7 +46,7 @@ class LogSettings(BaseModel):
     @model_validator(mode="after")
     def _hash_with_a_key(self) -> Self:
         if (self.private == "hash") != bool(self.key):
-            raise ValueError('key: name the Secret block of the hash\'s key, with private = "hash"')
+            raise ValueError('key: set it with private = "hash", and only then')
         return self
 
     @property

@@ -123,8 +123,7 @@ class HostEnvironment(Environment):
     def _shadow_leaves_records(self) -> Self:
         if self.shadow and (self.log is None or self.log.share < 1):
             raise ValueError(
-                "shadow: it compares what both versions keep in the prediction log: set"
-                " `log = {share = 1.0}`"
+                "shadow: it needs a prediction log of all requests: set `log = {share = 1.0}`"
             )
         return self
 

@@ -36,7 +36,7 @@ class ShadowRules(BaseModel):
     @model_validator(mode="after")
     def _take_a_while(self) -> Self:
         if not 0 < self.seconds <= SHADOW_SECONDS:
-            raise ValueError(f"time: more than nothing, and {SHADOW_SECONDS / 3600:g}h at most")
+            raise ValueError(f"time: more than 0, and {SHADOW_SECONDS / 3600:g}h at most")
         return self
 
     @property

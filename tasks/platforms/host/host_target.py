@@ -147,7 +147,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._sweep, live)
         description = await in_thread(self._describe, live.release)
         if description is None or not await live.answers():
-            commands.run_logger().warning("no shadow traffic: what is live does not answer")
+            commands.run_logger().warning("no shadow traffic: the live version does not answer")
             return None
         route = Route(staged.release, find_free_ports(self._host.replicas))
         trial = HostRelease(staged, SHADOW, route, live)

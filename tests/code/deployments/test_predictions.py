@@ -78,6 +78,6 @@ def test_bucket_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise GenericError("403\nhush")
 
     monkeypatch.setattr(predictions, "_open_store", refuse)
-    with pytest.raises(TransientError, match="models does not give the prediction log: 403") as no:
+    with pytest.raises(TransientError, match="prediction log in bucket models: 403") as no:
         read_newest(_STORAGE, None, "local", 10)
     assert "hush" not in str(no.value)

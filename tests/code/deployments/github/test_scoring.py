@@ -30,5 +30,5 @@ async def test_files_are_those_that_the_commit_names(tmp_path: Path) -> None:
     (tmp_path / "model" / "wine").write_bytes(b"another")
     assert await Cache(cache).find(workspace, "model/wine") == stored
     stored.write_bytes(b"corrupt")
-    with pytest.raises(NotComparable, match=r"model/wine of wine@\w+ is not here"):
+    with pytest.raises(NotComparable, match=r"model/wine of wine@\w+ is not in this job's cache"):
         await Cache(cache).find(workspace, "model/wine")

@@ -48,13 +48,17 @@ async def test_two_runs_on_a_window_start_one_retrain(acts: list[dict[str, Any]]
     assert {run["name"] for run in runs} == {"retrain/retrain"}
     assert {run["parameters"]["environment"] for run in runs} == {"local"}
     assert len({run["idempotency_key"] for run in runs}) == 1
+    assert {event["payload"]["retrain"].partition(".")[0] for event in events} == {
+        "A retrain starts"
+    }
 
 
-async def test_alarm_only_tells_where_it_is_to_start_nothing(acts: list[dict[str, Any]]) -> None:
+async def test_alarm_without_retrain_only_emits_its_event(acts: list[dict[str, Any]]) -> None:
     await consequences.act_on_alarm.fn(REPORT, retrain=False)
     (event,) = acts
     assert event["resource"]["prefect.resource.id"] == "slipway.environment.local"
     assert event["payload"]["window"] == "2026-11-29"
+    assert event["payload"]["retrain"].startswith("No retrain starts")
 
 
 @pytest.mark.parametrize(

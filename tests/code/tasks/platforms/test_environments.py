@@ -108,10 +108,10 @@ def test_platforms_can_be_set_by_a_variable(target: str, monkeypatch: pytest.Mon
             'target = "heroku"\nrepository = "r"\nwatch = "1h"',
             "watch: .*only the targets `process`",
         ),
-        ('target = "process"\nshadow = "10m"', "shadow: it compares what both versions keep"),
+        ('target = "process"\nshadow = "10m"', "shadow: it needs a prediction log of all"),
         (
             'target = "process"\nlog = {share = 0.5}\nshadow = 1000',
-            "shadow: it compares what both versions keep",
+            "shadow: it needs a prediction log of all",
         ),
         ('target = "process"\nlog = {}\nshadow = "2h"', "shadow: .*time: .*1h at most"),
         ('target = "process"\nlog = {}\nshadow = 0', "shadow.requests: .* greater than or equal"),

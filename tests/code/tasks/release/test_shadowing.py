@@ -104,7 +104,7 @@ async def test_first_release_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("aaab", 0.25, ""),
         ("aaab", 0.2, r"1 of 4 answers differ \(25.00%\), and `shadow.max_disagreement` of local"),
-        ("", 0.9, "no live request could be compared"),
+        ("", 0.9, "no live request shows how"),
     ],
 )
 async def test_disagreement_refuses(
