@@ -218,9 +218,7 @@ def _watch(api: PrefectAPI, run: FlowRun, console: Console) -> tuple[FlowRun, Ex
     )
 
     try:
-        runs = follow_to_end(
-            api, run, show_progress(console), start_within=_START_SECONDS, every=1
-        )
+        runs = follow_to_end(api, run, show_progress(console), start_within=_START_SECONDS, every=1)
         require_completed(
             api,
             runs,
