@@ -161,17 +161,24 @@ def test_answers_go_on_without_a_place_for_records(start, bundles, golden, tmp_p
 
 
 def make_writer(
-    private: tuple[str, ...] = (), key: bytes | None = None, **interface: Any
+    private: tuple[str, ...] = (),
+    key: bytes | None = None,
+    words: tuple[str, ...] = (),
+    **interface: Any,
 ) -> RecordWriter:
     bundle = SimpleNamespace(
         name="wine",
         release={"version": "v1", "environment": "local", "commit": "c"},
         runtime={"private": list(private)},
+        golden={"inputs": [{"ash": 1.5, "name": "x"}]},
     )
-    columns = [SimpleNamespace(name=name) for name in ("ash", "name")]
+    columns = [SimpleNamespace(name=name, missing_words=words) for name in ("ash", "name")]
     settings: Any = {
-        "columns": columns, "unwrap": lambda body: body["data"]["values"], **interface
-    }  # fmt: skip
+        "columns": columns,
+        "wrap": lambda rows: {"data": {"values": rows}},
+        "unwrap": lambda body: body["data"]["values"],
+        **interface,
+    }
     return RecordWriter(bundle, SimpleNamespace(**settings), key)  # type: ignore[arg-type]
 
 
@@ -222,9 +229,22 @@ def test_private_columns_are_left_out_or_hashed():
     assert json.loads(other)["data"]["inputs"][0]["name"] != first["name"]
 
 
-def test_proof_of_a_deploy_is_no_traffic():
-    exchange = make_exchange('{"data":{"values":[]}}', id="slipway-proof-1")
-    assert json.loads(make_writer().write(exchange))["type"] == "slipway.proof"
+@pytest.mark.parametrize(("name", "kind"), [("x", "proof"), ("y", "prediction")])
+def test_proof_of_a_deploy_is_no_traffic(name: str, kind: str):
+    """A client that takes an id like a proof's does not hide what it asks."""
+    body = json.dumps({"data": {"values": [{"ash": 1.5, "name": name}]}})
+    exchange = make_exchange(body, id="slipway-proof-1")
+    assert json.loads(make_writer().write(exchange))["type"] == f"slipway.{kind}"
+
+
+def test_word_for_a_missing_value_is_recorded_as_one():
+    """The model sees none, and the profile of the training rows counts none."""
+    rows = [{"ash": 1.5, "name": "n/a"}, {"ash": 1.5, "name": "Ada"}]
+    body = json.dumps({"data": {"values": rows}})
+    record = json.loads(make_writer(words=("n/a",)).write(make_exchange(body)))
+    assert [row["name"] for row in record["data"]["inputs"]] == [None, "Ada"]
+    hashed = json.loads(make_writer(("name",), b"key", ("n/a",)).write(make_exchange(body)))
+    assert hashed["data"]["inputs"][0]["name"] is None
 
 
 def count(metrics: Metrics, result: str) -> float:
