@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.catalogue.block_variables import ObjectStorage
-from tasks.bucket.shipper import PREFIX
+from tasks.bucket.shipper import PREFIX, read_lines
 from tasks.core.errors import TransientError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _PROOF = "slipway.proof"
 _MOST_FILES = 200  # looked through for the newest records
+_MOST_FILE_BYTES = 64 << 20
 
 
 def read_newest(
@@ -41,10 +44,9 @@ def read_newest(
 
     records = _Newest(count)
     for path in spool.glob(f"*/{environment}/*/*.jsonl*") if spool else ():
-        try:
-            records.add(path.read_bytes())
-        except FileNotFoundError:  # it was shipped, and is in the bucket
-            continue
+        # It was shipped, and is in the bucket; or it is not a file, but a model's code made it.
+        with suppress(OSError):
+            records.add(read_lines(path))
     try:
         store = _open_store(storage)
         for number, item in enumerate(_newest_objects(store, environment)):
@@ -89,10 +91,10 @@ class _Newest:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("data"), dict):
-                key = (str(record.get("id")), str(record.get("type")))
-                if key[1] != _PROOF:
-                    self._records[key] = record
+            is_record = isinstance(record, dict) and isinstance(record.get("data"), dict)
+            if is_record and record.get("type") != _PROOF:
+                self._records[_key(record)] = record
+        self._records = {_key(record): record for record in self.sort()}
 
     def is_full(self, before: str) -> bool:
         """Tell if files that were written before a moment have no newer record."""
@@ -101,6 +103,10 @@ class _Newest:
     def sort(self) -> list[dict[str, Any]]:
         """Return the newest, by their own time."""
         return sorted(self._records.values(), key=_time)[-self._count :]
+
+
+def _key(record: dict[str, Any]) -> tuple[str, str]:
+    return str(record.get("id")), str(record.get("type"))
 
 
 def _time(record: dict[str, Any]) -> str:
@@ -122,7 +128,8 @@ def _newest_objects(store: S3Store, environment: str) -> Iterator[ObjectMeta]:
 
 def _unpack(content: bytes) -> bytes:
     try:
-        return gzip.decompress(content)
+        # Whole files are smaller: another was made to fill the memory.
+        return gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_FILE_BYTES)
     except (OSError, EOFError, zlib.error):
         return b""
 

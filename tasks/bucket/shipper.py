@@ -40,6 +40,9 @@ _ABANDONED_SECONDS = 60.0
 _MOST_FILE_BYTES = 256 << 20
 _MOST_SPOOL_BYTES = 1 << 30
 _EVERY_SECONDS, _LATEST_SECONDS, _GAUGE_SECONDS = 1.0, 60.0, 15.0
+# Without a failure, a file is shipped a second after it is complete, at most an hour after its last
+# record.
+_LATE_SECONDS = 3600.0 + 300.0
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.([A-Za-z0-9-]{1,100})\.jsonl")
 
 log = logging.getLogger(__name__)
@@ -67,10 +70,11 @@ class Waiting:
     def problem(self) -> str:
         """Why records do not get into the bucket; empty if they do."""
         words = []
-        if self.error:
+        if self.error or self.oldest > _LATE_SECONDS:
             words.append(
                 f"{self.files} files ({self.size / 1e6:.1f} MB, the oldest of"
-                f" {self.oldest / 60:.0f} min) wait for the bucket: {self.error}"
+                f" {self.oldest / 60:.0f} min) wait for the bucket:"
+                f" {self.error or 'the shipper does not run, or is not fast enough'}"
             )
         if self.dropped:
             words.append(f"{self.dropped} files were dropped")
@@ -122,7 +126,11 @@ def ship(spool: Path, store: S3Store) -> int:
 
 def read_waiting(spool: Path) -> Waiting:
     """Read how much of a spool waits for the bucket, and why."""
-    facts = [facts for path in spool.glob("*/*/*/*.jsonl") if (facts := _facts(path))]
+    facts = [
+        facts
+        for path in spool.glob("*/*/*/*.jsonl")
+        if (facts := _facts(path)) and stat.S_ISREG(facts.st_mode)
+    ]
     try:
         state = json.loads((spool / STATE).read_text())
     except (OSError, ValueError):
@@ -182,22 +190,30 @@ def _open(path: Path) -> Iterator[int]:
         os.close(file)
 
 
+def read_lines(path: Path) -> bytes:
+    """Read the whole lines of a file of records.
+
+    Raises:
+        OSError: It is gone, cannot be read, or is not a file of records.
+    """
+    with _open(path) as file:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_FILE_BYTES:
+            raise OSError("not a file of records")
+        with os.fdopen(os.dup(file), "rb") as opened:
+            content = opened.read()
+    return content[: content.rfind(b"\n") + 1]
+
+
 def _read(path: Path) -> bytes | None:
     """Read the whole lines of a file; none of what is no file of records, None if it is gone."""
     try:
-        with _open(path) as file:
-            facts = os.fstat(file)
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_FILE_BYTES:
-                log.warning("removing %s: not a file of records", path)
-                return b""
-            with os.fdopen(os.dup(file), "rb") as opened:
-                content = opened.read()
+        return read_lines(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         log.warning("removing %s: it cannot be read: %s", path, error)
         return b""
-    return content[: content.rfind(b"\n") + 1]
 
 
 def _facts(path: Path) -> os.stat_result | None:

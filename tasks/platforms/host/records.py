@@ -14,16 +14,21 @@ from typing import Self
 
 _PATTERN = "*.jsonl*"
 _CHUNK = 1 << 20
+_MOST_FILES = 500
 
 
 class RecordReader:
     """The lines that come into a folder of records from now on.
 
     A file stays open until the end: the shipper may remove it meanwhile.
+
+    Args:
+        folder: The folder.
+        most_bytes: After so many nothing more is read: code that nobody has released may write it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
         self._files: dict[tuple[int, int], int] = {}
         self._rests: dict[int, bytes] = {}
         self.lines: list[bytes] = []
@@ -48,7 +53,7 @@ class RecordReader:
         """Read what has come since the last time."""
         self._open_new()
         for file in self._files.values():
-            while chunk := os.read(file, _CHUNK):
+            while self.size <= self._most_bytes and (chunk := os.read(file, _CHUNK)):
                 *lines, rest = (self._rests.get(file, b"") + chunk).split(b"\n")
                 self._rests[file] = rest
                 self.lines += lines
@@ -57,6 +62,8 @@ class RecordReader:
     def _open_new(self) -> list[int]:
         opened = []
         for path in self._folder.glob(_PATTERN):
+            if len(self._files) >= _MOST_FILES:
+                break
             with suppress(OSError):  # gone meanwhile, or a link
                 facts = path.lstat()
                 identity = facts.st_dev, facts.st_ino

@@ -46,7 +46,7 @@ async def mirror_traffic(
         TransientError: The proxy does not answer; it may go on mirroring until the next deploy.
     """
     with ExitStack() as opened:
-        readers = [opened.enter_context(RecordReader(folder)) for folder in folders]
+        readers = [opened.enter_context(RecordReader(folder, _MOST_BYTES)) for folder in folders]
         of_live, of_new = readers
         try:
             await in_thread(gateway.mirror, live, new)

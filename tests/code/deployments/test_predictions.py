@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,24 @@ def test_forged_record_is_stepped_over_or_shown_without_raw_signs(store: MemoryS
     obstore.put(store, "predictions/wine/local/date=2026-11-30/version=v/c.jsonl.gz", b"no gzip")
     (record,) = read_newest(_STORAGE, None, "local", 10)
     assert "\x1b" not in describe_record(record)
+
+
+def test_link_or_pipe_in_the_spool_is_not_opened(tmp_path: Path, store: MemoryStore) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(pack(make_record(1)))
+    folder = tmp_path / "spool" / "wine" / "local" / "v0.0.2"
+    folder.mkdir(parents=True)
+    (folder / "x.jsonl").symlink_to(secret)
+    os.mkfifo(folder / "y.jsonl")
+    assert read_numbers(tmp_path / "spool", 10) == []
+
+
+def test_file_that_grows_beyond_measure_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, store: MemoryStore
+) -> None:
+    monkeypatch.setattr(predictions, "_MOST_FILE_BYTES", 100)
+    put(store, "a", pack(make_record(1), make_record(2)))
+    assert read_numbers(None, 10) == []
 
 
 def test_bucket_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
     old, new = tmp_path / "a.jsonl", tmp_path / "b.jsonl.part"
     old.write_bytes(b"before\n")
     (tmp_path / "c.jsonl").symlink_to("/etc/passwd")
-    with RecordReader(tmp_path) as reader:
+    with RecordReader(tmp_path, 1 << 20) as reader:
         new.write_bytes(b"one\ntw")
         reader.read()
         with new.open("ab") as file:
@@ -132,3 +132,13 @@ def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
         reader.read()
         reader.read()
     assert reader.lines == [b"one", b"two", b"three"]
+
+
+def test_reader_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """Nobody has released the code of a new version, which can write into its folder."""
+    with RecordReader(tmp_path, 3 << 20) as reader:
+        with (tmp_path / "a.jsonl").open("wb") as file:
+            file.truncate(1 << 40)
+        reader.read()
+        reader.read()
+    assert reader.size <= 4 << 20

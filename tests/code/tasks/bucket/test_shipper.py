@@ -181,3 +181,14 @@ def test_spool_is_bounded_while_the_bucket_is_away(tmp_path: Path, folder: Path)
     (tmp_path / shipper.STATE).write_text(json.dumps({"error": "away", "dropped": 2}))
     waiting = read_waiting(tmp_path)
     assert (waiting.files, waiting.size, waiting.dropped) == (2, 20, 2)
+
+
+def test_files_that_nothing_ships_are_a_problem(tmp_path: Path, folder: Path) -> None:
+    leave(folder, f"{_DAY}.host-1.jsonl", age=60)
+    (folder / f"{_DAY}.host-2.jsonl").mkdir()
+    os.utime(folder / f"{_DAY}.host-2.jsonl", (0, 0))
+    assert read_waiting(tmp_path).problem == ""
+    leave(folder, f"{_DAY}.host-1.jsonl", age=7200)
+    assert (
+        "the oldest of 120 min) wait for the bucket: the shipper" in read_waiting(tmp_path).problem
+    )
