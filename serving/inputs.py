@@ -1,7 +1,7 @@
 """Make what a model takes, a NumPy array or a DataFrame, of validated rows."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving.interface import Column, Interface
@@ -40,10 +40,24 @@ def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
     Returns:
         A function from n rows to a frame of n rows with the recorded labels and dtypes.
     """
+    build = make_table_builder(interface)
+    return lambda rows: build({c.name: [row[c.name] for row in rows] for c in interface.columns})
+
+
+def make_table_builder(interface: Interface) -> Callable[[Mapping[str, Sequence[Any]]], Any]:
+    """Make a function from values by column to the DataFrame the model was fitted on.
+
+    Args:
+        interface: of a model on DataFrames.
+
+    Returns:
+        A function from n values of each column to a frame of n rows with the recorded labels and
+        dtypes.
+    """
     import numpy as np
     import pandas as pd
 
-    def series(values: list[Any], column: Column) -> Any:
+    def series(values: Sequence[Any], column: Column) -> Any:
         dtype = column.dtype
         if dtype == "object":  # a hole in pandas text is NaN, as read from a CSV file
             array = np.empty(len(values), dtype=object)
@@ -54,10 +68,8 @@ def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
             return np.array(values, dtype=dtype)
         return pd.Series(values, dtype=dtype)
 
-    def build(rows: Sequence[Any]) -> Any:
-        frame = pd.DataFrame(
-            {c.label: series([row[c.name] for row in rows], c) for c in interface.columns}
-        )
+    def build(values: Mapping[str, Sequence[Any]]) -> Any:
+        frame = pd.DataFrame({c.label: series(values[c.name], c) for c in interface.columns})
         return frame.set_index(list(interface.index)) if interface.index else frame
 
     return build

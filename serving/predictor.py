@@ -116,6 +116,22 @@ class Predictor:
         result: list[Any] = self._methods[method](self._build(rows)).tolist()
         return result
 
+    def predict_table(self, method: str, table: Any) -> Any:
+        """Run one of the model's methods on a table, on the path that requests take.
+
+        Args:
+            method: one of the interface's.
+            table: a frame from `make_table_builder`.
+
+        Returns:
+            The array that the model returns.
+        """
+        if self.path == "ndarray":
+            import numpy as np
+
+            table = np.asfortranarray(table.to_numpy())  # as `make_array_builder` makes it
+        return self._methods[method](table)
+
     def choose_path(self, inputs: Sequence[Any]) -> None:
         """Serve through a plain array where that provably gives the same as a DataFrame.
 

@@ -57,7 +57,7 @@ def _make_annotation(column: Column) -> Any:
     """Make the pydantic type of a column's values."""
     annotation: Any
     if column.kind is Kind.INTEGER:
-        low, high = _find_integer_bounds(column.dtype)
+        low, high = find_integer_bounds(column.dtype)
         annotation = Annotated[
             Annotated[int, Field(strict=True, ge=low, le=high)]
             # 10.0, as JSON Schema's `integer` allows; beyond 2**53 a float may be another number.
@@ -100,7 +100,8 @@ def read_moment(value: Any) -> datetime.datetime:
         raise ValueError("not a date") from None
 
 
-def _find_integer_bounds(dtype: str) -> tuple[int, int]:
+def find_integer_bounds(dtype: str) -> tuple[int, int]:
+    """Return the least and the greatest number of a type of integers."""
     match = re.fullmatch(r"(u?)int(\d+)", dtype.lower())
     unsigned, bits = (bool(match[1]), int(match[2])) if match else (False, 64)
     return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

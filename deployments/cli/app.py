@@ -14,6 +14,7 @@ from deployments.cli import (
     logs,
     monitoring,
     runs,
+    scoring,
     server,
     signing,
     stack,
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order of the help.
-for group in (stack, runs, monitoring, views, logs, server, data, signing, environments):
+for group in (stack, runs, scoring, monitoring, views, logs, server, data, signing, environments):
     app.add_typer(group.commands)
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS = 16
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
+# The last two are of an object with other content than a request names.
+_ABSENT = {"404", "NoSuchKey", "NotFound", "412", "PreconditionFailed"}
 _STORAGE_OPTIONS = {"sse": "ServerSideEncryption", "sse_kms_key_id": "SSEKMSKeyId"}
 _REGISTER = "`make up` (local stack) or `slipway apply`"
 

@@ -49,6 +49,19 @@ def download(bucket: Bucket, stored: StoredObject, file: Path) -> str:
     return digest.hexdigest()
 
 
+def download_content(bucket: Bucket, key: str, etag: str, file: Path) -> None:
+    """Download an object as it was when the bucket gave its ETag.
+
+    Raises:
+        AbsentObject: It has other content now, or is gone.
+    """
+    with explaining_s3_errors(bucket):
+        body = bucket.client.get_object(Bucket=bucket.name, Key=key, IfMatch=etag)["Body"]
+        with file.open("wb") as opened:
+            for chunk in body.iter_chunks(_READ_BYTES):
+                opened.write(chunk)
+
+
 def fetch_object(stored: StoredObject, bucket: Bucket, cache: Path) -> None:
     """Download an object into a cache, unless the bucket lacks it or has something else."""
     file = cache / stored.key

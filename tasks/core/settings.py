@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         sandbox_free_disk_gb: Space on the disk that a box has to leave free.
         stage_network: Whether stages of a pipeline reach the network.
         stage_variables: Names of variables of the worker that stages get, separated by commas.
+        score_places: Folders, `s3://` and `sql://` addresses that `score` may read and write, and
+            what is below them, separated by commas; paths are relative to the checkout.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -61,6 +63,7 @@ class Settings(BaseSettings):
     sandbox_free_disk_gb: float = Field(default=1.0, ge=0)
     stage_network: bool = False
     stage_variables: str = ""
+    score_places: str = "data/scores"
     signing_key_file: Path | None = None
     trust: Path = CHECKOUT / "deployments" / "trust"
 
@@ -103,6 +106,11 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Records of the prediction logs that wait for the bucket."""
         return self.home / "spool"
+
+    @cached_property
+    def scores(self) -> Path:
+        """Jobs of `score` that are not published yet."""
+        return self.home / "scores"
 
     @cached_property
     def gauges(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.core import commands, uv
 from tasks.core.commands import Argv
-from tasks.core.errors import TerminalError
+from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import Settings
 from tasks.package.environment import check_pinned, check_python, make_environment, read_lock
@@ -21,11 +21,12 @@ STATE = "the live model is unchanged"
 @capability(
     "make runtime", run_name="make runtime of {package.label}", timeout=2 * _INSTALL_SECONDS
 )
-async def make_runtime(package: Package) -> Path:
+async def make_runtime(package: Package, further: str = "") -> Path:
     """Install the requirements of a model and its server; models with the same ones share them.
 
     Args:
         package: The package.
+        further: Name of a package of `model/uv.lock` to install beside them; empty for none.
 
     Returns:
         Path of the environment's Python.
@@ -33,7 +34,7 @@ async def make_runtime(package: Package) -> Path:
     Raises:
         TerminalError: The requirements cannot be installed.
     """
-    requirements, python = await read_requirements(package), package.minor_python
+    requirements, python = await read_requirements(package, further), package.minor_python
     key = fingerprint(requirements.serving, requirements.model, python)
     path = Settings().environments / f"runtime-{key}"
     await make_environment(path, python, requirements.write, STATE)
@@ -64,8 +65,12 @@ class Requirements:
         return uv.pinned([serving, model], hashed=self.hashed)
 
 
-async def read_requirements(package: Package) -> Requirements:
+async def read_requirements(package: Package, further: str = "") -> Requirements:
     """Read the requirements of the commit's model and server.
+
+    Args:
+        package: The package.
+        further: As of `make_runtime`.
 
     Raises:
         TerminalError: The lock did not name the file of a package when the model was saved, or they
@@ -88,6 +93,23 @@ async def read_requirements(package: Package) -> Requirements:
             "%s was saved without hashes of its packages: they are installed by version alone",
             package.label,
         )
+    if further and further not in package.packages:
+        lines.append(await _find_locked(package, further))
     model = "\n".join([*lines, ""])
     check_pinned(model, STATE)
     return Requirements(serving, model, package.hashes is not None)
+
+
+async def _find_locked(package: Package, name: str) -> str:
+    """Return the line of `model/uv.lock` at the commit that pins a package."""
+    text = await read_lock(package.workspace.path / "model", STATE)
+    lines = text.replace("\\\n", " ").splitlines()
+    line = next((line for line in lines if line.startswith(f"{name}==")), "")
+    if not line:
+        raise ConfigurationError(
+            f"model/uv.lock of {package.label} does not have {name}",
+            state="nothing was started",
+            next_step=f"run `uv add --project model --group custom {name}`, commit, retrain and"
+            " deploy",
+        )
+    return " ".join(line.split())

@@ -112,11 +112,11 @@ def main(query: str, path: str, seconds: str) -> int:
     try:
         rows = write_rows(url, Path(query).read_text(encoding="utf-8"), Path(path), float(seconds))
     except Unreachable as error:
-        return _fail("connection", _hide(str(error), [url.password]))
+        return _fail("connection", hide(str(error), [url.password]))
     except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
         return _fail("driver", f"{error}; add the database's driver: uv add PACKAGE")
     except (exc.SQLAlchemyError, UnsupportedValue, OSError, UnicodeDecodeError) as error:
-        return _fail("query", _hide(str(error).splitlines()[0], [url.password]))
+        return _fail("query", hide(str(error).splitlines()[0], [url.password]))
     print(json.dumps({"rows": rows}))
     return 0
 
@@ -126,7 +126,8 @@ def _fail(kind: str, problem: str) -> int:
     return 1
 
 
-def _hide(text: str, secrets: Iterable[object]) -> str:
+def hide(text: str, secrets: Iterable[object]) -> str:
+    """Replace secrets in a text by stars."""
     for secret in filter(None, map(str, secrets)):
         text = text.replace(secret, "***")
     return text

@@ -1,0 +1,83 @@
+"""Parquet files, read and written with pyarrow, which only models whose lock names it have."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from serving.interface import Column
+from serving.scoring.cells import Cells
+from serving.scoring.cutting import open_parquet
+from serving.scoring.job import SourceError
+
+
+def read_group(path: str, group: int, columns: Sequence[Column]) -> Cells:
+    """Read a row group of a file."""
+    import pyarrow
+
+    try:
+        table = open_parquet(Path(path)).read_row_group(group)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise SourceError(f"{Path(path).name} cannot be read as Parquet: {error}") from None
+    frame = pd.DataFrame({column.name: _read_column(table[column.name]) for column in columns})
+
+    def read_texts() -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                name: np.array([_make_cell(value) for value in table[name].to_pylist()], object)
+                for name in table.column_names
+            }
+        )
+
+    def read_others(names: Sequence[str]) -> Mapping[str, Any]:
+        return {name: np.array(table[name].to_pylist(), dtype=object) for name in names}
+
+    return Cells(frame, read_texts, read_others)
+
+
+def _read_column(column: Any) -> pd.Series:
+    """Read a column as pandas reads such cells of CSV."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
+        return pd.Series(column.to_pandas())
+    return pd.Series([_make_cell(value) for value in column.to_pylist()], dtype=object)
+
+
+def _make_cell(value: Any) -> Any:
+    """Make the value that a request carries: dates are texts, and what is no number is missing."""
+    if value is None or value != value:  # noqa: PLR0124 (NaN is unequal to itself)
+        return None
+    if isinstance(value, bool | int | float | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def write_columns(path: Path, columns: Mapping[str, Any], rows: int) -> None:
+    """Write columns as a file; a column is a list, or an iterator that repeats one value."""
+    import pyarrow
+    from pyarrow import parquet
+
+    arrays = {
+        name: pyarrow.array(values if isinstance(values, list) else [next(values)] * rows)
+        for name, values in columns.items()
+    }
+    parquet.write_table(pyarrow.table(arrays), path)
+
+
+def join_files(paths: Sequence[Path], target: Path) -> None:
+    """Write the rows of several files into one."""
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = (
+        pyarrow.unify_schemas([parquet.read_schema(path) for path in paths], "permissive")
+        if paths
+        else None
+    )
+    with parquet.ParquetWriter(target, schema) as writer:
+        for path in paths:
+            writer.write_table(parquet.read_table(path).cast(schema))

@@ -1,0 +1,85 @@
+"""Run in a model server's environment: score the tables of each line, and answer them as requests.
+
+Each line of standard input has a bundle, the text of a CSV file, and how it is written.
+"""
+
+import contextlib
+import csv
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from serving.errors import RequestError, to_json
+from serving.scoring import __main__ as program
+from serving.scoring import chunks
+from serving.scoring.cells import make_value
+from serving.scoring.cutting import cut_files, make_options
+from serving.scoring.job import Job, Reading, SourceError
+
+STAMP = {"model": "m", "version": "v1", "commit": "c", "run": "r", "time": "t"}
+scorers = {}
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def answer(scorer, reading, text):
+    """Answer each row as a request of its own: its prediction, or the reason of the refusal."""
+    predictor = scorer.predictor
+    columns = predictor.interface.columns
+    answers = []
+    rows = csv.DictReader(text.splitlines(keepends=True), **make_options(reading))
+    for row in rows:
+        values = {column.name: make_value(row[column.name], column, reading) for column in columns}
+        try:
+            (value,) = predictor.rows(to_json(predictor.interface.wrap([values])))
+            answers += [str(one) for one in predictor.predict("predict", [value])]
+        except RequestError as refused:
+            answers.append(str(refused))
+        except ValueError:  # as the service answers it
+            answers.append("The model does not accept these values.")
+    return answers
+
+
+for line in sys.stdin:
+    case = json.loads(line)
+    reading = Reading(**case.get("reading", {}))
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "table.csv")
+        source.write_bytes(case["text"].encode(reading.encoding))
+        job = Job(
+            case["bundle"], {"table.csv": str(source)}, folder, case.get("method", "predict"),
+            reading, ".csv", True, STAMP, 1, case.get("block_bytes", 4 << 20),
+        )  # fmt: skip
+        scorer = scorers.setdefault(case["bundle"], None)
+        try:
+            if scorer is None:
+                scorer = scorers[case["bundle"]] = chunks.Scorer(job)
+            scorer._job = job
+            program.chunks.Scorer = lambda _, scorer=scorer: scorer
+            for number in case.get("finished", ()):
+                job.records.mkdir(exist_ok=True)
+                record = {"rows": 0, "rejected": 0, "bytes": 0, "problems": {}}
+                chunks.write_record(job, number, record)
+                (job.result / "rejected").mkdir(parents=True, exist_ok=True)
+                (job.result / f"part-{number:05}.csv").write_text("former\n")
+            with contextlib.redirect_stdout(sys.stderr):  # what is printed here is the result
+                total = program.score_files(job)
+        except SourceError as error:
+            print(json.dumps({"problem": str(error)}), flush=True)
+            continue
+        rejected = [
+            row for path in sorted((job.result / "rejected").iterdir()) for row in read(path)
+        ]
+        result = {
+            "total": total,
+            "rows": read(Path(folder, "single.csv")),
+            "rejected": rejected,
+            "chunks": [[chunk.start, chunk.rows] for chunk in cut_files(job)],
+        }
+        if case.get("compare"):
+            result["answers"] = answer(scorer, reading, case["text"])
+        print(json.dumps(result), flush=True)

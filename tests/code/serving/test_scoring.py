@@ -1,0 +1,153 @@
+"""Bulk predictions read, check and answer rows as requests do, however a file is cut."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.code.serving.running import HERE, ROOT, clean_environment
+
+Score = Callable[..., dict[str, Any]]
+_NAMES = ["id", "age", "visits", "colour", "member", "size"]
+# Cells that a request carries as a value of the column, and those that it does not.
+_CELLS = {
+    "age": ["20.5", "31", "", "NA", "1e999", "inf", "old", "True", " 7 ", "1_0", "-0.0", "007"],
+    "visits": ["1", "2.0", "3", "", "2.5", "9223372036854775808", "many", "False", "1e2"],
+    "colour": ["red", "", "blue", "NA", "ré, d", 'say "x"', "a\nb"],
+    "member": ["True", "false", "TRUE", "", "yes", "1", "NA"],
+    "size": ["small", "big", "", "None", "1"],
+}
+
+
+@pytest.fixture(scope="module")
+def score(runtime: Path, bundles: Path) -> Iterator[Score]:
+    """Scores a text of CSV in a process that has the model loaded."""
+    program = [str(runtime), "-W", "error", str(HERE / "score_tables.py")]
+    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        program, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def run(text: str, **options: Any) -> dict[str, Any]:
+            case = {"bundle": str(bundles / "mixed"), "text": text, **options}
+            stdin.write(json.dumps(case) + "\n")
+            stdin.flush()
+            return dict(json.loads(stdout.readline()))
+
+        yield run
+        stdin.close()
+
+
+def _write(rows: list[list[str]], **options: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n", **options).writerows([_NAMES, *rows])
+    return text.getvalue()
+
+
+def _draw_rows(count: int, good: float) -> list[list[str]]:
+    draws = random.Random(7)
+    return [
+        [
+            f"id {number}",
+            *(
+                draws.choice(cells if draws.random() > good else cells[:2])
+                for cells in _CELLS.values()
+            ),
+        ]
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("good", [0.0, 0.9])
+def test_rows_are_answered_as_requests_are(score: Score, good: float) -> None:
+    result = score(_write(_draw_rows(400, good)), compare=True, block_bytes=2000)
+    answers = {int(row["row"]): row["prediction"] for row in result["rows"]}
+    reasons = {int(row["row"]): row["problem"] for row in result["rejected"]}
+    assert len(result["chunks"]) > 3
+    assert answers
+    assert reasons
+    assert len(answers) + len(reasons) == 400
+    for number, answer in enumerate(result["answers"], 1):
+        reason = answer.removeprefix("Row 1: ").removeprefix("Row 1, ")
+        assert answers.get(number, reasons.get(number)) == reason
+    assert [row["id"] for row in result["rows"]] == [f"id {number - 1}" for number in answers]
+
+
+def test_number_words_are_those_of_training() -> None:
+    from tests.code.model import support
+
+    code = "import json, model.tables as t; print(json.dumps(sorted(t.NUMBER_WORDS)))"
+    trained = support.model_python("-c", code, cwd=ROOT)
+    source = (ROOT / "serving" / "scoring" / "cells.py").read_text()
+    words = source.partition("NUMBER_WORDS = frozenset(")[2].partition("\n)")[0]
+    assert sorted(eval("frozenset(" + words + ")")) == json.loads(trained.stdout)
+
+
+def test_result_names_what_made_it(score: Score) -> None:
+    rows = [["7", "20", "1", "red", "True", "small"]]
+    (row,) = score(_write(rows), method="predict_proba")["rows"]
+    names = ["file", "row", "id", "prediction", "probability_no", "probability_yes"]
+    assert list(row) == [*names, "model", "version", "commit", "run", "time"]
+    assert float(row["probability_no"]) + float(row["probability_yes"]) == pytest.approx(1)
+
+
+def test_ragged_rows_and_blank_lines(score: Score) -> None:
+    text = _write([[str(n), "20", "1", "red", "True", "small"] for n in range(6)])
+    lines = text.splitlines()
+    lines[2] = lines[2].removesuffix(",small")
+    lines[3] += ",more"
+    lines.insert(5, "")
+    result = score("\r\n".join(lines))
+    assert [row["row"] for row in result["rows"]] == ["1", "4", "5", "6"]
+    problems = {row["row"]: row["problem"] for row in result["rejected"]}
+    assert problems == {
+        "2": "The row has 5 values, not 6.",
+        "3": "The row has 7 values, not 6.",
+    }
+
+
+def test_files_are_read_as_the_data_of_the_model(score: Score) -> None:
+    reading = {"separator": ";", "decimal": ",", "encoding": "latin-1", "missing_words": ["?"]}
+    rows = [["é", "20,5", "1", "red", "True", "small"], ["ü", "?", "1", "réd", "True", "big"]]
+    result = score(_write(rows, delimiter=";"), reading=reading, compare=True)
+    assert [row["prediction"] for row in result["rows"]] == result["answers"]
+    assert [row["id"] for row in result["rows"]] == ["é", "ü"]
+
+
+def test_finished_chunks_are_not_scored_again(score: Score) -> None:
+    rows = [[str(n), "20", "1", "red", "True", "small"] for n in range(300)]
+    result = score(_write(rows), block_bytes=1000, finished=[1])
+    first, second = result["chunks"][:2]
+    numbers = [int(row["row"]) for row in result["rows"]]
+    assert result["total"]["rows"] == 300 - second[1]
+    assert numbers == [n for n in range(1, 301) if not second[0] < n <= second[0] + second[1]]
+    assert first[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "table.csv is empty"),
+        (",".join(_NAMES) + "\n", "the source has no rows"),
+        ("id,age,visits\n1,2,3\n", "table.csv lacks colour, member, size, which mixed needs"),
+        ("a,a\n1,2\n", "table.csv has two columns of one name"),
+        (
+            ",".join([*_NAMES, "run"]) + "\n",
+            "table.csv has a column run, which is the name of a column of the result",
+        ),
+        (",".join(_NAMES) + '\n1,"2"x,3,a,b,c\n', "is not written as CSV"),
+    ],
+)
+def test_source_is_refused_as_a_whole(score: Score, text: str, problem: str) -> None:
+    assert problem in score(text)["problem"]
