@@ -40,17 +40,17 @@ async def run_tests(model: Model, source: Workspace) -> list[str]:
         raise NotComparable(f"{source.label} has no {TESTS} (gate.tests)")
     folder = model.package.workspace.path / "gate" / uuid4().hex[:8]
     bundle = await make_bundle_of(model, folder)
-    place = folder / "tests"
+    place, temporary = folder / "tests", folder / "tmp"
+    temporary.mkdir()
     await asyncio.to_thread(_lay_out, model, tests, place)
     try:
-        result = await commands.run(
-            start_in(_make_box(model, bundle, place), _PYTEST), timeout=_SECONDS, cwd=place
-        )
+        box = _make_box(model, bundle, place, temporary)
+        result = await commands.run(start_in(box, _PYTEST), timeout=_SECONDS, cwd=place)
     except commands.CommandTimeout as error:
         raise NotComparable(f"{TESTS} took longer than {_SECONDS:.0f} s (gate.tests)") from error
     if result.code == _PASSED:
         return []
-    failed = _read_failed(place / RESULTS)
+    failed = _read_failed(temporary / RESULTS)
     if result.code != _FAILED or not failed:
         raise NotComparable(
             f"pytest could not run {TESTS} (gate.tests): exit code {result.code}, {result.tail(3)}"
@@ -60,7 +60,7 @@ async def run_tests(model: Model, source: Workspace) -> list[str]:
 
 # The configuration and the plugins of this checkout are for other tests.
 _PYTEST = [
-    sys.executable, "-m", "pytest", "-q", "-c", "pytest.ini", "-p", "no:cacheprovider",
+    sys.executable, "-P", "-m", "pytest", "-q", "-c", "pytest.ini", "-p", "no:cacheprovider",
     "-p", "tasks.training.pytest_plugin", TESTS,
 ]  # fmt: skip
 
@@ -81,17 +81,16 @@ def _lay_out(model: Model, tests: Path, place: Path) -> None:
         (place / "data" / f"{split}.csv").symlink_to(file)
     shutil.copytree(tests, place / TESTS)
     (place / "pytest.ini").write_text("[pytest]\n")
-    (place / "tmp").mkdir()
 
 
-def _make_box(model: Model, bundle: Bundle, place: Path) -> Box:
+def _make_box(model: Model, bundle: Bundle, place: Path, temporary: Path) -> Box:
     server = [PORT if word == "0" else word for word in serve(bundle.python, bundle.path, 0)]
     return Box(
         folder=place,
-        writable=(place,),
-        readable=(CHECKOUT / "tasks", bundle.path, model.data.train, model.data.test),
+        # Not writable: the model's code runs there, too, and must not change what tests import.
+        readable=(place, CHECKOUT / "tasks", bundle.path, model.data.train, model.data.test),
         pythons=(Path(sys.executable), bundle.python),
-        temporary=place / "tmp",
+        temporary=temporary,
         settings={
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONDONTWRITEBYTECODE": "1",

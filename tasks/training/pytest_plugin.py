@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +31,9 @@ def pytest_runtest_logreport(report: Any) -> None:
         _failed.append(report.nodeid)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish() -> None:
     """Write which tests have failed."""
-    (Path(session.config.rootpath) / RESULTS).write_text(json.dumps(_failed))
+    Path(tempfile.gettempdir(), RESULTS).write_text(json.dumps(_failed))
 
 
 @pytest.fixture(scope="session")

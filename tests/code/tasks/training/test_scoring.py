@@ -184,6 +184,9 @@ async def test_pull_request_that_forges_its_metrics_is_scored_all_the_same(
 
 
 _TESTS = """
+import sys
+import pytest
+
 def test_more_alcohol_is_no_lower_class(trained, served):
     rows = trained.rows("test")[:5]
     more = [{**row, "alcohol": row["alcohol"] + 1} for row in rows]
@@ -192,6 +195,14 @@ def test_more_alcohol_is_no_lower_class(trained, served):
 
 def test_metrics_are_good(trained):
     assert trained.metrics["accuracy"] > 0.95
+
+@pytest.mark.parametrize(
+    "path", ["difflib.py", "data/test.csv", "data/new.csv", "tests/model/test_wine.py"]
+)
+def test_code_of_the_model_changes_nothing_that_is_read_here(path):
+    with pytest.raises(OSError):
+        open(path, "a")
+    assert "" not in sys.path
 """
 
 
