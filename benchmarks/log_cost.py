@@ -47,7 +47,7 @@ async def ask(app: Any, body: bytes) -> None:
 
 def writer_seconds() -> float:
     """Return the CPU time of the log's thread."""
-    (thread,) = [one for one in threading.enumerate() if one.name == "prediction-log"]
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "prediction-log"]
     schedstat = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
     return int(schedstat.split()[0]) / 1e9
 
@@ -81,7 +81,7 @@ async def main(folder: Path, passes: int, seed: int) -> None:
     base = times["without"]
     line = f"without {statistics.median(base):.0f}"
     for name in ("without again", "with"):
-        ratios = [one / other for one, other in zip(times[name], base, strict=True)]
+        ratios = [value / other for value, other in zip(times[name], base, strict=True)]
         line += f" | {name} {statistics.median(times[name]):.0f} ratio "
         line += f"{statistics.median(ratios):.3f}"
     print(f"{line} | the log's thread {writer:.0f}")

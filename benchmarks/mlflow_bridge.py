@@ -61,16 +61,16 @@ def main() -> None:
         files = [file.path for file in client.list_artifacts(run)]
         assert files == ["model-card.md", "reports"]
         for environment, version in (("local", "v0.0.2"), ("prod", "v0.0.1")):
-            one = client.get_model_version_by_alias("wine", environment)
-            assert (one.tags["slipway.version"], one.run_id) == (version, run)
-            print(f"models:/wine@{environment} is {version}, run {one.run_id}")
+            registered = client.get_model_version_by_alias("wine", environment)
+            assert (registered.tags["slipway.version"], registered.run_id) == (version, run)
+            print(f"models:/wine@{environment} is {version}, run {registered.run_id}")
 
 
 @contextmanager
 def _server(folder: Path) -> Iterator[str]:
     """Start a server, whose packages this process can import afterwards; yield its address."""
     lock = tomllib.loads((CHECKOUT / "uv.lock").read_text())["package"]
-    version = next(one["version"] for one in lock if one["name"] == "mlflow-skinny")
+    version = next(package["version"] for package in lock if package["name"] == "mlflow-skinny")
     environment, tool = folder / "environment", uv.find_uv_bin()
     python = environment / "bin" / "python"
     subprocess.run([tool, "venv", "--quiet", "--python", sys.executable, environment], check=True)

@@ -125,7 +125,7 @@ def report(title: str, results: Results, column: int) -> None:
     for name, column_values in values.items():
         line += f" | {name} {statistics.median(column_values):8.2f}"
         if name != "without":
-            ratios = [one / other for one, other in zip(column_values, base, strict=True)]
+            ratios = [value / other for value, other in zip(column_values, base, strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
             line += f" ratio {middle:.3f} ({low:.3f} to {high:.3f})"
     print(line)

@@ -55,7 +55,7 @@ def main() -> None:
     for measures in (plain, boxed):
         rate, ready = statistics.median(measures.rates), statistics.median(measures.ready)
         print(f"{measures.name}: {rate:.0f} requests/s, one client; ready after {ready:.1f} s")
-    ratios = [one / other for one, other in zip(boxed.rates, plain.rates, strict=True)]
+    ratios = [rate / other for rate, other in zip(boxed.rates, plain.rates, strict=True)]
     middle = statistics.median(ratios)
     print(f"boxed/plain: {middle:.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
     print(f"beside a boxed server: {boxed.beside:.0f} MB")
@@ -122,7 +122,9 @@ def _requests_a_second(port: int, bundle: Path) -> float:
 
 def _beside_megabytes(launcher: psutil.Process | subprocess.Popen[bytes]) -> float:
     processes = [psutil.Process(launcher.pid)]
-    processes += [one for one in processes[0].children(recursive=True) if one.name() == "bwrap"]
+    processes += [
+        process for process in processes[0].children(recursive=True) if process.name() == "bwrap"
+    ]
     return sum(process.memory_full_info().pss for process in processes) / (1 << 20)
 
 

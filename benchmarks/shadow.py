@@ -82,11 +82,11 @@ def main() -> None:
     print(f"{given.passes} passes of {given.seconds:g} s at {rate:.0f} requests/s; none was lost")
     print(f"{mirrored} of {sent} requests were mirrored")
     for column, name in enumerate(("p50 ms", "p99 ms")):
-        base = [one[column] for one in latencies[_MODES[0]]]
+        base = [times[column] for times in latencies[_MODES[0]]]
         for mode, values in latencies.items():
-            ratios = [one[column] / other for one, other in zip(values, base, strict=True)]
+            ratios = [times[column] / other for times, other in zip(values, base, strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
-            median = statistics.median(one[column] for one in values)
+            median = statistics.median(times[column] for times in values)
             print(f"{name} | {mode:17} | {median:6.2f} | {middle:.3f} ({low:.3f} to {high:.3f})")
 
 

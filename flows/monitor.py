@@ -73,7 +73,7 @@ async def monitor(
     # After it: a run that is killed between the two acts again, by the same key.
     await store_report(report, make_page(report, text))
     await publish_report(report, text)
-    if all(one.end <= report.end for one in others):  # gauges are of the newest window
+    if all(other.end <= report.end for other in others):  # gauges are of the newest window
         write_gauges(Settings().gauges, report)
     name = "Alarm" if report.alarm else "Completed"
     data = report.model_dump(mode="json")

@@ -233,7 +233,7 @@ def measure_calibration(
         }
         for part in np.array_split(order, number)
     ]
-    gaps = [one["rows"] * abs(one["probability"] - one["right"]) for one in bins]
+    gaps = [group["rows"] * abs(group["probability"] - group["right"]) for group in bins]
     return {"bins": bins, "error": float(sum(gaps) / len(order))}
 
 

@@ -67,9 +67,9 @@ def make_value(value: Any, key: str, seed: int) -> Any:
         path, arguments = value["estimator"], value.get("params") or {}
         return make(path, arguments, seed, key=f"{key}.estimator", place=f"{key}.params")
     if isinstance(value, dict) and value and all(map(_is_spec, value.values())):
-        return [(name, make_value(one, f"{key}.{name}", seed)) for name, one in value.items()]
+        return [(name, make_value(part, f"{key}.{name}", seed)) for name, part in value.items()]
     if isinstance(value, list):
-        return [make_value(one, f"{key}[{i}]", seed) for i, one in enumerate(value)]
+        return [make_value(part, f"{key}[{i}]", seed) for i, part in enumerate(value)]
     return value
 
 
@@ -100,8 +100,8 @@ def make_grid(
         else:
             samples = [make_value(value, f"{key}[{i}]", seed) for i, value in enumerate(values)]
             made[name] = samples
-        for one in ParameterGrid({name: samples}):
-            changed = clone(owner).set_params(**one)
+        for choice in ParameterGrid({name: samples}):
+            changed = clone(owner).set_params(**choice)
             part = changed.get_params().get(name.rpartition("__")[0], changed)
             validate(part, key)
     return made
@@ -160,7 +160,7 @@ def find(path: str, key: str) -> Any:
             ".".join(part for part in cls.__module__.split(".") if part[0] != "_") + f".{title}"
             for title, cls in all_estimators()
         }
-    namesakes = sorted(one for one in paths if one.rpartition(".")[2].lower() == name.lower())
+    namesakes = sorted(path for path in paths if path.rpartition(".")[2].lower() == name.lower())
     top = module_name.partition(".")[0]
     if not namesakes and top not in {"", "model"} and importlib.util.find_spec(top) is None:
         problem = f"'{path}': the model environment has no package for '{top}'"

@@ -43,7 +43,7 @@ def prepare(workspace: Workspace, objects: Sequence[StoredObject]) -> None:
     for stored in [*objects, *_outputs_of_runs(private / _RUNS)]:
         if stored.is_cached(shared):
             members = stored.members((shared / stored.key).read_bytes()) if stored.is_folder else []
-            lent |= {one.key: shared / one.key for one in (stored, *members)}
+            lent |= {item.key: shared / item.key for item in (stored, *members)}
     for key, source in lent.items():
         mark_used(source)
         link = private / key

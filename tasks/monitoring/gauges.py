@@ -34,13 +34,13 @@ def write_gauges(folder: Path, report: Report) -> None:
         labels = {"column": finding.column, "subject": finding.subject}
         text = "Distance of the window from the training rows"
         add("slipway_monitor_distance", text, finding.distance, **labels)
-    for one in report.quality:
+    for quality in report.quality:
         add(
             "slipway_monitor_metric",
             "Metric on rows with labels",
-            one.value,
-            metric=one.metric,
-            slice=one.part,
+            quality.value,
+            metric=quality.metric,
+            slice=quality.part,
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(folder / f"slipway-monitor-{report.environment}.prom"), registry)

@@ -116,7 +116,7 @@ def measure_quality(
             worse = _is_worse(rule, now[1], then)
             rows = len(live.actual)
             measured.append(Quality(rule.metric, "", rows, *now, then[0], worse))
-    if any(one.metric == rules.metric for one in measured):
+    if any(quality.metric == rules.metric for quality in measured):
         measured += _measure_slices(rules, live)
     return measured
 

@@ -146,9 +146,10 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
     if len(labelled.actual) >= rules.least_rows:
         quality = measure_quality(release.rules, labelled, release.answers)
     differing = sorted(
-        (finding for finding in findings if finding.differs), key=lambda one: -one.distance
+        (finding for finding in findings if finding.differs), key=lambda finding: -finding.distance
     )
-    reasons = [one.text for one in quality if one.is_worse] + [one.text for one in differing]
+    worse = [measured.text for measured in quality if measured.is_worse]
+    reasons = worse + [finding.text for finding in differing]
     return Report(
         **common,
         outcome="differs" if reasons else "no difference",
@@ -183,21 +184,23 @@ def raise_alarm(
     if report.outcome != "differs":
         return report.model_copy(update={"calls": has_called})
     judged = [report]
-    for one in others:
-        is_like = one.version == report.version and one.end - one.start == report.end - report.start
-        if is_like and one.outcome in JUDGED and one.end <= judged[-1].start:
-            judged.append(one)
+    for other in others:
+        is_like = (
+            other.version == report.version and other.end - other.start == report.end - report.start
+        )
+        if is_like and other.outcome in JUDGED and other.end <= judged[-1].start:
+            judged.append(other)
     newest = judged[: rules.alarm.of]
-    alarm = sum(one.outcome == "differs" for one in newest) >= rules.alarm.windows
+    alarm = sum(other.outcome == "differs" for other in newest) >= rules.alarm.windows
     rest = timedelta(hours=rules.cool_down_hours)
-    is_resting = any(one.calls and abs(report.end - one.end) < rest for one in others)
+    is_resting = any(other.calls and abs(report.end - other.end) < rest for other in others)
     calls = has_called or (alarm and is_live and not is_resting)
     return report.model_copy(update={"alarm": alarm, "calls": calls})
 
 
 def _describe_log(window: Window) -> dict[str, Any]:
     tally = window.tally
-    problems = sorted(tally.problems.items(), key=lambda one: (-one[1], one[0]))
+    problems = sorted(tally.problems.items(), key=lambda problem: (-problem[1], problem[0]))
     return {
         **vars(tally),
         "other_versions": dict(sorted(tally.other_versions.items())[:_MOST_LISTED]),

@@ -66,8 +66,8 @@ def compare(
         slices: The slices of the gate.
         private: Columns whose values no report shows.
     """
-    live = [one for one in _parse(traffic.live) if one.at in traffic.span]
-    new = [one for one in _parse(traffic.new) if one.at >= traffic.span.start]
+    live = [record for record in _parse(traffic.live) if record.at in traffic.span]
+    new = [record for record in _parse(traffic.new) if record.at >= traffic.span.start]
     pairs, by_id, by_content, ambiguous = _pair(live, new)
     rows = list(_split(pairs))
     different = [at for at, row in enumerate(rows) if _differs(row.live, row.new, tolerance)]
@@ -117,27 +117,33 @@ def _pair(
         The pairs; the number of those paired by their ids, and by what was asked; and the number of
         those that cannot be told apart.
     """
-    predictions = [[one for one in side if one.kind == "prediction"] for side in (live, new)]
+    predictions = [
+        [record for record in side if record.kind == "prediction"] for side in (live, new)
+    ]
     # A column that only one of the two has, or keeps in its log, tells no requests apart.
-    shared = set.intersection(*({name for one in s for name in _columns(one)} for s in predictions))
+    shared = set.intersection(
+        *({name for record in s for name in _columns(record)} for s in predictions)
+    )
     by_id: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for one in reversed(predictions[0]):
-        by_id[one.id, _content(one, shared)].append(one)
+    for record in reversed(predictions[0]):
+        by_id[record.id, _content(record, shared)].append(record)
     pairs, rest = [], []
-    for one in predictions[1]:
-        if same := by_id[one.id, _content(one, shared)]:
-            pairs.append((same.pop(), one))
+    for record in predictions[1]:
+        if same := by_id[record.id, _content(record, shared)]:
+            pairs.append((same.pop(), record))
         else:
-            rest.append(one)
+            rest.append(record)
     count, ambiguous = len(pairs), 0
     groups: dict[str, tuple[list[Record], list[Record]]] = defaultdict(lambda: ([], []))
     for (_, content), left in by_id.items():
         groups[content][0].extend(left)
-    for one in rest:
-        groups[_content(one, shared)][1].append(one)
+    for record in rest:
+        groups[_content(record, shared)][1].append(record)
     for of_live, of_new in groups.values():
         together = list(zip(of_live, of_new, strict=False))
-        if all(len({_answer(one) for one in side}) == 1 for side in (of_live, of_new) if side):
+        if all(
+            len({_answer(record) for record in side}) == 1 for side in (of_live, of_new) if side
+        ):
             pairs += together
         else:
             ambiguous += len(together)
@@ -228,6 +234,6 @@ def _cut(
 def _describe(records: Sequence[Record]) -> Side:
     return Side(
         requests=len(records),
-        errors=sum(one.kind == "refusal" for one in records),
-        milliseconds=_quantiles([one.milliseconds for one in records]),
+        errors=sum(record.kind == "refusal" for record in records),
+        milliseconds=_quantiles([record.milliseconds for record in records]),
     )

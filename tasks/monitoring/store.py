@@ -137,7 +137,7 @@ def _read_reports(
             _read_report(bucket, f"{folder}/{span.name}.json")
             for span in choose_spans(spans, own, rest)
         ]
-    return former, [one for one in read if one]
+    return former, [other for other in read if other]
 
 
 def choose_spans(spans: Iterable[Span], own: Span, rest: timedelta) -> list[Span]:

@@ -54,7 +54,7 @@ def parse_name(text: str) -> Span | None:
     """Parse the name of a span; None if it is none."""
     first, _, last = text.partition("--")
     try:
-        start, end = (datetime.strptime(one, _NAME).replace(tzinfo=UTC) for one in (first, last))
+        start, end = (datetime.strptime(text, _NAME).replace(tzinfo=UTC) for text in (first, last))
     except ValueError:
         return None
     return Span(start, end)

@@ -170,9 +170,9 @@ def write_version(client: Any, record: Record, version: str, environment: str) -
     if not client.search_registered_models(f"name = '{record.model}'"):
         client.create_registered_model(record.model)
     known = [
-        one.version
-        for one in client.search_model_versions(f"name = '{record.model}'")
-        if one.tags.get(_VERSION) == version
+        registered.version
+        for registered in client.search_model_versions(f"name = '{record.model}'")
+        if registered.tags.get(_VERSION) == version
     ]
     if not known:
         made = client.create_model_version(

@@ -156,8 +156,8 @@ def _calibration(calibration: Mapping[str, Any] | None) -> list[str]:
     if not calibration:
         return []
     rows = [
-        [one["rows"], f"{one['probability']:.1%}", f"{one['right']:.1%}"]
-        for one in calibration["bins"]
+        [group["rows"], f"{group['probability']:.1%}", f"{group['right']:.1%}"]
+        for group in calibration["bins"]
     ]
     return [
         "## Calibration",
@@ -173,7 +173,9 @@ def _importance(importance: Mapping[str, Any] | None) -> list[str]:
     if not importance["columns"]:
         return [title, "The model has too many columns to shuffle each."]
     shown = importance["columns"][:_MOST_COLUMNS]
-    rows = [[f"`{one['name']}`", f"{one['loss']:.4f} ± {one['std']:.4f}"] for one in shown]
+    rows = [
+        [f"`{column['name']}`", f"{column['loss']:.4f} ± {column['std']:.4f}"] for column in shown
+    ]
     left_out = len(importance["columns"]) - len(shown)
     return [
         title,
@@ -203,13 +205,13 @@ def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     changes += _list_class_changes(old["target"], new["target"], before, after)
     columns = {**old["columns"], **new["columns"]}
     for name in columns:
-        one, other = old["columns"].get(name), new["columns"].get(name)
-        if one is None or other is None:
-            changes.append(f"column `{name}` is {'new' if one is None else 'gone'}")
+        column, other = old["columns"].get(name), new["columns"].get(name)
+        if column is None or other is None:
+            changes.append(f"column `{name}` is {'new' if column is None else 'gone'}")
         else:
             changes += [
                 f"column `{name}`: {change}"
-                for change in _list_column_changes(one, other, old["rows"], new["rows"])
+                for change in _list_column_changes(column, other, old["rows"], new["rows"])
             ]
     return changes
 
@@ -218,7 +220,7 @@ def _list_class_changes(
     old: Mapping[str, Any], new: Mapping[str, Any], before: int, after: int
 ) -> list[str]:
     shares = [
-        {str(one["label"]): one["rows"] / rows for one in target.get("classes", [])}
+        {str(label["label"]): label["rows"] / rows for label in target.get("classes", [])}
         for target, rows in ((old, before), (new, after))
     ]
     return [
@@ -237,10 +239,12 @@ def _list_column_changes(
     new_rows: Mapping[str, int],
 ) -> list[str]:
     changes = []
-    kinds = [name_type(one["dtype"]) for one in (old, new)]
+    kinds = [name_type(column["dtype"]) for column in (old, new)]
     if kinds[0] != kinds[1]:
         changes.append(f"type {kinds[0]}, now {kinds[1]}")
-    missing = [one["missing"] / rows["raw"] for one, rows in ((old, old_rows), (new, new_rows))]
+    missing = [
+        column["missing"] / rows["raw"] for column, rows in ((old, old_rows), (new, new_rows))
+    ]
     if abs(missing[1] - missing[0]) >= _MISSING_SHARE:
         changes.append(f"{missing[0]:.0%} missing, now {missing[1]:.0%}")
     if "mean" in old and "mean" in new:

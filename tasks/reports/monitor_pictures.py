@@ -29,14 +29,14 @@ def draw_distances(findings: Sequence[Finding], least_distance: float) -> bytes:
     Returns:
         A PNG.
     """
-    ordered = sorted(findings, key=lambda one: -one.distance)[:_MOST_BARS]
+    ordered = sorted(findings, key=lambda finding: -finding.distance)[:_MOST_BARS]
     rows = [
         {
-            "name": f"{one.column or 'predictions'}{' missing' * (one.subject == 'missing')}",
-            "distance": one.distance,
-            "verdict": "differs" if one.differs else "no difference",
+            "name": (finding.column or "predictions") + " missing" * (finding.subject == "missing"),
+            "distance": finding.distance,
+            "verdict": "differs" if finding.differs else "no difference",
         }
-        for one in ordered
+        for finding in ordered
     ]
     y = {"field": "name", "type": "nominal", "sort": None, "title": None}
     bars = {

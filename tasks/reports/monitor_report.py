@@ -58,7 +58,9 @@ async def write_report(
         f"**{summary}**" if report.alarm else summary,
         _OUTCOMES.get(report.outcome, ""),
         # The summary has the first ones.
-        "\n".join(f"- {_quote(one)}" for one in report.reasons if _quote(one) not in summary),
+        "\n".join(
+            f"- {_quote(reason)}" for reason in report.reasons if _quote(reason) not in summary
+        ),
         *pictures,
         _findings_table(report.findings),
         _quality_table(report),
@@ -80,27 +82,27 @@ def _draw_pictures(
         )
     ]
     differing = sorted(
-        (one for one in report.findings if one.differs and one.subject == "values"),
-        key=lambda one: -one.distance,
+        (finding for finding in report.findings if finding.differs and finding.subject == "values"),
+        key=lambda finding: -finding.distance,
     )
-    for one in differing[:_DRAWN]:
-        values = [answer.inputs.get(one.column) for answer in answers]
-        draw = partial(draw_column, one.column, profile.columns[one.column], values)
-        pictures.append(markdown.picture(f"values of {_quote(one.column)}", draw))
+    for finding in differing[:_DRAWN]:
+        values = [answer.inputs.get(finding.column) for answer in answers]
+        draw = partial(draw_column, finding.column, profile.columns[finding.column], values)
+        pictures.append(markdown.picture(f"values of {_quote(finding.column)}", draw))
     return pictures
 
 
 def _findings_table(findings: Sequence[Finding]) -> str:
-    ordered = sorted(findings, key=lambda one: (not one.differs, -one.distance))
+    ordered = sorted(findings, key=lambda finding: (not finding.differs, -finding.distance))
     rows = [
         [
-            _quote(one.column) or "-",
-            one.subject,
-            one.distance,
-            f"{one.chance:.2g}",
-            "**differs**" if one.differs else "no difference",
+            _quote(finding.column) or "-",
+            finding.subject,
+            finding.distance,
+            f"{finding.chance:.2g}",
+            "**differs**" if finding.differs else "no difference",
         ]
-        for one in ordered
+        for finding in ordered
     ]
     header = ["column", "compared", "distance", "chance", "verdict"]
     return f"## Compared with the training rows\n\n{markdown.markdown_table(header, rows)}" * bool(
@@ -111,14 +113,16 @@ def _findings_table(findings: Sequence[Finding]) -> str:
 def _quality_table(report: Report) -> str:
     rows = [
         [
-            f"{one.metric}, {_quote(one.part)}" if one.part else one.metric,
-            one.value,
-            "{:.4g} to {:.4g}".format(*one.interval) if one.interval else "too few wrong answers",
-            "-" if one.before is None else one.before,
-            one.rows,
-            "**worse**" if one.is_worse else "",
+            f"{quality.metric}, {_quote(quality.part)}" if quality.part else quality.metric,
+            quality.value,
+            "{:.4g} to {:.4g}".format(*quality.interval)
+            if quality.interval
+            else "too few wrong answers",
+            "-" if quality.before is None else quality.before,
+            quality.rows,
+            "**worse**" if quality.is_worse else "",
         ]
-        for one in report.quality
+        for quality in report.quality
     ]
     header = ["metric", "live", "95 % interval", "at the release", "rows with labels", ""]
     return f"## Quality\n\n{markdown.markdown_table(header, rows)}" if rows else ""
@@ -169,8 +173,8 @@ def _log_rows(report: Report) -> list[list[object]]:
 
 def _problems_table(report: Report) -> str:
     rows = [
-        [_quote(one["column"]) or "-", _quote(one["reason"]), one["requests"]]
-        for one in report.log.get("problems", [])
+        [_quote(problem["column"]) or "-", _quote(problem["reason"]), problem["requests"]]
+        for problem in report.log.get("problems", [])
     ]
     header = ["column", "reason", "requests"]
     return f"## Refused requests\n\n{markdown.markdown_table(header, rows)}" if rows else ""

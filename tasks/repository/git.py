@@ -161,9 +161,9 @@ def is_ancestor(older: str, newer: str) -> Argv:
     return ["git", "merge-base", "--is-ancestor", older, newer]
 
 
-def merge_base(one: str, other: str) -> Argv:
+def merge_base(first: str, other: str) -> Argv:
     """Print the newest commit that both contain."""
-    return ["git", "merge-base", one, other]
+    return ["git", "merge-base", first, other]
 
 
 def log_since(base: str, tip: str, paths: Sequence[str]) -> Argv:

@@ -53,21 +53,23 @@ async def select_data(workspace: Workspace) -> AsyncIterator[None]:
         TerminalError: Neither this host nor the bucket has the listing of a folder.
     """
     outputs = [
-        one
-        for one in await outputs_of(workspace)
-        if all(PurePosixPath(path).is_relative_to(_FOLDER) for path in (one.target, one.path))
+        output
+        for output in await outputs_of(workspace)
+        if all(PurePosixPath(path).is_relative_to(_FOLDER) for path in (output.target, output.path))
     ]
     paths = list(_list_used(workspace.path))
-    used = {one.target for one in outputs if any(_overlap(one.path, path) for path in paths)}
-    unused = [one for one in outputs if one.target not in used]
+    used = {
+        output.target for output in outputs if any(_overlap(output.path, path) for path in paths)
+    }
+    unused = [output for output in outputs if output.target not in used]
     if not unused:
         yield
         return
     commands.run_logger().info(
-        "%s: not restored, since no stage reads it", ", ".join(one.path for one in unused)
+        "%s: not restored, since no stage reads it", ", ".join(output.path for output in unused)
     )
     whole, rest = await _describe_folder(workspace, outputs, unused)
-    records, aside = {one.target for one in unused}, workspace.tool_cache / "unused"
+    records, aside = {output.target for output in unused}, workspace.tool_cache / "unused"
     _move(records, workspace.path, aside)
     await asyncio.to_thread(_exchange, workspace.path / "dvc.lock", whole, rest)
     try:

@@ -205,7 +205,7 @@ def _compare(
         yield Part(good, (reason,), open=True)
     else:
         why = evidence.why_none or "it could not be scored on the same rows"
-        new, former = ["unknown" if one is None else f"{one:.4f}" for one in (value, old)]
+        new, former = ["unknown" if number is None else f"{number:.4f}" for number in (value, old)]
         reason = (
             f"{metric} {new} cannot be compared with the champion's ({former}, on its own rows):"
             f" {why}"

@@ -220,7 +220,7 @@ async def _answer_test(
 
 
 def _position(model: Model, label: str) -> int:
-    labels = [normalize(one) for one in model.classes]
+    labels = [normalize(label) for label in model.classes]
     if "predict_proba" not in model.package.golden["outputs"] or normalize(label) not in labels:
         raise NotComparable(f"the candidate gives no probability of {label!r} (gate.behaviour)")
     return labels.index(normalize(label))

@@ -82,7 +82,7 @@ async def judge_commit(
     if rules.metric in metrics:
         evidence = replace(evidence, needs_scores=trusted.is_required)
         evidence = await _try_models(workspace, old, rules, evidence)
-    losing = [name for name, one in evidence.comparisons.items() if one.gain < 0]
+    losing = [name for name, comparison in evidence.comparisons.items() if comparison.gain < 0]
     if losing:
         lost = [rule for rule in rules.metrics if rule.metric in losing]
         losses = await _past_losses(workspace, old, trusted.environment, lost)
@@ -236,7 +236,9 @@ async def _past_losses(
                 )
             comparisons[rule.metric].append(comparison)
         newest = {rule.metric: comparisons[rule.metric][-1] for rule in rules}
-        rules = [rule for rule in rules if (one := newest[rule.metric]) and not one.is_better]
+        rules = [
+            rule for rule in rules if (finding := newest[rule.metric]) and not finding.is_better
+        ]
         if not rules:
             break
     return {metric: sum_losses(past) for metric, past in comparisons.items()}

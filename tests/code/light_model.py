@@ -62,7 +62,7 @@ def write_light_model(
         "inputs": inputs,
         "outputs": {
             "predict": classes,
-            "predict_proba": [[float(one == other) for other in range(3)] for one in classes],
+            "predict_proba": [[float(label == other) for other in range(3)] for label in classes],
         },
     }
     runtime = {

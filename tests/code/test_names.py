@@ -14,8 +14,8 @@ _FORBIDDEN = {
     "asked", "described", "ended", "held", "kept", "noted", "reported", "said", "settled",
     "standing", "stood", "taken_back", "told", "waived", "wanted",
 }  # fmt: skip
-# `each` and `found` say nothing of a variable, but are good beginnings of longer names.
-_FORBIDDEN_VARIABLES = _FORBIDDEN | {"each", "found"}
+# `each`, `found` and `one` say nothing of a variable, but are good parts of longer names.
+_FORBIDDEN_VARIABLES = _FORBIDDEN | {"each", "found", "one"}
 _FORBIDDEN_FIRST_WORDS = {"How", "Of", "What", "Where", "Whether", "Which", "Who", "Whoever"}
 _MODULE_LINES = 320
 _FUNCTION_LINES = 70

@@ -54,15 +54,15 @@ def first_difference(expected: Sequence[Any], got: Any) -> str | None:
     if not isinstance(got, list) or len(got) != len(expected):
         received = f"{len(got)}" if isinstance(got, list) else "no list"
         return f"expected {len(expected)} predictions, got {received}"
-    for row, (one, other) in enumerate(zip(expected, got, strict=True)):
-        if not _same(one, other):
-            return f"row {row}: expected {one!r}, got {other!r}"
+    for row, (first, other) in enumerate(zip(expected, got, strict=True)):
+        if not _same(first, other):
+            return f"row {row}: expected {first!r}, got {other!r}"
     return None
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
-    return bool(one == other)
+def _same(first: Any, other: Any) -> bool:
+    if isinstance(first, list) and isinstance(other, list):
+        return len(first) == len(other) and all(map(_same, first, other))
+    if isinstance(first, float) and isinstance(other, int | float):
+        return math.isclose(first, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+    return bool(first == other)

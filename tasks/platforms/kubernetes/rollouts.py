@@ -26,9 +26,9 @@ def release_of(workload: Manifest) -> str:
     return str(metadata.get("labels", {}).get(RELEASE, ""))
 
 
-def same(one: Manifest, other: Manifest) -> bool:
+def same(first: Manifest, other: Manifest) -> bool:
     """Return whether Deployments or ReplicaSets have pods of the same release."""
-    return release_of(one) == release_of(other)
+    return release_of(first) == release_of(other)
 
 
 def is_of(pod: Manifest, release: str) -> bool:

@@ -32,9 +32,9 @@ def test_fields_are_listed_by_path() -> None:
 
 
 def test_secrets_are_compared_and_not_shown() -> None:
-    one, other = {"value": SecretStr("hush")}, {"value": SecretStr("quiet")}
-    assert not diff("thing", {"a": one}, {"a": {"value": SecretStr("hush")}})
-    (change,) = diff("thing", {"a": one}, {"a": other})
+    first, other = {"value": SecretStr("hush")}, {"value": SecretStr("quiet")}
+    assert not diff("thing", {"a": first}, {"a": {"value": SecretStr("hush")}})
+    (change,) = diff("thing", {"a": first}, {"a": other})
     assert change.fields() == ["value: (secret) → (secret)"]
     assert "hush" not in repr(change)
     assert "quiet" not in repr(change)

@@ -30,7 +30,7 @@ def test_metrics_exist(name: str) -> None:
     known = {family.name for family in Metrics().registry.collect()}
     for source in _GAUGES:
         known |= set(_METRIC.findall((CHECKOUT / source).read_text()))
-    named = {_SUFFIX.sub("", one) for one in _METRIC.findall((_FOLDER / name).read_text())}
+    named = {_SUFFIX.sub("", metric) for metric in _METRIC.findall((_FOLDER / name).read_text())}
     assert len(named) > 5
     assert named <= known
 

@@ -251,7 +251,7 @@ def test_killed_server_is_restarted_by_supervisord(lab: Lab, live: str) -> None:
     (server,) = lab.servers()
     running = psutil.Process(lab.stack.supervisor.programs()[server]["pid"])
     # bubblewrap's own process stays outside; what it has started last is the server.
-    (served,) = [one for one in running.children(recursive=True) if not one.children()]
+    (served,) = [child for child in running.children(recursive=True) if not child.children()]
     assert "serving" in served.cmdline()
     assert is_in_box(served)
     running.kill()

@@ -62,9 +62,9 @@ async def test_second_build_gives_the_same_image(
 async def test_new_model_changes_only_the_last_layer(
     make_package: MakePackage, spec: ImageSpec
 ) -> None:
-    one = await _build(make_package(b"one model"), spec)
+    first = await _build(make_package(b"one model"), spec)
     other = await _build(make_package(b"another model"), spec)
-    (before,), (after,) = one.manifests.values(), other.manifests.values()
+    (before,), (after,) = first.manifests.values(), other.manifests.values()
     layers = [item.document["layers"] for item in (before, after)]
     assert layers[0][:-1] == layers[1][:-1]
     assert layers[0][-1] != layers[1][-1]

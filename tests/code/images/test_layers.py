@@ -27,7 +27,7 @@ def _folder(path: Path, time: int, mode: int) -> Path:
 
 
 def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:
-    one = write_layer(
+    first = write_layer(
         tmp_path / "one.tar.gz",
         {"/app/code": _folder(tmp_path / "one", 0, 0o600), "/app/model/m": b"bytes"},
     )
@@ -35,10 +35,10 @@ def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:
         tmp_path / "elsewhere" / "other.tar.gz",
         {"/app/model/m": b"bytes", "/app/code": _folder(tmp_path / "other", 10**9, 0o664)},
     )
-    assert (one.digest, one.diff_id, one.size) == (other.digest, other.diff_id, other.size)
-    assert one.path
+    assert (first.digest, first.diff_id, first.size) == (other.digest, other.diff_id, other.size)
+    assert first.path
     assert other.path
-    assert one.path.read_bytes() == other.path.read_bytes()
+    assert first.path.read_bytes() == other.path.read_bytes()
 
 
 def test_layer_has_its_digests_and_size(tmp_path: Path) -> None:

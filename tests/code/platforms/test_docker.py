@@ -147,7 +147,9 @@ def _swap_model(package: Package) -> dict[str, bytes]:
 def _attached(repository: Repository, digest: str, kind: str) -> str:
     index = repository.manifest(digest.replace(":", "-"))
     assert index
-    (entry,) = (one for one in index.document["manifests"] if one["artifactType"] == kind)
+    (entry,) = (
+        manifest for manifest in index.document["manifests"] if manifest["artifactType"] == kind
+    )
     artifact = repository.manifest(entry["digest"])
     assert artifact
     return repository.read(artifact.document["layers"][0]["digest"]).decode()

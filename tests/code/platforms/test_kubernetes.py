@@ -316,10 +316,10 @@ async def test_status_during_rollout_is_not_healthy(
     monkeypatch.setattr(
         "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
     )
-    one = _released(1)
+    released = _released(1)
 
     async def answer(_: Request) -> JSONResponse:
-        return JSONResponse({"release": one.release, "md5": one.package.md5})
+        return JSONResponse({"release": released.release, "md5": released.package.md5})
 
     with serving(Starlette(routes=[Route("/version", answer)])) as url:
         target = KubernetesTarget(_PLAIN.model_copy(update={"url": url}))
@@ -329,12 +329,12 @@ async def test_status_during_rollout_is_not_healthy(
             assert status
             return status.release, status.healthy
 
-        assert await seen() == (one.release, True)
+        assert await seen() == (released.release, True)
         node.fates[_released(2).release] = _NOT_PULLED
         await new().make(_objects(_PLAIN, 2))
-        assert await seen() == (one.release, False)
+        assert await seen() == (released.release, False)
         await new().recover()
-        assert await seen() == (one.release, True)
+        assert await seen() == (released.release, True)
 
 
 async def test_rollback_keeps_manual_replicas(

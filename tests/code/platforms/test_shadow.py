@@ -40,9 +40,9 @@ def gateway(process_place: Place) -> Gateway:
 async def _ask_with_ids(url: str, model: Package, *ids: str) -> None:
     body = make_body(model.golden["inputs"][:1])
     async with httpx.AsyncClient(base_url=url, trust_env=False, verify=ssl_context()) as client:
-        for one in ids:
-            answer = await client.post("/predict", json=body, headers={"X-Request-Id": one})
-            assert answer.headers.get_list("x-request-id") == [one]
+        for identifier in ids:
+            answer = await client.post("/predict", json=body, headers={"X-Request-Id": identifier})
+            assert answer.headers.get_list("x-request-id") == [identifier]
 
 
 async def test_new_version_is_asked_what_clients_ask(

@@ -79,8 +79,8 @@ def test_evaluation_has_intervals_and_importance(answers: dict[str, Any], name: 
     assert MATTERS[name] in columns[:3]
     if name in CLASSIFIED:
         bins = evaluation["calibration"]["bins"]
-        assert sum(one["rows"] for one in bins) == evaluation["rows"]
-        assert all(0 <= one["right"] <= 1 for one in bins)
+        assert sum(group["rows"] for group in bins) == evaluation["rows"]
+        assert all(0 <= group["right"] <= 1 for group in bins)
 
 
 MATTERS = {

@@ -46,7 +46,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "m.sig").write_text(statement.sign("m", digests, key))
     other = ec.generate_private_key(ec.SECP384R1())
-    keys = [Signer("", one.public_key()).pem for one in (other, key)]
+    keys = [Signer("", signer.public_key()).pem for signer in (other, key)]
     (folder / "signers.pem").write_bytes(b"".join(keys))
     return folder
 

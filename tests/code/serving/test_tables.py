@@ -59,7 +59,7 @@ def answers(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     assert not any(outcome["refused"] for outcome in outcomes.values())
     questions = [[str(base / name / "model"), *question] for name, *question in QUESTIONS.values()]
     results = dict(zip(QUESTIONS, ask_models(runtime, questions), strict=True))
-    answered = {name: one["answer"] for name, one in results.items()}
+    answered = {name: result["answer"] for name, result in results.items()}
     return answered | {"folders": base, "unseen": results["private"]["unseen"]}
 
 

@@ -37,7 +37,7 @@ async def test_program_that_prints_without_end_is_stopped(monkeypatch: pytest.Mo
     code = "import sys\nwhile True: sys.stderr.write('x' * 4096)"
     with pytest.raises(TerminalError, match="printed more than 1 MB"):
         await commands.run([sys.executable, "-c", code], timeout=60)
-    assert not [one for one in psutil.Process().children() if code in one.cmdline()]
+    assert not [child for child in psutil.Process().children() if code in child.cmdline()]
 
 
 async def test_variables_reach_the_program_and_not_its_argv() -> None:

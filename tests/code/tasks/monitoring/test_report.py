@@ -52,7 +52,7 @@ def judge(rows: Sequence[dict[str, Any]], *more: bytes, output: str = "") -> Rep
 def test_rows_of_the_same_world_do_not_differ() -> None:
     report = judge([draw_row() for _ in range(500)])
     assert (report.outcome, report.reasons) == ("no difference", ())
-    assert {(one.column, one.subject) for one in report.findings} == {
+    assert {(finding.column, finding.subject) for finding in report.findings} == {
         ("ash", "values"), ("city", "values"), ("city", "missing"), ("", "predictions"),
     }  # fmt: skip
     assert parse_report(report.model_dump_json().encode()) == report
@@ -78,7 +78,7 @@ def test_small_difference_of_many_rows_does_not_count() -> None:
     lines = [make_line(n, [draw_row(0.1) for _ in range(50)], ["a"] * 50) for n in range(100)]
     window = read_window(lines, most_rows=10_000)
     report = judge_window(window, RELEASE, RULES, Labels())
-    (ash,) = [one for one in report.findings if one.column == "ash"]
+    (ash,) = [finding for finding in report.findings if finding.column == "ash"]
     assert not ash.differs
 
 
@@ -94,7 +94,7 @@ def test_column_that_the_log_leaves_out_is_not_missing() -> None:
     """By default it leaves out private ones."""
     report = judge([{"ash": draw_row()["ash"]} for _ in range(500)])
     assert (report.outcome, report.reasons) == ("no difference", ())
-    assert {one.column for one in report.findings} == {"ash", ""}
+    assert {finding.column for finding in report.findings} == {"ash", ""}
     assert report.columns.keys() == {"ash"}
 
 
@@ -160,7 +160,7 @@ def decide(report: Report, others: Sequence[Report], former: Report | None = Non
 
 
 def show_alarms(reports: Sequence[Report]) -> str:
-    return "".join("C" if one.calls else "A" if one.alarm else "-" for one in reports)
+    return "".join("C" if report.calls else "A" if report.alarm else "-" for report in reports)
 
 
 @pytest.mark.parametrize(

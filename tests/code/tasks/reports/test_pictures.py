@@ -51,9 +51,9 @@ def test_picture_of_each_task_shows_the_points(task: str, points: list[dict[str,
 
 def test_two_models_are_drawn_side_by_side() -> None:
     template = template_of(CHECKOUT, "classification")
-    one = draw_predictions({"main": _CLASSES}, template)
+    single = draw_predictions({"main": _CLASSES}, template)
     both = draw_predictions({"main": _CLASSES, "candidate": _CLASSES[:7]}, template)
-    assert _width(both) > 1.5 * _width(one)
+    assert _width(both) > 1.5 * _width(single)
 
 
 def test_metrics_of_any_magnitude_are_drawn_as_bars() -> None:
