@@ -63,15 +63,15 @@ def main(bundle: Path, python: Path, rows: int, seed: int) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="slipway-score-") as folder:
         place = Path(folder)
-        one, many = place / "one.csv", place / "many.csv"
-        _write_rows(bundle, one, 1, seed)
+        first, many = place / "one.csv", place / "many.csv"
+        _write_rows(bundle, first, 1, seed)
         _write_rows(bundle, many, rows, seed)
         print(f"{rows:,} rows, {many.stat().st_size / 1e6:,.0f} MB of CSV")
         loop = [str(python), "-c", _BARE, str(bundle)]
         costs = {}
         for name, processes in (("bare loop", 0), ("1 process", 1), ("2 processes", 2)):
             measured = []
-            for source in (one, many):
+            for source in (first, many):
                 target = place / "target"
                 if processes:
                     argv = _score(bundle, python, source, place / "job", processes)
@@ -104,7 +104,9 @@ def _write_rows(bundle: Path, file: Path, count: int, seed: int) -> None:
         for number in range(count):
             row = draws.choice(inputs).values()
             factor = draws.uniform(0.95, 1.05)
-            values = [round(one * factor, 3) if isinstance(one, float) else one for one in row]
+            values = [
+                round(value * factor, 3) if isinstance(value, float) else value for value in row
+            ]
             writer.writerow([number, *values])
 
 
@@ -152,7 +154,9 @@ def _read_memory(pid: int) -> int:
     """Return the memory of a process and its children; what they share counts once."""
     try:
         root = psutil.Process(pid)
-        return sum(one.memory_full_info().pss for one in (root, *root.children(recursive=True)))
+        return sum(
+            process.memory_full_info().pss for process in (root, *root.children(recursive=True))
+        )
     except psutil.Error:
         return 0
 

@@ -142,7 +142,7 @@ class Scorer:
             return dict(zip(names, shaped.T, strict=True))
         if answers.ndim == 1:
             return {PREDICTION: answers}
-        return {f"{PREDICTION}_{number}": one for number, one in enumerate(answers.T, 1)}
+        return {f"{PREDICTION}_{number}": column for number, column in enumerate(answers.T, 1)}
 
     def name_probabilities(self) -> list[str]:
         """Name the columns of probabilities, one a class."""

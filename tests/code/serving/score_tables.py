@@ -36,7 +36,7 @@ def answer(scorer, reading, text):
         values = {column.name: make_value(row[column.name], column, reading) for column in columns}
         try:
             (value,) = predictor.rows(to_json(predictor.interface.wrap([values])))
-            answers += [str(one) for one in predictor.predict("predict", [value])]
+            answers += [str(answer) for answer in predictor.predict("predict", [value])]
         except RequestError as refused:
             answers.append(str(refused))
         except ValueError:  # as the service answers it
