@@ -141,6 +141,8 @@ class RecordWriter:
         """Hash a private value with the key: the same value of a column has the same hash."""
         if value is None or self._key is None:
             return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON has no two numbers of them
         text = json.dumps([name, value]).encode()
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
 

@@ -223,8 +223,9 @@ class Window:
                 self._labels[record.id] = label
 
     def _count(self, record: Record) -> None:
-        # Of one id there are two requests where the new version is asked the same as the live one.
-        number = _hash(f"{record.version} {record.id}")
+        # Of one id there are two requests where the new version is asked the same as the live one,
+        # and where a client sends one again that was refused.
+        number = _hash(f"{record.version} {record.kind} {record.id}")
         if number in self._seen:
             self.tally.repeated += 1
             return

@@ -225,6 +225,11 @@ def test_private_columns_are_left_out_or_hashed():
     assert len(first["name"]) == 32
     assert third["name"] is None
     assert b"Ada" not in hashed + line
+    body = json.dumps({"data": {"values": [{"ash": 1, "name": 7}, {"ash": 1, "name": 7.0}]}})
+    first, second = json.loads(make_writer(("name",), b"key").write(make_exchange(body)))["data"][
+        "inputs"
+    ]
+    assert first == second
     other = make_writer(("name",), b"other").write(make_exchange(body))
     assert json.loads(other)["data"]["inputs"][0]["name"] != first["name"]
 

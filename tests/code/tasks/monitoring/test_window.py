@@ -104,6 +104,13 @@ def test_version_writes_no_records_of_another() -> None:
     assert window.labels == {}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_request_that_was_refused_before_it_was_answered_counts_as_both(order: int) -> None:
+    refusal = make_line(1, type="slipway.refusal", data={"status": 503})
+    tally = read_window([refusal, make_line(1)][::order]).tally
+    assert (tally.requests, tally.failed, tally.rows, tally.repeated) == (2, 1, 1, 0)
+
+
 def test_share_of_many_rows_does_not_depend_on_their_order() -> None:
     lines = [make_line(n, [{"ash": float(n)}]) for n in range(300)]
     chosen = [answer.request for answer in read_window(lines, 50).answers]
