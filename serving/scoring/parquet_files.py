@@ -24,12 +24,11 @@ def read_group(path: str, group: int, columns: Sequence[Column]) -> Cells:
     frame = pd.DataFrame({column.name: _read_column(table[column.name]) for column in columns})
 
     def read_texts() -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                name: np.array([_make_cell(value) for value in table[name].to_pylist()], object)
-                for name in table.column_names
-            }
-        )
+        columns = {
+            name: [_make_cell(value) for value in table[name].to_pylist()]
+            for name in table.column_names
+        }
+        return pd.DataFrame(columns, dtype=object)
 
     def read_others(names: Sequence[str]) -> Mapping[str, Any]:
         return {name: np.array(table[name].to_pylist(), dtype=object) for name in names}
@@ -73,11 +72,9 @@ def join_files(paths: Sequence[Path], target: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    schema = (
-        pyarrow.unify_schemas([parquet.read_schema(path) for path in paths], "permissive")
-        if paths
-        else None
-    )
+    schemas = [parquet.read_schema(path) for path in paths]
+    # A part in which a column is empty does not know its type.
+    schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     with parquet.ParquetWriter(target, schema) as writer:
         for path in paths:
             writer.write_table(parquet.read_table(path).cast(schema))

@@ -21,7 +21,18 @@ STAMP = {"model": "m", "version": "v1", "commit": "c", "run": "r", "time": "t"}
 scorers = {}
 
 
+def write_parquet(path, columns):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+
+
 def read(path):
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(path).to_pylist()
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -48,11 +59,15 @@ for line in sys.stdin:
     case = json.loads(line)
     reading = Reading(**case.get("reading", {}))
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "table.csv")
-        source.write_bytes(case["text"].encode(reading.encoding))
+        name = "table.parquet" if "columns" in case else "table.csv"
+        source = Path(folder, name)
+        if "columns" in case:
+            write_parquet(source, case["columns"])
+        else:
+            source.write_bytes(case["text"].encode(reading.encoding))
         job = Job(
-            case["bundle"], {"table.csv": str(source)}, folder, case.get("method", "predict"),
-            reading, ".csv", True, STAMP, 1, case.get("block_bytes", 4 << 20),
+            case["bundle"], {name: str(source)}, folder, case.get("method", "predict"),
+            reading, source.suffix, True, STAMP, 1, case.get("block_bytes", 4 << 20),
         )  # fmt: skip
         scorer = scorers.setdefault(case["bundle"], None)
         try:
@@ -76,7 +91,7 @@ for line in sys.stdin:
         ]
         result = {
             "total": total,
-            "rows": read(Path(folder, "single.csv")),
+            "rows": read(Path(folder, f"single{source.suffix}")),
             "rejected": rejected,
             "chunks": [[chunk.start, chunk.rows] for chunk in cut_files(job)],
         }

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uv
 
 from tests.code.serving.running import HERE, ROOT, clean_environment
+from tests.code.serving.running import run as run_program
 
 Score = Callable[..., dict[str, Any]]
 _NAMES = ["id", "age", "visits", "colour", "member", "size"]
@@ -28,10 +30,16 @@ _CELLS = {
 
 
 @pytest.fixture(scope="module")
-def score(runtime: Path, bundles: Path) -> Iterator[Score]:
+def score(
+    runtime: Path, bundles: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Score]:
     """Scores a text of CSV in a process that has the model loaded."""
     program = [str(runtime), "-W", "error", str(HERE / "score_tables.py")]
-    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    # What a model whose lock has pyarrow has beside it.
+    pyarrow = tmp_path_factory.mktemp("pyarrow")
+    install = ["pip", "install", "--quiet", "--python", runtime, "--target", pyarrow]
+    run_program(uv.find_uv_bin(), *install, "pyarrow>=26,<27")
+    environment = {**clean_environment(), "PYTHONPATH": f"{ROOT}:{pyarrow}"}
     with subprocess.Popen(
         program, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -39,7 +47,7 @@ def score(runtime: Path, bundles: Path) -> Iterator[Score]:
         assert process.stdout
         stdin, stdout = process.stdin, process.stdout
 
-        def run(text: str, **options: Any) -> dict[str, Any]:
+        def run(text: str = "", **options: Any) -> dict[str, Any]:
             case = {"bundle": str(bundles / "mixed"), "text": text, **options}
             stdin.write(json.dumps(case) + "\n")
             stdin.flush()
@@ -133,6 +141,31 @@ def test_finished_chunks_are_not_scored_again(score: Score) -> None:
     assert result["total"]["rows"] == 300 - second[1]
     assert numbers == [n for n in range(1, 301) if not second[0] < n <= second[0] + second[1]]
     assert first[0] == 0
+
+
+def test_parquet_is_scored_by_row_groups(score: Score) -> None:
+    columns = {
+        "id": ["a", "b", "c", "d", "e"],
+        "age": [20.0, None, None, 31.0, 1.0],
+        "visits": [1, 2, 3, None, 5],
+        "colour": ["red", None, None, "blue", "red"],
+        "member": [True, False, True, True, False],
+        "size": ["small", "big", "small", "big", "small"],
+        "note": [None, None, None, None, 7],
+    }
+    result = score(columns=columns, method="predict_proba")
+    assert result["chunks"] == [[0, 2], [2, 2], [4, 1]]
+    assert [(row["row"], row["id"], row["note"]) for row in result["rows"]] == [
+        (1, "a", None), (2, "b", None), (3, "c", None), (5, "e", 7),
+    ]  # fmt: skip
+    (rejected,) = result["rejected"]
+    assert rejected["problem"] == "column 'visits': must be a whole number."
+    assert (rejected["row"], rejected["visits"], rejected["colour"]) == ("4", "", "blue")
+    cells = zip(*(columns[name] for name in _NAMES), strict=True)
+    text = _write([["" if cell is None else str(cell) for cell in row] for row in cells])
+    answers = score(text, method="predict_proba")["rows"]
+    for name in ("prediction", "probability_no"):
+        assert [str(row[name]) for row in result["rows"]] == [row[name] for row in answers]
 
 
 @pytest.mark.parametrize(
