@@ -169,7 +169,9 @@ def open_page(
         url = chosen.sign_in_url(url)
     print(url)
     if not print_only:
-        typer.launch(str(write_redirect(chosen.home, url)) if chosen else url)
+        # The address of a report is a key to it, as a link that signs in is one.
+        is_secret = chosen is not None or page == "report"
+        typer.launch(str(write_redirect(stack.home, url)) if is_secret else url)
 
 
 def _address(place: Place, stack: Stack, page: str, environment: str) -> str:

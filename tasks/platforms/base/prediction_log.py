@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 # `serving/settings.py` reads them; it shares no code with this side.
 SETTINGS, FOLDER, KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
-_RECORD = '{"specversion":'  # begins each line of a server that prints its records
+# Of each line of a server that prints its records: its beginning, and its end.
+_RECORD, _RECORD_END = '{"specversion":', "}}"
 _COUNTER = re.compile(
     r'^slipway_serving_log_records_total\{result="([^"]+)"\} (\S+)$', re.MULTILINE
 )
@@ -74,8 +75,21 @@ def without_log(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def last_lines_without_records(log: str, lines: int) -> str:
-    """Return the last lines of a server's log but for the records, which hold what clients sent."""
-    return "\n".join([line for line in log.splitlines() if _RECORD not in line][-lines:]).strip()
+    """Return the last lines of a server's log but for the records, which hold what clients sent.
+
+    A platform cuts a long line into several, and what it gives may begin within one. So all is left
+    out from where a record begins to where one ends, and all before an end without a beginning.
+    """
+    kept: list[str] = []
+    is_record = False
+    for line in log.splitlines():
+        begins, ends = _RECORD in line, line.rstrip().endswith(_RECORD_END)
+        if ends and not (begins or is_record):
+            kept.clear()
+        elif not (begins or is_record):
+            kept.append(line)
+        is_record = (begins or is_record) and not ends
+    return "\n".join(kept[-lines:]).strip()
 
 
 def describe_counts(metrics: str) -> str:

@@ -158,6 +158,19 @@ def test_log_of_a_server_is_shown_without_records() -> None:
     assert last_lines_without_records(log, 5) == "ready\nTraceback"
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        'ready\nweb: {"specversion":"1.0","data":{"inputs":["Ada\nweb: Ada\nAda"]}}\nTraceback',
+        'Ada\nAda"]}}\nready\n{"specversion":"1.0","data":{"inputs":["Ada"]}}\nTraceback',
+        'ready\nTraceback\n{"specversion":"1.0","data":{"inputs":["Ada\nAda',
+    ],
+)
+def test_part_of_a_record_is_not_shown(log: str) -> None:
+    """Heroku cuts lines of more than 10,000 bytes, Kubernetes those of more than 16 KB."""
+    assert last_lines_without_records(log, 5) == "ready\nTraceback"
+
+
 def test_counts_of_a_log_are_those_of_the_server() -> None:
     metrics = Metrics()
     assert describe_counts("") == ""
