@@ -102,14 +102,15 @@ def judge(
     passed = all(part.good for part in parts)
     reasons = [reason for part in parts for reason in part.reasons]
     asks = False
-    if passed and any(part.open and not (part.unknown and evidence.is_early) for part in parts):
+    undecided = [part for part in parts if part.open and not (part.unknown and evidence.is_early)]
+    if passed and undecided:
         asks = rules.inconclusive == "ask"
         if asks:
             reasons.append("a person decides before it goes live (gate.inconclusive: ask)")
         elif rules.inconclusive == "hold":
             passed = False
             reasons.append("what is inconclusive is not accepted (gate.inconclusive: hold)")
-        elif any(part.unknown for part in parts):
+        elif any(part.unknown for part in undecided):
             passed = False
             reasons.append(
                 "gate.inconclusive: pass accepts no model of which no row shows how it compares; to"
@@ -156,8 +157,12 @@ def _judge_metric(
             verb = "meets" if good else "misses"
             why = "" if good else f" (gate.{name})"
             yield Part(good, (f"{metric} {value:.4f} {verb} the {name} {bound:g}{why}",))
-    if not rule.has_bound and isinstance(rule, Rules) and evidence.dummy:
-        yield _beat_dummy(value, rule, evidence.dummy)
+    if not rule.has_bound and isinstance(rule, Rules):
+        if evidence.dummy:
+            yield _beat_dummy(value, rule, evidence.dummy)
+        elif evidence.needs_scores:
+            reason = f"{metric} {value:.4f} has neither a bound nor a dummy to beat"
+            yield Part(False, (f"{reason}: set gate.minimum or gate.maximum",))
     if champion is not None:
         yield from _compare(value, champion.get(metric), rule, evidence)
 

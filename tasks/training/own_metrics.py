@@ -10,6 +10,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,7 +29,7 @@ _SECONDS = 900.0
 
 
 async def compare_own(
-    scores: Scores, rules: Sequence[MetricRule], champion: Model
+    scores: Scores, rules: Sequence[MetricRule], champion: Model, source: str = ""
 ) -> dict[str, Comparison]:
     """Compare two models by scorers of the champion's `train.metrics`.
 
@@ -36,6 +37,7 @@ async def compare_own(
         scores: The answers of both to the same rows.
         rules: The rules; those on other metrics are left out.
         champion: The champion.
+        source: The rows, in words, if they are a part of the shared ones.
 
     Returns:
         The comparisons, by metric; without those that cannot be measured.
@@ -75,7 +77,8 @@ async def compare_own(
     comparisons = {}
     for metric in scorers:
         try:
-            comparisons[metric] = _read_result(results[metric], scores, rule_of[metric])
+            comparison = _read_result(results[metric], scores, rule_of[metric])
+            comparisons[metric] = replace(comparison, source=source or scores.shared.text)
         except (KeyError, TypeError, ValueError):
             problem = results.get(metric, "it was not scored")
             commands.run_logger().warning("%s cannot be compared: %s", metric, problem)
@@ -132,4 +135,4 @@ def _read_result(result: Mapping[str, Any], scores: Scores, rule: MetricRule) ->
     pairs = zip(scores.candidate.predicted, scores.champion.predicted, strict=True)
     different = sum(a != b for a, b in pairs)
     rows = len(scores.shared.rows)
-    return Comparison(sign * (new - old), interval, rows, different, scores.shared.text, (new, old))
+    return Comparison(sign * (new - old), interval, rows, different, values=(new, old))

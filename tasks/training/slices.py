@@ -136,6 +136,7 @@ def take(model: Evaluation, chosen: Sequence[int]) -> Evaluation:
         losses=[model.losses[at] for at in chosen] if model.losses else None,
         squares=[model.squares[at] for at in chosen] if model.squares else None,
         groups=[model.groups[at] for at in chosen] if model.groups else None,
+        shares=[model.shares[at] for at in chosen] if model.shares else None,
     )
 
 

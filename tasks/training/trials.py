@@ -96,8 +96,7 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
                 )
                 private = candidate.data.private | champion.data.private
                 evidence = await asyncio.to_thread(_weigh_scores, scores, rules, evidence, private)
-                own_metrics = await compare_own(scores, rules.metrics, champion)
-                evidence = replace(evidence, comparisons={**evidence.comparisons, **own_metrics})
+                evidence = await weigh_own(scores, rules, champion, evidence)
             if has_tests:
                 failed = await run_tests(candidate, champion.package.workspace)
                 evidence = replace(evidence, failed_tests=failed)
@@ -130,10 +129,8 @@ def _weigh_scores(
         if (comparison := _compare(scores, rule, shared.text))
     }
     former = None
-    if 0 < len(shared.former) < len(shared.rows):
-        chosen = [take(model, shared.former) for model in (scores.candidate, scores.champion)]
-        rows = f"{len(shared.former)} test rows of the champion"
-        former = _compare(Scores(shared, *chosen), rules, rows)
+    if own := _take_former(scores):
+        former = _compare(own, rules, _describe_former(own))
     return replace(
         evidence,
         # What both have stored for the same rows was measured on more of them, or on as many.
@@ -142,6 +139,31 @@ def _weigh_scores(
         former=former,
         slices=cut(rules, shared.rows, scores.candidate, scores.champion, private),
     )
+
+
+async def weigh_own(scores: Scores, rules: Rules, champion: Model, evidence: Evidence) -> Evidence:
+    """Add the comparisons by scorers of the champion's `train.metrics`."""
+    comparisons = await compare_own(scores, rules.metrics, champion)
+    evidence = replace(evidence, comparisons={**evidence.comparisons, **comparisons})
+    own = _take_former(scores) if rules.metric in comparisons else None
+    if own is None:
+        return evidence
+    former = await compare_own(own, (rules,), champion, _describe_former(own))
+    return replace(evidence, former=former.get(rules.metric))
+
+
+def _take_former(scores: Scores) -> Scores | None:
+    """Return the answers to the champion's test rows; None if there are no others, or none."""
+    shared = scores.shared
+    if not 0 < len(shared.former) < len(shared.rows):
+        return None
+    rows = replace(shared, rows=[shared.rows[at] for at in shared.former])
+    models = [take(model, shared.former) for model in (scores.candidate, scores.champion)]
+    return Scores(rows, *models)
+
+
+def _describe_former(scores: Scores) -> str:
+    return f"{len(scores.shared.rows)} test rows of the champion"
 
 
 def _compare(scores: Scores, rule: MetricRule, source: str) -> Comparison | None:

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from tasks.core.errors import ConfigurationError
-from tasks.training.dossier import Evidence
+from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import Comparison, Word
 from tasks.training.gate import Verdict, judge
 from tasks.training.rules import Metrics, Rules, TrustedRules, find_rules, read_rules
@@ -119,6 +119,14 @@ def test_without_rows_to_compare_on_nothing_passes_by_itself(
     assert (early.passed, early.is_scored) == (True, False), "no verdict, so no refusal either"
 
 
+def test_early_check_does_not_refuse_a_model_of_which_little_is_known() -> None:
+    comparison = Comparison(0.05, (-0.1, 0.2), 36, 3)
+    dummy = Dummy("a", {"f1_macro": 0.9}, comparison)
+    early = Evidence(is_early=True, dummy=dummy)
+    verdict = judge({"f1_macro": 0.95}, {"f1_macro": 0.9}, Rules(metric="f1_macro"), evidence=early)
+    assert (verdict.passed, verdict.is_scored) == (True, False), "the deploy scores it"
+
+
 def test_metric_of_ones_own_is_compared_as_it_is_stated_on_the_same_rows_alone() -> None:
     rules = Rules(metric="saved", minimum=0, tolerance=1)
     for same, new, passed in ((True, 9.5, True), (True, 8.0, False), (False, 99.0, False)):
@@ -199,6 +207,9 @@ def test_tolerance_in_percent_is_a_share_of_the_champions_value(
 
 def test_without_a_bound_the_first_model_passes_and_the_name_tells_the_direction() -> None:
     assert judge({"rmse": 1e9}, None, Rules(metric="rmse")).passed
+    required = Evidence(needs_scores=True, measured={})
+    verdict = judge({"saved": 1e9}, None, Rules(metric="saved"), evidence=required)
+    assert not verdict.passed, "a commit may leave out the dummy that it states"
     for metric, new, old, passed in (("rmse", 51.0, 50.0, False), ("r2", 0.6, 0.5, True)):
         evidence = _same_rows(metric, new, old, more=metric == "r2")
         rules = Rules(metric=metric)

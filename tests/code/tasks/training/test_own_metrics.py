@@ -11,12 +11,14 @@ import pytest
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package
 from tasks.repository.workspace import Workspace
+from tasks.training.dossier import Evidence
 from tasks.training.evidence import Evaluation
 from tasks.training.own_metrics import compare_own
 from tasks.training.rows import Data, Inputs, SharedRows
-from tasks.training.rules import MetricRule
+from tasks.training.rules import MetricRule, Rules
 from tasks.training.scoring import Scores
 from tasks.training.served import Model
+from tasks.training.trials import weigh_own
 
 _SAVED = """
 def saved(model, rows, target):
@@ -51,10 +53,14 @@ async def test_metrics_of_ones_own_are_compared_on_the_same_rows(tmp_path: Path)
     data = Data(tmp_path, tmp_path, "paid", inputs)
     champion = Model(package, tmp_path, data, ["no", "yes"], make_python)
     rows = [{"amount": "2", "paid": label} for label in actual]
-    scores = Scores(SharedRows(rows, 0, 0), answer(1.5), answer(0.4))
-    names = ("accuracy", "roc_auc", "saved")
-    rules = [MetricRule(metric=name, tolerance=0.01) for name in names]
-    comparisons = await compare_own(scores, rules, champion)
+    scores = Scores(SharedRows(rows, 0, 0, former=range(80)), answer(1.5), answer(0.4))
+    also = [MetricRule(metric=name, tolerance=0.01) for name in ("accuracy", "saved")]
+    rules = Rules(metric="roc_auc", tolerance=0.01, also=also)
+    evidence = await weigh_own(scores, rules, champion, Evidence())
+    former, comparisons = evidence.former, evidence.comparisons
+    assert former
+    assert (former.rows, former.source) == (80, "80 test rows of the champion")
+    assert former.word(0.01) == "worse", "on easier rows of its own it might not be"
     assert comparisons.keys() == {"roc_auc", "saved"}
     for metric, comparison in comparisons.items():
         assert comparison.word(0.01) == "worse", metric
@@ -72,4 +78,6 @@ async def test_metrics_of_ones_own_are_compared_on_the_same_rows(tmp_path: Path)
     assert comparisons["roc_auc"].values
     assert comparisons["roc_auc"].values[0] == pytest.approx(wins / 80**2)
     odd = replace(scores, candidate=replace(scores.candidate, predicted=["maybe"] * 160))
-    assert await compare_own(odd, rules, champion) == {}, "of its code, which decides nothing"
+    assert await compare_own(odd, rules.metrics, champion) == {}, (
+        "of its code, which decides nothing"
+    )
