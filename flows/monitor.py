@@ -61,16 +61,17 @@ async def monitor(
         workspace = await move_workspace(newest, entry.commit)
         release = await read_release(workspace, entry, gate_rules(settings))
     rules = settings.monitor
-    log = await read_log(f"/{release.model}/{environment}", release.version, span, rules.label_days)
-    labels = await read_labels(rules.labels, log.answers)
-    report = await asyncio.to_thread(judge_window, log, release, rules, labels)
+    source = f"/{release.model}/{environment}"
+    records = await read_log(source, release.version, span, rules.label_days)
+    labels = await read_labels(rules.labels, records.answers)
+    report = await asyncio.to_thread(judge_window, records, release, rules, labels)
     former, others = await read_reports(report, timedelta(hours=rules.cool_down_hours))
     report = raise_alarm(report, former, others, rules, is_live=entry is history[0])
     profile = release.reference.profile if release.reference else None
-    text = await write_report(report, profile, log.answers, rules.distance)
-    if report.calls and not (former and former.calls):
+    text = await write_report(report, profile, records.answers, rules.distance)
+    if report.acts and not (former and former.acts):
         await act_on_alarm(report, retrain=rules.retrain)
-    # After it: a run that is killed between the two acts again, by the same key.
+    # Stored after it acted: a run that is killed in between acts again, with the same key.
     await store_report(report, make_page(report, text))
     await publish_report(report, text)
     if all(other.end <= report.end for other in others):  # gauges are of the newest window

@@ -31,7 +31,7 @@ async def act_on_alarm(report: Report, *, retrain: bool) -> None:
     those need a server on PostgreSQL, and would start one for each run.
 
     Args:
-        report: A report that calls for it.
+        report: A report whose alarm acts.
         retrain: Whether to start the retrain.
 
     Raises:

@@ -31,8 +31,8 @@ class Report(BaseModel):
         outcome: What was found; only a window that differs counts towards an alarm.
         reasons: What differs, in words, the greatest difference first.
         alarm: Whether enough of the newest windows differ.
-        calls: Whether this alarm called for action: its version was live, and no other alarm
-            near it had.
+        acts: Whether this alarm notifies people and starts a retrain: its version was live, and no
+            other alarm had acted within the cool-down.
         log: What the window's records add up to.
         service: Requests, failures, and times in milliseconds.
         findings: The comparisons.
@@ -52,7 +52,7 @@ class Report(BaseModel):
     outcome: Outcome
     reasons: tuple[str, ...] = ()
     alarm: bool = False
-    calls: bool = False
+    acts: bool = False
     log: dict[str, Any] = {}
     service: dict[str, float] = {}
     findings: tuple[Finding, ...] = ()
@@ -170,19 +170,20 @@ def raise_alarm(
 ) -> Report:
     """Return a report with its alarm, if enough of the newest windows of its version differ.
 
-    Windows without enough rows count for neither side; so a release ends an alarm, too. What an
-    alarm has called for stays so when its report is made again, and no request counts twice.
+    Windows of other versions or without enough rows do not count, so a release ends an alarm. Nor
+    do windows that overlap, so no request counts twice. An alarm that has acted keeps that mark
+    when its report is made again.
 
     Args:
         report: The report.
-        former: The report on the same window that is stored, if there is one.
+        former: The stored report on the same window, if there is one.
         others: Reports on other windows, the newest first.
         rules: The rules of the alarm.
-        is_live: Whether its version is still live: a retrain does nothing for one that is not.
+        is_live: Whether its version is still live; the alarm of another one does not act.
     """
-    has_called = former is not None and former.calls
+    has_acted = former is not None and former.acts
     if report.outcome != "differs":
-        return report.model_copy(update={"calls": has_called})
+        return report.model_copy(update={"acts": has_acted})
     judged = [report]
     for other in others:
         is_like = (
@@ -193,9 +194,9 @@ def raise_alarm(
     newest = judged[: rules.alarm.of]
     alarm = sum(other.outcome == "differs" for other in newest) >= rules.alarm.windows
     rest = timedelta(hours=rules.cool_down_hours)
-    is_resting = any(other.calls and abs(report.end - other.end) < rest for other in others)
-    calls = has_called or (alarm and is_live and not is_resting)
-    return report.model_copy(update={"alarm": alarm, "calls": calls})
+    is_resting = any(other.acts and abs(report.end - other.end) < rest for other in others)
+    acts = has_acted or (alarm and is_live and not is_resting)
+    return report.model_copy(update={"alarm": alarm, "acts": acts})
 
 
 def _describe_log(window: Window) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class MonitorRules(BaseModel):
             difference of their cumulated shares, of categories the share of rows.
         alarm: When windows that differ raise an alarm.
         retrain: Whether an alarm starts a retrain.
-        cool_down_hours: Time after an alarm that called for action in which no other does.
+        cool_down_hours: Time around the window of an alarm that acts, in which no other acts.
         labels: Table with labels, beside those that clients send as feedback.
         label_days: Time after a window in which feedback on its requests is looked for.
     """

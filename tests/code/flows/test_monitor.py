@@ -101,7 +101,7 @@ def test_alarm_of_a_shifted_world(lab: Lab, delivered: Delivery) -> None:
     assert not report.data["alarm"]
     two_at_once = [_start(lab, first + 2 * _SECOND) for _ in range(2)]
     report, other = (process.outcome() for process in two_at_once)
-    assert (report.state, report.data["alarm"], report.data["calls"]) == ("Alarm", True, True)
+    assert (report.state, report.data["alarm"], report.data["acts"]) == ("Alarm", True, True)
     again = _start(lab, first + 2 * _SECOND).outcome()
     assert report.data == other.data == again.data, "a window has one report"
 

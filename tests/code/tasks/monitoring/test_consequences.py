@@ -18,7 +18,7 @@ from tests.code.tasks.monitoring.logs import DAY
 REPORT = Report(
     model="wine", environment="local", version="v0.0.1", commit="c" * 40, start=DAY.start,
     end=DAY.end, outcome="differs", reasons=("values of ash differ by 0.20",), alarm=True,
-    calls=True,
+    acts=True,
 )  # fmt: skip
 
 

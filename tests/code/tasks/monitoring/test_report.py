@@ -160,7 +160,7 @@ def decide(report: Report, others: Sequence[Report], former: Report | None = Non
 
 
 def show_alarms(reports: Sequence[Report]) -> str:
-    return "".join("C" if report.calls else "A" if report.alarm else "-" for report in reports)
+    return "".join("C" if report.acts else "A" if report.alarm else "-" for report in reports)
 
 
 @pytest.mark.parametrize(
@@ -185,29 +185,29 @@ def test_windows_of_another_version_or_length_do_not_count() -> None:
     values = {**earlier[0].model_dump(), "start": start, "end": start + timedelta(days=1)}
     assert decide(Report.model_validate(values), earlier).alarm
     for change in ({"version": "v0.0.2"}, {"end": start + timedelta(hours=1)}):
-        report = Report.model_validate({**values, "alarm": False, "calls": False, **change})
+        report = Report.model_validate({**values, "alarm": False, "acts": False, **change})
         assert not decide(report, earlier).alarm
 
 
 def test_alarm_on_a_version_that_is_replaced_starts_nothing() -> None:
     earlier, report = make_reports("dd")
     late = raise_alarm(report, None, [earlier], RULES, is_live=False)
-    assert (late.alarm, late.calls) == (True, False)
+    assert (late.alarm, late.acts) == (True, False)
 
 
-def test_what_an_alarm_has_called_for_stays_when_its_report_is_made_again() -> None:
+def test_alarm_that_has_acted_stays_so_when_its_report_is_made_again() -> None:
     earlier, former = make_reports("dd")
     again = raise_alarm(former, former, [earlier], RULES, is_live=False)
-    assert again.calls
-    calm = former.model_copy(update={"outcome": "no difference", "alarm": False, "calls": False})
-    assert decide(calm, [earlier], former).calls
+    assert again.acts
+    calm = former.model_copy(update={"outcome": "no difference", "alarm": False, "acts": False})
+    assert decide(calm, [earlier], former).acts
 
 
 def test_late_report_rests_after_a_later_alarm() -> None:
     first, second, third = make_reports("ddd")
-    third = third.model_copy(update={"calls": True})
+    third = third.model_copy(update={"acts": True})
     again = decide(second, [third, first])
-    assert (again.alarm, again.calls) == (True, False)
+    assert (again.alarm, again.acts) == (True, False)
 
 
 def test_requests_count_once_in_windows_that_overlap() -> None:
