@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from tasks.monitoring.records import Value
@@ -16,6 +16,7 @@ from tasks.training.slices import cut
 
 # Of these, the value of a model that is always right; of the others it is 1.
 _ERRORS = {"mae", "rmse"}
+_MOST_LABEL = 1e150
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,21 @@ class Labelled:
         actual: The labels.
         predicted: The answers.
         rows: The inputs; the empty text is a missing value.
+        invalid: Number of labels that are no numbers, where all have to be.
     """
 
     actual: list[str]
     predicted: list[str]
     rows: list[Row]
+    invalid: int = 0
 
 
 def join_labels(
     answers: Sequence[Answer],
     feedback: Mapping[str, tuple[Value, ...]],
     table: Mapping[tuple[str, int], str],
+    *,
+    are_numbers: bool = False,
 ) -> Labelled:
     """Return the labels and the answers of the rows that have both.
 
@@ -74,15 +79,20 @@ def join_labels(
         answers: The rows of a window; of a request, all rows or some.
         feedback: The labels that clients have sent, by request: one for each row.
         table: The labels of a table, by request and number of the row; they count first.
+        are_numbers: Whether a label that is no number counts for nothing: anybody may have sent it.
     """
-    labelled = Labelled([], [], [])
+    labelled, invalid = Labelled([], [], []), 0
     # A record has the columns that its line has; a row has all.
     columns = dict.fromkeys(name for answer in answers for name in answer.inputs)
     for answer in answers:
         values = feedback.get(answer.request, ())
         sent = values[answer.number] if answer.number < len(values) else None
         label = table.get((answer.request, answer.number), sent)
-        if label is not None and answer.output is not None:
+        if label is None or answer.output is None:
+            continue
+        if are_numbers and not _is_number(label):
+            invalid += 1
+        else:
             labelled.actual.append(normalize(label))
             labelled.predicted.append(normalize(answer.output))
             values_of = map(answer.inputs.get, columns)
@@ -92,7 +102,15 @@ def join_labels(
                     for name, value in zip(columns, values_of, strict=True)
                 }
             )
-    return labelled
+    return replace(labelled, invalid=invalid)
+
+
+def _is_number(label: Value) -> bool:
+    """Tell if a label is a number whose square is one, too."""
+    try:
+        return abs(float(normalize(label))) < _MOST_LABEL
+    except ValueError:
+        return False
 
 
 def measure_quality(

@@ -117,10 +117,12 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
         table: Labels of its rows from a table.
     """
     answers = window.answers
-    labelled = join_labels(answers, window.labels, table.by_row)
+    are_numbers = release.reference is not None and release.reference.is_regression
+    labelled = join_labels(answers, window.labels, table.by_row, are_numbers=are_numbers)
     log = _describe_log(window) | {
         "compared_rows": len(answers),
         "labels": len(labelled.actual),
+        "labels_invalid": labelled.invalid,
         "labels_unmatched": table.unmatched,
         "labels_replaced": table.replaced,
     }

@@ -14,6 +14,7 @@ from tasks.reports.pictures import draw
 _MOST_BARS = 30
 _MOST_POINTS = 200
 _MOST_CATEGORIES = 12
+_LEAST_ROWS = 5  # of a category that is named, as in the profile
 _BEFORE, _NOW = "training", "window"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _COLOURS = {"domain": [_BEFORE, _NOW], "range": ["steelblue", "darkorange"]}
@@ -114,7 +115,9 @@ def _draw_bars(column: Column, values: Sequence[Value]) -> dict[str, Any]:
     """Return the shares of categories."""
     counts = Counter(str(value) for value in values if value is not None)
     before = Counter(column.counts)
-    names = [name for name, _ in (before + counts).most_common(_MOST_CATEGORIES)]
+    # What few clients have sent may be a name: the report is read by more people than the log.
+    shown = before + Counter({name: n for name, n in counts.items() if n >= _LEAST_ROWS})
+    names = [name for name, _ in shown.most_common(_MOST_CATEGORIES)]
     rows = [
         {"value": name, "share": part[name] / max(1, total), "of": label}
         for label, part, total in (

@@ -139,8 +139,8 @@ def test_log_reaches_the_server_as_it_reads_it(
         ("log = true", "log: "),
         ("log = {share = 0}", "log.share"),
         ("log = {shares = 1}", "log.shares"),
-        ('log = {private = "hash"}', "name the Secret block"),
-        ('log = {key = "our-key"}', "name the Secret block"),
+        ('log = {private = "hash"}', "set it with private"),
+        ('log = {key = "our-key"}', "set it with private"),
     ],
 )
 def test_invalid_log_is_refused_with_its_key(tmp_path: Path, text: str, message: str) -> None:

@@ -65,6 +65,15 @@ async def test_missing_key_names_no_row(tmp_path: Path, text: str, key: tuple[st
     assert (table.by_row, table.unmatched) == ({}, 1)
 
 
+def test_label_that_is_no_number_hides_no_other() -> None:
+    labels: list[Any] = [1, "2.5", "x", 1e200, True, None]
+    answers = [Answer(f"r{n}", 0, {}, 1.0) for n in range(len(labels))]
+    feedback = {f"r{n}": (label,) for n, label in enumerate(labels)}
+    labelled = join_labels(answers, feedback, {}, are_numbers=True)
+    assert (labelled.actual, labelled.invalid) == (["1.0", "2.5"], 3)
+    assert len(labelled.predicted) == len(labelled.rows) == 2
+
+
 async def test_labels_come_from_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "shop.db"
     with sqlite3.connect(file) as database:

@@ -18,6 +18,7 @@ from tasks.monitoring.report import Release, Report, judge_window, parse_report,
 from tasks.monitoring.settings import AlarmRule, MonitorRules
 from tasks.monitoring.store import choose_spans
 from tasks.monitoring.window import Span, parse_name
+from tasks.reports import monitor_pictures
 from tasks.training.rules import Rules
 from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
 
@@ -236,3 +237,12 @@ def test_reports_are_read_that_an_alarm_follows_from() -> None:
     assert chosen[0] == days[0], "the newest first"
     assert parse_name(DAY.name) == DAY
     assert parse_name("notes") is None
+
+
+def test_picture_names_no_category_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    charts: list[dict[str, Any]] = []
+    monkeypatch.setattr(monitor_pictures, "draw", lambda chart: charts.append(chart) or b"")
+    values = ["Bern"] * 50 + ["Genf"] * 5 + ["Ada Lovelace"] * 4
+    monitor_pictures.draw_column("city", PROFILE.columns["city"], values)
+    shown = {row["value"] for row in charts[0]["data"]["values"]}
+    assert shown == {"Bern", "Basel", "Genf"}
