@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sqlite3
 import time
@@ -27,11 +28,6 @@ def _write(path: Path, count: int, bad: int = 0) -> None:
             writer.writerow([f"c{number}", proline, 11 + number % 30 / 10])
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 class Scores:
     """Starts the flow in a folder of its own."""
 
@@ -54,40 +50,37 @@ def scores(lab: Lab, delivered: Delivery, light: str, tmp_path: Path) -> Scores:
     return Scores(lab, light, tmp_path)
 
 
-def test_folder_becomes_a_table_and_a_prefix(scores: Scores) -> None:
-    source = scores.folder / "new"
+def test_folder_becomes_a_prefix_and_a_file_of_the_bucket_a_table(scores: Scores) -> None:
+    s3, bucket = scores.lab.s3(), scores.lab.bucket
+    source, prefix = scores.folder / "new", f"s3://{bucket}/scores/wine"
     _write(source / "a.csv", 30, bad=1)
     _write(source / "b.csv", 20)
-    done = scores.run(source, scores.folder / "out", max_rejected=0.05, method="predict_proba")
+    done = scores.run(source, prefix, max_rejected=0.05, method="predict_proba")
     assert done.state == "Completed", done.log
-    rows = _read(scores.folder / "out" / "part-00000.csv")
+
+    def read(key: str) -> str:
+        body = s3.get_object(Bucket=bucket, Key=f"scores/wine/{key}")["Body"]
+        return str(body.read().decode())
+
+    manifest = json.loads(read("manifest.json"))
+    assert (manifest["rows"], manifest["rejected"]) == (50, 1)
+    first, _, bad = manifest["files"]
+    rows = list(csv.DictReader(io.StringIO(read(first))))
     assert len(rows) == 29
     assert rows[0] | {"time": ""} == {
         "file": "a.csv", "row": "2", "id": "c1", "prediction": "0", "probability_0": "1.0",
         "probability_1": "0.0", "probability_2": "0.0", "model": "wine", "version": "",
-        "commit": scores.ref, "run": rows[0]["run"], "time": "",
+        "commit": scores.ref, "run": manifest["run"], "time": "",
     }  # fmt: skip
-    (rejected,) = _read(scores.folder / "out" / "rejected" / "part-00000.csv")
+    (rejected,) = csv.DictReader(io.StringIO(read(bad)))
     assert (rejected["row"], rejected["id"], rejected["proline"]) == ("1", "c0", "much")
     assert rejected["problem"] == "column 'proline': must be a number."
-    manifest = json.loads((scores.folder / "out" / "manifest.json").read_text())
-    assert (manifest["rows"], manifest["rejected"]) == (50, 1)
 
-    table = scores.run(source / "b.csv", "sql://scores/wine")
+    s3.upload_file(str(source / "b.csv"), bucket, "scores/new/b.csv")
+    table = scores.run(f"s3://{bucket}/scores/new", "sql://scores/wine")
     assert table.state == "Completed", table.log
     with sqlite3.connect(scores.folder / "scores.db") as database:
         assert database.execute("SELECT count(*), sum(row) FROM wine").fetchone() == (20, 210)
-
-    prefix = f"s3://{scores.lab.bucket}/scores/wine"
-    stored = scores.run("sql://scores/source", prefix)
-    assert "no such table: source" in stored.log
-    stored = scores.run(source / "b.csv", prefix)
-    assert stored.state == "Completed", stored.log
-    s3, bucket = scores.lab.s3(), scores.lab.bucket
-    body = s3.get_object(Bucket=bucket, Key="scores/wine/manifest.json")["Body"].read()
-    (part,) = json.loads(body)["files"]
-    again = scores.run(f"{prefix}/{part}", scores.folder / "again.csv")
-    assert "lacks alcohol, proline" in again.log
 
 
 def test_kill_is_continued_and_a_target_is_never_half(scores: Scores) -> None:
@@ -106,9 +99,8 @@ def test_kill_is_continued_and_a_target_is_never_half(scores: Scores) -> None:
     done = scores.run(source, target)
     assert done.state == "Completed", done.log
     with target.open(newline="") as file:
-        numbers, runs = zip(
-            *((row["row"], row["run"]) for row in csv.DictReader(file)), strict=True
-        )
+        names, *rows = csv.reader(file)
+    numbers, runs = ([row[names.index(name)] for row in rows] for name in ("row", "run"))
     assert list(map(int, numbers)) == list(range(1, 700_001))
     assert set(runs) == {start["run"]}
 
@@ -124,5 +116,3 @@ def test_too_many_rejected_rows_publish_nothing(scores: Scores) -> None:
     assert "2 of 10 rows are rejected, more than max_rejected = 0.01 allows" in result.log
     assert "column 'proline': must be a number. (2 rows, such as bad.csv row 1" in result.log
     assert not target.exists()
-    outside = scores.run("/etc", target)
-    assert "the worker may not score /etc" in outside.log

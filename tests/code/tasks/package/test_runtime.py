@@ -121,3 +121,19 @@ async def test_model_saved_before_hashes_were_recorded_is_installed_by_version(
 ) -> None:
     make_wheel(index, "library", "2.0")
     assert (await make_runtime.fn(package)).exists()
+
+
+async def test_further_package_of_the_models_lock(package: Package, index: Path) -> None:
+    hashes = {"library": [make_wheel(index, "library", "2.0")]}
+    make_wheel(index, "reader", "3.0")
+    model = package.workspace.path / "model"
+    text = (model.with_name("serving") / "pyproject.toml").read_text()
+    model.mkdir()
+    (model / "pyproject.toml").write_text(text.replace('"server"]', '"server", "reader"]'))
+    subprocess.run([uv.find_uv_bin(), "lock", "--quiet"], cwd=model, check=True)
+    python = await make_runtime.fn(with_hashes(package, hashes), "reader")
+    code = "import reader, server; print(reader.VERSION, server.VERSION)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "3.0 1.0\n"
+    with pytest.raises(TerminalError, match=r"model/uv\.lock of wine@aaaaaaa does not have other"):
+        await make_runtime.fn(with_hashes(package, hashes), "other")
