@@ -28,10 +28,10 @@ from serving.spool import FILE_BYTES, Sink, Spool, StandardOutput
 log = logging.getLogger("serving")
 
 STATE = "slipway.exchange"  # key of a request's exchange in its scope
-MOST_EXCHANGES = 20_000  # that wait, and …
-MOST_BYTES = 64 << 20  # … their bodies; more is dropped
+MOST_EXCHANGES = 20_000  # that wait; more are dropped
+MOST_BYTES = 64 << 20  # of their bodies
 BATCH = 1_000  # records written at once; the interpreter lets other threads run between them
-# Between two batches: to wake and take its turn costs a thread as much as 100 records.
+# Between two batches: waking a thread costs as much as writing 100 records.
 WAIT_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 IDENTIFIER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
@@ -111,7 +111,7 @@ class PredictionLog:
                 return
             self._flush()
             self._is_resting = not self._sink.is_open
-            # Looked at again after that: an exchange that came before has not woken this thread.
+            # Only now: an exchange that was added before `_is_resting` was set has woken nobody.
             if self._is_resting and not self._queue and not self._is_closing:
                 self._wake.wait()
                 self._wake.clear()
@@ -120,7 +120,7 @@ class PredictionLog:
                 self._wake.wait(WAIT_SECONDS)
 
     def _write_batches(self) -> None:
-        """Write what waits now; what comes meanwhile has its turn with the next wait."""
+        """Write the exchanges that wait now; those that come meanwhile wait for the next turn."""
         last = len(self._queue)
         while last > 0:
             batch: list[Exchange] = []
@@ -222,7 +222,7 @@ class Recorder:
 
 
 def keep(scope: Scope, method: str, body: bytes, answer: bytes) -> None:
-    """Note what was asked and answered, for the record; do nothing where there is no log."""
+    """Note request and answer for the record; do nothing if there is no log."""
     exchange: Exchange | None = scope.get(STATE)
     if exchange is not None:
         exchange.method, exchange.body, exchange.answer = method, body, answer

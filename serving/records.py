@@ -35,7 +35,7 @@ class Exchange:
 
     @property
     def size(self) -> int:
-        """Bytes of memory, nearly."""
+        """The approximate bytes of memory."""
         return len(self.body) + len(self.answer) + 1000
 
     @property
@@ -111,8 +111,8 @@ class RecordWriter:
             and b"\\" not in body
             and body.count(b'"values"') == 1
         ):
-            # Of such a body everything but the rows is known: without an escape and with the name
-            # once, no name stands in it twice. So the rows are copied, not parsed.
+            # Without an escape and with one "values", the text around the rows is known, and no
+            # name can stand in it twice. So the rows are copied, not parsed.
             match = SPLICE.fullmatch(body)
             if match:
                 return match[1].translate(None, b"\r\n")  # they can only stand between values
@@ -147,7 +147,7 @@ class RecordWriter:
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
 
     def _problems(self, answer: bytes) -> bytes:
-        """Take places and reasons out of an answer that refuses, and nothing of the client's."""
+        """Return places and reasons from an answer that refuses, without the client's values."""
         problems = []
         for problem in json.loads(answer or b"{}").get("detail", []):
             place = problem.get("loc", [])[1:]  # in the body

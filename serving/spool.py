@@ -25,7 +25,7 @@ class Sink(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Tell if `flush` has something to do in a while."""
+        """Tell if a later `flush` will have something to do."""
 
     def write(self, day: str, lines: bytes) -> None:
         """Keep records of one day.
@@ -35,7 +35,7 @@ class Sink(Protocol):
         """
 
     def flush(self, *, is_last: bool = False) -> None:
-        """Hand over what was written long enough ago; all of it if nothing follows.
+        """Hand over what was written long enough ago; everything if nothing follows.
 
         Raises:
             OSError: it cannot.
@@ -43,7 +43,7 @@ class Sink(Protocol):
 
 
 class StandardOutput:
-    """Records between nothing else: the server's own log goes to standard error."""
+    """Standard output, with nothing but records: the server's log goes to standard error."""
 
     is_open = False
 

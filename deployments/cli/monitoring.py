@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PANEL = "Models"
 commands = typer.Typer()
-_PAGE_SECONDS = 900  # a report is read at once; its address should not stay a key to it
+_PAGE_SECONDS = 900  # whoever has the address can read the report, so it soon expires
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -85,7 +85,7 @@ class _Newest:
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(self, lines: bytes) -> None:
-        """Take the records of a file; step over what is none."""
+        """Add the records of a file; step over other lines."""
         for line in lines.splitlines():
             try:
                 record = json.loads(line)

@@ -82,7 +82,7 @@ class Waiting:
 
 
 def key_of(spool: Path, path: Path) -> str | None:
-    """Return the key of a file of a spool in the bucket; None for what no model server has left."""
+    """Return the key of a file of a spool in the bucket; None if no model server wrote it."""
     match = _NAME.fullmatch(path.name)
     parts = path.parent.relative_to(spool).parts
     if match is None or len(parts) != 3:
@@ -289,7 +289,7 @@ def _explain(error: BaseError) -> str:
 
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return f"it denies access: the key is wrong, or may not put under {PREFIX}/"
-    # Its first line, from behind the request: below it is how Rust prints the error.
+    # Its first line, after the request; the other lines are how Rust prints the error.
     return str(error).strip().splitlines()[0].rpartition(" - ")[2][:300]
 
 

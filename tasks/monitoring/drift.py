@@ -1,4 +1,4 @@
-"""Drift: what a window's rows have otherwise than the rows that the version learnt from. Pure."""
+"""Drift: how the rows of a window differ from those that the version learnt from. Pure."""
 
 from __future__ import annotations
 

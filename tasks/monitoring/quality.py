@@ -14,7 +14,7 @@ from tasks.training.rows import Row, normalize
 from tasks.training.rules import MetricRule, Rules
 from tasks.training.slices import cut
 
-# Of these, the value of a model that is always right; of the others it is 1.
+# A model that is always right has 0 by these metrics, and 1 by the others.
 _ERRORS = {"mae", "rmse"}
 _MOST_LABEL = 1e150
 

@@ -9,11 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 
 class AlarmRule(BaseModel):
-    """The number of the newest windows that have to differ.
+    """The rule by which windows that differ raise an alarm.
 
     Attributes:
-        windows: So many windows that differ,
-        of: among so many that could be judged.
+        windows: Number of windows that have to differ.
+        of: Number of the newest judged windows among which they are counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,7 +22,7 @@ class AlarmRule(BaseModel):
     of: int = Field(3, ge=1, le=30)
 
     @model_validator(mode="after")
-    def _ask_for_no_more_than_there_are(self) -> Self:
+    def _check_windows(self) -> Self:
         if self.windows > self.of:
             raise ValueError("windows: more than `of`")
         return self

@@ -75,21 +75,21 @@ def without_log(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def last_lines_without_records(log: str, lines: int) -> str:
-    """Return the last lines of a server's log but for the records, which hold what clients sent.
+    """Return the last lines of a server's log without the records, which have clients' values.
 
-    A platform cuts a long line into several, and what it gives may begin within one. So all is left
-    out from where a record begins to where one ends, and all before an end without a beginning.
+    A platform cuts a long line into several, and its output may begin within a record. So lines
+    are left out from the beginning of a record to its end, and before an end without a beginning.
     """
-    kept: list[str] = []
+    own_lines: list[str] = []
     is_record = False
     for line in log.splitlines():
         begins, ends = _RECORD in line, line.rstrip().endswith(_RECORD_END)
         if ends and not (begins or is_record):
-            kept.clear()
+            own_lines.clear()
         elif not (begins or is_record):
-            kept.append(line)
+            own_lines.append(line)
         is_record = (begins or is_record) and not ends
-    return "\n".join(kept[-lines:]).strip()
+    return "\n".join(own_lines[-lines:]).strip()
 
 
 def describe_counts(metrics: str) -> str:
