@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--gauges", type=Path, help="folder for gauges, for the node exporter")
     parsed = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    parsed.spool.mkdir(parents=True, exist_ok=True)
+    parsed.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     run(parsed.spool, open_store(parsed.bucket, parsed.endpoint, parsed.region), parsed.gauges)
 
 

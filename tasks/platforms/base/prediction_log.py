@@ -122,6 +122,7 @@ def make_spool(folder: Path, model: str, environment: str, version: str) -> Path
         The folder. Its path says whose records are in it: code of a model can write into the
         folder, and cannot change the path.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     spool = folder / model / environment / version
     spool.mkdir(parents=True, exist_ok=True)
     spool.chmod(_SHARED_MODE)

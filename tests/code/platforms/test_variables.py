@@ -18,6 +18,7 @@ from tasks.package.package import Package
 from tasks.platforms.base.prediction_log import (
     describe_counts,
     last_lines_without_records,
+    make_spool,
     without_log,
 )
 from tasks.platforms.base.variables import LIMITS, VariableReader, Variables
@@ -169,6 +170,13 @@ def test_log_of_a_server_is_shown_without_records() -> None:
 def test_part_of_a_record_is_not_shown(log: str) -> None:
     """Heroku cuts lines of more than 10,000 bytes, Kubernetes those of more than 16 KB."""
     assert last_lines_without_records(log, 5) == "ready\nTraceback"
+
+
+def test_records_are_of_no_other_user(tmp_path: Path) -> None:
+    """Servers in containers write as another user, below a folder that only its owner enters."""
+    spool = make_spool(tmp_path / "home" / "spool", "wine", "local", "v0.0.1")
+    assert spool.stat().st_mode & 0o7777 == 0o1777
+    assert (tmp_path / "home" / "spool").stat().st_mode & 0o077 == 0
 
 
 def test_counts_of_a_log_are_those_of_the_server() -> None:
