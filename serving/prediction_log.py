@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import secrets
+import sys
 import threading
 import time
 import zlib
@@ -235,9 +236,14 @@ async def read_feedback(request: Request) -> None:
         RequestError: it is not `{"id": …, "actual": …}`.
     """
     body = await request.body()
+    if len(body) > MOST_ACTUAL:  # before it is parsed: meanwhile no other request is answered
+        raise RequestError(
+            413, f"A feedback may have {MOST_ACTUAL} bytes at most.", kind="too_large"
+        )
     try:
         content = json.loads(body)
-    except ValueError:
+        json.dumps(content, ensure_ascii=False).encode()  # refuses half a character
+    except (ValueError, RecursionError):
         raise RequestError(400, "The body is not valid JSON.", kind="json_invalid") from None
     if not isinstance(content, dict) or content.keys() != {"id", "actual"}:
         raise _refuse('The body must be {"id": "…", "actual": …}.')
@@ -247,18 +253,14 @@ async def read_feedback(request: Request) -> None:
     actual = content["actual"]
     if not all(map(_is_value, actual if isinstance(actual, list) else [actual])):
         raise _refuse("actual must be a number, a text, true or false, or a list of them.")
-    if len(body) > MOST_ACTUAL:
-        raise RequestError(
-            413, f"A feedback may have {MOST_ACTUAL} bytes at most.", kind="too_large"
-        )
     exchange: Exchange = request.scope[STATE]
     exchange.prediction, exchange.answer = identifier, json.dumps(actual).encode()
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, str | int | bool) or (
-        isinstance(value, float) and abs(value) < float("inf")
-    )
+    # No reader takes a number that no float can hold.
+    is_number = isinstance(value, int | float)
+    return abs(value) <= sys.float_info.max if is_number else isinstance(value, str)
 
 
 def _refuse(message: str) -> RequestError:

@@ -12,9 +12,18 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 
+from serving.errors import RequestError
 from serving.metrics import Metrics
-from serving.prediction_log import MOST_BYTES, PredictionLog, Recorder, keep
+from serving.prediction_log import (
+    MOST_BYTES,
+    STATE,
+    PredictionLog,
+    Recorder,
+    keep,
+    read_feedback,
+)
 from serving.records import Exchange, RecordWriter
 from serving.settings import LogSettings, SettingError
 from serving.spool import FILE_BYTES, Spool
@@ -124,6 +133,26 @@ def test_feedback_is_kept_under_its_prediction(logged):
     assert record["data"]["prediction"] == "order-17"
     assert record["data"]["actual"] == ["class_1", 2.5]
     assert "/feedback" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"[" * 60_000, 400),
+        (b"[" * 100_000, 413),
+        (b'{"id": "\\ud800", "actual": 1}', 400),
+        (b'{"id": "a", "actual": "\\ud800"}', 400),
+        (b'{"id": "a", "actual": 1%b}' % (b"0" * 400), 422),
+        (b'{"id": "a", "actual": 1e999}', 422),
+    ],
+)
+async def test_feedback_that_nobody_could_read_is_refused(body: bytes, status: int):
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    with pytest.raises(RequestError) as refusal:
+        await read_feedback(Request({"type": "http", STATE: make_exchange("")}, receive))
+    assert refusal.value.status == status
 
 
 def test_server_without_a_log_keeps_nothing(served, golden):
