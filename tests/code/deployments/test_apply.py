@@ -137,7 +137,8 @@ async def test_deployments_equal_their_declarations(
         for row in server.rows("deployments")
         if row["name"] == "local"
     }
-    assert options == {"deploy": one_at_a_time, "rollback": one_at_a_time, "watch": None}
+    together = {"watch": None, "monitor": None}
+    assert options == {"deploy": one_at_a_time, "rollback": one_at_a_time, **together}
     (weekly,) = deployed["retrain"]["schedules"]
     assert weekly["slug"] == "weekly"
     assert weekly["active"]
@@ -231,6 +232,7 @@ async def test_without_schedules_they_are_inactive(server: PrefectServer) -> Non
     assert {change.name: change.fields() for change in changes} == {
         "retrain/retrain": ["schedules.weekly.active: true → false"],
         "status/status": ["schedules.half-hourly.active: true → false"],
+        "monitor/local": ["schedules.daily.active: true → false"],
     }
     for name in ("retrain", "status"):
         (schedule,) = deployments(server)[name]["schedules"]
