@@ -22,7 +22,7 @@ from tasks.core.settings import TAG
 # Of a deployment whose runs may run again at any time, whatever they had done before.
 IDEMPOTENT = "idempotent"
 # Flows whose failure notifies people.
-_NOTIFYING = ["deploy", "monitor", "retrain", "rollback", "status", "watch"]
+_NOTIFYING = ["deploy", "monitor", "retrain", "rollback", "score", "status", "watch"]
 _FAILURES = ("Failed", "DataRejected", "Unhealthy", "RolledBack", "Crashed", "TimedOut")
 _EVENT = "prefect.flow-run."
 _ANY = {f"{_EVENT}*"}
@@ -177,8 +177,8 @@ def _late(timeouts: Timeouts, notify: UUID | None) -> AutomationCore:
 
 def _failed(notify: UUID) -> AutomationCore:
     return AutomationCore(
-        name=f"{PREFIX}notify when a deploy, retrain, rollback, watch, monitor or status check"
-        " fails",
+        name=f"{PREFIX}notify when a deploy, retrain, rollback, watch, monitor, score or status"
+        " check fails",
         description="The live model goes on serving, unless `status` failed.",
         trigger=EventTrigger(
             posture=Posture.Reactive,

@@ -76,11 +76,11 @@ def test_without_a_block_nobody_is_notified() -> None:
 
 def test_failed_releases_and_status_checks_notify() -> None:
     notify = by_name(declare_automations(uuid4()))[
-        "notify when a deploy, retrain, rollback, watch, monitor or status check fails"
+        "notify when a deploy, retrain, rollback, watch, monitor, score or status check fails"
     ]
     names = {event.removeprefix("prefect.flow-run.") for event in notify.expect}
     assert {"DataRejected", "Failed", "Unhealthy", "RolledBack"} <= names
-    assert "['deploy', 'monitor', 'retrain', 'rollback', 'status', 'watch']" in str(
+    assert "['deploy', 'monitor', 'retrain', 'rollback', 'score', 'status', 'watch']" in str(
         notify.match_related
     )
 
