@@ -35,6 +35,7 @@ from tasks.training.query import URL_VARIABLE, hide
 _TOGETHER = 1000  # rows of one insert
 _ATOMIC = {"postgresql", "sqlite"}  # others end a transaction at each CREATE TABLE
 _INTEGERS = 2**63
+_REJECTED = "_rejected"  # end of the name of the table with rejected rows
 
 
 class Refused(Exception):
@@ -78,12 +79,15 @@ def _begin_at_once(engine: Any) -> None:
 
 def _work(connection: Connection, name: str, folder: Path, mode: str) -> dict[str, Any]:
     schema, _, short = name.rpartition(".")
-    exists = inspect(connection).has_table(short, schema=schema or None)
+    looks = inspect(connection)
+    exists = any(
+        looks.has_table(f"{short}{suffix}", schema=schema or None) for suffix in ("", _REJECTED)
+    )
     if mode == "look":
         return {"exists": exists}
     if exists and mode == "create":
-        raise Refused("it exists; set overwrite to replace it")
-    for suffix, parts in (("", "part-*.csv"), ("_rejected", "rejected/part-*.csv")):
+        raise Refused(f"it exists, or {short}{_REJECTED} does; set overwrite to replace both")
+    for suffix, parts in (("", "part-*.csv"), (_REJECTED, "rejected/part-*.csv")):
         _write(connection, f"{short}{suffix}", schema or None, sorted(folder.glob(parts)))
     return {"exists": True}
 

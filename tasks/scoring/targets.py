@@ -38,6 +38,8 @@ async def require_absent(place: Place, bucket: Bucket | None, folder: Path) -> N
     else:
         path = place.path
         exists = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+        # Else somebody's folder of that name would be replaced.
+        exists |= bool(place.ending) and _beside(path).exists()
     if exists:
         raise _exists(place)
 
@@ -124,7 +126,7 @@ def _place_folder(target: Path, job: Job, files: Mapping[str, Path], facts: str)
 
 def _place_file(target: Path, job: Job, files: Mapping[str, Path], _: str) -> None:
     rejected = {name: path for name, path in files.items() if name.startswith(_REJECTED)}
-    beside = target.with_name(f"{target.name.removesuffix(target.suffix)}.{_REJECTED}")
+    beside = _beside(target)
     shutil.rmtree(beside, ignore_errors=True)
     if rejected:
         staged = _copy(rejected, target.with_name(f".{beside.name}.{job.key}"))
@@ -134,6 +136,11 @@ def _place_file(target: Path, job: Job, files: Mapping[str, Path], _: str) -> No
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(job.work / f"single{target.suffix}", staged_file)
     staged_file.replace(target)  # last: where it is, its rejected rows are
+
+
+def _beside(target: Path) -> Path:
+    """Return the folder for the rejected rows of a result that is one file."""
+    return target.with_name(f"{target.name.removesuffix(target.suffix)}.{_REJECTED}")
 
 
 def _copy(files: Mapping[str, Path], folder: Path) -> Path:

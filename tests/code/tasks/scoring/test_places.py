@@ -111,6 +111,10 @@ async def test_result_is_published_whole_or_not(tmp_path: Path) -> None:
     await send(_local(file), None, job, {}, overwrite=False)
     assert file.read_text().count("\n") == 3
     assert (tmp_path / "free" / "one.rejected" / "part-00001.csv").is_file()
+    file.unlink()
+    with pytest.raises(ConfigurationError, match="exists"):
+        await send(_local(file), None, job, {}, overwrite=False)
+    await send(_local(file), None, job, {}, overwrite=True)
     names = {path.name for path in (tmp_path / "free").iterdir()}
     assert names == {"out", "one.csv", "one.rejected"}
 
@@ -168,7 +172,7 @@ def test_table_is_filled_in_one_transaction(
     assert run("look") == {"exists": False}
     assert run("create") == {"exists": True}
     assert read() == [(1, "7"), (2, "08")]  # a code stays a text
-    assert "it exists" in run("create")["problem"]
+    assert "it exists, or" in run("create")["problem"]
     with monkeypatch.context() as patch:
         patch.setattr(load, "_find_kinds", _refuse)  # after the former table is dropped
         assert "no columns" in run("replace")["problem"]
@@ -176,6 +180,10 @@ def test_table_is_filled_in_one_transaction(
     (job.work / "result" / "part-00001.csv").write_text("row,prediction\n2,8.5\n")
     run("replace")
     assert read() == [(1, 7.0), (2, 8.5)]
+    with sqlite3.connect(file) as database:
+        database.execute("DROP TABLE scores")
+    assert run("look") == {"exists": True}  # the rejected rows are somebody's still
+    assert "scores_rejected does" in run("create")["problem"]
 
 
 def test_share_of_rejected_rows() -> None:
