@@ -238,6 +238,8 @@ def weigh_answers(
             interval = bootstrap_classes(metric, actual, old, new, blocks)
         else:
             interval = bootstrap_errors(metric, _floats(actual), _floats(old), _floats(new), blocks)
+    if interval and not all(map(math.isfinite, interval)):
+        interval = None  # of answers whose squares are no numbers
     gain = after - before
     if not more_is_better:
         gain = -gain
@@ -273,7 +275,7 @@ def measure(metric: str, model: Evaluation) -> float | None:
             math.fsum(error * error for error in errors),
             math.fsum((value - mean) ** 2 for value in actual),
         )
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):  # no number, or one that is too large
         return None
 
 

@@ -89,7 +89,7 @@ def judge(
     Raises:
         ConfigurationError: The candidate has no value for a metric of the rules.
     """
-    parts = list(_check_statements(candidate, evidence))
+    parts = list(_check_statements(candidate, rules, evidence))
     metrics = {**candidate, **(evidence.measured or {})}
     for rule in rules.metrics:
         _require_metric(candidate, rule.metric, source)
@@ -131,11 +131,16 @@ def _require_metric(candidate: Metrics, metric: str, source: str) -> None:
         )
 
 
-def _check_statements(candidate: Metrics, evidence: Evidence) -> Iterator[Part]:
+def _check_statements(candidate: Metrics, rules: Rules, evidence: Evidence) -> Iterator[Part]:
     """Compare what a candidate states with what it has answered; the answers count."""
     if evidence.needs_scores and evidence.measured is None:
         reason = f"the gate could not ask the model: {evidence.why_untried}"
         yield Part(False, (f"{reason}; the metrics that it states do not count",))
+    elif evidence.measured is not None:
+        lacking = MEASURABLE - evidence.measured.keys()
+        for metric in sorted(lacking & {rule.metric for rule in rules.metrics}):
+            reason = f"{metric} does not follow from the model's answers"
+            yield Part(False, (f"{reason}; the value that it states does not count",))
     for metric, value in (evidence.measured or {}).items():
         stated = candidate.get(metric, value)
         is_whole = evidence.measured_rows < MOST_ROWS

@@ -36,7 +36,7 @@ from tasks.training.served import Model, NotComparable, Servers, ask, ask_shares
 
 _TIMED = 100  # requests to each server, for their median
 _TRIED = 500  # rows of a test of behaviour
-_MOST_LOST = 0.05  # share of the champion's rows that a candidate may refuse
+_MOST_LOST = 0.05  # share of its own test rows, or the champion's, that a candidate may refuse
 _LEAST_PROBABILITY = 1e-15  # scikit-learn's log_loss clips there, too
 
 
@@ -59,13 +59,14 @@ async def score_alone(model: Model, servers: Servers) -> Evaluation:
     """Have a model answer its own test rows; of very many, an even share.
 
     Raises:
-        NotComparable: It has none, cannot be started, or does not answer.
+        NotComparable: It has none, refuses many, cannot be started, or does not answer.
         TerminalError: Its packages cannot be installed.
     """
     read = await asyncio.to_thread(read_share, model.data.test)
     rows = [row for row in read if model.data.inputs.convert(row) is not None]
-    if not rows:
-        raise NotComparable(f"{model.package.label} accepts none of its {len(read)} test rows")
+    if len(rows) < max(1, (1 - _MOST_LOST) * len(read)):
+        label = model.package.label
+        raise NotComparable(f"{label} accepts only {len(rows)} of its own {len(read)} test rows")
     (own,) = _align(await _score(model, rows, model.data.keys, servers))
     return own
 

@@ -6,15 +6,19 @@ from random import Random
 
 import pytest
 
+from tasks.training.dossier import Evidence
 from tasks.training.evidence import (
     Comparison,
     Evaluation,
     compare,
+    measure,
     parse_evaluation,
     sum_losses,
     weigh_answers,
 )
+from tasks.training.gate import judge
 from tasks.training.intervals import bootstrap_classes, tango_interval
+from tasks.training.rules import Rules
 
 _LOCK = """\
 stages:
@@ -187,3 +191,17 @@ def test_losses_add_up_until_a_release_is_better() -> None:
     assert sum_losses([loss, better, loss]) == pytest.approx(0.004)
     assert sum_losses([loss, None, loss]) == pytest.approx(0.004)
     assert sum_losses([]) == 0
+
+
+@pytest.mark.parametrize("answer", ["1e200", "1.7e308", "nan", "inf", "x"])
+def test_model_that_has_diverged_is_no_crash_of_the_gate(answer: str) -> None:
+    actual = [str(row) for row in range(40)]
+    old = Evaluation({}, "", actual, [f"{row}.5" for row in range(40)])
+    new = replace(old, predicted=[answer] * 40)
+    for metric in ("mae", "rmse", "r2"):
+        comparison = weigh_answers(new, old, metric, more_is_better=metric == "r2")
+        if comparison:
+            rules = Rules(metric=metric, tolerance=0.1)
+            measured = {metric: measure(metric, new) or 0.0}
+            evidence = Evidence({metric: comparison}, needs_scores=True, measured=measured)
+            assert not judge(measured, {metric: 0.5}, rules, evidence=evidence).passed

@@ -146,6 +146,10 @@ def test_answers_count_and_not_what_is_stated() -> None:
         "reports/metrics.json states accuracy 0.9900, its answers to 40 test rows give 0.5000",
         "accuracy 0.5000 misses the minimum 0.9 (gate.minimum)",
     )
+    odd = Evidence(needs_scores=True, measured={})
+    verdict = judge({"accuracy": 0.99}, None, rules, evidence=odd)
+    assert not verdict.passed, "a single answer that is no number leaves nothing to measure"
+    assert "accuracy does not follow from the model's answers" in verdict.text
     silent = Evidence(needs_scores=True, why_untried="it does not start")
     verdict = judge({"accuracy": 0.99}, None, rules, evidence=silent)
     assert not verdict.passed

@@ -25,7 +25,7 @@ from tasks.training.dossier import Evidence
 from tasks.training.gate import Verdict, judge
 from tasks.training.rows import Data, Inputs, find_groups, share_rows
 from tasks.training.rules import Rules, TrustedRules
-from tasks.training.scoring import score_both
+from tasks.training.scoring import score_alone, score_both
 from tasks.training.served import (
     Files,
     Model,
@@ -394,6 +394,9 @@ async def test_candidate_does_not_choose_which_rows_of_the_champion_are_left(
     champion = model("other", _rows(0, 10), [*halves, *_rows(200, 40)])
     with pytest.raises(NotComparable, match="refuses 4 of the champion's 44 test rows"):
         await score_both(picky, champion, servers, keeps_sides=True)
+    picky = model("picky alone", [], [*halves, *_rows(200, 40)], proline="integer")
+    with pytest.raises(NotComparable, match="accepts only 40 of its own 44 test rows"):
+        await score_alone(picky, servers)
 
 
 def test_row_without_the_columns_of_a_group_is_one_of_its_own() -> None:
