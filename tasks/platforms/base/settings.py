@@ -43,8 +43,9 @@ class Environment(Policy):
         approval_hours: Time for the answer; without one the run fails, and nothing is released.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
-        monitor: When the requests of a window differ from the training data, and raise an alarm.
-        log: The prediction log; without it none is kept.
+        monitor: Rules of the alarm, such as `{least_rows = 100}`: when live requests differ from
+            the training data.
+        log: The prediction log, such as `{share = 1.0}`; without it, no request is kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,8 +92,8 @@ class HostEnvironment(Environment):
         watch: Time after the switch in which a new version is compared with the last hour of the
             one before it, by the same limits, and rolled back if it is worse: `90s`, `30m` or
             `2h`; empty for none.
-        shadow: The requests that a new version is asked beside the live one, before an approval or
-            the switch; None for none.
+        shadow: Time such as `10m`, or number of requests, for which a new version is asked what
+            clients ask the live one, before an approval or the switch; without it, none.
     """
 
     port: int = Field(8080, ge=1, le=65535)
