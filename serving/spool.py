@@ -49,11 +49,18 @@ class StandardOutput:
 
     def write(self, day: str, lines: bytes) -> None:
         """Print records."""
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+        # Not through its buffer: a thread that waits there for a reader keeps the process from
+        # ending.
+        _write_all(sys.stdout.fileno(), lines)
 
     def flush(self, *, is_last: bool = False) -> None:
         """Do nothing: what is printed is handed over."""
+
+
+def _write_all(file: int, lines: bytes) -> None:
+    rest = memoryview(lines)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 class Spool:
@@ -94,9 +101,7 @@ class Spool:
             self._complete()
         file = self._open(day) if self._file is None else self._file
         try:
-            done = 0
-            while done < len(lines):
-                done += os.write(file, lines[done:])
+            _write_all(file, lines)
         except OSError:  # a full disk: no half record is left
             with contextlib.suppress(OSError):
                 os.ftruncate(file, self._size)

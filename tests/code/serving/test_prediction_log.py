@@ -3,6 +3,8 @@
 import json
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +29,7 @@ from serving.prediction_log import (
 from serving.records import Exchange, RecordWriter
 from serving.settings import LogSettings, SettingError
 from serving.spool import FILE_BYTES, Spool
-from tests.code.serving.running import Server
+from tests.code.serving.running import ROOT, Server
 
 _WAIT_SECONDS = 15
 NO_ROWS = '{"data":{"values":[]}}'
@@ -334,6 +336,21 @@ async def test_what_the_model_was_not_asked_is_not_kept(status: int, body: bytes
 
 def open_spool(folder: Path, drop: Callable[[int], None] = lambda _: None, files: int = 9) -> Spool:
     return Spool(folder, 60.0, files * FILE_BYTES, drop)
+
+
+def test_output_that_nobody_reads_keeps_no_server_from_ending():
+    code = (
+        "import threading, time; from serving.spool import StandardOutput\n"
+        "arguments = ('2026-11-30', b'x' * 1_000_000)\n"
+        "threading.Thread(target=StandardOutput().write, args=arguments, daemon=True).start()\n"
+        "time.sleep(0.2)"
+    )
+    argv = [sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.wait(_WAIT_SECONDS) == 0
+        finally:
+            process.kill()
 
 
 def test_spool_keeps_days_apart(tmp_path):
