@@ -29,6 +29,7 @@ from serving.prediction_log import (
 from serving.records import Exchange, RecordWriter
 from serving.settings import LogSettings, SettingError
 from serving.spool import FILE_BYTES, Spool
+from tasks.package.package import make_body
 from tests.code.serving.running import ROOT, Server
 
 _WAIT_SECONDS = 15
@@ -91,6 +92,16 @@ def test_prediction_is_kept_with_what_was_asked_and_answered(logged, golden):
     assert data["outputs"] == answer.json()
     assert (data["method"], data["status"], data["version"]) == ("predict", 200, "v1.2.0")
     assert 0 < data["milliseconds"] < 30_000
+
+
+def test_only_golden_rows_prove_a_deploy(logged, golden):
+    server, folder = logged
+    rows = golden("wine")["inputs"]
+    for name, asked, kind in (("a", rows, "proof"), ("b", rows[1:], "prediction")):
+        headers = {"X-Request-Id": f"slipway-proof-{name}"}
+        server.post("/predict", make_body(asked), headers=headers)
+        (record,) = read_records(folder, f"slipway-proof-{name}")
+        assert record["type"] == f"slipway.{kind}"
 
 
 def test_identifier_that_could_break_a_record_is_replaced(logged, golden):
