@@ -14,6 +14,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import io
 import json
 import os
 import runpy
@@ -202,6 +203,8 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    if isinstance(sys.stdout, io.TextIOWrapper) and os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)  # as of a program that a terminal starts
     folder, environment = request["folder"], request["environment"]
     assert isinstance(folder, str)
     assert isinstance(environment, dict)

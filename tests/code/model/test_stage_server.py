@@ -1,5 +1,6 @@
 """Stages are forked from a process that has imported their libraries, and behave as programs."""
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -20,6 +21,15 @@ import subprocess, sys, time
 subprocess.Popen(["sleep", "300"])
 print("asleep", flush=True)
 time.sleep(300)
+"""
+_PROGRESS = """
+import pathlib, sys, time
+print("epoch 1")
+for _ in range(200):
+    if pathlib.Path("seen").exists():
+        sys.exit()
+    time.sleep(0.1)
+sys.exit(1)
 """
 _OLD_SYSTEM = """
 import os
@@ -44,13 +54,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, code: str, **variables: str) -> "subprocess.Popen[str]":
+def start(
+    folder: Path, code: str, stdout: int = subprocess.PIPE, **variables: str
+) -> "subprocess.Popen[str]":
     (folder / "model" / "mine.py").write_text(code)
     return subprocess.Popen(
         [*STAGE, "model.mine"],
         cwd=folder,
         env=support.environment() | variables,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -103,6 +115,17 @@ def test_killed_stage_takes_along_what_it_has_started(folder: Path) -> None:
     asker.kill()
     process.communicate(timeout=60)
     wait_until_gone(family)
+
+
+def test_terminal_shows_each_line_at_once(folder: Path) -> None:
+    terminal, end = os.openpty()
+    process = start(folder, _PROGRESS, end, PYTHONUNBUFFERED="")
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        assert screen.readline() == b"epoch 1\r\n"
+        (folder / "seen").touch()
+        process.communicate(timeout=60)
+    os.close(end)
+    assert process.returncode == 0, "the line came at the end of the stage"
 
 
 def test_stage_that_a_signal_ends_ends_so(folder: Path) -> None:
