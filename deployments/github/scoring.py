@@ -53,12 +53,17 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
         )
         try:
             candidate = await load_model(workspace, files=files)
-            champion = None
+        except TerminalError as error:  # it would be refused by a deploy, too
+            return replace(evidence, needs_scores=True, why_untried=error.what)
+        except NotComparable as error:
+            return _leave_to_deploy(evidence, str(error))
+        champion = None
+        try:
             if (former.path / f"model/{former.model}.runtime.json").is_file():
                 champion = await load_model(former, candidate.data.inputs, files)
         except (NotComparable, TerminalError) as error:
             why = error.what if isinstance(error, TerminalError) else str(error)
-            return replace(evidence, is_early=True, why_none=why, why_untried=why)
+            return _leave_to_deploy(evidence, why)
 
         async def give_candidate() -> Model:
             return candidate
@@ -76,6 +81,10 @@ async def score(workspace: Workspace, base: str, rules: Rules, evidence: Evidenc
             return await try_models(pair, rules, replace(evidence, needs_scores=True))
         finally:
             shutil.rmtree(workspace.path / "gate", ignore_errors=True)
+
+
+def _leave_to_deploy(evidence: Evidence, why: str) -> Evidence:
+    return replace(evidence, is_early=True, why_none=why, why_untried=why)
 
 
 class Cache:

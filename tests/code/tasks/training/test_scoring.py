@@ -174,6 +174,14 @@ async def test_pull_request_that_forges_its_metrics_is_scored_all_the_same(
     assert "its answers to 40 test rows give 0.7" in verdict.text
     assert verdict.findings[0].comparison.rows == 40
     assert not (origin / "gate").exists()
+    runtime = origin / "model" / "wine.runtime.json"
+    saved = runtime.read_text()
+    facts = json.loads(saved)
+    facts["artifacts"]["model/wine"]["sha256"] = "0" * 64
+    runtime.write_text(json.dumps(facts))
+    broken = await score(head, base.commit, rules, Evidence())
+    assert not judge(metrics, metrics, rules, evidence=broken).passed, "as a deploy would find"
+    runtime.write_text(saved)
     (origin / "data" / "train.csv").unlink()
     early = await score(head, base.commit, rules, Evidence())
     verdict = judge(metrics, metrics, rules, evidence=early)
