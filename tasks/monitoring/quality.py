@@ -82,8 +82,6 @@ def join_labels(
         are_numbers: Whether a label that is no number counts for nothing: anybody may have sent it.
     """
     labelled, invalid = Labelled([], [], []), 0
-    # A record has the columns that its line has; a row has all.
-    columns = dict.fromkeys(name for answer in answers for name in answer.inputs)
     for answer in answers:
         values = feedback.get(answer.request, ())
         sent = values[answer.number] if answer.number < len(values) else None
@@ -95,12 +93,8 @@ def join_labels(
         else:
             labelled.actual.append(normalize(label))
             labelled.predicted.append(normalize(answer.output))
-            values_of = map(answer.inputs.get, columns)
             labelled.rows.append(
-                {
-                    name: "" if value is None else str(value)
-                    for name, value in zip(columns, values_of, strict=True)
-                }
+                {name: "" if value is None else str(value) for name, value in answer.inputs.items()}
             )
     return replace(labelled, invalid=invalid)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def _amount(live: Output, new: Output) -> float | None:
         return max((abs(a - b) for a, b in zip(live, new, strict=True)), default=0.0)
     # JSON writes the numbers of a regression with a point, and those that are classes without.
     if isinstance(live, float) and isinstance(new, float):
-        return abs(new - live)
+        return min(abs(new - live), sys.float_info.max)  # an infinity cannot be stored
     return None
 
 
@@ -200,7 +201,8 @@ def _differs(live: Output, new: Output, tolerance: float) -> bool:
 def _summarize(amounts: list[float]) -> dict[str, float]:
     if not amounts:
         return {}
-    return {"mean": math.fsum(amounts) / len(amounts), **_quantiles([*amounts], 1.0)}
+    mean = math.fsum(amount / len(amounts) for amount in amounts)
+    return {"mean": mean, **_quantiles([*amounts], 1.0)}
 
 
 def _quantiles(values: list[float], *more: float) -> dict[str, float]:

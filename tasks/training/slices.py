@@ -74,7 +74,7 @@ def cut(
     return slices + [
         Slice(name, 0, None, f"{name} has more than {_MOST_VALUES} values: write conditions")
         for name in rules.slices
-        if rows and name in rows[0] and len({row[name] for row in rows}) > _MOST_VALUES
+        if rows and name in rows[0] and len({row.get(name, "") for row in rows}) > _MOST_VALUES
     ]
 
 
@@ -99,13 +99,14 @@ def choose(
     """Yield the name of each slice, and the numbers of its rows."""
     for condition in conditions:
         if rows and condition in rows[0]:
-            values = Counter(row[condition] for row in rows)
+            # A record of live requests may lack a column that others have.
+            values = Counter(row.get(condition, "") for row in rows)
             listed = sorted(values) if len(values) <= _MOST_VALUES else []
             for number, value in enumerate(listed, 1):
                 name = f"{condition} == {value}" if value else f"{condition} is missing"
                 if condition in private:
                     name = f"{condition} (private), value {number} of {len(listed)}"
-                yield name, [at for at, row in enumerate(rows) if row[condition] == value]
+                yield name, [at for at, row in enumerate(rows) if row.get(condition, "") == value]
         elif parsed := _CONDITION.match(condition):
             column, sign, value = parsed.group("column", "sign", "value")
             yield (

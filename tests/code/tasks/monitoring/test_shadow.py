@@ -51,6 +51,15 @@ def test_classes_are_compared_whatever_the_order(ids: str) -> None:
     assert report.largest[0].inputs == {"ash": 1}
 
 
+def test_report_of_strange_records_can_be_made_and_stored() -> None:
+    """Code that nobody has released writes them."""
+    live = [*_lines("live", [-1e308] * 3, "x"), *_lines("live", [1.0], "y", city=["Bern"])]
+    new = [*_lines("new", [1e308] * 3, "x"), *_lines("new", [2.0], "y", city=["Bern"])]
+    report = _compare(live, new, slices=("ash", "city"))
+    assert (report.rows, report.different) == (4, 4)
+    assert ShadowReport.model_validate_json(report.model_dump_json()) == report
+
+
 def test_id_that_a_client_sends_twice_pairs_what_was_asked() -> None:
     live = [*_lines("live", ["a"], "x", ash=[1]), *_lines("live", ["b"], "x", ash=[2])]
     new = [*_lines("new", ["b"], "x", ash=[2]), *_lines("new", ["a"], "x", ash=[1])]
