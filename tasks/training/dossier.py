@@ -38,6 +38,7 @@ class Evidence:
         needs_scores: Whether nothing counts that is only stated: the gate has to ask the models.
         measured: Metrics that the candidate's answers to the gate give; None if it was not asked.
         measured_rows: Number of test rows that they are of.
+        is_share: Whether the candidate has more test rows than these.
         past_losses: What the releases up to the champion have lost, as of `sum_losses`, by metric.
         dummy: A dummy on the candidate's test rows; None if none was scored.
         slices: The slices of the rows.
@@ -57,6 +58,7 @@ class Evidence:
     needs_scores: bool = False
     measured: Mapping[str, float] | None = None
     measured_rows: int = 0
+    is_share: bool = False
     past_losses: Mapping[str, float] = field(default_factory=dict)
     dummy: Dummy | None = None
     slices: Sequence[Slice] = ()

@@ -12,7 +12,6 @@ from tasks.training.dossier import Dummy, Evidence
 from tasks.training.evidence import MEASURABLE, Comparison
 from tasks.training.findings import ROUNDING, Finding, Part
 from tasks.training.further_rules import judge_server, judge_slices
-from tasks.training.rows import MOST_ROWS
 from tasks.training.rules import CORRECT, PARAMETERS, MetricRule, Metrics, Rules
 
 _ALIKE = 1e-4  # stated and measured differ by rounding only
@@ -143,8 +142,9 @@ def _check_statements(candidate: Metrics, rules: Rules, evidence: Evidence) -> I
             yield Part(False, (f"{reason}; the value that it states does not count",))
     for metric, value in (evidence.measured or {}).items():
         stated = candidate.get(metric, value)
-        is_whole = evidence.measured_rows < MOST_ROWS
-        if is_whole and not math.isclose(stated, value, rel_tol=_ALIKE, abs_tol=_ALIKE):
+        if not evidence.is_share and not math.isclose(
+            stated, value, rel_tol=_ALIKE, abs_tol=_ALIKE
+        ):
             reason = f"reports/metrics.json states {metric} {stated:.4f}, its answers to"
             yield Part(True, (f"{reason} {evidence.measured_rows} test rows give {value:.4f}",))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 # Of more rows an even share is taken: they show differences far below any tolerance.
 MOST_ROWS = 50_000
+_MOST_CELLS = 3_000_000  # a row of 300 columns takes 35 kB as texts, and 25 kB more as values
 # With fewer rows, an interval says nothing that could decide.
 LEAST_ROWS = 20
 
@@ -220,7 +221,7 @@ def _read_tests(models: Sequence[Data]) -> Iterator[tuple[Row, bool]]:
     """
     needed = {name for model in models for name in model.inputs.types}
     chosen = [model for model in reversed(models) if needed <= model.inputs.types.keys()]
-    step = -(-sum(_count_lines(model.test) for model in chosen) // MOST_ROWS) or 1
+    step = find_step([model.test for model in chosen])
     for model in chosen:
         for row in islice(read_rows(model.test), 0, None, step):
             yield row, model is models[-1]
@@ -233,8 +234,14 @@ def _count_lines(file: Path) -> int:
 
 def read_share(file: Path) -> list[Row]:
     """Read the rows of a table; of very many, an even share."""
-    step = -(-_count_lines(file) // MOST_ROWS) or 1
-    return list(islice(read_rows(file), 0, None, step))
+    return list(islice(read_rows(file), 0, None, find_step([file])))
+
+
+def find_step(files: Sequence[Path]) -> int:
+    """Return n where every nth row of some tables is taken: more would fill the memory."""
+    columns = max((len(read_header(file)) for file in files), default=1)
+    most = max(1, min(MOST_ROWS, _MOST_CELLS // max(1, columns)))
+    return -(-sum(map(_count_lines, files)) // most) or 1
 
 
 def read_header(file: Path) -> list[str]:

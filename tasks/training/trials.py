@@ -17,7 +17,7 @@ from tasks.training.code_tests import run_tests
 from tasks.training.dossier import Evidence
 from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, measure, weigh_answers
 from tasks.training.own_metrics import compare_own
-from tasks.training.rows import Inputs
+from tasks.training.rows import Inputs, find_step
 from tasks.training.rules import MetricRule, Rules
 from tasks.training.scoring import (
     Scores,
@@ -115,7 +115,13 @@ def _measure_alone(candidate: Model, own: Evaluation, rules: Rules, evidence: Ev
     dummy = evidence.dummy
     if rules.metric in measured and not rules.has_bound:
         dummy = measure_dummy(candidate, own, rules)
-    return replace(evidence, measured=measured, measured_rows=len(own.actual), dummy=dummy)
+    return replace(
+        evidence,
+        measured=measured,
+        measured_rows=len(own.actual),
+        is_share=find_step([candidate.data.test]) > 1,
+        dummy=dummy,
+    )
 
 
 def _weigh_scores(

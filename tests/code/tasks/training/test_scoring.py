@@ -23,7 +23,7 @@ from tasks.repository.workspace import Workspace, check_out
 from tasks.training.code_tests import run_tests
 from tasks.training.dossier import Evidence
 from tasks.training.gate import Verdict, judge
-from tasks.training.rows import Data, Inputs, find_groups, share_rows
+from tasks.training.rows import Data, Inputs, find_groups, find_step, share_rows
 from tasks.training.rules import Rules, TrustedRules
 from tasks.training.scoring import score_alone, score_both
 from tasks.training.served import (
@@ -269,6 +269,14 @@ def test_rows_that_are_alike_count_as_often_as_there_are(data: Data, tmp_path: P
     grown.write_text("alcohol,proline,target\n" + "12.0,500.0,1\n" * 40)
     shared = share_rows(replace(champion, test=grown), champion)
     assert (len(shared.rows), len(shared.former)) == (40, 30)
+
+
+def test_of_many_or_wide_rows_a_share_is_taken(tmp_path: Path) -> None:
+    """300 columns of 50,000 rows would take 3 GB."""
+    for columns, rows, step in ((3, 49_000, 1), (3, 51_000, 2), (300, 9_900, 1), (300, 29_000, 3)):
+        file = tmp_path / f"{columns}-{rows}.csv"
+        file.write_text(",".join(map(str, range(columns))) + "\n" * rows)
+        assert find_step([file]) == step
 
 
 def test_model_is_not_asked_about_rows_without_its_columns(data: Data, tmp_path: Path) -> None:
