@@ -97,9 +97,9 @@ def test_prediction_is_kept_with_what_was_asked_and_answered(logged, golden):
 def test_only_golden_rows_prove_a_deploy(logged, golden):
     server, folder = logged
     rows = golden("wine")["inputs"]
-    for name, asked, kind in (("a", rows, "proof"), ("b", rows[1:], "prediction")):
+    for name, some, kind in (("a", rows, "proof"), ("b", rows[1:], "prediction")):
         headers = {"X-Request-Id": f"slipway-proof-{name}"}
-        server.post("/predict", make_body(asked), headers=headers)
+        server.post("/predict", make_body(some), headers=headers)
         (record,) = read_records(folder, f"slipway-proof-{name}")
         assert record["type"] == f"slipway.{kind}"
 
