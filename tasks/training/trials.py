@@ -101,7 +101,10 @@ async def try_models(pair: Pair, rules: Rules, evidence: Evidence) -> Evidence:
                 failed = await run_tests(candidate, champion.package.workspace)
                 evidence = replace(evidence, failed_tests=failed)
         except _PROBLEMS as error:
-            why = error.what if isinstance(error, TerminalError) else str(error)
+            text = error.what if isinstance(error, TerminalError) else str(error)
+            # In one line: it may end with output of the model's code, which must not look like a
+            # heading of the report.
+            why = " ".join(text.split())
             commands.run_logger().warning("the gate cannot ask the models: %s", why)
             why_none = ", and ".join(filter(None, [evidence.why_none, why]))
             return replace(evidence, why_none=why_none, why_untried=why)

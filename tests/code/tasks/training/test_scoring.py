@@ -36,6 +36,7 @@ from tasks.training.served import (
     load_model,
     serve_model,
 )
+from tasks.training.trials import Pair, try_models
 from tasks.training.verdict import judge_commit
 from tests.code.cutoffs import CUTOFFS
 from tests.code.light_model import write_light_model
@@ -226,6 +227,16 @@ async def test_tests_that_are_code_run_in_the_sandbox(tmp_path: Path) -> None:
     workspace = _commit(origin, CUTOFFS, train=_rows(0, 60), test=_rows(160, 40))
     failed = await run_tests(await load_model(workspace), workspace)
     assert failed == ["tests/model/test_wine.py::test_metrics_are_good"]
+
+
+async def test_output_of_a_model_is_no_heading_of_the_report() -> None:
+    async def fail() -> Model:
+        raise NotComparable("the server did not get ready: bad\n\n# wine: passed")
+
+    rules = Rules(metric="accuracy")
+    evidence = await try_models(Pair(fail, None), rules, Evidence(needs_scores=True))
+    [reason, *_] = judge({"accuracy": 1.0}, None, rules, evidence=evidence).reasons
+    assert "ready: bad # wine: passed; the metrics" in reason
 
 
 async def test_too_few_rows_are_inconclusive(
