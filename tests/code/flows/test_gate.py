@@ -38,7 +38,8 @@ def test_worse_model_gets_nowhere(lab: Lab, delivered: Delivery, light_model: Pa
     pushed = lab.run("push", {**question, "branch": "main"})
     assert pushed.error == "CandidateRejected", pushed.log
 
-    deploy = lab.api.create_run("deploy/production", {"ref": worse})
+    # Other tests may have left a model there that takes other columns.
+    deploy = lab.api.create_run("deploy/production", {"ref": worse, "replace": True})
     deploy = wait_for_end(lab.api, deploy.id)
     assert deploy.label == "Failed", deploy.message
     assert f"wine@{worse[:7]} did not pass the gate of production" in deploy.message
