@@ -69,7 +69,8 @@ def test_folder_becomes_a_prefix_and_a_file_of_the_bucket_a_table(scores: Scores
     assert len(rows) == 29
     assert rows[0] | {"time": ""} == {
         "file": "a.csv", "row": "2", "id": "c1", "prediction": "0", "probability_0": "1.0",
-        "probability_1": "0.0", "probability_2": "0.0", "model": "wine", "version": "",
+        "probability_1": "0.0", "probability_2": "0.0", "model": "wine",
+        "version": manifest["version"],
         "commit": scores.ref, "run": manifest["run"], "time": "",
     }  # fmt: skip
     (rejected,) = csv.DictReader(io.StringIO(read(bad)))
