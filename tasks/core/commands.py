@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -57,6 +59,13 @@ class CommandResult:
     def tail(self, lines: int = 12) -> str:
         """Return the last lines of the output, standard error last, for an error message."""
         return _last_lines(self.stdout + self.stderr, lines)
+
+    def last_object(self) -> dict[str, Any]:
+        """Return the object of JSON in the last line of the standard output; empty if none."""
+        try:
+            return dict(json.loads(self.stdout.splitlines()[-1]))
+        except (ValueError, IndexError, TypeError):
+            return {}
 
 
 def run_logger() -> Logger:

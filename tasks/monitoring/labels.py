@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
-from tasks.core.settings import CHECKOUT, Settings
+from tasks.core.settings import Settings
 from tasks.monitoring.records import Value
 from tasks.monitoring.settings import REQUEST, LabelTable
 from tasks.monitoring.window import Answer
 from tasks.runs.retrying import capability
-from tasks.training.refresh import read_url
+from tasks.training.database import find_url, make_variables, name_block, run_module
+from tasks.training.database_names import UNREACHABLE
 from tasks.training.rows import normalize
 
 _ROW = "row"  # optional column beside the request's id: which of its rows, from 0
@@ -98,35 +98,26 @@ async def _download(table: LabelTable, target: Path) -> None:
 
 
 async def _run_query(table: LabelTable, folder: Path, target: Path) -> None:
-    from tasks.training.query import URL_VARIABLE
-
     seconds = Settings().refresh_seconds
-    try:
-        url = await read_url(table.database)
-    except ConfigurationError:  # it speaks of params.yaml
-        block = f"slipway-database-{table.database}"
-        raise _refuse(table, f"there is neither a Secret block {block} nor its variable") from None
+    url = await find_url(table.database)
+    if not url:
+        block = name_block(table.database)
+        raise _refuse(table, f"there is neither a Secret block {block} nor its variable")
     query = folder / "labels.sql"
     query.write_text(table.query)
-    program = [sys.executable, "-P", "-m", "tasks.training.query"]
-    variables = {"PYTHONPATH": str(CHECKOUT), URL_VARIABLE: url}
     result = await commands.run(
-        [*program, str(query), str(target), str(seconds)],
+        run_module("tasks.training.query", query, target, str(seconds)),
         timeout=seconds,
         cwd=folder,
-        env=variables,
+        env=make_variables(url),
     )
     if result.code:
-        raise _explain(table, result.stdout)
+        raise _explain(table, result.last_object())
 
 
-def _explain(table: LabelTable, output: str) -> SlipwayError:
-    try:
-        error = json.loads(output.splitlines()[-1])
-        kind, problem = error["kind"], error["problem"]
-    except (ValueError, IndexError, KeyError, TypeError):
-        kind, problem = "", "the query ended without a reason"
-    if kind == "connection":
+def _explain(table: LabelTable, reply: Mapping[str, Any]) -> SlipwayError:
+    problem = reply.get("problem", "the query ended without a reason")
+    if reply.get("kind") == UNREACHABLE:
         return TransientError(
             f"cannot reach database {table.database} for labels: {problem}",
             state=_STATE,

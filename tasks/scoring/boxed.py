@@ -164,7 +164,7 @@ def read_totals(result: commands.CommandResult, label: str) -> Totals:
         TerminalError: The model fails, or the job needs more than a box may.
         TransientError: The box was killed.
     """
-    output = _parse(result.stdout)
+    output = result.last_object()
     if result.code == LIMIT_EXCEEDED:
         raise TerminalError(
             f"the job exceeds a limit of its box: {result.tail(2)}",
@@ -197,13 +197,6 @@ def read_totals(result: commands.CommandResult, label: str) -> Totals:
             state="nothing was published; what they have finished is kept",
             next_step="run the flow again with the same parameters; it continues",
         ) from None
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(text.splitlines()[-1]))
-    except (ValueError, IndexError, TypeError):
-        return {}
 
 
 def _read_number(line: str, key: str) -> float:

@@ -30,7 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from tasks.training.query import URL_VARIABLE, hide
+from tasks.training.database_names import UNREACHABLE, URL_VARIABLE
+from tasks.training.query import hide
 
 _TOGETHER = 1000  # rows of one insert
 _ATOMIC = {"postgresql", "sqlite"}  # others end a transaction at each CREATE TABLE
@@ -58,7 +59,7 @@ def main(table: str, folder: str, mode: str) -> int:
         with engine.begin() as connection:
             output = _work(connection, table, Path(folder), mode)
     except exc.OperationalError as error:
-        return _fail("connection", hide(str(error.orig), [secret]))
+        return _fail(UNREACHABLE, hide(str(error.orig), [secret]))
     except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
         return _fail("driver", f"{error}; add the database's driver: uv add PACKAGE")
     except (exc.SQLAlchemyError, Refused) as error:

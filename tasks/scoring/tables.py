@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.core import commands
+from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.secret_blocks import variable
-from tasks.core.settings import CHECKOUT, Settings
-from tasks.runs.secrets import read_secret
+from tasks.core.settings import Settings
 from tasks.scoring.places import STATE, Place
-from tasks.training.query import URL_VARIABLE
+from tasks.training.database import find_url, make_variables, name_block, run_module
+from tasks.training.database_names import UNREACHABLE
 
 _LOAD_SECONDS = 6 * 3600.0
 
@@ -29,7 +28,7 @@ async def run_query(place: Place, file: Path) -> None:
     query = file.with_suffix(".sql")
     query.write_text(f"SELECT * FROM {place.table}")  # noqa: S608 - a name without quotes
     seconds = Settings().refresh_seconds
-    argv = ["tasks.training.query", str(query), str(file), str(seconds)]
+    argv = run_module("tasks.training.query", query, file, str(seconds))
     await _run(place, argv, seconds, file.parent)
 
 
@@ -46,52 +45,47 @@ async def load_rows(place: Place, job: Path, *, overwrite: bool) -> None:
         TransientError: The database cannot be reached.
     """
     mode = "replace" if overwrite else "create"
-    argv = ["tasks.scoring.load", place.table, str(job), mode]
+    argv = run_module("tasks.scoring.load", place.table, job, mode)
     await _run(place, argv, _LOAD_SECONDS, job)
 
 
 async def has_table(place: Place, folder: Path) -> bool:
     """Check that a table exists."""
-    output = await _run(place, ["tasks.scoring.load", place.table, "", "look"], 60.0, folder)
-    return bool(output.get("exists"))
+    argv = run_module("tasks.scoring.load", place.table, "", "look")
+    reply = await _run(place, argv, 60.0, folder)
+    return bool(reply.get("exists"))
 
 
-async def _run(place: Place, argv: list[str], seconds: float, folder: Path) -> dict[str, Any]:
-    variables = {"PYTHONPATH": str(CHECKOUT), URL_VARIABLE: await _read_url(place)}
-    # A process, as only its end ends a query on every database; the URL is in a variable.
-    result = await commands.run(
-        [sys.executable, "-P", "-m", *argv], timeout=seconds, cwd=folder, env=variables, log=False
-    )
-    try:
-        output = dict(json.loads(result.stdout.splitlines()[-1]))
-    except (ValueError, IndexError, TypeError):
-        output = {"kind": "", "problem": "the program ended without a reason"}
+async def _run(place: Place, argv: Argv, seconds: float, folder: Path) -> dict[str, Any]:
+    variables = make_variables(await _read_url(place))
+    result = await commands.run(argv, timeout=seconds, cwd=folder, env=variables, log=False)
+    reply = result.last_object()
     if result.code:
-        raise _explain(place, output)
-    return output
+        raise _explain(place, reply)
+    return reply
 
 
 async def _read_url(place: Place) -> str:
-    block = f"slipway-database-{place.database}"
-    url = os.environ.get(variable(block)) or await read_secret(block)
-    if not url:
-        raise ConfigurationError(
-            f"{place}: there is neither a Secret block {block} nor a variable {variable(block)}",
-            state=STATE,
-            next_step="make the block, with the SQLAlchemy URL of the database",
-        )
-    return str(url)
+    if url := await find_url(place.database):
+        return url
+    block = name_block(place.database)
+    raise ConfigurationError(
+        f"{place}: there is neither a Secret block {block} nor a variable {variable(block)}",
+        state=STATE,
+        next_step="make the block, with the SQLAlchemy URL of the database",
+    )
 
 
-def _explain(place: Place, output: dict[str, Any]) -> SlipwayError:
-    if output.get("kind") == "connection":
+def _explain(place: Place, reply: Mapping[str, Any]) -> SlipwayError:
+    problem = reply.get("problem", "the program ended without a reason")
+    if reply.get("kind") == UNREACHABLE:
         return TransientError(
-            f"database {place.database} cannot be reached for {place.table}: {output['problem']}",
+            f"database {place.database} cannot be reached for {place.table}: {problem}",
             state="nothing was published",
             next_step="check the database, and the URL in its Secret block or variable",
         )
     return ConfigurationError(
-        f"table {place} cannot be used: {output.get('problem')}",
+        f"table {place} cannot be used: {problem}",
         state="nothing was published",
         next_step="correct the table or the database's URL, and run again",
     )

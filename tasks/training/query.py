@@ -23,7 +23,8 @@ from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import URL, CursorResult, make_url
 from sqlalchemy.pool import NullPool
 
-URL_VARIABLE = "SLIPWAY_QUERY_DATABASE"
+from tasks.training.database_names import UNREACHABLE, URL_VARIABLE
+
 _FETCH = 1000  # rows in memory at a time
 # After the end of this program, whose message says more than the database's own.
 _GRACE_SECONDS = 5.0
@@ -112,7 +113,7 @@ def main(query: str, path: str, seconds: str) -> int:
     try:
         rows = write_rows(url, Path(query).read_text(encoding="utf-8"), Path(path), float(seconds))
     except Unreachable as error:
-        return _fail("connection", hide(str(error), [url.password]))
+        return _fail(UNREACHABLE, hide(str(error), [url.password]))
     except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
         return _fail("driver", f"{error}; add the database's driver: uv add PACKAGE")
     except (exc.SQLAlchemyError, UnsupportedValue, OSError, UnicodeDecodeError) as error:

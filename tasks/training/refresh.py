@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from tasks.repository import git
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
 from tasks.runs.retrying import capability
-from tasks.runs.secrets import read_secret
 from tasks.training.data_selection import select_data
+from tasks.training.database import find_url, name_block
 from tasks.training.sources import FOLDER, Source, find_source, is_allowed
 from tasks.training.updates import refresh_import, refresh_query, separate_repository
 
@@ -62,7 +61,7 @@ async def refresh_checkout(folder: Path) -> str:
         return _NO_SOURCE
     before = source.digest
     if source.database:
-        await refresh_query(source, await read_url(source.database), {})
+        await refresh_query(source, await _read_url(source), {})
     else:
         await refresh_import(source, {})
     if source.digest == before:
@@ -106,7 +105,7 @@ async def refresh_source(workspace: Workspace, source: Source, former: bytes) ->
     separate = workspace.tool_cache / "refresh"
     if source.database:
         place = f"query {source.query} of database {source.database}"
-        url = await read_url(source.database)
+        url = await _read_url(source)
         with separate_repository(source, separate, Settings().dvc_cache) as alone:
             await refresh_query(alone, url, dvc.variables(workspace))
     elif is_allowed(source.address, Settings().sources):
@@ -135,24 +134,16 @@ async def _report(workspace: Workspace, text: str) -> None:
     await artifacts.publish_markdown(key, f"# {title}\n\n{text}", title)
 
 
-async def read_url(database: str) -> str:
-    """Return the SQLAlchemy URL of a database, from its variable or its Secret block.
-
-    Only blocks of this name can be asked for: the commit chooses the database.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    block = f"slipway-database-{database}"
-    url = os.environ.get(variable(block)) or await read_secret(block)
-    if not url:
-        raise ConfigurationError(
-            f"params.yaml: data.database: there is neither a Secret block {block} nor a variable"
-            f" {variable(block)}",
-            state="nothing was trained; origin is unchanged",
-            next_step="make the block, with the SQLAlchemy URL of a user that may only read",
-        )
-    return str(url)
+async def _read_url(source: Source) -> str:
+    if url := await find_url(source.database):
+        return url
+    block = name_block(source.database)
+    raise ConfigurationError(
+        f"params.yaml: data.database: there is neither a Secret block {block} nor a variable"
+        f" {variable(block)}",
+        state="nothing was trained; origin is unchanged",
+        next_step="make the block, with the SQLAlchemy URL of a user that may only read",
+    )
 
 
 async def _variables(workspace: Workspace, source: Source) -> dict[str, str]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import yaml
 
 from tasks.bucket import dvc
 from tasks.core import commands
 from tasks.core.commands import Argv, CommandResult, CommandTimeout
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.fingerprint import file_digest
-from tasks.core.settings import CHECKOUT, Settings
+from tasks.core.settings import Settings
+from tasks.training.database import make_variables, run_module
+from tasks.training.database_names import UNREACHABLE
 from tasks.training.sources import UNCHANGED, Source
-
-_TRANSIENT = "connection"  # kind of an error of tasks/training/query.py
 
 
 @contextmanager
@@ -90,8 +87,6 @@ async def refresh_query(source: Source, url: str, variables: Mapping[str, str]) 
         DataRejected: The query returns no rows.
         TerminalError: It took too long.
     """
-    from tasks.training.query import URL_VARIABLE
-
     query, part = source.folder / source.query, source.folder / f"{source.path}.part"
     if not query.is_file():
         raise ConfigurationError(
@@ -100,13 +95,9 @@ async def refresh_query(source: Source, url: str, variables: Mapping[str, str]) 
             next_step="write the query into that file, or remove data.database, and commit",
         )
     part.parent.mkdir(parents=True, exist_ok=True)
-    # A process: only its end ends a query on every database. With -P it imports nothing from where
-    # it runs, which is the workspace: that has modules of these names, too, of the commit.
-    program = [sys.executable, "-P", "-m", "tasks.training.query"]
-    argv = [*program, str(query), str(part), str(Settings().refresh_seconds)]
-    path = {"PYTHONPATH": str(CHECKOUT)}
+    argv = run_module("tasks.training.query", query, part, str(Settings().refresh_seconds))
     try:
-        result = await _run(argv, source, {**path, URL_VARIABLE: url})
+        result = await _run(argv, source, make_variables(url))
         if result.code:
             raise _explain_query(source, result)
         await asyncio.to_thread(_require_rows, source, part)
@@ -139,12 +130,9 @@ async def _run(argv: Argv, source: Source, variables: Mapping[str, str]) -> Comm
 
 
 def _explain_query(source: Source, result: CommandResult) -> TerminalError | TransientError:
-    try:
-        error = yaml.safe_load(result.stdout.splitlines()[-1])
-        kind, problem = str(error["kind"]), str(error["problem"])
-    except (IndexError, KeyError, TypeError, yaml.YAMLError):
-        kind, problem = "", result.tail(3)
-    if kind == _TRANSIENT:
+    reply = result.last_object()
+    problem = reply.get("problem", result.tail(3))
+    if reply.get("kind") == UNREACHABLE:
         return TransientError(
             f"database {source.database} cannot be reached for {source.query}: {problem}",
             state=UNCHANGED,

@@ -20,7 +20,7 @@ from tasks.scoring.places import Place, read_place
 from tasks.scoring.report import require_few_rejected
 from tasks.scoring.snapshot import bring_files, require_unchanged, take_snapshot
 from tasks.scoring.targets import publish
-from tasks.training.query import URL_VARIABLE
+from tasks.training.database_names import URL_VARIABLE
 
 _START = Start("c" * 40, "v1", "run", "2026-11-30T12:00:00+00:00", {"a.csv": "1"})
 

@@ -16,7 +16,8 @@ import pytest
 from deployments.local import postgres
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
-from tasks.training import query, updates
+from tasks.training import database, query, updates
+from tasks.training.database_names import URL_VARIABLE
 from tasks.training.sources import Source
 from tests.containers import end_with, free_port
 
@@ -93,7 +94,7 @@ def source(
     connection: Any, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Source:
     """Return a source of a query, whose program finds the driver; DVC keeps nothing."""
-    monkeypatch.setattr(updates, "CHECKOUT", f"{CHECKOUT}{os.pathsep}{driver}")
+    monkeypatch.setattr(database, "CHECKOUT", f"{CHECKOUT}{os.pathsep}{driver}")
     monkeypatch.setattr(updates.dvc, "add", lambda path: ["true", path])
     (tmp_path / "data/source").mkdir(parents=True)
     return Source(tmp_path, SALES, Path(f"{SALES}.dvc"), "", "shop")
@@ -128,7 +129,7 @@ def test_query_changes_nothing_in_postgresql(
     url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     (tmp_path / "q.sql").write_text(text)
-    monkeypatch.setenv(query.URL_VARIABLE, url)
+    monkeypatch.setenv(URL_VARIABLE, url)
     assert query.main(str(tmp_path / "q.sql"), str(tmp_path / "rows.csv"), "60") == 1
     assert connection.execute("SELECT count(*) FROM sales").fetchone() == (1501,)
 

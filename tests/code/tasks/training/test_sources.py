@@ -15,6 +15,7 @@ from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, T
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace
 from tasks.training import query, refresh, updates
+from tasks.training.database_names import URL_VARIABLE
 from tasks.training.refresh import (
     describe_newest_data,
     list_changes,
@@ -122,7 +123,7 @@ def run_query(
     folder: Path,
 ) -> tuple[int, dict[str, Any]]:
     (folder / "q.sql").write_text(text)
-    monkeypatch.setenv(query.URL_VARIABLE, url)
+    monkeypatch.setenv(URL_VARIABLE, url)
     code = query.main(str(folder / "q.sql"), str(folder / "rows.csv"), "60")
     return code, yaml.safe_load(capsys.readouterr().out)
 
