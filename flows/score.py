@@ -19,6 +19,7 @@ from tasks.package.package import Package, read_package, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.package.signature import verify_signature
 from tasks.platforms.catalogue import load_environment
+from tasks.reports.score_report import publish_report
 from tasks.repository.release_history import read_history
 from tasks.repository.versions import version_of
 from tasks.repository.workspace import DEFAULT_BRANCH, Workspace, move_workspace, open_workspace
@@ -27,7 +28,7 @@ from tasks.runs.run_names import run_name
 from tasks.scoring.boxed import Task, Totals, score_rows
 from tasks.scoring.jobs import Job, Start, hold_job
 from tasks.scoring.places import CSV, PARQUET, Place, read_place
-from tasks.scoring.report import publish_report, require_few_rejected
+from tasks.scoring.rejected_rows import require_few_rejected
 from tasks.scoring.snapshot import bring_files, require_unchanged, take_snapshot
 from tasks.scoring.targets import publish, require_absent
 

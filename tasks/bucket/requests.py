@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
 from tasks.bucket.objects import StoredObject
 from tasks.core import commands
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _READ_BYTES = 1 << 20
 # Of an object that is sent in one part, the bucket tells the md5 without reading it again.
@@ -113,6 +118,14 @@ def find_fault(bucket: Bucket, stored: StoredObject) -> str | None:
             return None if digest.hexdigest() == md5 else f"md5 is {digest.hexdigest()}"
     except AbsentObject:
         return "missing"
+
+
+def list_objects(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
+    """Yield the objects below a prefix, which begins the whole key, in the order of their keys."""
+    pages = bucket.client.get_paginator("list_objects_v2")
+    with explaining_s3_errors(bucket):
+        for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
+            yield from page.get("Contents", [])
 
 
 def make_address(bucket: Bucket, key: str, seconds: int) -> str:

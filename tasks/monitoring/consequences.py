@@ -12,7 +12,6 @@ from prefect.exceptions import ObjectNotFound
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.monitoring.report import Report
-from tasks.monitoring.window import Span
 from tasks.runs.retrying import capability
 
 EVENT = "slipway.drift"
@@ -38,7 +37,7 @@ async def act_on_alarm(report: Report, *, retrain: bool) -> None:
         ConfigurationError: The Prefect server lacks the deployment of `retrain`.
         TransientError: The Prefect server does not answer.
     """
-    name = f"{report.model}/{report.environment}/{Span(report.start, report.end).name}"
+    name = f"{report.model}/{report.environment}/{report.span.name}"
     emit_event(
         EVENT,
         resource={
@@ -49,7 +48,7 @@ async def act_on_alarm(report: Report, *, retrain: bool) -> None:
             "model": report.model,
             "environment": report.environment,
             "version": report.version,
-            "window": Span(report.start, report.end).text,
+            "window": report.span.text,
             "summary": report.summary,
             "reasons": list(report.reasons),
             "retrain": _RETRAIN_STARTS if retrain else _RETRAIN_IS_OFF,

@@ -13,7 +13,7 @@ from tasks.monitoring.drift import Facts, Finding, Reference, describe_columns, 
 from tasks.monitoring.labels import Labels
 from tasks.monitoring.quality import Quality, join_labels, measure_quality
 from tasks.monitoring.settings import MonitorRules
-from tasks.monitoring.window import Window, find_percentile
+from tasks.monitoring.window import Span, Window, find_percentile
 from tasks.training.rules import Rules
 
 Outcome = Literal["no traffic", "too few rows", "no profile", "no difference", "differs"]
@@ -58,6 +58,11 @@ class Report(BaseModel):
     findings: tuple[Finding, ...] = ()
     columns: dict[str, Facts] = {}
     quality: tuple[Quality, ...] = ()
+
+    @property
+    def span(self) -> Span:
+        """The time of the window."""
+        return Span(self.start, self.end)
 
     @property
     def rows(self) -> int:

@@ -6,11 +6,12 @@ import asyncio
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors, load_bucket
+from tasks.bucket.requests import list_objects
 from tasks.bucket.shipper import PREFIX
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
@@ -62,15 +63,9 @@ def _read_days(bucket: Bucket, window: Window, source: str, until: datetime) -> 
         while day <= until.date():
             # Beside the folder of the bucket that DVC has, see docs/prediction-log.md.
             prefix = f"{PREFIX}{source}/date={day.isoformat()}/"
-            for stored in _list(bucket, prefix):
+            for stored in list_objects(bucket, prefix):
                 _read_file(bucket, window, stored)
             day += timedelta(days=1)
-
-
-def _list(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
-    pages = bucket.client.get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
-        yield from page.get("Contents", [])
 
 
 def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
@@ -93,13 +88,9 @@ def _folder(report: Report) -> str:
     return f"monitor/{report.model}/{report.environment}"
 
 
-def _span(report: Report) -> Span:
-    return Span(report.start, report.end)
-
-
 def page_key(report: Report) -> str:
     """Return the key of the page of a report in the bucket."""
-    return f"{_folder(report)}/{_span(report).name}.html"
+    return f"{_folder(report)}/{report.span.name}.html"
 
 
 @capability("read reports", run_name="read earlier reports", timeout=300)
@@ -124,11 +115,11 @@ async def read_reports(report: Report, rest: timedelta) -> tuple[Report | None, 
 def _read_reports(
     bucket: Bucket, report: Report, rest: timedelta
 ) -> tuple[Report | None, list[Report]]:
-    folder, own = _folder(report), _span(report)
+    folder, own = _folder(report), report.span
     with explaining_s3_errors(bucket):
         names = [
             key.removeprefix(f"{folder}/").removesuffix(".json")
-            for stored in _list(bucket, f"{folder}/")
+            for stored in list_objects(bucket, f"{folder}/")
             if (key := stored["Key"]).endswith(".json")
         ]
         former = _read_report(bucket, f"{folder}/{own.name}.json") if own.name in names else None
@@ -176,7 +167,7 @@ async def store_report(report: Report, page: str) -> None:
         TerminalError: The bucket denies access.
     """
     bucket = await load_bucket("read-write")
-    base = f"{_folder(report)}/{_span(report).name}"
+    base = f"{_folder(report)}/{report.span.name}"
     files: Sequence[tuple[str, str, str]] = [
         (f"{base}.html", page, _PAGE),
         # Last: where it is, the page is.

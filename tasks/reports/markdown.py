@@ -30,6 +30,12 @@ def _cell(value: object) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def escape(text: str) -> str:
+    """Return a text in one line, of which markdown takes nothing as its own."""
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>!#~" else letter for letter in text)
+    return " ".join(escaped.split())
+
+
 def comparison(
     candidate: Mapping[str, Number], champion: Mapping[str, Number] | None
 ) -> list[dict[str, Any]]:

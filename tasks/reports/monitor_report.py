@@ -11,7 +11,7 @@ from tasks.monitoring.drift import Finding
 from tasks.monitoring.profile import Profile
 from tasks.monitoring.report import Report
 from tasks.monitoring.store import page_key
-from tasks.monitoring.window import Answer, Span
+from tasks.monitoring.window import Answer
 from tasks.reports import markdown
 from tasks.reports.monitor_pictures import draw_column, draw_distances
 from tasks.runs import artifacts
@@ -52,7 +52,7 @@ async def write_report(
     if report.findings and profile:
         pictures = await asyncio.to_thread(_draw_pictures, report, profile, answers, least_distance)
     summary = _quote(report.summary)
-    title = f"{report.model} {report.version} in {report.environment}: {_name_window(report)}"
+    title = f"{report.model} {report.version} in {report.environment}: {report.span.text}"
     parts = [
         f"# {title}",
         f"**{summary}**" if report.alarm else summary,
@@ -182,14 +182,9 @@ def _problems_table(report: Report) -> str:
 
 
 def _quote(text: str) -> str:
-    """Return a text of the log so that markdown takes none of it as its own."""
+    """Return a text of the log, shortened and escaped."""
     short = text if len(text) <= _MOST_TEXT * 4 else f"{text[: _MOST_TEXT * 4]}…"
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>!#~" else letter for letter in short)
-    return " ".join(escaped.split())
-
-
-def _name_window(report: Report) -> str:
-    return Span(report.start, report.end).text
+    return markdown.escape(short)
 
 
 def make_page(report: Report, text: str) -> str:
@@ -202,7 +197,7 @@ def make_page(report: Report, text: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    title = escape(f"{report.model} in {report.environment}, {_name_window(report)}")
+    title = escape(f"{report.model} in {report.environment}, {report.span.text}")
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -214,7 +209,7 @@ def make_page(report: Report, text: str) -> str:
 async def publish_report(report: Report, text: str) -> None:
     """Publish the artifacts of a report: markdown for people, and JSON for programs."""
     key = artifact_key(report.model, report.environment)
-    window = _name_window(report)
+    window = report.span.text
     await artifacts.publish_markdown(key, text, f"{window}: {report.summary}")
     data = {
         "environment": report.environment,

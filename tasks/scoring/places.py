@@ -46,6 +46,11 @@ class Place:
         return self.address.removeprefix("s3://").partition("/")[2].rstrip("/")
 
     @property
+    def key_folder(self) -> str:
+        """The key of the folder in which the files are: of a file, that around it."""
+        return str(PurePosixPath(self.key).parent) if self.ending else self.key
+
+    @property
     def database(self) -> str:
         """Name of the database, as in its Secret block."""
         return self.address.removeprefix("sql://").partition("/")[0]

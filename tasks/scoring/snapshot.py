@@ -6,16 +6,12 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
-from tasks.bucket.requests import download_content
+from tasks.bucket.bucket import AbsentObject, Bucket
+from tasks.bucket.requests import download_content, list_objects
 from tasks.core.errors import ConfigurationError, DataRejected
 from tasks.scoring.places import CSV, PACKED_CSV, PARQUET, STATE, Place
 from tasks.scoring.tables import run_query
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _ENDINGS = (CSV, PACKED_CSV, PARQUET)
 _REJECTED = "rejected"  # folder of a former result, which has no rows for a model
@@ -137,27 +133,18 @@ def _list_files(place: Place) -> Iterator[tuple[str, str]]:
 
 
 def _list_objects(place: Place, bucket: Bucket) -> Iterator[tuple[str, str]]:
-    with explaining_s3_errors(bucket):
-        pages = bucket.client.get_paginator("list_objects_v2")
-        folder = place.key if not place.ending else str(PurePosixPath(place.key).parent)
-        prefix = f"{place.key}/" if not place.ending else place.key
-        for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
-            for stored in page.get("Contents", []):
-                name = PurePosixPath(stored["Key"]).relative_to(folder)
-                is_right = stored["Key"] == place.key or not place.ending
-                if is_right and name.name.endswith(_ENDINGS) and _REJECTED not in name.parts:
-                    yield name.as_posix(), _read_state(stored)
-
-
-def _read_state(stored: ObjectTypeDef) -> str:
-    return stored["ETag"]
+    prefix = f"{place.key}/" if not place.ending else place.key
+    for stored in list_objects(bucket, prefix):
+        name = PurePosixPath(stored["Key"]).relative_to(place.key_folder)
+        is_right = stored["Key"] == place.key or not place.ending
+        if is_right and name.name.endswith(_ENDINGS) and _REJECTED not in name.parts:
+            yield name.as_posix(), stored["ETag"]
 
 
 def _download(snapshot: Snapshot, name: str, bucket: Bucket, file: Path) -> None:
     place = snapshot.place
-    folder = place.key if not place.ending else str(PurePosixPath(place.key).parent)
     try:
-        download_content(bucket, f"{folder}/{name}", snapshot.states[name], file)
+        download_content(bucket, f"{place.key_folder}/{name}", snapshot.states[name], file)
     except AbsentObject:
         raise changed(place, name) from None
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
+from tasks.bucket.requests import list_objects
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.runs.retrying import capability
@@ -174,11 +175,9 @@ def _send_folder(
         bucket.client.put_object(
             Bucket=bucket.name, Key=_marker(place), Body=body, ContentType="application/json"
         )
-        pages = bucket.client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket.name, Prefix=f"{place.key}/run="):
-            for stored in page.get("Contents", []):
-                if not stored["Key"].startswith(f"{prefix}/"):
-                    bucket.client.delete_object(Bucket=bucket.name, Key=stored["Key"])
+        for stored in list_objects(bucket, f"{place.key}/run="):
+            if not stored["Key"].startswith(f"{prefix}/"):
+                bucket.client.delete_object(Bucket=bucket.name, Key=stored["Key"])
 
 
 def _send_file(place: Place, bucket: Bucket, job: Job, files: Mapping[str, Path], _: str) -> None:

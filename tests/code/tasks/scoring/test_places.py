@@ -17,7 +17,7 @@ from tasks.scoring import load
 from tasks.scoring.boxed import Totals, read_totals
 from tasks.scoring.jobs import Job, Start, hold_job
 from tasks.scoring.places import Place, read_place
-from tasks.scoring.report import require_few_rejected
+from tasks.scoring.rejected_rows import require_few_rejected
 from tasks.scoring.snapshot import bring_files, require_unchanged, take_snapshot
 from tasks.scoring.targets import publish
 from tasks.training.database_names import URL_VARIABLE
