@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.catalogue.block_variables import ObjectStorage
-from tasks.bucket.shipper import PREFIX, read_lines
+from tasks.bucket.log_store import PREFIX, open_store
+from tasks.bucket.shipper import read_lines
 from tasks.core.errors import TransientError
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ def read_newest(
         with suppress(OSError):
             records.add(read_lines(path))
     try:
-        store = _open_store(storage)
+        store = open_store(
+            storage.bucket,
+            storage.endpoint_url or "",
+            storage.region,
+            (storage.read.key_id, storage.read.secret),
+            timeout=30,
+        )
         for number, item in enumerate(_newest_objects(store, environment)):
             if records.is_full(item["last_modified"].isoformat()) or number >= _MOST_FILES:
                 break
@@ -132,23 +139,3 @@ def _unpack(content: bytes) -> bytes:
         return gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_FILE_BYTES)
     except (OSError, EOFError, zlib.error):
         return b""
-
-
-def _open_store(storage: ObjectStorage) -> S3Store:
-    from datetime import timedelta
-
-    from obstore.store import S3Store
-
-    endpoint = storage.endpoint_url or ""
-    return S3Store(
-        storage.bucket,
-        endpoint=endpoint or None,
-        region=storage.region,
-        access_key_id=storage.read.key_id,
-        secret_access_key=storage.read.secret,
-        client_options={
-            "allow_http": endpoint.startswith("http:"),
-            "timeout": timedelta(seconds=30),
-        },
-        retry_config={"max_retries": 1},
-    )

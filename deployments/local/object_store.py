@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from deployments.local.credentials import Credentials, write_private
 from deployments.local.ports import HOST
 from deployments.local.program import Program
-from tasks.bucket.shipper import PREFIX
+from tasks.bucket.log_store import PREFIX
 
 NAME = "object-store"
 BUCKET = "models"

@@ -26,13 +26,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.bucket.log_store import PREFIX, open_store
 from tasks.bucket.shipper_gauges import write_gauges
+from tasks.core.plain_file import open_plain
 
 if TYPE_CHECKING:
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
-PREFIX = "predictions"
 STATE = "shipper.json"
 # A file that is written is locked. Only one that is older is tried: its server, which has just made
 # it, may not have come to lock it.
@@ -182,8 +183,7 @@ def _complete(part: Path) -> None:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[int]:
-    # Neither a link nor a pipe that somebody has put there is opened.
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = open_plain(path)
     try:
         yield file
     finally:
@@ -197,8 +197,7 @@ def read_lines(path: Path) -> bytes:
         OSError: It is gone, cannot be read, or is not a file of records.
     """
     with _open(path) as file:
-        facts = os.fstat(file)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_FILE_BYTES:
+        if os.fstat(file).st_size > _MOST_FILE_BYTES:
             raise OSError("not a file of records")
         with os.fdopen(os.dup(file), "rb") as opened:
             content = opened.read()
@@ -220,33 +219,6 @@ def _facts(path: Path) -> os.stat_result | None:
     with contextlib.suppress(OSError):
         return path.lstat()
     return None
-
-
-def open_store(bucket: str, endpoint: str, region: str) -> S3Store:
-    """Open the bucket with the credentials of the variables; it is asked twice at most.
-
-    Args:
-        bucket: Its name, and after a slash a folder, if the records are to be in one.
-        endpoint: Its address; empty for AWS.
-        region: Its region.
-    """
-    from datetime import timedelta
-
-    from obstore.store import S3Store
-
-    name, _, folder = bucket.partition("/")
-    return S3Store(
-        name,
-        prefix=folder or None,
-        endpoint=endpoint or None,
-        region=region,
-        client_options={
-            "allow_http": endpoint.startswith("http:"),
-            "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(seconds=60),
-        },
-        retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=60)},
-    )
 
 
 def run(spool: Path, store: S3Store, gauges: Path | None = None) -> None:

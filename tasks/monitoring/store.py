@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors, load_bucket
+from tasks.bucket.log_store import PREFIX
 from tasks.bucket.requests import list_objects
-from tasks.bucket.shipper import PREFIX
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
 from tasks.monitoring.report import Report, parse_report

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tasks.core.plain_file import open_plain
+
 _PATTERN = "*.jsonl*"
 _CHUNK = 1 << 20
 _MOST_FILES = 500
@@ -69,11 +71,7 @@ class RecordReader:
                 identity = facts.st_dev, facts.st_ino
                 if identity in self._files or not stat.S_ISREG(facts.st_mode):
                     continue
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                file = os.open(path, flags)
-                if not stat.S_ISREG(os.fstat(file).st_mode):
-                    os.close(file)
-                    continue
+                file = open_plain(path)
                 self._files[identity] = file
                 opened.append(file)
         return opened

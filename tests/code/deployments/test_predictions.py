@@ -38,7 +38,7 @@ def pack(*records: dict[str, Any]) -> bytes:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store = MemoryStore()
-    monkeypatch.setattr(predictions, "_open_store", lambda _: store)
+    monkeypatch.setattr(predictions, "open_store", lambda *_, **__: store)
     return store
 
 
@@ -93,10 +93,10 @@ def test_file_that_grows_beyond_measure_is_left_out(
 
 
 def test_bucket_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: ObjectStorage) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise GenericError("403\nhush")
 
-    monkeypatch.setattr(predictions, "_open_store", refuse)
+    monkeypatch.setattr(predictions, "open_store", refuse)
     with pytest.raises(TransientError, match="prediction log in bucket models: 403") as no:
         read_newest(_STORAGE, None, "local", 10)
     assert "hush" not in str(no.value)
