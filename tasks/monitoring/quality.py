@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from tasks.monitoring.records import Value
+from tasks.monitoring.records import Value, write_row
 from tasks.monitoring.window import Answer
 from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Interval
@@ -93,9 +93,7 @@ def join_labels(
         else:
             labelled.actual.append(normalize(label))
             labelled.predicted.append(normalize(answer.output))
-            labelled.rows.append(
-                {name: "" if value is None else str(value) for name, value in answer.inputs.items()}
-            )
+            labelled.rows.append(write_row(answer.inputs))
     return replace(labelled, invalid=invalid)
 
 

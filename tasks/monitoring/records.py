@@ -92,6 +92,11 @@ def parse_record(line: bytes) -> Record | None:
         return None
 
 
+def write_row(row: Mapping[str, Value]) -> dict[str, str]:
+    """Write a row as texts, as slices of the gate read it; the empty text is a missing value."""
+    return {name: "" if value is None else str(value) for name, value in row.items()}
+
+
 def _refuse_constant(text: str) -> Any:
     raise _InvalidRecord(text)  # NaN and infinities are no JSON
 

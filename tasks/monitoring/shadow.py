@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.monitoring.records import Record, Value, parse_record
+from tasks.monitoring.records import Record, Value, parse_record, write_row
 from tasks.monitoring.shadow_report import Change, Difference, Output, Part, ShadowReport, Side
 from tasks.monitoring.window import Span, find_percentile
 from tasks.training.rows import normalize
@@ -71,8 +71,10 @@ def compare(
     new = [record for record in _parse(traffic.new) if record.at >= traffic.span.start]
     pairs, by_id, by_content, ambiguous = _pair(live, new)
     rows = list(_split(pairs))
-    different = [at for at, row in enumerate(rows) if _differs(row.live, row.new, tolerance)]
     amounts = [_amount(row.live, row.new) for row in rows]
+    different = [
+        at for at, row in enumerate(rows) if _differs(row.live, row.new, amounts[at], tolerance)
+    ]
     of_live, of_new = _describe(live), _describe(new)
     mirrored = sum(len(line) <= _SURELY_MIRRORED for line in traffic.live)
     missing = max(0, min(of_live.requests, mirrored) - of_new.requests)
@@ -88,7 +90,7 @@ def compare(
         rows=len(rows),
         different=len(different),
         amounts=_summarize([amount for amount in amounts if amount is not None]),
-        changes=tuple(_count_changes(rows[at] for at in different)),
+        changes=tuple(_count_changes(rows[at] for at in different if amounts[at] is None)),
         slices=tuple(_cut(rows, set(different), slices, private)),
         largest=tuple(
             Difference(
@@ -130,16 +132,17 @@ def _pair(
         by_id[record.id, _content(record, shared)].append(record)
     pairs, rest = [], []
     for record in predictions[1]:
-        if same := by_id[record.id, _content(record, shared)]:
+        content = _content(record, shared)
+        if same := by_id[record.id, content]:
             pairs.append((same.pop(), record))
         else:
-            rest.append(record)
+            rest.append((content, record))
     count, ambiguous = len(pairs), 0
     groups: dict[str, tuple[list[Record], list[Record]]] = defaultdict(lambda: ([], []))
     for (_, content), left in by_id.items():
         groups[content][0].extend(left)
-    for record in rest:
-        groups[_content(record, shared)][1].append(record)
+    for content, record in rest:
+        groups[content][1].append(record)
     for of_live, of_new in groups.values():
         together = list(zip(of_live, of_new, strict=False))
         if all(
@@ -187,8 +190,7 @@ def _amount(live: Output, new: Output) -> float | None:
     return None
 
 
-def _differs(live: Output, new: Output, tolerance: float) -> bool:
-    amount = _amount(live, new)
+def _differs(live: Output, new: Output, amount: float | None, tolerance: float) -> bool:
     if amount is None:
         return isinstance(live, tuple) or normalize(live) != normalize(new)
     if isinstance(live, tuple):
@@ -213,9 +215,7 @@ def _quantiles(values: list[float], *more: float) -> dict[str, float]:
 
 def _count_changes(rows: Iterable[_Pair]) -> list[Change]:
     changes = Counter(
-        (normalize(row.live), normalize(row.new))
-        for row in rows
-        if _amount(row.live, row.new) is None and not isinstance(row.live, tuple)
+        (normalize(row.live), normalize(row.new)) for row in rows if not isinstance(row.live, tuple)
     )
     return [Change(live=old, new=new, rows=n) for (old, new), n in changes.most_common(_LISTED)]
 
@@ -223,10 +223,7 @@ def _count_changes(rows: Iterable[_Pair]) -> list[Change]:
 def _cut(
     rows: Sequence[_Pair], different: set[int], slices: Sequence[str], private: Collection[str]
 ) -> Iterator[Part]:
-    texts = [
-        {name: "" if value is None else str(value) for name, value in row.inputs.items()}
-        for row in rows
-    ]
+    texts = [write_row(row.inputs) for row in rows]
     for name, positions in choose(slices, texts, private):
         if positions:
             wrong = len(different.intersection(positions))
