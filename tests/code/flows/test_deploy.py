@@ -12,7 +12,7 @@ import pytest
 from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, is_in_box, select_running
-from tests.code.platforms.bad_models import when_released
+from tests.code.platforms.bad_models import answer_clients_otherwise, when_released
 from tests.stack_access import prefect_http
 
 
@@ -292,19 +292,10 @@ def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, liv
     _untouched(lab, live)
 
 
-_OTHERWISE = """
-_answer_rows = Predictor.answer_rows
-def _answer(self, method, rows):
-    answer = _answer_rows(self, method, rows)
-    return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
-Predictor.answer_rows = _answer
-"""
-
-
 def test_version_that_answers_otherwise_is_rejected_under_shadow_traffic(
     lab: Lab, live: str
 ) -> None:
-    commit = _broken(lab, live, "otherwise", "serving/predictor.py", lambda old: old + _OTHERWISE)
+    commit = _broken(lab, live, "otherwise", "serving/predictor.py", answer_clients_otherwise)
     with lab.traffic(clients=2) as traffic:
         killed = lab.start("deploy", {"ref": commit}, SLIPWAY_LOCAL_SHADOW="1h")
         killed.wait_for("live requests are mirrored to ")

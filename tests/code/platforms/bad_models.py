@@ -34,6 +34,23 @@ def end_under_traffic(source: str) -> str:
     return f"{source}\n{_RELEASED.replace('DEED', _ENDS)}"
 
 
+_ANSWERS_OTHERWISE = """
+_answer_rows = Predictor.answer_rows
+def _answer(self, method, rows):
+    answer = _answer_rows(self, method, rows)
+    return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
+Predictor.answer_rows = _answer
+"""
+
+
+def answer_clients_otherwise(source: str) -> str:
+    """Change `serving/predictor.py` so that one row, as clients ask for it, is answered with 2.
+
+    Golden predictions do not find it: they are asked for all at once.
+    """
+    return f"{source}{_ANSWERS_OTHERWISE}"
+
+
 def in_main(code: str) -> Callable[[str], str]:
     """Change `serving/__main__.py` so that every server does this first."""
 

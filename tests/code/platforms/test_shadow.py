@@ -18,16 +18,8 @@ from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings
 from tasks.platforms.host.records import RecordReader
+from tests.code.platforms.bad_models import answer_clients_otherwise
 from tests.code.platforms.places import Place
-
-# What golden predictions do not find: they are asked for all at once, clients ask for one row.
-_WITH_ONE_ROW = """
-_answer_rows = Predictor.answer_rows
-def _answer(self, method, rows):
-    answer = _answer_rows(self, method, rows)
-    return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
-Predictor.answer_rows = _answer
-"""
 
 
 @pytest.fixture
@@ -52,7 +44,7 @@ async def test_new_version_is_asked_what_clients_ask(
     home: Path,
 ) -> None:
     live = await process_place.ensure_live(models)
-    other = make_package("other", **{"serving/predictor.py": lambda text: text + _WITH_ONE_ROW})
+    other = make_package("other", **{"serving/predictor.py": answer_clients_otherwise})
     file = other.workspace.path / "model" / "wine"
     with process_place.traffic(live) as traffic:
         killed = process_place.target(shadow=ShadowRules(time="1h"))

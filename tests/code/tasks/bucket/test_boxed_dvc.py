@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import pytest
 import yaml
-from botocore.exceptions import ClientError
 
 from tasks.bucket import dvc, transfer
 from tasks.bucket.boxed_dvc import run_dvc
-from tasks.bucket.bucket import Bucket
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.transfer import restore
 from tasks.core.commands import CommandResult
@@ -22,9 +19,7 @@ from tasks.repository.escapes import refuse_escapes
 from tasks.repository.git import Git
 from tasks.repository.workspace import Workspace, check_out
 from tasks.sandbox.bubblewrap import find_bubblewrap
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from tests.code.tasks.empty_bucket import EmptyBucket
 
 pytestmark = pytest.mark.skipif(find_bubblewrap() is None, reason="no boxes on this host")
 
@@ -170,25 +165,11 @@ async def test_no_program_of_a_commit_is_asked_for_the_keys_of_the_bucket(
         **{".dvc/config": "".join(f"['remote \"{name}\"']\n{remote}" for name in ("read", "evil"))},
         **{".dvc/aws.ini": profile},
     )
-    bucket = _Nothing()
+    bucket = EmptyBucket()
     monkeypatch.setattr(transfer, "load_bucket", bucket.load)
     await restore.fn(workspace, sources=True)
     assert len(bucket.requests) == 3, "it is asked by the worker, with keys of the worker"
     assert not trace.exists()
-
-
-class _Nothing:
-    """A bucket without any object."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-
-    async def load(self, _: str) -> Bucket:
-        return Bucket("read", "slipway-read", "models", "dvc", {}, cast("S3Client", self))
-
-    def get_object(self, **request: str) -> None:
-        self.requests.append(request["Key"])
-        raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
 
 
 @pytest.mark.parametrize(

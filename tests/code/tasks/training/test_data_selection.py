@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import pytest
 import yaml
-from botocore.exceptions import ClientError
 
 from tasks.bucket import transfer
-from tasks.bucket.bucket import Bucket
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.transfer import restore
 from tasks.core.errors import TerminalError
@@ -20,9 +17,7 @@ from tasks.repository.workspace import Workspace, check_out
 from tasks.training import data_selection
 from tasks.training.data_selection import select_data
 from tests.code.model import support
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from tests.code.tasks.empty_bucket import EmptyBucket
 
 PARAMETERS = "name: wine\ndata: {source: data/source/a.csv, split: {file: data/source/tests}}\n"
 PIPELINE = (
@@ -31,23 +26,9 @@ PIPELINE = (
 DRY = ("repro", "--dry", "--allow-missing", "fetch")
 
 
-class _Empty:
-    """A bucket that has none of the objects that it is asked for."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-
-    async def load(self, _: str) -> Bucket:
-        return Bucket("read", "slipway-read", "models", "dvc", {}, cast("S3Client", self))
-
-    def get_object(self, **request: str) -> None:
-        self.requests.append(request["Key"])
-        raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-
-
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> _Empty:
-    bucket = _Empty()
+def bucket(monkeypatch: pytest.MonkeyPatch) -> EmptyBucket:
+    bucket = EmptyBucket()
     monkeypatch.setattr(transfer, "load_bucket", bucket.load)
     return bucket
 
@@ -85,7 +66,7 @@ async def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspac
 
 
 async def test_data_that_no_stage_reads_stay_where_they_are(
-    workspace: Workspace, bucket: _Empty, tmp_path: Path
+    workspace: Workspace, bucket: EmptyBucket, tmp_path: Path
 ) -> None:
     folder = workspace.path / "data" / "source"
     lock = (workspace.path / "dvc.lock").read_text()
