@@ -9,7 +9,6 @@ time is that of a server over several passes, what it writes after them included
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import statistics
 import tempfile
@@ -18,9 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uv
-
-from benchmarks.serving import MAKE_BUNDLES, QUIET_MLEM, load, run, running, runtime
+from benchmarks.serving import load, make_bundles, read_body, run, running
 from tasks.core.free_port import find_free_port
 
 BLOCK = 4  # passes of each server over which its CPU time is measured
@@ -53,14 +50,9 @@ def main() -> None:
     order = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        run(
-            uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
-            "python", MAKE_BUNDLES, folder / "bundles", **QUIET_MLEM,
-        )  # fmt: skip
-        python = runtime(folder, folder / "bundles" / "wine" / "wine.runtime.json")
-        bundle = folder / "bundles" / given.model
-        golden = json.loads((bundle / f"{given.model}.golden.json").read_text())
-        body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+        bundles, python = make_bundles(folder)
+        bundle = bundles / given.model
+        body = read_body(bundle)
         spool = folder / "spool"
         spool.mkdir()
         log = {"SLIPWAY_LOG": '{"share": 1.0}', "SLIPWAY_LOG_FOLDER": str(spool)}

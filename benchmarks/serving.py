@@ -40,15 +40,10 @@ def main() -> None:
     print(f"{'model':8} {'clients':>7} {'requests/s':>17} {'ratio':>6} {'p50 ms':>15} {'ratio':>6}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        run(
-            uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
-            "python", MAKE_BUNDLES, folder / "bundles", **QUIET_MLEM,
-        )  # fmt: skip
-        python = runtime(folder, folder / "bundles" / "wine" / "wine.runtime.json")
+        bundles, python = make_bundles(folder)
         for name in given.models:
-            bundle = folder / "bundles" / name
-            golden = json.loads((bundle / f"{name}.golden.json").read_text())
-            body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+            bundle = bundles / name
+            body = read_body(bundle)
             with ours(python, bundle) as mine, mlems(bundle / name) as other:
                 for clients in CLIENTS:
                     line = compare((mine, other), clients, body, given.seconds, given.passes)
@@ -118,6 +113,22 @@ async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[fl
         for _ in range(clients):
             group.create_task(client())
     return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
+
+
+def make_bundles(folder: Path) -> tuple[Path, Path]:
+    """Train and save the models; return the folder of their bundles, and a Python that serves."""
+    bundles = folder / "bundles"
+    run(
+        uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
+        "python", MAKE_BUNDLES, bundles, **QUIET_MLEM,
+    )  # fmt: skip
+    return bundles, runtime(folder, bundles / "wine" / "wine.runtime.json")
+
+
+def read_body(bundle: Path) -> bytes:
+    """Return a request for one row, the first golden one of a model."""
+    golden = json.loads((bundle / f"{bundle.name}.golden.json").read_text())
+    return json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
 
 
 def runtime(folder: Path, metadata: Path) -> Path:

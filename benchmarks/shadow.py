@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import subprocess
@@ -20,10 +19,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import uv
-
 from benchmarks.prediction_log import ask_steadily, serve
-from benchmarks.serving import MAKE_BUNDLES, QUIET_MLEM, clean_environment, load, run, runtime
+from benchmarks.serving import clean_environment, load, make_bundles, read_body
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
@@ -44,14 +41,9 @@ def main() -> None:
     order = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as opened:
         folder = Path(temporary)
-        run(
-            uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
-            "python", MAKE_BUNDLES, folder / "bundles", **QUIET_MLEM,
-        )  # fmt: skip
-        bundle = folder / "bundles" / "wine"
-        python = runtime(folder, bundle / "wine.runtime.json")
-        golden = json.loads((bundle / "wine.golden.json").read_text())
-        body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+        bundles, python = make_bundles(folder)
+        bundle = bundles / "wine"
+        body = read_body(bundle)
         proxy, port = _open_proxy(folder, opened)
         routes = []
         for name in ("live", "new"):
