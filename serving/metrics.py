@@ -55,6 +55,15 @@ class Metrics:
         self.rows = Counter(
             f"{prefix}_rows", "Rows predicted.", ("method",), registry=self.registry
         )
+        self.batch_requests = Histogram(
+            f"{prefix}_batch_requests", "Small requests that were predicted together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64), registry=self.registry,
+        )  # fmt: skip
+        self.batch_rows = Gauge(
+            f"{prefix}_batch_most_rows",
+            "Rows of concurrent requests that may be predicted together; 1: each request alone.",
+            registry=self.registry,
+        )
         self.unseen = Counter(
             f"{prefix}_unseen_categories", "Rows with a category the model was not trained on.",
             ("column",), registry=self.registry,

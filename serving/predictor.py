@@ -83,8 +83,12 @@ class Predictor:
         Returns:
             The response's JSON, the number of rows, and what the model has never seen.
         """
+        return self.make_answer(rows, self.predict(method, rows))
+
+    def make_answer(self, rows: Sequence[Any], predictions: Sequence[Any]) -> Answer:
+        """Serialize the predictions of validated rows, and count what the model has never seen."""
         unseen_categories = count_unseen_categories(self._categories, rows)
-        return Answer(to_json(self.predict(method, rows)), len(rows), unseen_categories)
+        return Answer(to_json(predictions), len(rows), unseen_categories)
 
     def rows(self, body: bytes) -> list[Any]:
         """Validate a request.

@@ -3,11 +3,14 @@
 import logging
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from serving.batching import Batcher, prove_batch_rows
 from serving.bundle import Bundle, BundleError
 from serving.categories import make_unseen_header
 from serving.errors import RequestError
@@ -58,17 +61,17 @@ class Service:
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.metrics = Metrics()
         self.failures = Failures(is_private=bool(bundle.runtime.get("private")))
-        self.batches = Workers(limits.threads, limits.queue)
-        # Small requests of a slow model wait for each other only, and only the bound on
-        # connections turns them away.
-        self.singles = Workers(limits.threads, limits.connections)
+        self.large = Workers(limits.threads, limits.queue)
+        # Small requests wait for each other only, and only the bound on connections turns them
+        # away.
+        self._small: dict[str, Batcher] = {}  # of each method
+        self._pool: ThreadPoolExecutor | None = None  # of the small requests of a slow model
         self.predictor: Predictor | None = None
         self.log: PredictionLog | None = None
         if log_settings is not None:
             writer = RecordWriter(bundle, self.interface, log_settings.key)
             self.log = PredictionLog(log_settings, writer, self.metrics)
         self._fail = fail
-        self._inline = False
 
     @property
     def max_body_bytes(self) -> int:
@@ -82,13 +85,13 @@ class Service:
             predictor = load_predictor(
                 self.bundle, self.interface, self.adapter, self.limits.max_rows
             )
+            self._prepare_batches(predictor)
         except BundleError as error:
             self._fail(str(error))
         except BaseException as error:  # nothing may leave the service waiting for ever
             log.exception("loading failed")
             self._fail(f"{type(error).__name__}: {error}")
         else:
-            self._inline = predictor.seconds_a_row <= self.limits.inline_milliseconds / 1000
             self.predictor = predictor
             version = self.describe_version()
             self.metrics.ready.set(1)
@@ -149,18 +152,33 @@ class Service:
 
     async def _answer(self, predictor: Predictor, method: str, body: bytes) -> Answer:
         if len(body) > INLINE_BYTES:
-            return await self.batches.run(predictor.answer, method, body)
+            return await self.large.run(predictor.answer, method, body)
         rows = predictor.rows(body)
         if len(rows) > self.limits.inline_rows:
-            return await self.batches.run(predictor.answer_rows, method, rows)
-        if self._inline:
-            return predictor.answer_rows(method, rows)
-        return await self.singles.run(predictor.answer_rows, method, rows)
+            return await self.large.run(predictor.answer_rows, method, rows)
+        return predictor.make_answer(rows, await self._small[method].predict(rows))
+
+    def _prepare_batches(self, predictor: Predictor) -> None:
+        """Prove how many rows may be predicted together, and prepare the batches of each method."""
+        seconds = self.limits.inline_milliseconds / 1000
+        most_rows = prove_batch_rows(predictor, self.bundle.golden, self.limits.batch_rows, seconds)
+        threads = 1
+        if predictor.seconds_a_row > seconds:
+            threads = self.limits.threads
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        for method in self.interface.methods:
+            self._small[method] = Batcher(
+                partial(predictor.predict, method),
+                most_rows, self.metrics.batch_requests, self._pool, threads,
+            )  # fmt: skip
+        self.metrics.batch_rows.set(most_rows)
+        log.info("%s: up to %d rows of concurrent requests together", self.bundle.name, most_rows)
 
     def close(self) -> None:
         """Let running predictions finish, and write the log, when the server stops."""
-        self.batches.close()
-        self.singles.close()
+        self.large.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
         if self.log is not None:
             self.log.close()
 

@@ -28,6 +28,7 @@ class Limits:
     queue: int = 16  # larger batches that may wait for a thread; one more is answered 503
     inline_rows: int = 32  # up to this many rows are answered without a change of thread …
     inline_milliseconds: float = 5.0  # … if this model answers one within this time
+    batch_rows: int = 64  # of concurrent small requests, predicted together; 1: each alone
     keep_alive_seconds: int = 120  # without a request, also the first; longer than a proxy's
     shutdown_seconds: int = 30  # for requests in flight after SIGTERM
     connections: int = 1_000  # one more closes the one that has been idle longest

@@ -73,13 +73,13 @@ OWN_CODE = '''
             return self
 
         def transform(self, X):
-            first = X.iloc[0, 0] if hasattr(X, "iloc") else X[0, 0]
-            if first == 666:
-                raise RuntimeError(f"no luck with {first}")
-            if first == 667:
+            firsts = (X.iloc if hasattr(X, "iloc") else X)[:, 0]
+            if (firsts == 666).any():
+                raise RuntimeError(f"no luck with {firsts.max()}")
+            if (firsts == 667).any():
                 raise RuntimeError(f"the mood is {os.environ['MOOD']}")
-            if first >= 1000:
-                time.sleep((first - 1000) / 1000)
+            if firsts.max() >= 1000:
+                time.sleep((firsts.max() - 1000) / 1000)
             return X
 '''
 
