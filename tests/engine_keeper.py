@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from filelock import FileLock
 
 _SECONDS = 30.0
+# Not in $TMPDIR, which is another one for each run of the tests.
+_LOCK = Path("/tmp/slipway-engine.lock")  # noqa: S108
 
 
 def _is_used(file: Path) -> bool:
@@ -55,7 +56,7 @@ def main() -> None:
     os.setsid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the engine goes too
     try:
-        with FileLock(Path(tempfile.gettempdir()) / "slipway-engine.lock"):
+        with FileLock(_LOCK):
             _run(folder, users)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,6 @@ import os
 import random
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ HOST = "127.0.0.1"
 _RANGE = range(20_000, 22_700)
 # As long as a first start may take; a start that was killed does not release its ports.
 _RESERVED_SECONDS = 180.0
+# Not $TMPDIR, which may be another one for each session: the ports are of the host.
+_SHARED = Path("/tmp")  # noqa: S108
 
 
 def is_free(port: int) -> bool:
@@ -122,7 +123,7 @@ def _private_folder() -> Path | None:
 
     Everybody may write there: a link in its place would have us write to a file of their choice.
     """
-    folder = Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}"
+    folder = _SHARED / f"slipway-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         facts = folder.lstat()

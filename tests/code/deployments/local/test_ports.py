@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from deployments.local import ports
+from tasks.core.settings import CHECKOUT
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -67,17 +69,32 @@ def test_port_is_reserved_for_its_owner_until_it_is_released() -> None:
 def test_reservation_from_before_the_clock_was_set_back_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ports, "_SHARED", tmp_path)
     [port] = ports.choose({"x": []}, keep={}, companions={}, owner="killed").values()
     now = time.time()
     monkeypatch.setattr("deployments.local.ports.time.time", lambda: now - 3600)
     assert ports.choose({"x": [port]}, keep={}, companions={}, owner="other") == {"x": port}
 
 
+def test_reservation_holds_for_a_session_with_temporary_files_elsewhere(tmp_path: Path) -> None:
+    [port] = ports.choose({"x": []}, keep={}, companions={}, owner="one").values()
+    choose = (
+        "from deployments.local import ports;"
+        f"print(ports.choose({{'x': [{port}]}}, keep={{}}, companions={{}}, owner='other')['x'])"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", choose], env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=CHECKOUT,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    ports.release("one")
+    ports.release("other")
+    assert int(other.stdout) != port
+
+
 def test_reservations_do_not_follow_a_link_that_another_user_has_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ports, "_SHARED", tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / f"slipway-{os.getuid()}").symlink_to(elsewhere)
