@@ -19,7 +19,7 @@ from filelock import FileLock
 
 _SECONDS = 30.0
 # Not in $TMPDIR, which is another one for each run of the tests.
-_LOCK = Path("/tmp/slipway-engine.lock")  # noqa: S108
+_LOCK = Path("/tmp/slipway-engine.lock")
 
 
 def _is_used(file: Path) -> bool:
