@@ -138,7 +138,7 @@ async def _sign_tag(workspace: Workspace, tag: Tag, key_file: Path) -> None:
     """Sign a tag; it stays as old as it is."""
     settings = git_signatures.signature_settings(Settings().allowed_signers)
     result = await run_git(
-        git_signatures.sign_tag(tag.name, tag.commit, tag.message, key_file),
+        git_signatures.make_tag(tag.name, tag.commit, tag.message, key_file, replace=True),
         timeout=_SECONDS,
         cwd=workspace.path,
         settings=settings,

@@ -30,7 +30,7 @@ from tasks.core.output import Logger, Output
 Argv = list[str]
 
 _GRACE_SECONDS = 5.0
-# DVC, GTO and uv of our own lock, whatever else is on PATH.
+# DVC and uv of our own lock, whatever else is on PATH.
 _TOOLS = Path(sys.executable).parent
 # Some programs tell a missing repository from a lost connection by their words alone, which they
 # translate. LANGUAGE has to go too: it wins over every locale but plain C, which has no UTF-8.

@@ -51,8 +51,8 @@ def _settings(*keys: str) -> Argv:
 def clone(origin: str, path: Path) -> Argv:
     """Clone without a working tree; the clone keeps the settings that flows rely on.
 
-    They are settings of the clone, not of one command, so that DVC and GTO, which do not run the
-    Git program, heed them too.
+    They are settings of the clone, not of one command, so that DVC, which does not run the Git
+    program, heeds them too.
     """
     return ["git", "clone", "--quiet", "--no-checkout", "--origin=origin", "--template=",
             *_settings(*_SETTINGS), origin, str(path)]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.commands import Argv
@@ -15,15 +16,15 @@ TAG_FIELDS = (
 )  # fmt: skip
 
 
-def tags(pattern: str, commit: str | None = None) -> Argv:
+def tags(pattern: str, commits: Sequence[str] = ()) -> Argv:
     """Print `TAG_FIELDS` of tags, highest number first, NUL-terminated.
 
     Args:
         pattern: Names of tags.
-        commit: Only tags of that commit.
+        commits: Only tags of these commits; all if there are none.
     """
     fields = "".join(f"%({field})%00" for field in TAG_FIELDS)
-    at = [f"--points-at={commit}"] if commit else []
+    at = [f"--points-at={commit}" for commit in commits]
     return ["git", "for-each-ref", "--sort=-version:refname", *at, f"--format={fields}",
             f"refs/tags/{pattern}"]  # fmt: skip
 
@@ -45,15 +46,18 @@ def signature_settings(allowed_signers: Path) -> dict[str, str]:
     }
 
 
-def sign_tag(name: str, commit: str, message: str, key: Path) -> Argv:
-    """Make an annotated tag anew, signed."""
-    return ["git", "tag", "--force", "--sign", f"--local-user={key}", "--cleanup=whitespace",
-            "--message", message, name, commit]  # fmt: skip
+def make_tag(
+    name: str, commit: str, message: str, key: Path | None, *, replace: bool = False
+) -> Argv:
+    """Make an annotated tag, signed if there is a key."""
+    return ["git", "tag", *(["--force"] if replace else []),
+            *(["--sign", f"--local-user={key}"] if key else ["--annotate"]),
+            "--cleanup=whitespace", "--message", message, name, commit]  # fmt: skip
 
 
-def verify_tag(name: str) -> Argv:
-    """Exit with code 0 if an allowed signer has signed a tag, given by its name or object."""
-    return ["git", "verify-tag", name]
+def verify_tags(identifiers: Sequence[str]) -> Argv:
+    """Print those of some tag objects that an allowed signer has signed."""
+    return ["git", "verify-tag", "--format=%(objectname)", *identifiers]
 
 
 def grade(commit: str) -> Argv:

@@ -34,7 +34,7 @@ async def run_git(
     settings: Mapping[str, str] | None = None,
     date: str | None = None,
 ) -> commands.CommandResult:
-    """Run a Git (or GTO) command with settings of ours alone.
+    """Run a Git command with settings of ours alone.
 
     Args:
         argv: The command.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from tasks.repository import git
 from tasks.repository.tags import read_tags
-from tasks.repository.versions import Version, version_of
+from tasks.repository.versions import Version, versions_of
 from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 
@@ -90,8 +90,10 @@ async def read_history(workspace: Workspace, environment: str) -> list[Entry]:
     """
     pattern = f"{workspace.model}#{environment}#*"
     entries = []
-    for tag in await read_tags(workspace, pattern, count=_SHOWN):
-        version = await version_of(workspace, tag.commit)
+    tags = await read_tags(workspace, pattern, count=_SHOWN)
+    versions = await versions_of(workspace, [tag.commit for tag in tags])
+    for tag in tags:
+        version = versions.get(tag.commit)
         facts = dict(_FACT.findall(tag.message))
         entries.append(
             Entry(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tasks.core import commands
 from tasks.core.settings import Settings
@@ -32,52 +34,87 @@ class Tag:
 
 
 async def read_tags(
-    workspace: Workspace, pattern: str, *, commit: str | None = None, count: int = 0
+    workspace: Workspace, pattern: str, *, commits: Sequence[str] = (), count: int = 0
 ) -> list[Tag]:
     """Return the tags that can be believed, highest number first; name the others in the log.
 
     Args:
         workspace: Any workspace.
         pattern: Names of tags.
-        commit: Only tags of that commit.
+        commits: Only tags of these commits; all if there are none.
         count: At most so many; 0 is all.
     """
-    lines = (await workspace.git(git_signatures.tags(pattern, commit))).stdout.split("\0")
+    lines = (await workspace.git(git_signatures.tags(pattern, commits))).stdout.split("\0")
     width = len(git_signatures.TAG_FIELDS)
+    rest = [
+        _Entry(*(field.strip("\n") for field in lines[start : start + width]))
+        for start in range(0, len(lines) - width, width)
+    ]
     tags: list[Tag] = []
-    for start in range(0, len(lines) - width, width):
-        name, identifier, own_name, kind, target, at, subject, body, signature = (
-            field.strip("\n") for field in lines[start : start + width]
-        )
+    step = count or len(rest)
+    while rest and (not count or len(tags) < count):
+        batch, rest = rest[:step], rest[step:]
+        for entry, fault in zip(batch, await _find_faults(workspace, batch), strict=True):
+            if fault:
+                commands.run_logger().warning("stepped over tag %s: %s", entry.name, fault)
+            else:
+                message = f"{entry.subject}\n\n{entry.body}"
+                tags.append(Tag(entry.name, entry.target, entry.at, message))
+    return tags[:count] if count else tags
+
+
+class _Entry(NamedTuple):
+    """What Git says of a tag: `git_signatures.TAG_FIELDS`."""
+
+    name: str
+    identifier: str
+    own_name: str
+    kind: str
+    target: str
+    at: str
+    subject: str
+    body: str
+    signature: str
+
+
+async def _find_faults(workspace: Workspace, entries: Sequence[_Entry]) -> list[str]:
+    """Return why each tag cannot be believed; an empty text for one that can."""
+    faults = []
+    signed = await _list_signed(workspace, entries) if workspace.signed_tags else set()
+    for entry in entries:
         fault = ""
-        if not own_name or kind != "commit":
+        if not entry.own_name or entry.kind != "commit":
             fault = "it is no annotated tag of a commit"
         elif workspace.signed_tags:
-            if own_name != name:  # a signature says nothing of the ref under which it was pushed
-                fault = f"it was made as {own_name}"
-            elif not signature or not await _is_signed(workspace, identifier):
+            # A signature says nothing of the ref under which it was pushed.
+            if entry.own_name != entry.name:
+                fault = f"it was made as {entry.own_name}"
+            elif entry.identifier not in signed:
                 fault = "no allowed signer has signed it"
-        if fault:
-            commands.run_logger().warning("stepped over tag %s: %s", name, fault)
-            continue
-        tags.append(Tag(name, target, at, f"{subject}\n\n{body}"))
-        if len(tags) == count:
-            break
-    return tags
+        faults.append(fault)
+    return faults
 
 
-async def _is_signed(workspace: Workspace, identifier: str) -> bool:
+async def _list_signed(workspace: Workspace, entries: Sequence[_Entry]) -> set[str]:
+    """Return the tag objects among these that an allowed signer has signed."""
     allowed = Settings().allowed_signers
-    key = (identifier, allowed.read_text() if allowed.is_file() else "")
-    if key not in _verdicts:
-        result = await workspace.git(git_signatures.verify_tag(identifier), ok=(0, 1))
-        _verdicts[key] = result.code == 0
-    return _verdicts[key]
+    signers = allowed.read_text() if allowed.is_file() else ""
+    identifiers = [entry.identifier for entry in entries if entry.own_name and entry.signature]
+    new = [identifier for identifier in identifiers if (identifier, signers) not in _verdicts]
+    if new:  # all at once: half of the time goes into starting Git
+        result = await workspace.git(git_signatures.verify_tags(new), ok=(0, 1))
+        valid = set(result.stdout.split())
+        _verdicts.update({(identifier, signers): identifier in valid for identifier in new})
+    return {identifier for identifier in identifiers if _verdicts[identifier, signers]}
 
 
-async def sign_tag(workspace: Workspace, name: str, message: str) -> None:
-    """Sign a tag of the workspace with the worker's key, if it has one."""
+async def make_tag(workspace: Workspace, name: str, commit: str, message: str) -> None:
+    """Make a tag in the workspace, signed with the worker's key if it has one."""
     async with signing_key() as key:
-        if key:
-            commit = (await workspace.git(git.resolve(f"refs/tags/{name}"))).stdout.strip()
-            await workspace.git(git_signatures.sign_tag(name, commit, message, key))
+        await workspace.git(git_signatures.make_tag(name, commit, message, key))
+
+
+async def tag_names(workspace: Workspace) -> list[str]:
+    """List the names of all tags, those that cannot be believed, too."""
+    listed = (await workspace.git(git.refs("refs/tags"))).stdout.splitlines()
+    return [name.removeprefix("refs/tags/") for name in listed]

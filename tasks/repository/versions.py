@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.repository import git, gto
-from tasks.repository.tags import read_tags, sign_tag
+from tasks.repository.tags import make_tag, read_tags, tag_names
 from tasks.repository.workspace import Workspace, push
 from tasks.runs.retrying import capability
 
@@ -42,10 +43,19 @@ async def champion_of(workspace: Workspace, environment: str) -> Version | None:
 
 async def version_of(workspace: Workspace, commit: str) -> Version | None:
     """Return the version registered at a commit, None if there is none."""
+    return (await versions_of(workspace, [commit])).get(commit)
+
+
+async def versions_of(workspace: Workspace, commits: Sequence[str]) -> dict[str, Version]:
+    """Return the versions registered at some commits, by commit."""
     # The names are GTO's contract: model@version, model#environment#count.
-    tags = await read_tags(workspace, f"{workspace.model}@v*", commit=commit)
-    names = [tag.name.rpartition("@")[2] for tag in tags if not tag.name.endswith("!")]
-    return Version(names[0], commit) if names else None
+    tags = await read_tags(workspace, f"{workspace.model}@v*", commits=commits) if commits else []
+    # The highest of a commit comes first, and stays.
+    return {
+        tag.commit: Version(tag.name.rpartition("@")[2], tag.commit)
+        for tag in reversed(tags)
+        if not tag.name.endswith("!")
+    }
 
 
 async def named_version(workspace: Workspace, name: str) -> Version:
@@ -85,11 +95,10 @@ async def register_version(workspace: Workspace) -> Version:
         if version := await version_of(workspace, workspace.commit):
             return version
         await _require_own_tags(workspace)
-        await workspace.git(gto.register(workspace.model, workspace.commit, _REGISTERED))
-        (tag,) = await _version_tags(workspace)
-        await sign_tag(workspace, tag, _REGISTERED)
+        tag = gto.next_version(workspace.model, await tag_names(workspace))
+        await make_tag(workspace, tag, workspace.commit, _REGISTERED)
         version = Version(tag.rpartition("@")[2], workspace.commit)
-        if await _push_tag(workspace, f"{workspace.model}@{version.name}"):
+        if await _push_tag(workspace, tag):
             commands.run_logger().info("%s is %s", workspace.label, version.name)
             return version
     raise _crowded(
@@ -130,10 +139,8 @@ async def record_release(
             newest = await read_tags(workspace, f"{workspace.model}#{environment}#*", count=1)
             if newest[0].message.strip() == message.strip():
                 return
-        before = await _tags(workspace, environment)
-        await workspace.git(gto.assign(workspace.model, version.name, environment, message))
-        (tag,) = await _tags(workspace, environment) - before
-        await sign_tag(workspace, tag, message)
+        tag = gto.next_release(workspace.model, environment, await tag_names(workspace))
+        await make_tag(workspace, tag, version.commit, message)
         if await _push_tag(workspace, tag):
             commands.run_logger().info("recorded as %s", tag)
             return
@@ -144,28 +151,19 @@ async def record_release(
     )
 
 
-async def _version_tags(workspace: Workspace) -> list[str]:
-    """List the version tags at the workspace's commit, whether they count or not."""
-    listed = await workspace.git(git.refs_at(workspace.commit, f"refs/tags/{workspace.model}@v*"))
-    return [name.removeprefix("refs/tags/") for name in listed.stdout.split()]
-
-
 async def _require_own_tags(workspace: Workspace) -> None:
     """Refuse a commit that has a version tag which does not count: GTO would count it."""
-    if tags := await _version_tags(workspace):
+    pattern = f"refs/tags/{workspace.model}@v*"
+    listed = await workspace.git(git.refs_at(workspace.commit, pattern))
+    if names := listed.stdout.split():
+        tag = names[0].removeprefix("refs/tags/")
         raise TerminalError(
-            f"tag {tags[0]} at {workspace.label} does not count: it is lightweight, or no allowed"
+            f"tag {tag} at {workspace.label} does not count: it is lightweight, or no allowed"
             " signer has signed it",
             state="the commit has no version; the live model is unchanged",
-            next_step=f"run `slipway sign --history`, or `git push --delete origin {tags[0]}`,"
+            next_step=f"run `slipway sign --history`, or `git push --delete origin {tag}`,"
             " then run the flow again",
         )
-
-
-async def _tags(workspace: Workspace, environment: str) -> set[str]:
-    pattern = f"refs/tags/{workspace.model}#{environment}#*"
-    listed = await workspace.git(git.refs(pattern))
-    return {name.removeprefix("refs/tags/") for name in listed.stdout.split()}
 
 
 async def _push_tag(workspace: Workspace, tag: str) -> bool:

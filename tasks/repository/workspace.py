@@ -93,7 +93,7 @@ class Workspace:
     async def git(
         self, argv: commands.Argv, *, ok: tuple[int, ...] = (0,)
     ) -> commands.CommandResult:
-        """Run a Git (or GTO) command in the workspace.
+        """Run a Git command in the workspace.
 
         Args:
             argv: The command.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.bucket import dvc
 from tasks.core import uv
-from tasks.repository import git, gto
+from tasks.repository import git
 
 
 def test_dvc_waits_for_locks_and_takes_no_target_for_an_option() -> None:
@@ -43,11 +43,6 @@ def test_refused_refs_are_read_from_porcelain_output() -> None:
 
 def test_ref_that_looks_like_an_option_stays_a_ref() -> None:
     assert git.resolve("--help")[-2:] == ["--end-of-options", "--help^{commit}"]
-
-
-def test_gto_assigns_a_version_to_an_environment() -> None:
-    argv = gto.assign("wine", "v0.0.1", "local", "note")
-    assert argv[:7] == ["gto", "assign", "wine", "--version", "v0.0.1", "--stage", "local"]
 
 
 def test_packages_for_another_machine_are_wheels() -> None:

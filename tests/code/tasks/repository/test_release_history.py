@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import commands
 from tasks.reports.markdown import commit_link
 from tasks.reports.timeline import timeline
-from tasks.repository import gto
 from tasks.repository.git import Git
+from tasks.repository.gto import next_release
 from tasks.repository.release_history import (
     Entry,
     fetch_history,
@@ -20,6 +19,7 @@ from tasks.repository.release_history import (
     rollback_of,
     tag_message,
 )
+from tasks.repository.tags import make_tag, tag_names
 from tasks.repository.versions import champion_of
 from tasks.repository.workspace import Workspace, is_older
 
@@ -40,12 +40,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 async def _release(workspace: Workspace, commit: str, version: str, message: str) -> None:
-    for argv in (
-        gto.register("wine", commit, "Registered"),
-        gto.assign("wine", version, "local", message),
-    ):
-        result = await commands.run(argv, timeout=60, cwd=workspace.path, log=False)
-        assert result.code == 0, result.tail()
+    await make_tag(workspace, f"wine@{version}", commit, "Registered")
+    names = await tag_names(workspace)
+    await make_tag(workspace, next_release("wine", "local", names), commit, message)
 
 
 async def test_history_is_read_from_tags(workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ from deployments.local import signing
 from tasks.core.errors import TerminalError
 from tasks.repository.git import Git
 from tasks.repository.release_history import read_history
-from tasks.repository.tags import sign_tag
+from tasks.repository.tags import make_tag
 from tasks.repository.versions import (
     champion_of,
     named_version,
@@ -33,8 +33,7 @@ async def workspace(tmp_path: Path) -> Workspace:
     clone("commit", "--quiet", "--message=Start")
     workspace = Workspace(tmp_path, clone("rev-parse", "HEAD"), "main", signed_tags=True)
     for name in ("wine@v0.0.1", "wine#local#1"):
-        clone("tag", "--annotate", "--message=Released", name)
-        await sign_tag(workspace, name, "Released by Slipway\n\nFlow-Run: 7")
+        await make_tag(workspace, name, workspace.commit, "Released by Slipway\n\nFlow-Run: 7")
     return workspace
 
 
