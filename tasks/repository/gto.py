@@ -22,8 +22,8 @@ def next_version(model: str, names: Iterable[str]) -> str:
         model: Name of the model.
         names: The names of all tags. One that does not count is not given again, either.
     """
-    found = _match(model, _VERSION, names)
-    major, minor, patch = max(found, default=(0, 0, 0))
+    numbers = _match(model, _VERSION, names)
+    major, minor, patch = max(numbers, default=(0, 0, 0))
     return f"{model}@v{major}.{minor}.{patch + 1}"
 
 
@@ -41,5 +41,5 @@ def next_release(model: str, environment: str, names: Iterable[str]) -> str:
 
 def _match(model: str, pattern: str, names: Iterable[str]) -> list[tuple[int, ...]]:
     tag = re.compile(re.escape(model) + pattern)
-    found = (tag.match(name) for name in names)
-    return [tuple(map(int, match.groups())) for match in found if match]
+    matches = (tag.match(name) for name in names)
+    return [tuple(map(int, match.groups())) for match in matches if match]
