@@ -64,7 +64,7 @@ async def read_tags(
 
 
 class _Entry(NamedTuple):
-    """What Git says of a tag: `git_signatures.TAG_FIELDS`."""
+    """The fields that Git prints of a tag: `git_signatures.TAG_FIELDS`."""
 
     name: str
     identifier: str
