@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -47,13 +47,20 @@ class Exchange:
 class RecordWriter:
     """Makes the records of one model's server."""
 
-    def __init__(self, bundle: Bundle, interface: Interface, key: bytes | None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        interface: Interface,
+        key: bytes | None,
+        private: Collection[str] = (),
+    ) -> None:
         """Prepare what all records have in common.
 
         Args:
             bundle: the model's files.
             interface: its columns.
             key: of the hash of private values; None to leave private columns out.
+            private: columns that are private beside those that the model names.
         """
         release = bundle.release
         self.version = str(release.get("version") or UNRELEASED)
@@ -69,7 +76,7 @@ class RecordWriter:
         self._facts = json.dumps(facts)[1:-1].encode()
         self._names = [column.name for column in interface.columns]
         self._interface = interface
-        self._private = frozenset(bundle.runtime.get("private") or ())
+        self._private = frozenset(bundle.runtime.get("private") or ()) | frozenset(private)
         self._words = {c.name: c.missing_words for c in interface.columns if c.missing_words}
         self._golden = interface.unwrap(interface.wrap(bundle.golden.get("inputs") or []))
         self._key = key

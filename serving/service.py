@@ -69,7 +69,7 @@ class Service:
         self.predictor: Predictor | None = None
         self.log: PredictionLog | None = None
         if log_settings is not None:
-            writer = RecordWriter(bundle, self.interface, log_settings.key)
+            writer = RecordWriter(bundle, self.interface, log_settings.key, log_settings.private)
             self.log = PredictionLog(log_settings, writer, self.metrics)
         self._fail = fail
 

@@ -98,6 +98,7 @@ class LogSettings:
     feedback: bool = False  # whether `POST /feedback` is served
     key: bytes | None = None  # of the hash of private values; without it they are left out
     folder: Path | None = None  # of the spool; None for standard output
+    private: frozenset[str] = frozenset()  # columns, beside those that the model itself names
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "LogSettings | None":
@@ -125,6 +126,7 @@ class LogSettings:
                 feedback=values.get("feedback") is True,
                 key=_read_key(environment) if values.get("private") == "hash" else None,
                 folder=Path(folder) if (folder := environment.get(LOG_FOLDER)) else None,
+                private=frozenset(values.get("private_columns", ())),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise SettingError(f"{LOG} cannot be used: {error}") from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
 from prefect.runtime import flow_run
 
 from tasks.core import commands
 from tasks.core.errors import CandidateRejected, ConfigurationError
+from tasks.core.yaml12 import load_yaml
 from tasks.monitoring.shadow import compare
 from tasks.monitoring.shadow_report import ShadowReport
 from tasks.package.package import read_at
@@ -73,17 +76,32 @@ async def mirror(
     staged: StagedT,
 ) -> ShadowReport | None:
     """Mirror requests to a new version and compare the answers; None if nothing is live."""
-    traffic = await target.shadow(staged)
+    if release.before is None:
+        return None
+    workspace = release.package.workspace
+    live = await read_at(workspace, release.before.commit, PARAMETERS)
+    if not live:
+        commands.run_logger().warning(
+            "no shadow traffic: origin lacks the commit of %s, which says what is private",
+            release.label_before,
+        )
+        return None
+    of_live = _list_private(load_yaml(live) or {})
+    traffic = await target.shadow(staged, of_live)
     if traffic is None:
         return None
-    private = release.package.workspace.parameters.get("data", {}).get("private") or ()
     return await asyncio.to_thread(
         compare,
         traffic,
         tolerance=rules.tolerance,
         slices=await _slices(environment, release),
-        private=frozenset(map(str, private)),
+        private=of_live | _list_private(workspace.parameters),
     )
+
+
+def _list_private(parameters: Mapping[str, Any]) -> frozenset[str]:
+    """List the private columns of a version, from its params.yaml."""
+    return frozenset(map(str, parameters.get("data", {}).get("private") or ()))
 
 
 async def _slices(environment: HostEnvironment, release: Release) -> tuple[str, ...]:

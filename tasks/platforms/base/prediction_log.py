@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -54,6 +54,16 @@ class LogSettings(BaseModel):
     def variables(self) -> dict[str, str]:
         """The variables of a server that keeps the log."""
         return {SETTINGS: json.dumps(self.model_dump(exclude={"key"}))}
+
+    def make_shadow_variables(self, private: Collection[str]) -> dict[str, str]:
+        """Make the variables of a server that gets mirrored requests.
+
+        Args:
+            private: Columns that are private beside those that its own version names: clients
+                have been told what the live version keeps of them.
+        """
+        settings = self.model_dump(exclude={"key"}) | {"private_columns": sorted(private)}
+        return {SETTINGS: json.dumps(settings)}
 
     @property
     def secrets(self) -> dict[str, str]:

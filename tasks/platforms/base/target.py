@@ -18,7 +18,7 @@ and `rollback` has to undo it all the same.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,8 +142,13 @@ class Target(Protocol[StagedT, ReleasedT]):
             TerminalError: It crashes, does not get ready, or predicts something else.
         """
 
-    async def shadow(self, staged: StagedT) -> Traffic | None:
+    async def shadow(self, staged: StagedT, private: Collection[str]) -> Traffic | None:
         """Ask the new version, for a while, what clients ask the live one.
+
+        Args:
+            staged: What preflight left.
+            private: Private columns of the live version; the log of the new one leaves them out,
+                too, whatever it names itself.
 
         Returns:
             What both have recorded; None if the environment has no `shadow`, or nothing is live

@@ -114,7 +114,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         }
         for number, port in enumerate(route.ports, start=1):
             options = await self._options(port, says)
-            options["environment"] |= route.server_variables
+            options["environment"] |= self._server_variables(released)
             if released.is_shadow:
                 options["cpu_shares"] = _LEAST_SHARES
             if spool := self._make_spool(released):

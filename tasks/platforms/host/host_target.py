@@ -62,10 +62,12 @@ class HostRelease(Released[S]):
     Attributes:
         route: Its private route.
         old: The route that had the traffic before, None if there was none.
+        private: Columns that its log leaves out beside its own private ones.
     """
 
     route: Route
     old: Route | None
+    private: Collection[str] = ()
 
     @property
     def is_shadow(self) -> bool:
@@ -139,7 +141,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             raise
         return staged
 
-    async def shadow(self, staged: S) -> Traffic | None:
+    async def shadow(self, staged: S, private: Collection[str]) -> Traffic | None:
         """Start the new version, and mirror requests to it; nothing of it runs afterwards."""
         rules, live = self._host.shadow, await in_thread(self._gateway.route)
         if rules is None or live is None:
@@ -150,7 +152,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             commands.run_logger().warning("no shadow traffic: the live version does not answer")
             return None
         route = Route(staged.release, find_free_ports(self._host.replicas))
-        trial = HostRelease(staged, SHADOW, route, live)
+        trial = HostRelease(staged, SHADOW, route, live, private)
         spools = [
             make_spool(Settings().spool, model, self._host.name, version)
             for model, version in (
@@ -230,6 +232,13 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, None)
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
+
+    def _server_variables(self, released: HostRelease[S]) -> dict[str, str]:
+        """Return the variables of a release's servers beside those of the environment."""
+        variables = dict(released.route.server_variables)
+        if released.is_shadow and self._host.log:
+            variables |= self._host.log.make_shadow_variables(released.private)
+        return variables
 
     def _make_spool(self, released: HostRelease[S]) -> Path | None:
         """Make the folder for the records of a release's servers; None without a log."""

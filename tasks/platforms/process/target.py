@@ -101,7 +101,7 @@ class ProcessTarget(HostTarget[StagedBundle]):
     async def _start(self, released: HostRelease[StagedBundle]) -> None:
         bundle, route = released.staged.bundle, released.route
         bundle.describe(released.version)
-        variables = (await self._variables.read()).reveal() | route.server_variables
+        variables = (await self._variables.read()).reveal() | self._server_variables(released)
         if spool := self._make_spool(released):
             variables |= {FOLDER: str(spool)}
         for name, port in zip(self._names(route.release), route.ports, strict=True):

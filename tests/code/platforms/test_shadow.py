@@ -50,7 +50,7 @@ async def test_new_version_is_asked_what_clients_ask(
         killed = process_place.target(shadow=ShadowRules(time="1h"))
         staged = await killed.preflight(other, file)
         before = await process_place.snapshot()
-        mirroring = asyncio.create_task(killed.shadow(staged))
+        mirroring = asyncio.create_task(killed.shadow(staged, ()))
         while not gateway.is_mirrored():
             assert not mirroring.done(), mirroring.exception()
             await asyncio.sleep(0.1)
@@ -65,7 +65,7 @@ async def test_new_version_is_asked_what_clients_ask(
         assert (await process_place.snapshot())["servers"] == before["servers"]
 
         target = process_place.target(shadow=ShadowRules(requests=20))
-        mirroring = asyncio.create_task(target.shadow(staged))
+        mirroring = asyncio.create_task(target.shadow(staged, ()))
         while not gateway.is_mirrored():
             assert not mirroring.done(), mirroring.exception()
             await asyncio.sleep(0.1)
@@ -105,7 +105,7 @@ async def test_version_that_crashes_under_shadow_leaves_nothing(
     staged = await target.preflight(other, other.workspace.path / "model" / "wine")
     monkeypatch.setattr("tasks.platforms.host.host_target.prove", refuse)
     with pytest.raises(TerminalError, match="predicts otherwise"):
-        await target.shadow(staged)
+        await target.shadow(staged, ())
     assert not gateway.is_mirrored()
     await target.rollback(staged)
     assert await process_place.snapshot() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,8 @@ def test_log_reaches_the_server_as_it_reads_it(
     log = _load(tmp_path, "log = {share = 0.5, feedback = true}").log
     read = LogSettings.from_environment(log.variables)
     assert read == LogSettings(share=0.5, feedback=True)
+    shadow = LogSettings.from_environment(log.make_shadow_variables({"name"}))
+    assert shadow == replace(read, private=frozenset({"name"}))
     hashed = _load(tmp_path, 'log = {private = "hash", key = "our-key"}').log
     assert hashed.secrets == {"SLIPWAY_LOG_KEY": "our-key"}
     read = LogSettings.from_environment({**hashed.variables, "SLIPWAY_LOG_KEY": "hush"})

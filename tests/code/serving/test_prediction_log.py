@@ -206,6 +206,7 @@ def make_writer(
     private: tuple[str, ...] = (),
     key: bytes | None = None,
     words: tuple[str, ...] = (),
+    private_beside: tuple[str, ...] = (),
     **interface: Any,
 ) -> RecordWriter:
     bundle = SimpleNamespace(
@@ -221,7 +222,8 @@ def make_writer(
         "unwrap": lambda body: body["data"]["values"],
         **interface,
     }
-    return RecordWriter(bundle, SimpleNamespace(**settings), key)  # type: ignore[arg-type]
+    interface_of_rows: Any = SimpleNamespace(**settings)
+    return RecordWriter(bundle, interface_of_rows, key, private_beside)  # type: ignore[arg-type]
 
 
 def make_exchange(body: str, **values: Any) -> Exchange:
@@ -261,6 +263,9 @@ def test_private_columns_are_left_out_or_hashed():
     body = json.dumps({"data": {"values": rows}})
     line = make_writer(("name",)).write(make_exchange(body))
     assert json.loads(line)["data"]["inputs"] == [{"ash": 1.5}, {"ash": 1}, {"ash": 1}]
+    # What the live version keeps private, a version under shadow does, too.
+    shadow = make_writer(("ash",), private_beside=("name",)).write(make_exchange(body))
+    assert json.loads(shadow)["data"]["inputs"] == [{}, {}, {}]
     hashed = make_writer(("name",), b"key").write(make_exchange(body))
     first, second, third = json.loads(hashed)["data"]["inputs"]
     assert first["name"] == second["name"]

@@ -35,6 +35,39 @@ def _report(outputs: str, **options: Any) -> ShadowReport:
     return compare(Traffic(_SPAN, ask("a" * len(outputs)), ask(outputs)), tolerance=0.0, **options)
 
 
+async def test_columns_that_either_version_keeps_private_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    class Target:
+        async def shadow(self, _: object, private: object) -> Traffic:
+            asked.append(private)
+            when, row = _START.isoformat(), {"ash": 1, "name": "Ada", "note": "x"}
+            lines = [[make_line(1, [row], [answer], time=when)] for answer in "ab"]
+            return Traffic(_SPAN, *lines)
+
+    async def read_at(_: object, commit: str, __: str) -> str:
+        return "data: {private: [name]}" if commit == "1" * 40 else ""
+
+    monkeypatch.setattr(shadowing, "read_at", read_at)
+    workspace = SimpleNamespace(parameters={"data": {"private": ["note"]}})
+    package = SimpleNamespace(commit="0" * 40, label="wine@0000000", workspace=workspace)
+    release = Release(package, "local", Target(), {})  # type: ignore[arg-type]
+    environment = ProcessEnvironment.model_validate(
+        {"name": "local", "target": "process", "log": {}, "shadow": "1m"}
+    )
+    assert environment.shadow
+    for commit in ("2" * 40, "1" * 40):  # origin does not know the first
+        release.before = SimpleNamespace(commit=commit, label="wine@x", version="v1")  # type: ignore[assignment]
+        report = await shadowing.mirror.fn(
+            environment, environment.shadow, release, Target(), object()
+        )
+        assert bool(report) == (commit == "1" * 40)
+    assert asked == [{"name"}]
+    assert [item.inputs for item in report.largest] == [{"ash": 1}]
+
+
 class _Lab:
     """A flow run, and a target of which nothing but the result is known."""
 
