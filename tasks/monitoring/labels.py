@@ -1,11 +1,12 @@
-"""Labels from a table: a CSV file on the worker's host or in the bucket, or a query."""
+"""Labels from a table: a file on the worker's host or in the bucket, CSV or Parquet, or a query."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.settings import Settings
-from tasks.monitoring.records import Value
+from tasks.monitoring.records import Value, normalize_value
 from tasks.monitoring.settings import REQUEST, LabelTable
 from tasks.monitoring.window import Answer
 from tasks.runs.retrying import capability
 from tasks.training.database import find_url, make_variables, name_block, run_module
 from tasks.training.database_names import UNREACHABLE
-from tasks.training.rows import normalize
 
 _ROW = "row"  # optional column beside the request's id: which of its rows, from 0
 _STATE = "no report was written"
+_PARQUET = ".parquet"
+
+_Lines = tuple[Collection[str], Iterable[Mapping[str, str]]]  # names of the columns, and lines
 
 
 @dataclass
@@ -61,7 +64,7 @@ async def read_labels(table: LabelTable | None, answers: Sequence[Answer]) -> La
 
 @capability("fetch labels", timeout=3600)
 async def fetch_labels(table: LabelTable, folder: Path) -> Path:
-    """Bring the table as a CSV file.
+    """Bring the table as a file, CSV or Parquet.
 
     Args:
         table: Where it is.
@@ -71,7 +74,7 @@ async def fetch_labels(table: LabelTable, folder: Path) -> Path:
         ConfigurationError: There is no such file, or the query is wrong.
         TransientError: The bucket or the database cannot be reached.
     """
-    target = folder / "labels.csv"
+    target = folder / f"labels{_PARQUET if table.file.endswith(_PARQUET) else '.csv'}"
     if table.query:
         await _run_query(table, folder, target)
     elif table.file.startswith("s3://"):
@@ -135,15 +138,60 @@ def _refuse(table: LabelTable, problem: str) -> ConfigurationError:
 
 
 def _read_file(file: Path, table: LabelTable, answers: Sequence[Answer]) -> Labels:
+    with _open_lines(file, table) as (names, lines):
+        if missing := {table.label, *table.key}.difference(names):
+            raise _refuse(table, f"it has no column {', '.join(sorted(missing))}")
+        return match_labels(lines, table, answers)
+
+
+def _open_lines(file: Path, table: LabelTable) -> AbstractContextManager[_Lines]:
+    return (_open_parquet if file.suffix == _PARQUET else _open_csv)(file, table)
+
+
+@contextmanager
+def _open_csv(file: Path, table: LabelTable) -> Iterator[_Lines]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             lines = csv.DictReader(opened)
-            missing = {table.label, *table.key} - set(lines.fieldnames or ())
-            if missing:
-                raise _refuse(table, f"it has no column {', '.join(sorted(missing))}")
-            return match_labels(lines, table, answers)
+            yield lines.fieldnames or (), lines
     except (UnicodeDecodeError, csv.Error) as error:
         raise _refuse(table, str(error)) from error
+
+
+@contextmanager
+def _open_parquet(file: Path, table: LabelTable) -> Iterator[_Lines]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise ConfigurationError(
+            f"cannot read labels from {table.file}: the worker has no package that reads Parquet",
+            state=_STATE,
+            next_step="run `uv sync --inexact --extra parquet` in the worker's checkout, then"
+            " `monitor` again",
+        ) from error
+    from tasks.training.query import UnsupportedValue
+
+    try:
+        with ParquetFile(file) as opened:
+            names = opened.schema_arrow.names
+            columns = [name for name in (table.label, *table.key, _ROW) if name in names]
+            yield names, _read_batches(opened, columns)
+    except (pyarrow.ArrowException, UnsupportedValue) as error:
+        raise _refuse(table, str(error)) from error
+
+
+def _read_batches(file: Any, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
+    """Yield lines as CSV would have them; some thousands are in memory at a time."""
+    from tasks.training.query import to_cell
+
+    for batch in file.iter_batches(columns=columns):
+        for line in batch.to_pylist():
+            yield {
+                # What is no number is missing: pandas has no other missing number.
+                name: "" if value != value else to_cell(value, name)  # noqa: PLR0124
+                for name, value in line.items()
+            }
 
 
 def match_labels(
@@ -192,4 +240,4 @@ def _normalize_key(values: Sequence[Value]) -> tuple[str, ...] | None:
     """Normalize a key; None if all of it is missing, since that names no row."""
     if all(value is None for value in values):
         return None
-    return tuple(map(normalize, values))
+    return tuple(map(normalize_value, values))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from tasks.monitoring.records import Value, write_row
+from tasks.monitoring.records import Value, normalize_value, write_row
 from tasks.monitoring.window import Answer
 from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Interval
@@ -91,8 +91,8 @@ def join_labels(
         if are_numbers and not _is_number(label):
             invalid += 1
         else:
-            labelled.actual.append(normalize(label))
-            labelled.predicted.append(normalize(answer.output))
+            labelled.actual.append(normalize_value(label))
+            labelled.predicted.append(normalize_value(answer.output))
             labelled.rows.append(write_row(answer.inputs))
     return replace(labelled, invalid=invalid)
 

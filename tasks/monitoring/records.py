@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from tasks.training.rows import normalize
+
 Value = str | int | float | bool | None
 Kind = Literal["prediction", "refusal", "feedback", "proof"]
 
@@ -20,6 +22,7 @@ SHADOW = "shadow"  # stands for the version in records of mirrored requests
 MOST_BYTES = 64 << 20  # of a line: the server takes no request of that size
 _MOST_ID = 200
 _MOST_NUMBER = sys.float_info.max  # a longer one is an infinity, or no float at all
+_TRUTHS = ("true", "false")
 _KINDS: Mapping[str, Kind] = {
     "slipway.prediction": "prediction",
     "slipway.refusal": "refusal",
@@ -95,6 +98,12 @@ def parse_record(line: bytes) -> Record | None:
 def write_row(row: Mapping[str, Value]) -> dict[str, str]:
     """Write a row as texts, as slices of the gate read it; the empty text is a missing value."""
     return {name: "" if value is None else str(value) for name, value in row.items()}
+
+
+def normalize_value(value: Value) -> str:
+    """Return a value as a text that is the same however it is written; databases write `true`."""
+    text = normalize(value)
+    return text.capitalize() if text.lower() in _TRUTHS else text
 
 
 def _refuse_constant(text: str) -> Any:

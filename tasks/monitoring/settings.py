@@ -35,7 +35,8 @@ class LabelTable(BaseModel):
     """A table with labels that come later.
 
     Attributes:
-        file: CSV file: absolute path on the worker's host, or `s3://…` in the models' bucket.
+        file: CSV or Parquet file: absolute path on the worker's host, or `s3://…` in the models'
+            bucket.
         query: SQL query; what it returns last for a row counts.
         database: Name of the database, as `data.database` has it.
         key: Columns by which its lines and the requests' rows are matched: `request`, the id of

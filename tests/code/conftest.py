@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +61,25 @@ def layers(shared: Path) -> Path:
     folder = shared / "layers"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def install(run_folder: Path) -> Callable[[Path, str], Path]:
+    """Install a package, from uv's cache, where it is in nobody's environment; once a run."""
+
+    def install_for(python: Path, requirement: str) -> Path:
+        # Environments of one interpreter take the same files.
+        name = sha256(f"{python.resolve()} {requirement}".encode()).hexdigest()[:16]
+        folder = run_folder / f"package-{name}"
+        uv = Path(sys.executable).with_name("uv")
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                argv = [uv, "pip", "install", "--quiet", "--python", python,
+                        "--target", folder, requirement]  # fmt: skip
+                subprocess.run(argv, check=True, timeout=300)
+        return folder
+
+    return install_for
 
 
 # Not for the session: as long as Playwright runs, no other event loop can run in this thread.

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +122,10 @@ print(json.dumps([*answers, refuse(sys.argv[2])]))
 
 
 @pytest.fixture(scope="module")
-def pyarrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install what the model environment lacks, from uv's cache."""
-    folder = tmp_path_factory.mktemp("pyarrow")
+def pyarrow(install: Callable[[Path, str], Path]) -> Path:
+    """Install what the model environment lacks."""
     python = Path(support.environment()["UV_PROJECT_ENVIRONMENT"], "bin", "python")
-    argv = ["uv", "pip", "install", "--quiet", "--no-deps", "--python", python,
-            "--target", folder, "pyarrow>=26,<27"]  # fmt: skip
-    subprocess.run(argv, check=True, env=support.environment(), timeout=300)
-    return folder
+    return install(python, "pyarrow>=26,<27")
 
 
 def test_parquet_is_read_as_what_it_is(pyarrow: Path, tmp_path: Path) -> None:

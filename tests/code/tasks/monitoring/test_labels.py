@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,41 @@ async def test_labels_come_from_a_query(tmp_path: Path, monkeypatch: pytest.Monk
     query = "SELECT id AS request, bought AS label FROM orders"
     table = await read_labels(LabelTable(query=query, database="shop"), ANSWERS)
     assert table.by_row == {("r1", 0): "a", ("r2", 0): "b"}
+
+
+async def test_labels_come_from_parquet(
+    tmp_path: Path, install: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "labels.parquet"
+    file.write_bytes(b"PAR1")
+    table = LabelTable(file=str(file), key=("order",), label="is")
+    if find_spec("pyarrow") is None:
+        with pytest.raises(ConfigurationError, match="no package that reads Parquet") as refused:
+            await read_labels(table, ANSWERS)
+        assert "uv sync --inexact --extra parquet" in refused.value.next_step
+        monkeypatch.syspath_prepend(install(Path(sys.executable), "pyarrow>=26,<27"))
+    import pyarrow
+    from pyarrow import parquet
+
+    def write(**columns: list[Any]) -> None:
+        parquet.write_table(pyarrow.table(columns), file, row_group_size=2)
+
+    with pytest.raises(ConfigurationError, match=r"labels\.parquet: Parquet"):
+        await read_labels(table, ANSWERS)
+    nan = float("nan")
+    write(order=[17.0, 18.0, 18.0, 3.0], note=[[1], [2], [], None], **{"is": ["a", "b", "c", "d"]})
+    read = await read_labels(table, ANSWERS)
+    assert read == Labels({("r1", 0): "a", ("r1", 1): "c"}, unmatched=1, replaced=1)
+    write(order=[17, 18, None], **{"is": [nan, 0.5, 1.0]})
+    assert (await read_labels(table, ANSWERS)).by_row == {("r1", 1): "0.5"}
+    write(request=["r1", "r1"], row=[1, 0], label=[True, None])
+    read = await read_labels(LabelTable(file=str(file)), ANSWERS)
+    assert read.by_row == {("r1", 1): "true"}
+    write(order=[17], **{"is": [[1, 2]]})
+    with pytest.raises(ConfigurationError, match="column 'is' has values of type list; cast it"):
+        await read_labels(table, ANSWERS)
+    with pytest.raises(ConfigurationError, match="it has no column label, request"):
+        await read_labels(LabelTable(file=str(file)), ANSWERS)
 
 
 async def test_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ import pytest
 from deployments.local import postgres
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
+from tasks.monitoring import labels
+from tasks.monitoring.labels import fetch_labels, read_labels
+from tasks.monitoring.quality import join_labels
+from tasks.monitoring.settings import LabelTable
+from tasks.monitoring.window import Answer
 from tasks.training import database, query, updates
 from tasks.training.database_names import URL_VARIABLE
 from tasks.training.sources import Source
@@ -32,14 +37,9 @@ INSERT INTO sales (id) VALUES (0);
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the driver, from uv's cache, where it is in nobody's environment."""
-    folder = tmp_path_factory.mktemp("driver")
-    python = Path(sys.executable)
-    argv = [python.with_name("uv"), "pip", "install", "--quiet", "--python", python,
-            "--target", folder, "psycopg[binary]>=3.3,<4"]  # fmt: skip
-    subprocess.run(argv, check=True, timeout=300)
-    return folder
+def driver(install: Callable[[Path, str], Path]) -> Path:
+    """Install the driver."""
+    return install(Path(sys.executable), "psycopg[binary]>=3.3,<4")
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,14 @@ def connection(driver: Path, url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def source(
-    connection: Any, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Source:
-    """Return a source of a query, whose program finds the driver; DVC keeps nothing."""
+def _programs(connection: Any, driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have programs that talk to a database find the driver."""
     monkeypatch.setattr(database, "CHECKOUT", f"{CHECKOUT}{os.pathsep}{driver}")
+
+
+@pytest.fixture
+def source(_programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """Return a source of a query; DVC keeps nothing."""
     monkeypatch.setattr(updates.dvc, "add", lambda path: ["true", path])
     (tmp_path / "data/source").mkdir(parents=True)
     return Source(tmp_path, SALES, Path(f"{SALES}.dvc"), "", "shop")
@@ -115,6 +118,24 @@ async def test_query_of_postgresql_becomes_a_table(source: Source, url: str) -> 
     assert empty == "0,,,,,,50%"
     assert first == "1,n1,0.10,false,2024-01-02T03:04:00+00:00,2024-01-02,50%"
     assert len(rest) == 1499
+
+
+@pytest.mark.usefixtures("_programs")
+async def test_labels_come_from_postgresql(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url)
+    monkeypatch.setattr(labels, "fetch_labels", fetch_labels.fn)
+    at = "2024-01-02T03:04:00+00:00"
+    answers = [Answer(f"r{n}", 0, {"id": n, "at": at}, n % 3 == 0) for n in (1, 2, 9999)]
+    query = "SELECT id, at, paid FROM sales WHERE price < 1 ORDER BY id"
+    table = LabelTable(query=query, database="shop", key=("id", "at"), label="paid")
+    found = await read_labels(table, answers)
+    assert found.by_row == {("r1", 0): "false", ("r2", 0): "true"}
+    assert found.unmatched == 7
+    joined = join_labels(answers, {}, found.by_row)
+    assert (joined.actual, joined.predicted) == (["False", "True"], ["False", "False"])
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url.replace("127.0.0.1:", "127.0.0.1:1"))
+    with pytest.raises(TransientError, match="cannot reach database shop for labels"):
+        await read_labels(table, answers)
 
 
 @pytest.mark.parametrize(
