@@ -20,7 +20,8 @@ from tasks.platforms.base.prediction_log import FOLDER, without_log
 from tasks.platforms.base.proof import Candidate, prove
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
-from tasks.platforms.host.host_target import HostRelease, HostTarget
+from tasks.platforms.host.host_release import HostRelease
+from tasks.platforms.host.host_target import HostTarget
 
 _PREFLIGHT = "preflight"
 _SPOOL = "/spool"
@@ -114,7 +115,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         }
         for number, port in enumerate(route.ports, start=1):
             options = await self._options(port, says)
-            options["environment"] |= self._server_variables(released)
+            options["environment"] |= released.server_variables(self._environment.log)
             if released.is_shadow:
                 options["cpu_shares"] = _LEAST_SHARES
             if spool := self._make_spool(released):

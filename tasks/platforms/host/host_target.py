@@ -7,10 +7,9 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,11 +25,12 @@ from tasks.package.package import Package
 from tasks.platforms.base.prediction_log import make_spool
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
-from tasks.platforms.base.target import Live, Released, Staged, Target, name_of_release
+from tasks.platforms.base.target import Live, Target, name_of_release
 from tasks.platforms.base.watch import WatchPlan, WatchResult
 from tasks.platforms.host.canary import Canary
 from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.host_release import HostRelease, S
 from tasks.platforms.host.judgement import Limits
 from tasks.platforms.host.route import Route
 from tasks.platforms.host.samples import describe_samples, read_last_hour
@@ -50,29 +50,6 @@ class GatewaySettings(BaseSettings):
 
     gateway: Path
     gateway_api: str
-
-
-S = TypeVar("S", bound=Staged)
-
-
-@dataclass(frozen=True)
-class HostRelease(Released[S]):
-    """A release that was started on the worker's own host.
-
-    Attributes:
-        route: Its private route.
-        old: The route that had the traffic before, None if there was none.
-        private: Columns that its log leaves out beside its own private ones.
-    """
-
-    route: Route
-    old: Route | None
-    private: Collection[str] = ()
-
-    @property
-    def is_shadow(self) -> bool:
-        """True if it only gets mirrored requests: the live release comes first."""
-        return self.version == SHADOW
 
 
 class HostTarget(Target[S, HostRelease[S]]):
@@ -232,13 +209,6 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._gateway.switch, None)
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
-
-    def _server_variables(self, released: HostRelease[S]) -> dict[str, str]:
-        """Return the variables of a release's servers beside those of the environment."""
-        variables = dict(released.route.server_variables)
-        if released.is_shadow and self._host.log:
-            variables |= self._host.log.make_shadow_variables(released.private)
-        return variables
 
     def _make_spool(self, released: HostRelease[S]) -> Path | None:
         """Make the folder for the records of a release's servers; None without a log."""

@@ -23,7 +23,8 @@ from tasks.package.server import serve_in_box, stage
 from tasks.platforms.base.prediction_log import FOLDER
 from tasks.platforms.base.target import Staged
 from tasks.platforms.base.trial import boot
-from tasks.platforms.host.host_target import HostRelease, HostTarget
+from tasks.platforms.host.host_release import HostRelease
+from tasks.platforms.host.host_target import HostTarget
 from tasks.platforms.process import launch
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import (
@@ -101,7 +102,8 @@ class ProcessTarget(HostTarget[StagedBundle]):
     async def _start(self, released: HostRelease[StagedBundle]) -> None:
         bundle, route = released.staged.bundle, released.route
         bundle.describe(released.version)
-        variables = (await self._variables.read()).reveal() | self._server_variables(released)
+        variables = (await self._variables.read()).reveal()
+        variables |= released.server_variables(self._environment.log)
         if spool := self._make_spool(released):
             variables |= {FOLDER: str(spool)}
         for name, port in zip(self._names(route.release), route.ports, strict=True):

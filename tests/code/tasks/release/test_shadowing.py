@@ -38,11 +38,11 @@ def _report(outputs: str, **options: Any) -> ShadowReport:
 async def test_columns_that_either_version_keeps_private_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[object] = []
+    columns: list[object] = []
 
     class Target:
         async def shadow(self, _: object, private: object) -> Traffic:
-            asked.append(private)
+            columns.append(private)
             when, row = _START.isoformat(), {"ash": 1, "name": "Ada", "note": "x"}
             lines = [[make_line(1, [row], [answer], time=when)] for answer in "ab"]
             return Traffic(_SPAN, *lines)
@@ -64,7 +64,7 @@ async def test_columns_that_either_version_keeps_private_are_left_out(
             environment, environment.shadow, release, Target(), object()
         )
         assert bool(report) == (commit == "1" * 40)
-    assert asked == [{"name"}]
+    assert columns == [{"name"}]
     assert [item.inputs for item in report.largest] == [{"ash": 1}]
 
 

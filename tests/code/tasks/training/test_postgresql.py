@@ -128,10 +128,10 @@ async def test_labels_come_from_postgresql(url: str, monkeypatch: pytest.MonkeyP
     answers = [Answer(f"r{n}", 0, {"id": n, "at": at}, n % 3 == 0) for n in (1, 2, 9999)]
     query = "SELECT id, at, paid FROM sales WHERE price < 1 ORDER BY id"
     table = LabelTable(query=query, database="shop", key=("id", "at"), label="paid")
-    found = await read_labels(table, answers)
-    assert found.by_row == {("r1", 0): "false", ("r2", 0): "true"}
-    assert found.unmatched == 7
-    joined = join_labels(answers, {}, found.by_row)
+    result = await read_labels(table, answers)
+    assert result.by_row == {("r1", 0): "false", ("r2", 0): "true"}
+    assert result.unmatched == 7
+    joined = join_labels(answers, {}, result.by_row)
     assert (joined.actual, joined.predicted) == (["False", "True"], ["False", "False"])
     monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url.replace("127.0.0.1:", "127.0.0.1:1"))
     with pytest.raises(TransientError, match="cannot reach database shop for labels"):
