@@ -17,12 +17,12 @@ if _facts.get("version"):
 """
 _ENDS = """
     import threading
-    _answer_rows = Predictor.answer_rows
-    def _answer(self, method, rows):
+    _make_answer = Predictor.make_answer
+    def _answer(self, rows, predictions):
         if len(rows) == 1:
             threading.Timer(0.5, lambda: os._exit(1)).start()
-        return _answer_rows(self, method, rows)
-    Predictor.answer_rows = _answer
+        return _make_answer(self, rows, predictions)
+    Predictor.make_answer = _answer
 """
 
 
@@ -35,11 +35,11 @@ def end_under_traffic(source: str) -> str:
 
 
 _ANSWERS_OTHERWISE = """
-_answer_rows = Predictor.answer_rows
-def _answer(self, method, rows):
-    answer = _answer_rows(self, method, rows)
+_make_answer = Predictor.make_answer
+def _answer(self, rows, predictions):
+    answer = _make_answer(self, rows, predictions)
     return Answer(b"[2]", 1, {}) if len(rows) == 1 else answer
-Predictor.answer_rows = _answer
+Predictor.make_answer = _answer
 """
 
 
