@@ -173,8 +173,7 @@ class BaseImage:
 def run_engine(shared: Path) -> Iterator[str]:
     """Use the Docker engine of this host, or run one; yield its URL.
 
-    Two engines of our own on one host would give their containers the same addresses. So all
-    workers of a run share one, and another run waits until it ends.
+    All workers of a run share one.
 
     Args:
         shared: Folder of the workers that share it.
@@ -183,7 +182,7 @@ def run_engine(shared: Path) -> Iterator[str]:
     if _engine_answers(usual):
         yield usual
         return
-    needs("dockerd", "iptables")
+    needs("dockerd", "ip")
     if os.geteuid():
         pytest.skip("no Docker engine runs, and only root can start one")
     address, users = shared / "engine", shared / "engine.users"
