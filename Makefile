@@ -22,7 +22,7 @@ UV = $$(command -v uv || echo "$(CURDIR)/.slipway/uv/bin/uv")
 MODEL_TARGET := $(if $(TARGET),--target=$(TARGET))
 ENVIRONMENTS := .venv/.synced model/.venv/.synced
 
-.PHONY: help setup demo up down status doctor check test test-model lint format clean
+.PHONY: help setup demo up down status doctor check test test-model lint format bench clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ lint: setup  ## Check style, types and workflows
 format: setup  ## Fix style
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
+
+bench: setup  ## Measure Slipway beside others: make bench ONLY=serving; see docs/performance.md
+	$(PYTHON) -m benchmarks $(ONLY)
 
 clean: down  ## Stop everything and remove all that was made, data and models included
 	@if $(SLIPWAY) --help >/dev/null 2>&1; then $(SLIPWAY) down --containers; fi

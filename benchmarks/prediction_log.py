@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving import load, make_bundles, read_body, run, running
+from benchmarks.servers import load, make_bundles, read_body, run, running
 from tasks.core.free_port import find_free_port
 
 BLOCK = 4  # passes of each server over which its CPU time is measured

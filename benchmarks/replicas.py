@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.serving import clean_environment, runtime
+from benchmarks.servers import clean_environment, runtime
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT

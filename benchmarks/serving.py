@@ -1,234 +1,168 @@
-"""How much faster the service is than MLEM's own server: ratios, same model, one run.
+"""Slipway's model server beside others: requests, latency, CPU time, start and memory.
 
-Run by the orchestrator's Python from the root of the checkout: `python -m benchmarks.serving`.
-Passes of the two servers alternate, so that a busy machine slows both; the median counts.
+Run by `make bench ONLY=serving`. All servers have the same model, that of the demo, one worker and
+one thread for NumPy. `wrk` asks them in turn, in an order drawn anew for each pass, so that a busy
+machine slows all. Ratios are of the same pass, and their medians count.
 """
 
-import argparse
-import asyncio
 import contextlib
 import json
-import os
-import signal
+import random
+import resource
+import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import httpx
-import uv
+from benchmarks.peers import PEERS, Place, make_environment
+from benchmarks.report import Report
+from benchmarks.servers import (
+    clean_environment,
+    make_bundles,
+    read_cpu_seconds,
+    read_memory,
+    running,
+)
+from benchmarks.serving_report import ALONE, CLIENTS, OURS, PROXIED, make_report
+from benchmarks.wrk import PASSES, Server
+from deployments.local import gateway
+from deployments.local.ports import HOST
+from tasks.core.free_port import find_free_ports
+from tasks.platforms.host.gateway import Gateway
+from tasks.platforms.host.route import Route
 
-from tasks.core.free_port import find_free_port
-from tasks.core.settings import CHECKOUT
-
-CLIENTS = (1, 8, 32)
-# Trains and saves the models, those of the tests, with the real MLEM.
-MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
-QUIET_MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
-MLEM_SERVER = ("fastapi==0.125.0", "starlette==0.50.0", "uvicorn", "pydantic<2")
+MODEL = "wine"
+SEED = 1
+STARTS = 5
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
-def main() -> None:
-    """Build two environments and a model, measure, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2, help="of each pass")
-    parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--models", nargs="*", default=["labels", "wine", "diabetes"])
-    given = parser.parse_args()
-    print(f"{'model':8} {'clients':>7} {'requests/s':>17} {'ratio':>6} {'p50 ms':>15} {'ratio':>6}")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+def measure() -> Report:
+    """Start all servers, ask them in turn, and report."""
+    if shutil.which("wrk") is None:
+        sys.exit("The benchmark asks with wrk, which is not installed. Debian: apt-get install wrk")
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bundles, python = make_bundles(folder)
-        for name in given.models:
-            bundle = bundles / name
-            body = read_body(bundle)
-            with ours(python, bundle) as mine, mlems(bundle / name) as other:
-                for clients in CLIENTS:
-                    line = compare((mine, other), clients, body, given.seconds, given.passes)
-                    print(f"{name:8} {clients:7} {line}", flush=True)
+        bundle = bundles / MODEL
+        servers = start_servers(stack, folder, bundle, python)
+        order = random.Random(SEED)
+        for server in servers.values():
+            server.ask(8, seconds=1)  # to warm up
+        for clients in CLIENTS:
+            for _ in range(PASSES):
+                for name in order.sample([*servers], len(servers)):
+                    servers[name].passes.setdefault(clients, []).append(servers[name].ask(clients))
+        pause = 1000 * CLIENTS[-1] / (servers[OURS].median(CLIENTS[-1], "rate") / 2)
+        half = [servers[OURS].ask(CLIENTS[-1], pause) for _ in range(PASSES)]
+        memory = {name: read_memory(server.process) for name, server in servers.items()}
+        starts = measure_starts(python, bundle, folder)
+        limit = measure_loop(python, bundle)
+    return make_report(servers, half, memory, starts, limit)
 
 
-def compare(ports: tuple[int, int], clients: int, body: bytes, seconds: float, passes: int) -> str:
-    """Measure two servers in turn.
+def start_servers(
+    stack: contextlib.ExitStack, folder: Path, bundle: Path, python: Path
+) -> dict[str, Server]:
+    """Start Slipway's server, with batches, without and behind the proxy, and all peers."""
+    golden = json.loads((bundle / f"{MODEL}.golden.json").read_text())
+    packages = json.loads((bundle / f"{MODEL}.runtime.json").read_text())["packages"]
+    row = golden["inputs"][0]
+    servers = {}
 
-    Args:
-        ports: of ours and of the other.
-        clients: at once.
-        body: of each request.
-        seconds: of each pass.
-        passes: of each server.
+    def write_body(name: str, body: Any) -> Path:
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(body))
+        return path
 
-    Returns:
-        The columns of the table: both rates, their ratio, both medians, their ratio.
-    """
-    results: list[list[tuple[float, float]]] = [[], []]
-    for _ in range(passes):
-        for port, measured in zip(ports, results, strict=True):
-            measured.append(asyncio.run(load(port, clients, body, seconds)))
-    (rate, p50), (other_rate, other_p50) = (
-        [statistics.median(column) for column in zip(*measured, strict=True)]
-        for measured in results
-    )
-    return (
-        f"{rate:8.0f} {other_rate:8.0f} {rate / other_rate:5.1f}x "
-        f"{p50:7.2f} {other_p50:7.2f} {other_p50 / p50:5.1f}x"
-    )
-
-
-async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[float, float]:
-    """Ask as fast as a number of keep-alive clients can.
-
-    Args:
-        port: on the loopback interface.
-        clients: connections, each with one request at a time.
-        body: of each request.
-        seconds: to go on.
-
-    Returns:
-        Requests a second and the median latency in milliseconds.
-    """
-    request = (
-        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    ) + body
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (start := time.perf_counter()) < end:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
-                raise RuntimeError(head.decode())
-            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            latencies.append(time.perf_counter() - start)
-        writer.close()
-
-    start = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(client())
-    return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
+    body = write_body(OURS, {"data": {"values": [row]}})
+    for name, variables in ((OURS, {}), (ALONE, {"SLIPWAY_SERVING_BATCH_ROWS": "1"})):
+        (port,) = find_free_ports(1)
+        argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
+        url = f"http://{HOST}:{port}"
+        process = stack.enter_context(running(argv, f"{url}/readyz", **ONE_THREAD, **variables))
+        servers[name] = Server(f"{url}/predict", process, body)
+    proxied = stack.enter_context(start_proxy(folder, servers[OURS].url))
+    servers[PROXIED] = Server(f"{proxied}/predict", servers[OURS].process, body)
+    for number, peer in enumerate(PEERS):
+        (port,) = find_free_ports(1)
+        own = folder / f"peer-{number}"
+        own.mkdir()
+        place = Place(bundle / MODEL, row, own, make_environment(peer.packages, packages), port)
+        argv = [str(word) for word in peer.start(place)]
+        process = stack.enter_context(
+            running(argv, f"http://{HOST}:{port}{peer.ready}", **ONE_THREAD)
+        )
+        path = write_body(f"peer-{number}", peer.body(row))
+        servers[peer.name] = Server(f"http://{HOST}:{port}{peer.path}", process, path)
+    return servers
 
 
-def make_bundles(folder: Path) -> tuple[Path, Path]:
-    """Train and save the models; return the folder of their bundles, and a Python that serves."""
-    bundles = folder / "bundles"
-    run(
-        uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
-        "python", MAKE_BUNDLES, bundles, **QUIET_MLEM,
-    )  # fmt: skip
-    return bundles, runtime(folder, bundles / "wine" / "wine.runtime.json")
+@contextlib.contextmanager
+def start_proxy(folder: Path, server: str) -> Iterator[str]:
+    """Start the local stack's proxy, with a route as a deploy writes it; yields its URL."""
+    routes = folder / "routes"
+    routes.mkdir()
+    api, entry = find_free_ports(2)
+    ports = {gateway.API_PORT: api, "local": entry}
+    program = gateway.program(Path(sys.executable).parent, routes, ports, ("local",))
+    port = int(server.removesuffix("/predict").rpartition(":")[2])
+    with running([*program.argv], program.health or "", **program.environment):
+        Gateway(routes, f"http://{HOST}:{api}", "local").switch(Route("release", (port,)))
+        yield f"http://{HOST}:{entry}"
 
 
-def read_body(bundle: Path) -> bytes:
-    """Return a request for one row, the first golden one of a model."""
-    golden = json.loads((bundle / f"{bundle.name}.golden.json").read_text())
-    return json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
-
-
-def runtime(folder: Path, metadata: Path) -> Path:
-    """Make the runtime environment of a model; returns its Python."""
-    home = folder / "runtime"
-    run(
-        uv.find_uv_bin(), "sync", "--quiet", "--project", "serving", "--frozen",
-        UV_PROJECT_ENVIRONMENT=str(home),
-    )  # fmt: skip
-    packages = json.loads(metadata.read_text())["packages"]
-    python = home / "bin" / "python"
-    pins = [f"{name}=={version}" for name, version in packages.items()]
-    run(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, *pins)
-    return python
-
-
-def run(*argv: str | Path, **variables: str) -> str:
-    """Run a command to its end; return its output, which is in the error if it fails."""
-    done = subprocess.run(
-        [str(word) for word in argv],
-        cwd=CHECKOUT,
-        env={**clean_environment(), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{argv}\n{done.stdout}")
-    return done.stdout
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment without what belongs to the Python that runs the benchmark."""
-    # Without compiled modules a server takes twice as long to start.
-    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+def measure_starts(python: Path, bundle: Path, folder: Path) -> dict[str, float]:
+    """Return the CPU time until the server is ready, and that of importing scikit-learn alone."""
+    ready, imported = [], []
+    for _ in range(STARTS):
+        (port,) = find_free_ports(1)
+        argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
+        with running(argv, f"http://{HOST}:{port}/readyz", **ONE_THREAD) as process:
+            ready.append(read_cpu_seconds(process))
+        imported.append(run_measured([str(python), "-c", "import sklearn"])[1])
+    ratios = [start / alone for start, alone in zip(ready, imported, strict=True)]
     return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in dropped and not name.startswith("SLIPWAY_")
+        "ready": statistics.median(ready),
+        "import": statistics.median(imported),
+        "ratio": statistics.median(ratios),
     }
 
 
-@contextlib.contextmanager
-def ours(python: Path, bundle: Path) -> Iterator[int]:
-    """Run this project's service; gives its port."""
-    port = find_free_port()
-    argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
-    with running(argv, f"http://127.0.0.1:{port}/readyz"):
-        yield port
+def run_measured(argv: Sequence[str]) -> tuple[str, float]:
+    """Run a command; return its output and its CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        argv,
+        env={**clean_environment(), **ONE_THREAD},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@contextlib.contextmanager
-def mlems(model: Path) -> Iterator[int]:
-    """Run MLEM's own server in the model environment; gives its port."""
-    port = find_free_port()
-    argv = [uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen"]
-    argv += [word for pin in MLEM_SERVER for word in ("--with", pin)]
-    argv += ["mlem", "serve", "fastapi", "-m", str(model), "--host", "127.0.0.1"]
-    with running([*argv, "--port", str(port)], f"http://127.0.0.1:{port}/interface.json"):
-        yield port
+LOOP = """
+import pickle, sys, time, statistics
+import numpy as np
+model = pickle.loads(open(sys.argv[1], "rb").read())
+for rows in (1, 32):
+    array = np.ones((rows, model.n_features_in_))
+    taken = []
+    for _ in range(300):
+        begin = time.thread_time()
+        model.predict(array)
+        taken.append(time.thread_time() - begin)
+    print(1e6 * statistics.median(taken) / rows)
+"""
 
 
-@contextlib.contextmanager
-def running(argv: list[str], url: str, **variables: str) -> Iterator[int]:
-    """Run a server until it answers, and stop it with all its children afterwards.
-
-    Args:
-        argv: its command.
-        url: answers 200 once it is ready.
-        variables: of its environment.
-
-    Yields:
-        The id of its process.
-    """
-    extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
-    environment = {
-        **clean_environment(),
-        **QUIET_MLEM,
-        "MLEM_ADDITIONAL_EXTENSIONS": extensions,
-        **variables,
-    }
-    process = subprocess.Popen(
-        argv, cwd=CHECKOUT, env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(url).status_code == 200:
-                    break
-            if process.poll() is not None:
-                raise RuntimeError(f"stopped: {' '.join(argv)}")
-            time.sleep(0.1)
-        yield process.pid
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-if __name__ == "__main__":
-    main()
+def measure_loop(python: Path, bundle: Path) -> list[float]:
+    """Return the CPU microseconds a row of `model.predict` in a loop, for 1 row and for 32."""
+    output, _ = run_measured([str(python), "-W", "ignore", "-c", LOOP, str(bundle / MODEL)])
+    return [float(line) for line in output.split()]

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.prediction_log import ask_steadily, serve
-from benchmarks.serving import clean_environment, load, make_bundles, read_body
+from benchmarks.servers import clean_environment, load, make_bundles, read_body
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT

@@ -1,0 +1,172 @@
+"""Other servers of the same model, each in an environment of its own with pinned packages.
+
+Environments are made on first use in `~/.cache/slipway-benchmarks`, 2 GB in all.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uv
+
+from benchmarks.servers import run
+
+HERE = Path(__file__).parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway-benchmarks"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files, programs and port of a peer."""
+
+    model: Path  # the pickled model
+    example: Mapping[str, Any]  # a row
+    folder: Path  # for files of its own
+    bin: Path  # of its environment
+    port: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server to compare with."""
+
+    name: str
+    packages: Sequence[str]
+    start: Callable[[Place], Sequence[str | Path]]
+    body: Callable[[Mapping[str, Any]], Any]  # of a request for one row
+    path: str = "/predict"
+    ready: str = "/ready"
+    lacks: str = ""  # what it does not do, of what Slipway's server does
+
+
+def _start_mlem(place: Place) -> Sequence[str | Path]:
+    return [
+        place.bin / "mlem", "serve", "fastapi", "-m", place.model,
+        "--host", "127.0.0.1", "--port", str(place.port),
+    ]  # fmt: skip
+
+
+def _start_fastapi(place: Place) -> Sequence[str | Path]:
+    script, example = HERE / "fastapi_server.py", json.dumps(place.example)
+    return [place.bin / "python", script, place.model, example, str(place.port)]
+
+
+def _start_asgi(place: Place) -> Sequence[str | Path]:
+    return [place.bin / "python", HERE / "asgi_server.py", place.model, str(place.port)]
+
+
+def _start_bentoml(service: str) -> Callable[[Place], Sequence[str | Path]]:
+    def start(place: Place) -> Sequence[str | Path]:
+        return [
+            "env", f"BENCHMARK_MODEL={place.model}", f"BENTOML_HOME={place.folder}",
+            "BENTOML_DO_NOT_TRACK=1", place.bin / "bentoml", "serve",
+            f"bentoml_service:{service}", "--working-dir", HERE,
+            "--host", "127.0.0.1", "--port", str(place.port),
+        ]  # fmt: skip
+
+    return start
+
+
+def _start_litserve(place: Place) -> Sequence[str | Path]:
+    return [place.bin / "python", HERE / "litserve_server.py", place.model, str(place.port)]
+
+
+def _start_mlflow(place: Place) -> Sequence[str | Path]:
+    saved = place.folder / "model"
+    run(place.bin / "python", HERE / "mlflow_model.py", place.model, saved)
+    return [
+        "env", f"PATH={place.bin}:{os.environ['PATH']}", place.bin / "mlflow", "models", "serve",
+        "--env-manager", "local", "--workers", "1", "-m", saved, "-p", str(place.port),
+    ]  # fmt: skip
+
+
+def _start_mlserver(place: Place) -> Sequence[str | Path]:
+    settings = {"host": "127.0.0.1", "parallel_workers": 0, "metrics_port": place.port + 1}
+    settings |= {"http_port": place.port, "grpc_port": place.port + 2, "debug": False}
+    model = {
+        "name": "model",
+        "implementation": "mlserver_sklearn.SKLearnModel",
+        "parameters": {"uri": str(place.folder / "model.joblib")},
+        "max_batch_size": 64,
+        "max_batch_time": 0.001,
+    }
+    place.folder.joinpath("settings.json").write_text(json.dumps(settings))
+    place.folder.joinpath("model-settings.json").write_text(json.dumps(model))
+    place.folder.joinpath("model.joblib").write_bytes(place.model.read_bytes())
+    return [place.bin / "mlserver", "start", place.folder]
+
+
+def _list_values(row: Mapping[str, Any]) -> Any:
+    return {"values": [list(row.values())]}
+
+
+def _make_tensor(row: Mapping[str, Any]) -> Any:
+    tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP64", "data": [*row.values()]}
+    return {"inputs": [tensor]}
+
+
+_SERVER = ("uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0")
+# With these MLEM 0.4.14 runs at all.
+_MLEM = (
+    "mlem==0.4.14", "pydantic<2", "isort<6", "typer==0.23.1", "click==8.1.8", "setuptools<81",
+    "fastapi==0.125.0", "starlette==0.50.0",
+)  # fmt: skip
+
+PEERS = (
+    Peer(
+        "MLEM", (*_MLEM, *_SERVER), _start_mlem,
+        lambda row: {"data": {"values": [row]}}, ready="/interface.json",
+        lacks="no health check, metrics, limits or draining; checks no hash of the model",
+    ),
+    Peer(
+        "BentoML, tables", ("bentoml==1.4.40",), _start_bentoml("Frames"),
+        lambda row: {"values": [row]}, ready="/readyz",
+        lacks="accepts unknown and misses no columns; hashes and golden rows are not checked",
+    ),
+    Peer(
+        "BentoML, batching", ("bentoml==1.4.40",), _start_bentoml("Batches"),
+        _list_values, ready="/readyz",
+        lacks="takes arrays without names; a bad request fails its whole batch",
+    ),
+    Peer(
+        "MLflow", ("mlflow==3.17.2",), _start_mlflow,
+        lambda row: {"dataframe_records": [row]}, path="/invocations", ready="/ping",
+        lacks="no metrics of predictions, bounded queue or draining",
+    ),
+    Peer(
+        "MLServer", ("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), _start_mlserver,
+        _make_tensor, path="/v2/models/model/infer", ready="/v2/health/ready",
+        lacks="takes arrays without names or checks of values",
+    ),
+    Peer(
+        "LitServe", ("litserve==0.2.19",), _start_litserve, _list_values, ready="/health",
+        lacks="takes arrays without names or checks of values",
+    ),
+    Peer(
+        "FastAPI by hand", ("fastapi==0.165.0", *_SERVER), _start_fastapi,
+        lambda row: {"values": [row]},
+        lacks="only what its 15 lines do: checks of types",
+    ),
+    Peer(
+        "ASGI by hand", ("orjson==3.13.0", *_SERVER), _start_asgi, _list_values,
+        lacks="everything: no route, check or error message",
+    ),
+)  # fmt: skip
+
+
+def make_environment(packages: Sequence[str], model_packages: Mapping[str, str]) -> Path:
+    """Make an environment with these packages and the model's; return its folder of programs."""
+    pins = [*packages, *(f"{name}=={version}" for name, version in model_packages.items())]
+    digest = hashlib.sha256("\n".join(pins).encode()).hexdigest()[:12]
+    folder = CACHE / f"{packages[0].partition('==')[0]}-{digest}"
+    if not (folder / "complete").exists():
+        tool = uv.find_uv_bin()
+        run(tool, "venv", "--quiet", "--clear", "--python", "3.11", folder)
+        python = folder / "bin" / "python"
+        run(tool, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *pins)
+        (folder / "complete").touch()
+    return folder / "bin"

@@ -1,0 +1,201 @@
+"""Model servers to measure: models, environments, processes, and a client that asks them."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import uv
+
+from tasks.core.settings import CHECKOUT
+from tasks.core.tls import ssl_context
+
+# Trains and saves the models, those of the tests, with the real MLEM.
+MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
+QUIET_MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
+START_SECONDS = 120
+
+
+async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[float, float]:
+    """Ask as fast as a number of keep-alive clients can.
+
+    Args:
+        port: on the loopback interface.
+        clients: connections, each with one request at a time.
+        body: of each request.
+        seconds: to go on.
+
+    Returns:
+        Requests a second and the median latency in milliseconds.
+    """
+    request = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    ) + body
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (start := time.perf_counter()) < end:
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.decode())
+            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            latencies.append(time.perf_counter() - start)
+        writer.close()
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
+
+
+def make_bundles(folder: Path) -> tuple[Path, Path]:
+    """Train and save the models; return the folder of their bundles, and a Python that serves."""
+    bundles = folder / "bundles"
+    run(
+        uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
+        "python", MAKE_BUNDLES, bundles, **QUIET_MLEM,
+    )  # fmt: skip
+    return bundles, runtime(folder, bundles / "wine" / "wine.runtime.json")
+
+
+def read_body(bundle: Path) -> bytes:
+    """Return a request for one row, the first golden one of a model."""
+    golden = json.loads((bundle / f"{bundle.name}.golden.json").read_text())
+    return json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
+
+
+def runtime(folder: Path, metadata: Path) -> Path:
+    """Make the runtime environment of a model; returns its Python."""
+    home = folder / "runtime"
+    run(
+        uv.find_uv_bin(), "sync", "--quiet", "--project", "serving", "--frozen",
+        UV_PROJECT_ENVIRONMENT=str(home),
+    )  # fmt: skip
+    packages = json.loads(metadata.read_text())["packages"]
+    python = home / "bin" / "python"
+    pins = [f"{name}=={version}" for name, version in packages.items()]
+    run(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, *pins)
+    return python
+
+
+def run(*argv: str | Path, **variables: str) -> str:
+    """Run a command to its end; return its output, which is in the error if it fails."""
+    done = subprocess.run(
+        [str(word) for word in argv],
+        cwd=CHECKOUT,
+        env={**clean_environment(), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{argv}\n{done.stdout}")
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what belongs to the Python that runs the benchmark."""
+    # Without compiled modules a server takes twice as long to start.
+    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith("SLIPWAY_")
+    }
+
+
+@contextlib.contextmanager
+def running(argv: list[str], url: str, **variables: str) -> Iterator[int]:
+    """Run a server until it answers, and stop it with all its children afterwards.
+
+    Args:
+        argv: its command.
+        url: answers 200 once it is ready.
+        variables: of its environment.
+
+    Yields:
+        The id of its process.
+    """
+    extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
+    environment = {
+        **clean_environment(),
+        **QUIET_MLEM,
+        "MLEM_ADDITIONAL_EXTENSIONS": extensions,
+        **variables,
+    }
+    process = subprocess.Popen(
+        argv, cwd=CHECKOUT, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait_until_ready(process, url)
+        yield process.pid
+    finally:
+        for member in list_tree(process.pid):  # some servers start workers in groups of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(verify=ssl_context()) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            if process.poll() is not None:
+                raise RuntimeError(f"stopped: {process.args!r}")
+            time.sleep(0.02)
+    raise RuntimeError(f"not ready after {START_SECONDS} s: {process.args!r}")
+
+
+def list_tree(process: int) -> list[int]:
+    """List a process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int(_read_stat(int(folder.name))[1])
+                children.setdefault(parent, []).append(int(folder.name))
+    tree = [process]
+    for member in tree:  # which grows meanwhile
+        tree += children.get(member, [])
+    return tree
+
+
+def read_cpu_seconds(process: int) -> float:
+    """Return the CPU time that a process and its descendants have taken so far."""
+    ticks = 0
+    for member in list_tree(process):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, _read_stat(member)[11:15]))  # ended children included
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def read_memory(process: int) -> float:
+    """Return the proportional set size (PSS) of a process and its descendants, in MB."""
+    kilobytes = 0
+    for member in list_tree(process):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+            kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes * 1024 / 1e6
+
+
+def _read_stat(process: int) -> list[str]:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

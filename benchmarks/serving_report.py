@@ -1,0 +1,112 @@
+"""Tables and goals of the benchmark `serving`."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.peers import PEERS
+from benchmarks.report import Bars, Goal, Report, Table
+from benchmarks.wrk import PASSES, SECONDS, Pass, Server, format_ratios, list_ratios
+
+CLIENTS = (1, 8, 32)
+OURS, ALONE, PROXIED = "Slipway", "Slipway, no batches", "Slipway behind Traefik"
+
+
+def make_report(
+    servers: Mapping[str, Server],
+    half: Sequence[Pass],
+    memory: Mapping[str, float],
+    starts: Mapping[str, float],
+    limit: Sequence[float],
+) -> Report:
+    """Make tables, goals and bars of what was measured."""
+    most = CLIENTS[-1]
+    rows = [
+        [
+            name,
+            *(f"{server.median(clients, 'rate'):.0f}" for clients in CLIENTS),
+            "" if name == OURS else format_ratios(list_ratios(servers[OURS], server, most)),
+            f"{server.median(1, 'p50'):.2f}",
+            f"{server.median(most, 'p50'):.1f}",
+            f"{server.median(most, 'p99'):.1f}",
+            f"{server.median(1, 'cpu'):.0f}",
+            f"{server.median(most, 'cpu'):.0f}",
+            f"{memory[name]:.0f}",
+            f"{sum(run.errors for passes in server.passes.values() for run in passes)}",
+        ]
+        for name, server in servers.items()
+    ]
+    columns = [
+        "server", *(f"req/s at {clients}" for clients in CLIENTS), f"Slipway is x at {most}",
+        "p50 ms at 1", f"p50 at {most}", f"p99 at {most}", "CPU µs a request at 1", f"at {most}",
+        "PSS MB", "errors",
+    ]  # fmt: skip
+    lacks = [[peer.name, peer.lacks] for peer in PEERS]
+    return Report(
+        method=[
+            f"{PASSES} passes of {SECONDS} s each with 1, 8 and 32 keep-alive clients (wrk), one"
+            " row a request; medians, ratios pair by pair (least to greatest). CPU time is the"
+            " server's.",
+            f"model.predict in a loop: {limit[0]:.0f} µs of CPU for one row, {limit[1]:.0f} a row"
+            " for 32.",
+        ],
+        tables=[
+            Table("One worker, the demo's model", columns, rows),
+            Table("What the others do not do", ["server", "lacks"], lacks),
+        ],
+        goals=make_goals(servers, half, memory, starts),
+        bars=[
+            Bars(f"Requests a second, {most} clients", "requests a second",
+                 {name: server.median(most, "rate") for name, server in servers.items()}),
+            Bars(f"p99 with {most} clients", "milliseconds",
+                 {name: server.median(most, "p99") for name, server in servers.items()}),
+        ],
+    )  # fmt: skip
+
+
+def make_goals(
+    servers: Mapping[str, Server],
+    half: Sequence[Pass],
+    memory: Mapping[str, float],
+    starts: Mapping[str, float],
+) -> list[Goal]:
+    """Compare what was measured with the goals."""
+    ours, most = servers[OURS], CLIENTS[-1]
+    goals = []
+
+    def add(what: str, bound: float, value: float, text: str, *, least: bool = False) -> None:
+        is_met = value >= bound if least else value <= bound
+        goals.append(Goal(what, f"{'≥' if least else '≤'} {bound:.4g}", text, is_met))
+
+    def add_ratio(
+        what: str, bound: float, pair: tuple[Server, Server], clients: int, figure: str = "rate",
+        *, least: bool = False,
+    ) -> None:  # fmt: skip
+        ratios = list_ratios(*pair, clients, figure)
+        add(what, bound, statistics.median(ratios), format_ratios(ratios), least=least)
+
+    bounds = {
+        "MLEM": 12,
+        "BentoML, tables": 10,
+        "BentoML, batching": 3,
+        "MLflow": 20,
+        "FastAPI by hand": 3,
+    }
+    for name, bound in bounds.items():
+        add_ratio(f"requests/s at {most}, x {name}", bound, (ours, servers[name]), most, least=True)
+    name = "FastAPI by hand"
+    add_ratio(f"requests/s at 1, x {name}", 0.95, (ours, servers[name]), 1, least=True)
+    bound, value = servers["MLEM"].median(most, "p50"), ours.median(most, "p99")
+    add(f"p99 at {most} below MLEM's p50, ms", bound, value, f"{value:.1f}")
+    p50 = statistics.median(run.p50 for run in half)
+    p99 = statistics.median(run.p99 for run in half)
+    rate = statistics.median(run.rate for run in half)
+    add(f"p99 at {rate:.0f} requests/s, x p50", 2, p99 / p50, f"{p99:.1f} / {p50:.1f} ms")
+    pairs = zip(ours.passes[1], servers[ALONE].passes[1], strict=True)
+    differences = [run.p50 - alone.p50 for run, alone in pairs]
+    value = statistics.median(differences)
+    add("p50 at 1 over no batches, ms", 0.3, value, f"{value:+.2f}")
+    add_ratio("p99 behind Traefik, x direct", 1.3, (servers[PROXIED], ours), most, "p99")
+    text = f"{starts['ratio']:.2f} ({starts['ready']:.2f} / {starts['import']:.2f} s)"
+    add("CPU until ready, x import sklearn", 1.2, starts["ratio"], text)
+    add("memory (PSS), MB", 130, memory[OURS], f"{memory[OURS]:.0f}")
+    return goals
