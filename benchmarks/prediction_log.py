@@ -13,7 +13,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,12 +170,10 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
 
 
 @contextlib.contextmanager
-def serve(
-    python: Path, bundle: Path, *, prefix: Sequence[str] = (), **variables: str
-) -> Iterator[Server]:
-    """Run a model server; a command in front of its own may run it."""
+def serve(python: Path, bundle: Path, **variables: str) -> Iterator[Server]:
+    """Run a model server."""
     port = find_free_port()
-    argv = [*prefix, str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
+    argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
     with running(argv, f"http://127.0.0.1:{port}/readyz", **variables) as process:
         yield Server(port, process)
 

@@ -2,15 +2,16 @@
 
 Run from the root of the checkout: `python -m benchmarks.shadow`. Two servers of one model run
 behind the proxy, both with a prediction log. Clients ask the live one at half of what it can bear,
-in pairs of passes: with mirroring to the other one and without, in an order drawn anew each time.
-Ratios are of the passes of a round, and their medians count. A request that is lost or refused ends
-the run.
+in rounds of three passes, in an order drawn anew each time: one with mirroring to the other server,
+as a deploy does it, and two without. How far the two differ is the noise of the machine. Ratios are
+of the passes of a round, and their medians count. A request that is lost or refused ends the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import subprocess
@@ -24,11 +25,14 @@ from benchmarks.servers import clean_environment, load, make_bundles, read_body
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
+from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
+from tasks.platforms.host.shadow import choose_percent
 
 _NAME = "shadow"
 _MODES = ("live alone", "live alone, again", "mirrored")
+_PROCESSORS = ShadowRules().processors * (os.cpu_count() or 1)
 
 
 def main() -> None:
@@ -36,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="of each pass")
     parser.add_argument("--passes", type=int, default=20, help="of each mode")
+    parser.add_argument("--percent", type=int, help="of the requests to mirror; else as a deploy")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     order = random.Random(given.seed)
@@ -50,29 +55,29 @@ def main() -> None:
             spool = folder / name
             spool.mkdir()
             log = {"SLIPWAY_LOG": '{"share": 1.0}', "SLIPWAY_LOG_FOLDER": str(spool)}
-            # As a release under shadow traffic, the new one comes after the host's other programs.
-            prefix = ("nice", "-n", "5") if name == "new" else ()
-            server = opened.enter_context(serve(python, bundle, prefix=prefix, **log))
+            server = opened.enter_context(serve(python, bundle, **log))
             routes.append(Route(name, (server.port,)))
         live, new = routes
         proxy.switch(live)
         rates = [asyncio.run(load(port, 16, body, given.seconds))[0] for _ in range(5)]
         rate = statistics.median(rates) / 2
+        before = proxy.counters(live)[0]
+        asyncio.run(ask_steadily(port, body, rate, given.seconds))
+        asked = proxy.counters(live)[0].since(before)
+        percent = given.percent or choose_percent(asked, given.seconds, _PROCESSORS)
         latencies: dict[str, list[tuple[float, float]]] = {mode: [] for mode in _MODES}
-        sent = 0
         for _ in range(given.passes):
             for mode in order.sample(_MODES, len(_MODES)):
                 if mode == "mirrored":
-                    proxy.mirror(live, new)
-                    sent += int(rate * given.seconds)
+                    proxy.mirror(live, new, percent)
                 else:
                     proxy.switch(live)
                 time.sleep(0.5)
                 latencies[mode].append(asyncio.run(ask_steadily(port, body, rate, given.seconds)))
         time.sleep(2)  # the log is written
-        mirrored = sum(path.read_bytes().count(b"\n") for path in (folder / "new").iterdir())
+        records = sum(path.read_bytes().count(b"\n") for path in (folder / "new").iterdir())
     print(f"{given.passes} passes of {given.seconds:g} s at {rate:.0f} requests/s; none was lost")
-    print(f"{mirrored} of {sent} requests were mirrored")
+    print(f"{percent} % of the requests were mirrored: {records} records of them")
     for column, name in enumerate(("p50 ms", "p99 ms")):
         base = [times[column] for times in latencies[_MODES[0]]]
         for mode, values in latencies.items():

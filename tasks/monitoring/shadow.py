@@ -21,9 +21,6 @@ from tasks.monitoring.window import Span, find_percentile
 from tasks.training.rows import normalize
 from tasks.training.slices import choose
 
-MIRRORED_BYTES = 1 << 20  # the proxy mirrors no larger request
-# A record also has the answer, and other blanks: of a shorter one, the request was surely mirrored.
-_SURELY_MIRRORED = MIRRORED_BYTES // 2
 _LISTED = 20
 _QUANTILES = (0.5, 0.95, 0.99)
 _LEAST_AMOUNT = 1e-9
@@ -36,12 +33,15 @@ class Traffic:
     Attributes:
         span: From when to when requests were mirrored.
         live: Lines of the live version.
-        new: Lines of the new version, which gets a request once the live one has answered it.
+        new: Lines of the new version, which gets some of the requests, each once the live one has
+            answered it.
+        sent: Number of requests that the new version was sent.
     """
 
     span: Span
     live: Sequence[bytes]
     new: Sequence[bytes]
+    sent: int
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ def compare(
         at for at, row in enumerate(rows) if _differs(row.live, row.new, amounts[at], tolerance)
     ]
     of_live, of_new = _describe(live), _describe(new)
-    mirrored = sum(len(line) <= _SURELY_MIRRORED for line in traffic.live)
-    missing = max(0, min(of_live.requests, mirrored) - of_new.requests)
+    missing = max(0, traffic.sent - of_new.requests)
     order = sorted(different, key=lambda at: -(amounts[at] or 0.0))
     return ShadowReport(
         seconds=(traffic.span.end - traffic.span.start).total_seconds(),
@@ -86,7 +85,7 @@ def compare(
         by_id=by_id,
         by_content=by_content,
         ambiguous=ambiguous,
-        lost=missing + max(0, of_new.errors - of_live.errors),
+        lost=missing + _count_failures(live, new),
         rows=len(rows),
         different=len(different),
         amounts=_summarize([amount for amount in amounts if amount is not None]),
@@ -228,6 +227,23 @@ def _cut(
         if positions:
             wrong = len(different.intersection(positions))
             yield Part(name=name, rows=len(positions), different=wrong)
+
+
+def _count_failures(live: Iterable[Record], new: Iterable[Record]) -> int:
+    """Count the requests that the new version has refused or failed, and the live one has not.
+
+    Most of them cannot be paired, since a refusal's record has no values. So one that the live
+    version has refused for the same reasons is taken to be the same.
+    """
+    live_failures, new_failures = (
+        Counter(
+            (record.status, frozenset(record.problems))
+            for record in side
+            if record.kind == "refusal"
+        )
+        for side in (live, new)
+    )
+    return (new_failures - live_failures).total()
 
 
 def _describe(records: Sequence[Record]) -> Side:

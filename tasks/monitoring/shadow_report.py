@@ -67,8 +67,8 @@ class ShadowReport(BaseModel):
         by_content: Requests that were paired by what was asked.
         ambiguous: Requests that could not be paired: they look the same, and were answered
             differently by one version.
-        lost: Requests that the new version refused, failed or never answered, beyond those that the
-            live one refused or failed.
+        lost: Mirrored requests that the new version never answered, or refused or failed while the
+            live one did not.
         rows: Rows that both answered.
         different: Those of them that they answered differently.
         amounts: Differences of numbers or probabilities over all rows: `mean`, and by share.

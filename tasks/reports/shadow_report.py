@@ -17,7 +17,10 @@ def describe_shadow(report: ShadowReport) -> str:
 
 
 def _parts(report: ShadowReport) -> Iterator[str]:
-    yield f"The new version was asked for {report.seconds:.0f} s what clients asked the live one."
+    yield (
+        f"Clients asked the live version {report.live.requests:,} times in {report.seconds:.0f} s."
+        f" The new one was asked the same {report.new.requests:,} times."
+    )
     yield f"**{report.summary}**."
     if report.disagreement is None:
         yield (

@@ -20,6 +20,8 @@ class ShadowRules(BaseModel):
     Attributes:
         time: For how long requests are mirrored.
         requests: After so many, it is over earlier.
+        processors: The share of the host's processors that answering them may take, if the new
+            version takes as long as the live one; else fewer of them are mirrored.
         tolerance: Numbers that differ by a smaller share count as the same, probabilities that
             differ by less.
         max_disagreement: The share of different answers from which a version is refused; None to
@@ -30,6 +32,7 @@ class ShadowRules(BaseModel):
 
     time: Duration = "1h"
     requests: int = Field(_MOST_REQUESTS, ge=1, le=_MOST_REQUESTS)
+    processors: float = Field(0.1, gt=0, le=1)
     tolerance: float = Field(0.01, ge=0, lt=1)
     max_disagreement: float | None = Field(None, ge=0, lt=1)
 

@@ -15,28 +15,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
 from tasks.core.errors import ConfigurationError, TransientError
 from tasks.core.fingerprint import fingerprint
-from tasks.core.tls import ssl_context
-from tasks.monitoring.shadow import MIRRORED_BYTES
-from tasks.platforms.base.no_answer import no_answer
 from tasks.platforms.base.replicas import Replicas
 from tasks.platforms.host.counters import Counters, read_counters
+from tasks.platforms.host.proxy_api import open_api, read_metrics
 from tasks.platforms.host.route import Route, make_service
 
 _SWITCH_SECONDS = 15.0
 # Until the next check a dead server has its turn like the others, and with other clients in between
 # each try may meet it again: of two servers, one in 2**20 requests finds no living one.
 _TRIES = 20
+MIRROR_SECONDS = 10  # for the answer to a mirrored request
 # A new version that hangs must not keep the proxy's memory: of a mirrored request nobody waits for
 # the answer.
-_MIRROR_TIMEOUTS = {"dialTimeout": "2s", "responseHeaderTimeout": "10s"}
+_MIRROR_TIMEOUTS = {"dialTimeout": "2s", "responseHeaderTimeout": f"{MIRROR_SECONDS}s"}
+# Traefik takes that much memory for each request that it mirrors, whatever the size of the request:
+# with 1 MB, finding it again cost the proxy 1.3 ms of CPU for each.
+_MIRRORED_BYTES = 64 << 10
 
 
 class Gateway:
@@ -65,7 +66,7 @@ class Gateway:
             ConfigurationError: It was started without a port for it.
             TransientError: It does not answer.
         """
-        with _open_api(self._api) as api:
+        with open_api(self._api) as api:
             answer = api.get(f"/api/entrypoints/{self._environment}")
             if answer.status_code == 404:
                 raise ConfigurationError(
@@ -81,7 +82,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer, or has not read its routes yet.
         """
-        with _open_api(self._api) as api:
+        with open_api(self._api) as api:
             router = api.get(f"/api/http/routers/{self._environment}@file")
             if router.status_code == 404 and not self._file.exists():
                 return None
@@ -96,7 +97,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer, or does not have the route.
         """
-        with _open_api(self._api) as api:
+        with open_api(self._api) as api:
             answer = api.get(f"/api/http/services/{route.release}@file").raise_for_status()
         states = answer.json().get("serverStatus", {})
         return Replicas(sum(states.get(url) == "UP" for url in route.urls), len(route.urls))
@@ -114,7 +115,7 @@ class Gateway:
         Raises:
             TransientError: Traefik does not answer.
         """
-        with _open_api(self._api) as api:
+        with open_api(self._api) as api:
             router = api.get(f"/api/http/routers/{self._canary}@file")
             if router.status_code == 404:
                 return {}
@@ -161,26 +162,27 @@ class Gateway:
         )
         self._wait(live, shares)
 
-    def mirror(self, live: Route, new: Route) -> None:
-        """Send each prediction that the live release has answered to a new one too, and wait.
+    def mirror(self, live: Route, new: Route, percent: int) -> None:
+        """Send predictions that the live release has answered to a new one too, and wait.
 
-        Nobody gets the answers of the new one. A request that is larger than 1 MB is not mirrored:
+        Nobody gets the answers of the new one. A request that is larger than 64 KB is not mirrored:
         the proxy has to keep it until it is answered.
 
         Args:
             live: Route of the live release, which gets and answers all traffic.
             new: Route of the new release.
+            percent: The share of the requests, spread evenly; 0 to send no more of them, while
+                those under way are still counted.
 
         Raises:
             TransientError: Traefik does not take the new routes.
         """
-        # Under a name of its own: what the proxy counts of a release are requests of clients.
-        name = f"{self._environment}~new"
+        name = self._mirror
         balancer = make_service(new)["loadBalancer"] | {"serversTransport": name}
         mirroring = {
             "service": live.release,
-            "maxBodySize": MIRRORED_BYTES,
-            "mirrors": [{"name": name, "percent": 100}],
+            "maxBodySize": _MIRRORED_BYTES,
+            "mirrors": [{"name": name, "percent": percent}],
         }
         router = self._router(live) | {
             "rule": "Method(`POST`) && !Path(`/feedback`)",
@@ -193,22 +195,23 @@ class Gateway:
             {self._shadow: {"mirroring": mirroring}, name: {"loadBalancer": balancer}},
             {name: {"forwardingTimeouts": _MIRROR_TIMEOUTS}},
         )
-        self._wait(live, {}, mirrored=True)
+        self._wait(live, {}, percent)
 
-    def is_mirrored(self) -> bool:
-        """Return whether predictions are mirrored to a new release.
+    def mirrored_percent(self) -> int | None:
+        """Return the share of the predictions that is mirrored; None without a mirror.
 
         Raises:
             TransientError: Traefik does not answer.
         """
-        with _open_api(self._api) as api:
-            router = api.get(f"/api/http/routers/{self._shadow}@file")
-            if router.status_code == 404:
-                return False
-            return bool(router.raise_for_status())
+        with open_api(self._api) as api:
+            answer = api.get(f"/api/http/services/{self._shadow}@file")
+            if answer.status_code == 404:
+                return None
+            (mirror,) = answer.raise_for_status().json()["mirroring"]["mirrors"]
+        return int(mirror.get("percent", 0))
 
     def counters(self, *routes: Route) -> list[Counters]:
-        """Read Traefik's counters of some releases.
+        """Read Traefik's counters of some releases, without mirrored requests.
 
         Raises:
             ConfigurationError: Traefik does not count.
@@ -216,6 +219,15 @@ class Gateway:
         """
         text = read_metrics(self._api)
         return [read_counters(text, route.release) for route in routes]
+
+    def mirror_counters(self) -> Counters:
+        """Read Traefik's counters of mirrored requests, each of which counts when it has ended.
+
+        Raises:
+            ConfigurationError: Traefik does not count.
+            TransientError: Traefik does not answer.
+        """
+        return read_counters(read_metrics(self._api), self._mirror)
 
     @property
     def _canary(self) -> str:
@@ -226,12 +238,19 @@ class Gateway:
         return f"{self._environment}~shadow"
 
     @property
+    def _mirror(self) -> str:
+        # Not that of the release: what the proxy counts of a release are requests of clients.
+        return f"{self._environment}~new"
+
+    @property
     def _retry(self) -> str:
         return f"{self._environment}~retry"
 
-    def _wait(self, route: Route | None, shares: dict[str, int], *, mirrored: bool = False) -> None:
+    def _wait(
+        self, route: Route | None, shares: dict[str, int], percent: int | None = None
+    ) -> None:
         deadline = time.monotonic() + _SWITCH_SECONDS
-        while not self._leads_to(route, shares, mirrored):
+        while not self._leads_to(route, shares, percent):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"the proxy did not take the new route of {self._environment}",
@@ -241,10 +260,12 @@ class Gateway:
                 )
             time.sleep(0.05)
 
-    def _leads_to(self, route: Route | None, shares: dict[str, int], mirrored: bool) -> bool:
+    def _leads_to(self, route: Route | None, shares: dict[str, int], percent: int | None) -> bool:
         try:
             return (
-                self.route() == route and self.shares() == shares and self.is_mirrored() == mirrored
+                self.route() == route
+                and self.shares() == shares
+                and self.mirrored_percent() == percent
             )
         except TransientError:  # not read yet
             return False
@@ -279,39 +300,3 @@ class Gateway:
             "service": routes[0].release,
             **({"middlewares": [self._retry]} if balanced else {}),
         }
-
-
-def read_metrics(api: str) -> str:
-    """Read the counters of a proxy, as Prometheus reads them.
-
-    Args:
-        api: URL of its API.
-
-    Raises:
-        ConfigurationError: It does not count.
-        TransientError: It does not answer.
-    """
-    with _open_api(api) as client:
-        answer = client.get("/metrics")
-        if answer.status_code == 404:
-            raise ConfigurationError(
-                f"the proxy at {api} does not count requests",
-                state="traffic was not switched",
-                next_step="start it with the options of deployments/local/gateway.py (the local"
-                " stack: `slipway up`), or remove `canary` and `watch` from the environment's file",
-            )
-        return answer.raise_for_status().text
-
-
-@contextmanager
-def _open_api(api: str) -> Iterator[httpx.Client]:
-    try:
-        with httpx.Client(base_url=api, timeout=5, trust_env=False, verify=ssl_context()) as client:
-            yield client
-    except httpx.HTTPError as error:
-        raise no_answer(
-            f"the proxy at {api}",
-            "its API",
-            error,
-            next_step="run `slipway up`, then the flow again",
-        ) from error

@@ -244,7 +244,7 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     def _sweep(self, live: Route | None) -> None:
         # A killed run left its canary, or its mirror.
-        if self._gateway.shares() or self._gateway.is_mirrored():
+        if self._gateway.shares() or self._gateway.mirrored_percent() is not None:
             self._gateway.switch(live)
         for release in self._running():
             if live is None or release != live.release:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.core.errors import SlipwayError
 from tasks.platforms.host.counters import DURATION, Counters, read_counters
-from tasks.platforms.host.gateway import read_metrics
+from tasks.platforms.host.proxy_api import read_metrics
 
 HOUR = 3600.0
 _EVERY = 60.0

@@ -15,9 +15,11 @@ from tasks.monitoring.records import SHADOW
 from tasks.monitoring.shadow import compare
 from tasks.package.package import Package, make_body
 from tasks.platforms.base.shadow import ShadowRules
+from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings
 from tasks.platforms.host.records import RecordReader
+from tasks.platforms.host.shadow import choose_percent
 from tests.code.platforms.bad_models import answer_clients_otherwise
 from tests.code.platforms.places import Place
 
@@ -51,7 +53,7 @@ async def test_new_version_is_asked_what_clients_ask(
         staged = await killed.preflight(other, file)
         before = await process_place.snapshot()
         mirroring = asyncio.create_task(killed.shadow(staged, ()))
-        while not gateway.is_mirrored():
+        while not gateway.mirrored_percent():
             assert not mirroring.done(), mirroring.exception()
             await asyncio.sleep(0.1)
         # The live version answers everybody, and is what the platform calls live.
@@ -61,12 +63,12 @@ async def test_new_version_is_asked_what_clients_ask(
         assert status.runs(live)
         mirroring.cancel()
         await asyncio.gather(mirroring, return_exceptions=True)
-        assert not gateway.is_mirrored()
+        assert gateway.mirrored_percent() is None
         assert (await process_place.snapshot())["servers"] == before["servers"]
 
         target = process_place.target(shadow=ShadowRules(requests=20))
         mirroring = asyncio.create_task(target.shadow(staged, ()))
-        while not gateway.is_mirrored():
+        while not gateway.mirrored_percent():
             assert not mirroring.done(), mirroring.exception()
             await asyncio.sleep(0.1)
         number = 0
@@ -79,6 +81,7 @@ async def test_new_version_is_asked_what_clients_ask(
     report = compare(records, tolerance=0.0)
     assert report.rows >= 20
     assert report.lost == 0
+    assert records.sent >= report.new.requests > 0
     assert 1 <= report.by_id <= number
     assert report.disagreement == 1.0
     assert {(item.live, item.new) for item in report.largest} == {(0, 2)}
@@ -106,10 +109,21 @@ async def test_version_that_crashes_under_shadow_leaves_nothing(
     monkeypatch.setattr("tasks.platforms.host.host_target.prove", refuse)
     with pytest.raises(TerminalError, match="predicts otherwise"):
         await target.shadow(staged, ())
-    assert not gateway.is_mirrored()
+    assert gateway.mirrored_percent() is None
     await target.rollback(staged)
     assert await process_place.snapshot() == before
     await process_place.assert_live(live)
+
+
+@pytest.mark.parametrize(
+    ("requests", "milliseconds", "percent"),
+    [(0, 0.0, 100), (20, 2.0, 100), (100, 2.0, 100), (200, 2.0, 50), (5, 80.0, 50), (9000, 9.0, 1)],
+)
+def test_mirrored_requests_take_no_more_than_their_share_of_the_processors(
+    requests: int, milliseconds: float, percent: int
+) -> None:
+    asked = Counters(10 * requests, 0, 10 * requests * milliseconds / 1000)
+    assert choose_percent(asked, 10.0, 0.2) == percent
 
 
 def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks.monitoring.shadow import MIRRORED_BYTES, Traffic, compare
+from tasks.monitoring.shadow import Traffic, compare
 from tasks.monitoring.shadow_report import ShadowReport
 from tasks.monitoring.window import Span
 from tests.code.tasks.monitoring.logs import DAY, NOON, make_line, read_window
@@ -34,8 +34,12 @@ def _lines(
     ]
 
 
-def _compare(live: list[bytes], new: list[bytes], **options: Any) -> ShadowReport:
-    return compare(Traffic(DAY, live, new), **{"tolerance": 0.0, **options})
+def _compare(
+    live: list[bytes], new: list[bytes], sent: int | None = None, **options: Any
+) -> ShadowReport:
+    """Compare records; the proxy has sent as many requests as the new version has recorded."""
+    sent = len(new) if sent is None else sent
+    return compare(Traffic(DAY, live, new, sent), **{"tolerance": 0.0, **options})
 
 
 @pytest.mark.parametrize("ids", ["", "client"])
@@ -114,21 +118,26 @@ def test_only_twenty_differences_are_listed() -> None:
     assert [item.amount for item in report.largest] == [float(n) for n in range(30, 10, -1)]
 
 
+def _refuse(time: str, *reasons: str, status: int = 422) -> bytes:
+    problems = [{"row": 0, "column": "ash", "reason": reason} for reason in reasons]
+    data = {"status": status, "problems": problems}
+    return make_line(f"{time}{reasons}", type="slipway.refusal", time=time, data=data)
+
+
 def test_request_without_an_answer_counts_as_a_difference() -> None:
-    refusal = make_line(
-        "refused", type="slipway.refusal", time=_AFTER, data={"status": 422, "problems": []}
-    )
-    report = _compare(_lines("live", ["a"] * 10), [*_lines("new", ["a"] * 7), refusal])
+    new = [*_lines("new", ["a"] * 7), _refuse(_AFTER, "missing")]
     # Two more were mirrored, and the new version has no record of them.
+    report = _compare(_lines("live", ["a"] * 20), new, sent=10)
     assert (report.rows, report.different, report.lost) == (7, 0, 3)
     assert report.disagreement == 0.3
     assert report.summary == "0 of 7 answers differ, 3 requests without an answer of it (30.00%)"
 
 
-def test_request_too_large_to_be_mirrored_is_not_missed() -> None:
-    large = make_line("large", [{"ash": "x" * MIRRORED_BYTES}], ["a"])
-    report = _compare([*_lines("live", ["a"]), large], _lines("new", ["a"]))
-    assert (report.live.requests, report.rows, report.lost) == (2, 1, 0)
+def test_request_that_the_live_version_has_refused_is_not_a_difference() -> None:
+    live = [*_lines("live", ["a"] * 20), *[_refuse(NOON.isoformat(), "missing")] * 9]
+    new = [_refuse(_AFTER, "missing"), _refuse(_AFTER, status=500), _refuse(_AFTER, "float_type")]
+    assert _compare(live, new[:1]).lost == 0
+    assert _compare(live, new).lost == 2  # however many the live version has refused
 
 
 def test_nothing_was_asked() -> None:
@@ -142,7 +151,9 @@ def test_records_from_before_proofs_and_lines_that_are_no_record_are_left_out() 
     old = make_line(1, time=(NOON - timedelta(seconds=1)).isoformat())
     proof = make_line(2, type="slipway.proof")
     report = compare(
-        Traffic(span, [old, proof, b"{}", *_lines("live", "a")], [old, b"", *_lines("new", "a")]),
+        Traffic(
+            span, [old, proof, b"{}", *_lines("live", "a")], [old, b"", *_lines("new", "a")], 1
+        ),
         tolerance=0.0,
     )
     assert (report.live.requests, report.new.requests, report.rows) == (1, 1, 1)

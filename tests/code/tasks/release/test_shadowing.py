@@ -32,7 +32,8 @@ def _report(outputs: str, **options: Any) -> ShadowReport:
         return [make_line(n, [{"ash": n, "note": "`|x"}], [answer], time=when)
                 for n, answer in enumerate(answers)]  # fmt: skip
 
-    return compare(Traffic(_SPAN, ask("a" * len(outputs)), ask(outputs)), tolerance=0.0, **options)
+    traffic = Traffic(_SPAN, ask("a" * len(outputs)), ask(outputs), len(outputs))
+    return compare(traffic, tolerance=0.0, **options)
 
 
 async def test_columns_that_either_version_keeps_private_are_left_out(
@@ -45,7 +46,7 @@ async def test_columns_that_either_version_keeps_private_are_left_out(
             columns.append(private)
             when, row = _START.isoformat(), {"ash": 1, "name": "Ada", "note": "x"}
             lines = [[make_line(1, [row], [answer], time=when)] for answer in "ab"]
-            return Traffic(_SPAN, *lines)
+            return Traffic(_SPAN, *lines, sent=1)
 
     async def read_at(_: object, commit: str, __: str) -> str:
         return "data: {private: [name]}" if commit == "1" * 40 else ""
