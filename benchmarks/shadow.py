@@ -63,8 +63,8 @@ def main() -> None:
         rate = statistics.median(rates) / 2
         before = proxy.counters(live)[0]
         asyncio.run(ask_steadily(port, body, rate, given.seconds))
-        asked = proxy.counters(live)[0].since(before)
-        percent = given.percent or choose_percent(asked, given.seconds, _PROCESSORS)
+        requests = proxy.counters(live)[0].since(before)
+        percent = given.percent or choose_percent(requests, given.seconds, _PROCESSORS)
         latencies: dict[str, list[tuple[float, float]]] = {mode: [] for mode in _MODES}
         for _ in range(given.passes):
             for mode in order.sample(_MODES, len(_MODES)):

@@ -38,11 +38,11 @@ _DRAIN_SECONDS = 2.5
 _MOST_BYTES = 64 << 20
 
 
-def choose_percent(asked: Counters, seconds: float, processors: float) -> int:
+def choose_percent(requests: Counters, seconds: float, processors: float) -> int:
     """Choose the share of the requests to mirror.
 
     Args:
-        asked: The requests to the live version in some time.
+        requests: The requests to the live version in some time.
         seconds: The time.
         processors: Number of processors that the answers of the new version may take, if it takes
             as long as the live one.
@@ -50,7 +50,7 @@ def choose_percent(asked: Counters, seconds: float, processors: float) -> int:
     Returns:
         The share in percent, at least 1.
     """
-    busy = asked.seconds / seconds
+    busy = requests.seconds / seconds
     return 100 if busy <= processors else max(1, int(100 * processors / busy))
 
 
@@ -77,15 +77,15 @@ class _Mirror:
         """Measure the load of the live version, and choose the share anew."""
         counters, second = self._counters, self._second
         self._read()
-        asked, seconds = self._counters.since(counters), self._second - second
-        percent = choose_percent(asked, seconds, self._processors)
+        requests, seconds = self._counters.since(counters), self._second - second
+        percent = choose_percent(requests, seconds, self._processors)
         if abs(percent - self._percent) > _LEAST_CHANGE * self._percent:
             self._gateway.mirror(self._live, self._new, percent)
             self._percent = percent
             commands.run_logger().info(
                 "%d %% of the live requests are mirrored to %s: the live version gets %.1f a"
                 " second, and answers in %.1f ms",
-                percent, self._new.release, asked.requests / seconds, 1000 * asked.mean,
+                percent, self._new.release, requests.requests / seconds, 1000 * requests.mean,
             )  # fmt: skip
 
     def end(self) -> None:

@@ -122,8 +122,8 @@ async def test_version_that_crashes_under_shadow_leaves_nothing(
 def test_mirrored_requests_take_no_more_than_their_share_of_the_processors(
     requests: int, milliseconds: float, percent: int
 ) -> None:
-    asked = Counters(10 * requests, 0, 10 * requests * milliseconds / 1000)
-    assert choose_percent(asked, 10.0, 0.2) == percent
+    counters = Counters(10 * requests, 0, 10 * requests * milliseconds / 1000)
+    assert choose_percent(counters, 10.0, 0.2) == percent
 
 
 def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
