@@ -37,7 +37,10 @@ def main(params: Params) -> None:
     features, actual, _, keys = read_split(TEST, params.data.target)
     model = mlem_api.load(get_model_path(params.name))
     predicted = model.predict(features)
-    scores, details = _measure(params, model, features, actual, predicted)
+    probabilities = _find_probabilities(params, model, features)
+    scores, details = _measure(
+        params, model, features, actual, predicted, probabilities=probabilities
+    )
     details["dummy"] = _measure_dummy(params, features, actual)
     rule = params.data.split
     groups = keys if rule.kind in ("stable", "group") and rule.columns else None
@@ -48,16 +51,35 @@ def main(params: Params) -> None:
     )
     write_json(METRICS, scores)
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
-    pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(PREDICTIONS, index=False)
+    table = pd.DataFrame({"actual": actual, "predicted": predicted})
+    if probabilities is not None:
+        names = [f"probability_{label}" for label in model.classes_]
+        # Six digits are enough to compare them, and take a third of the space.
+        shares = pd.DataFrame(np.char.mod("%.6g", probabilities), table.index, names)
+        table = pd.concat([table, shares], axis=1)
+    table.to_csv(PREDICTIONS, index=False)
     FORMER_PREDICTIONS.unlink(missing_ok=True)
 
 
+def _find_probabilities(params: Params, model: Any, features: "pd.DataFrame") -> Any:
+    """Return the probabilities of each class, of a classifier that has them; else None."""
+    if params.data.task != "classification" or not hasattr(model, "predict_proba"):
+        return None
+    return model.predict_proba(features)
+
+
 def _measure(
-    params: Params, model: Any, features: "pd.DataFrame", actual: "pd.Series", predicted: Any
+    params: Params,
+    model: Any,
+    features: "pd.DataFrame",
+    actual: "pd.Series",
+    predicted: Any,
+    *,
+    probabilities: Any,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Measure all metrics of a fitted model, and what a report shows beside them."""
     if params.data.task == "classification":
-        scores, details = _measure_classification(model, features, actual, predicted)
+        scores, details = _measure_classification(model, actual, predicted, probabilities)
     else:
         scores, details = _measure_regression(actual, predicted)
     return scores | _measure_others(params, model, features, actual), details
@@ -80,7 +102,7 @@ def _measure_others(
 
 
 def _measure_classification(
-    model: Any, features: "pd.DataFrame", actual: "pd.Series", predicted: Any
+    model: Any, actual: "pd.Series", predicted: Any, probabilities: Any
 ) -> tuple[dict[str, float], dict[str, Any]]:
     labels = model.classes_
     scores = {
@@ -88,8 +110,7 @@ def _measure_classification(
         "balanced_accuracy": metrics.balanced_accuracy_score(actual, predicted),
         "f1_macro": metrics.f1_score(actual, predicted, average="macro", zero_division=0),
     }
-    if hasattr(model, "predict_proba"):
-        probabilities = model.predict_proba(features)
+    if probabilities is not None:
         scores["log_loss"] = metrics.log_loss(actual, probabilities, labels=labels)
     per_class = zip(
         *metrics.precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0),
@@ -132,7 +153,8 @@ def _measure_dummy(params: Params, features: "pd.DataFrame", actual: "pd.Series"
     dummy = DummyClassifier() if params.data.task == "classification" else DummyRegressor()
     model = dummy.fit(nothing, answers)
     predicted = model.predict(features)
-    scores, _ = _measure(params, model, features, actual, predicted)
+    probabilities = _find_probabilities(params, model, features)
+    scores, _ = _measure(params, model, features, actual, predicted, probabilities=probabilities)
     return {"answer": predicted[:1].tolist()[0], "metrics": scores}
 
 

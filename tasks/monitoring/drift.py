@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, field
+from math import fsum, isfinite
 from typing import Literal
 
 from tasks.monitoring.profile import Column, Profile
@@ -13,13 +13,15 @@ from tasks.monitoring.records import Value
 from tasks.monitoring.two_samples import Difference, compare_categories, compare_numbers
 from tasks.monitoring.window import Answer
 from tasks.training.multiple_tests import find_small
+from tasks.training.probabilities import Probabilities
 from tasks.training.rows import normalize
 
 # Of all findings of a window together: two windows in 100 differ by luck. An alarm takes two of
 # three; they are not independent, as all are compared with the same training rows, and still far
 # fewer than one window in 100 raises one (benchmarks/drift.py).
 LEVEL = 0.02
-Subject = Literal["values", "missing", "predictions"]
+Subject = Literal["values", "missing", "predictions", "probabilities"]
+_MOST_CLASSES = 20  # whose probabilities are compared
 _OTHERS = "(others)"
 _MISSING = "(missing)"
 
@@ -29,7 +31,7 @@ class Finding:
     """One comparison of a window with the training rows.
 
     Attributes:
-        column: Name of the column; empty for the predictions.
+        column: Name of the column; empty for the predictions, the class for probabilities.
         subject: What was compared.
         distance: See `Difference`.
         chance: Probability of so great a difference by luck.
@@ -74,11 +76,13 @@ class Reference:
         profile: The training rows.
         predicted: The version's answers to its test rows, as texts; empty if they are not known.
         is_regression: Whether the answers are numbers.
+        probabilities: Those of its test rows; none if they are not known.
     """
 
     profile: Profile
     predicted: Sequence[str]
     is_regression: bool
+    probabilities: Probabilities = field(default_factory=Probabilities)
 
 
 def find_drift(
@@ -103,6 +107,7 @@ def find_drift(
     if reference.predicted and outputs:
         difference = _compare_outputs(reference, outputs)
         compared.append(("", "predictions", difference))
+    compared += _compare_probabilities(reference.probabilities, answers)
     surprises = find_small([difference.chance for *_, difference in compared], LEVEL)
     return [
         Finding(
@@ -169,6 +174,28 @@ def _compare_outputs(reference: Reference, outputs: Sequence[Value]) -> Differen
         return compare_numbers(points, len(points), _select_numbers(outputs))
     before = Counter(map(normalize, reference.predicted))
     return compare_categories(before, Counter(map(normalize, outputs)))
+
+
+def _compare_probabilities(
+    reference: Probabilities, answers: Sequence[Answer]
+) -> list[tuple[str, Subject, Difference]]:
+    """Compare the probabilities of each class; of very many, of those that were likeliest."""
+    classes = reference.classes
+    rows = [answer.probabilities for answer in answers if len(answer.probabilities) == len(classes)]
+    if not rows or not reference.rows:
+        return []
+    chosen: Sequence[int] = range(len(classes))
+    if len(classes) == 2:
+        chosen = range(1, 2)  # the other is one minus it
+    elif len(classes) > _MOST_CLASSES:
+        sums = [fsum(column) for column in zip(*reference.rows, strict=True)]
+        chosen = sorted(chosen, key=lambda position: -sums[position])[:_MOST_CLASSES]
+    compared: list[tuple[str, Subject, Difference]] = []
+    for position in chosen:
+        points = sorted(row[position] for row in reference.rows)
+        difference = compare_numbers(points, len(points), [row[position] for row in rows])
+        compared.append((classes[position], "probabilities", difference))
+    return compared
 
 
 def _to_number(text: str) -> float | None:

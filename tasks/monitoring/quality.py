@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 from tasks.monitoring.records import Value, normalize_value, write_row
 from tasks.monitoring.window import Answer
-from tasks.training.evidence import MEASURABLE, Comparison, Evaluation, weigh_answers
+from tasks.training.evidence import LOG_LOSS, MEASURABLE, Comparison, Evaluation, weigh_answers
 from tasks.training.intervals import Interval
+from tasks.training.probabilities import Probabilities, measure_probabilities
 from tasks.training.rows import Row, normalize
 from tasks.training.rules import MetricRule, Rules
 from tasks.training.slices import cut
 
 # A model that is always right has 0 by these metrics, and 1 by the others.
-_ERRORS = {"mae", "rmse"}
+_ERRORS = {"mae", "rmse", LOG_LOSS}
 _MOST_LABEL = 1e150
 
 
@@ -51,27 +52,46 @@ class Quality:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows with a label, as texts: three lists with one entry for each.
+    """Rows with a label, as texts: lists with one entry for each.
 
     Attributes:
         actual: The labels.
-        predicted: The answers.
-        rows: The inputs; the empty text is a missing value.
-        invalid: Number of labels that are no numbers, where all have to be.
+        predicted: The answers; where probabilities were the answer, the most probable class.
+        rows: The inputs; the empty text is a missing value. None are needed of test rows.
+        invalid: Number of labels that are left out: they are no numbers, where all have to be, or
+            of a class that has no probability.
+        probabilities: Those of each row; without classes where they were not the answer.
     """
 
     actual: list[str]
     predicted: list[str]
     rows: list[Row]
     invalid: int = 0
+    probabilities: Probabilities = field(default_factory=Probabilities)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The metrics that follow from these answers."""
+        likely = frozenset({LOG_LOSS})
+        return likely if self.probabilities.classes else MEASURABLE - likely
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The answers as the gate weighs them."""
+        losses = squares = None
+        if self.probabilities.classes:
+            losses, squares = measure_probabilities(
+                self.probabilities.classes, self.actual, self.probabilities.rows
+            )
+        return Evaluation({}, "", self.actual, self.predicted, losses, squares)
+
+
+Feedback = Mapping[str, tuple[Value, ...]]
+Table = Mapping[tuple[str, int], str]
 
 
 def join_labels(
-    answers: Sequence[Answer],
-    feedback: Mapping[str, tuple[Value, ...]],
-    table: Mapping[tuple[str, int], str],
-    *,
-    are_numbers: bool = False,
+    answers: Sequence[Answer], feedback: Feedback, table: Table, *, are_numbers: bool = False
 ) -> Labelled:
     """Return the labels and the answers of the rows that have both.
 
@@ -83,9 +103,7 @@ def join_labels(
     """
     labelled, invalid = Labelled([], [], []), 0
     for answer in answers:
-        values = feedback.get(answer.request, ())
-        sent = values[answer.number] if answer.number < len(values) else None
-        label = table.get((answer.request, answer.number), sent)
+        label = _find_label(answer, feedback, table)
         if label is None or answer.output is None:
             continue
         if are_numbers and not _is_number(label):
@@ -97,6 +115,53 @@ def join_labels(
     return replace(labelled, invalid=invalid)
 
 
+def join_probabilities(
+    answers: Sequence[Answer], feedback: Feedback, table: Table, classes: Sequence[str]
+) -> Labelled:
+    """Return the labels and the probabilities of the rows that have both.
+
+    Args:
+        answers: The rows of a window.
+        feedback: As `join_labels` has it.
+        table: As `join_labels` has it.
+        classes: The classes of the model. A label of another one counts for nothing: its loss would
+            outweigh all others.
+    """
+    known = set(map(normalize_value, classes))
+    actual: list[str] = []
+    rows: list[Row] = []
+    shares: list[Sequence[float]] = []
+    invalid = 0
+    for answer in answers:
+        label = _find_label(answer, feedback, table)
+        if label is None or not classes or len(answer.probabilities) != len(classes):
+            continue
+        if normalize_value(label) not in known:
+            invalid += 1
+            continue
+        actual.append(normalize_value(label))
+        rows.append(write_row(answer.inputs))
+        shares.append(answer.probabilities)
+    return make_likely(actual, Probabilities(classes, shares), rows, invalid)
+
+
+def make_likely(
+    actual: list[str], probabilities: Probabilities, rows: list[Row], invalid: int = 0
+) -> Labelled:
+    """Make rows with a label of probabilities."""
+    labels = list(map(normalize_value, probabilities.classes))
+    predicted = [
+        labels[max(range(len(labels)), key=shares.__getitem__)] for shares in probabilities.rows
+    ]
+    return Labelled(actual, predicted, rows, invalid, replace(probabilities, classes=labels))
+
+
+def _find_label(answer: Answer, feedback: Feedback, table: Table) -> Value:
+    values = feedback.get(answer.request, ())
+    sent = values[answer.number] if answer.number < len(values) else None
+    return table.get((answer.request, answer.number), sent)
+
+
 def _is_number(label: Value) -> bool:
     """Tell if a label is a number whose square is one, too."""
     try:
@@ -105,9 +170,7 @@ def _is_number(label: Value) -> bool:
         return False
 
 
-def measure_quality(
-    rules: Rules, live: Labelled, release: tuple[Sequence[str], Sequence[str]]
-) -> list[Quality]:
+def measure_quality(rules: Rules, live: Labelled, release: Labelled) -> list[Quality]:
     """Measure the metrics of the gate that follow from answers, the first one on each slice, too.
 
     Args:
@@ -115,13 +178,13 @@ def measure_quality(
         live: The live rows.
         release: The same of the test rows of the release.
     """
-    if not live.actual or not release[0]:
+    if not live.actual or not release.actual:
         return []
     measured = []
     for rule in rules.metrics:
-        if rule.metric not in MEASURABLE:
+        if rule.metric not in live.metrics:
             continue
-        now, then = _measure(rule, live.actual, live.predicted), _measure(rule, *release)
+        now, then = _measure(rule, live), _measure(rule, release)
         if now and then and isfinite(now[0]):
             worse = _is_worse(rule, now[1], then)
             rows = len(live.actual)
@@ -133,28 +196,28 @@ def measure_quality(
 
 def _measure_slices(rules: Rules, live: Labelled) -> list[Quality]:
     measured = []
-    for part in cut(rules, live.rows, *_pair(live.actual, live.predicted)):
+    for part in cut(rules, live.rows, *_pair(live)):
         if (value := _read(rules, part.comparison)) is not None:
             measured.append(Quality(rules.metric, part.name, part.rows, *value, None, False))
     return measured
 
 
-def _measure(
-    rule: MetricRule, actual: Sequence[str], predicted: Sequence[str]
-) -> tuple[float, Interval | None] | None:
+def _measure(rule: MetricRule, labelled: Labelled) -> tuple[float, Interval | None] | None:
     """Return a metric and its interval: by the comparison with a model that is always right."""
-    pair = _pair(actual, predicted)
+    better = rule.more_is_better
     try:
-        better = rule.more_is_better
-        return _read(rule, weigh_answers(*pair, rule.metric, more_is_better=better))
+        compared = weigh_answers(*_pair(labelled), rule.metric, more_is_better=better)
+        return _read(rule, compared)
     # A label that is no number, or whose square is too great for one.
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
 
 
-def _pair(actual: Sequence[str], predicted: Sequence[str]) -> tuple[Evaluation, Evaluation]:
+def _pair(labelled: Labelled) -> tuple[Evaluation, Evaluation]:
     """Return the model, and one that is always right."""
-    return Evaluation({}, "", actual, predicted), Evaluation({}, "", actual, actual)
+    model, zeros = labelled.evaluation, [0.0] * len(labelled.actual)
+    losses = None if model.losses is None else zeros
+    return model, replace(model, predicted=model.actual, losses=losses, squares=losses)
 
 
 def _read(rule: MetricRule, compared: Comparison | None) -> tuple[float, Interval | None] | None:

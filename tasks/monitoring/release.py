@@ -6,6 +6,8 @@ from tasks.bucket.objects import outputs_of
 from tasks.bucket.outputs import fetch_output
 from tasks.monitoring.drift import Reference
 from tasks.monitoring.profile import PROFILE, Profile, parse_profile
+from tasks.monitoring.quality import Labelled, make_likely
+from tasks.monitoring.records import normalize_value
 from tasks.monitoring.report import Release
 from tasks.package.package import read_at, read_metrics
 from tasks.repository.release_history import Entry
@@ -13,7 +15,7 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.retrying import capability
 from tasks.training.evidence import parse_evaluation
 from tasks.training.predictions import read_predictions
-from tasks.training.rows import normalize
+from tasks.training.probabilities import parse_probabilities
 from tasks.training.rules import PARAMETERS, TrustedRules, find_rules
 
 
@@ -34,7 +36,10 @@ async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules
     metrics = read_metrics(workspace)
     parameters = await read_at(workspace, "", PARAMETERS)
     rules, _ = find_rules(trusted, metrics, workspace.label, parameters)
-    answers = parse_evaluation(metrics, await read_predictions(workspace), "")
+    predictions = await read_predictions(workspace)
+    answers = parse_evaluation(metrics, predictions, "")
+    probabilities = parse_probabilities(predictions)
+    actual = list(map(normalize_value, answers.actual))
     profile = await _read_profile(workspace)
     is_regression = workspace.parameters["data"]["task"] == "regression"
     return Release(
@@ -42,8 +47,9 @@ async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules
         trusted.environment,
         entry.version,
         workspace.commit,
-        Reference(profile, answers.predicted, is_regression) if profile else None,
-        (list(map(normalize, answers.actual)), list(map(normalize, answers.predicted))),
+        Reference(profile, answers.predicted, is_regression, probabilities) if profile else None,
+        Labelled(actual, list(map(normalize_value, answers.predicted)), []),
+        make_likely(actual, probabilities, []),
         rules,
     )
 

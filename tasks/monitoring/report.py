@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.monitoring.drift import Facts, Finding, Reference, describe_columns, find_drift
 from tasks.monitoring.labels import Labels
-from tasks.monitoring.quality import Quality, join_labels, measure_quality
+from tasks.monitoring.quality import (
+    Labelled,
+    Quality,
+    join_labels,
+    join_probabilities,
+    measure_quality,
+)
 from tasks.monitoring.settings import MonitorRules
 from tasks.monitoring.window import Span, Window, find_percentile
 from tasks.training.rules import Rules
@@ -100,6 +106,7 @@ class Release:
         commit: Its commit.
         reference: What it learnt from; None if its commit has no profile.
         answers: Labels and answers of its test rows.
+        likely: The same of `predict_proba`; without rows if they are not known.
         rules: The rules of the gate.
     """
 
@@ -108,7 +115,8 @@ class Release:
     version: str
     commit: str
     reference: Reference | None
-    answers: tuple[Sequence[str], Sequence[str]]
+    answers: Labelled
+    likely: Labelled
     rules: Rules
 
 
@@ -123,11 +131,13 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
     """
     answers = window.answers
     are_numbers = release.reference is not None and release.reference.is_regression
-    labelled = join_labels(answers, window.labels, table.by_row, are_numbers=are_numbers)
+    sources = answers, window.labels, table.by_row
+    labelled = join_labels(*sources, are_numbers=are_numbers)
+    likely = join_probabilities(*sources, release.likely.probabilities.classes)
     log = _describe_log(window) | {
         "compared_rows": len(answers),
-        "labels": len(labelled.actual),
-        "labels_invalid": labelled.invalid,
+        "labels": len(labelled.actual) + len(likely.actual),
+        "labels_invalid": labelled.invalid + likely.invalid,
         "labels_unmatched": table.unmatched,
         "labels_replaced": table.replaced,
     }
@@ -150,8 +160,9 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
         return Report(**common, outcome="too few rows", columns=columns)
     findings = find_drift(release.reference, answers, rules.distance)
     quality: list[Quality] = []
-    if len(labelled.actual) >= rules.least_rows:
-        quality = measure_quality(release.rules, labelled, release.answers)
+    for live, then in ((labelled, release.answers), (likely, release.likely)):
+        if len(live.actual) >= rules.least_rows:
+            quality += measure_quality(release.rules, live, then)
     differing = sorted(
         (finding for finding in findings if finding.differs), key=lambda finding: -finding.distance
     )

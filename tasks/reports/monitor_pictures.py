@@ -33,7 +33,7 @@ def draw_distances(findings: Sequence[Finding], least_distance: float) -> bytes:
     ordered = sorted(findings, key=lambda finding: -finding.distance)[:_MOST_BARS]
     rows = [
         {
-            "name": (finding.column or "predictions") + " missing" * (finding.subject == "missing"),
+            "name": _name_bar(finding),
             "distance": finding.distance,
             "verdict": "differs" if finding.differs else "no difference",
         }
@@ -68,6 +68,12 @@ def draw_distances(findings: Sequence[Finding], least_distance: float) -> bytes:
         "encoding": {"x": {"field": "limit", "type": "quantitative"}},
     }
     return draw({"$schema": _SCHEMA, "width": 420, "height": {"step": 18}, "layer": [bars, limit]})
+
+
+def _name_bar(finding: Finding) -> str:
+    if finding.subject == "values":
+        return finding.column
+    return f"{finding.subject} {finding.column}".rstrip()
 
 
 def draw_column(name: str, column: Column, values: Sequence[Value]) -> bytes:

@@ -148,7 +148,7 @@ def _log_rows(report: Report) -> list[list[object]]:
         "compared_rows": "rows compared",
         "labels": "rows with a label",
         "labels_unmatched": "labels of the table for no row of the window",
-        "labels_invalid": "labels that are no numbers, left out",
+        "labels_invalid": "labels that are no number, or of no class of the model, left out",
         "labels_replaced": "labels that a later one replaces",
         "refused": "requests refused",
         "failed": "requests failed in the server",

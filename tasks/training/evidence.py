@@ -70,11 +70,13 @@ def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) 
 
     Args:
         metrics: The metrics, by name.
-        predictions: Text of its predictions, `actual,predicted` for each row; empty if it has none.
+        predictions: Text of its predictions, `actual,predicted` for each row, and perhaps more;
+            empty if it has none.
         lock: Text of its `dvc.lock`; empty if it has none.
     """
     rows = list(csv.reader(io.StringIO(predictions, newline="")))
-    if not rows or rows[0] != ["actual", "predicted"] or any(len(row) != 2 for row in rows):
+    header = rows[0] if rows else []
+    if header[:2] != ["actual", "predicted"] or any(len(row) != len(header) for row in rows):
         rows = []
     return Evaluation(
         metrics, _read_split(lock), [row[0] for row in rows[1:]], [row[1] for row in rows[1:]]

@@ -20,6 +20,7 @@ import httpx
 from tasks.training.behaviour import change_rows, share_broken
 from tasks.training.dossier import Dummy
 from tasks.training.evidence import Evaluation, measure, weigh_answers
+from tasks.training.probabilities import LEAST_PROBABILITY, measure_probabilities
 from tasks.training.rows import (
     LEAST_ROWS,
     Row,
@@ -37,7 +38,6 @@ from tasks.training.served import Model, NotComparable, Servers, ask, ask_shares
 _TIMED = 100  # requests to each server, for their median
 _TRIED = 500  # rows of a test of behaviour
 _MOST_LOST = 0.05  # share of its own test rows, or the champion's, that a candidate may refuse
-_LEAST_PROBABILITY = 1e-15  # scikit-learn's log_loss clips there, too
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def measure_dummy(model: Model, own: Evaluation, rule: MetricRule) -> Dummy | No
         counts = Counter(answers)
         answer = min(counts, key=lambda label: (-counts[label], label))
         shares = {label: count / len(answers) for label, count in counts.items()}
-        losses = [-math.log(shares.get(label, _LEAST_PROBABILITY)) for label in own.actual]
+        losses = [-math.log(shares.get(label, LEAST_PROBABILITY)) for label in own.actual]
     else:
         answer = repr(math.fsum(map(float, answers)) / len(answers))
     predicted = [answer] * len(own.actual)
@@ -237,27 +237,8 @@ async def _score(
     losses = squares = shares = None
     if "predict_proba" in model.package.golden["outputs"] and model.classes:
         shares = await ask_shares(client, rows, len(model.classes))
-        losses, squares = _measure_shares(model, texts, shares)
+        losses, squares = measure_probabilities(model.classes, texts, shares)
     groups = find_groups(shared, keys)
     return Evaluation(
         {}, "", texts, answers, losses, squares, groups, shares=shares, classes=model.classes
     )
-
-
-def _measure_shares(
-    model: Model, texts: Sequence[str], answers: Sequence[Sequence[float]]
-) -> tuple[list[float], list[float]]:
-    """Measure the probabilities of each row: by their logarithm, and by Brier's score.
-
-    Source: G. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather
-    Review 78 (1950), 1-3; halved, so that for two classes it is (p - y)^2.
-    """
-    labels = [normalize(label) for label in model.classes]
-    losses, squares = [], []
-    for text, shares in zip(texts, answers, strict=True):
-        label = normalize(text)
-        share = shares[labels.index(label)] if label in labels else 0.0
-        losses.append(-math.log(min(1.0, max(share, _LEAST_PROBABILITY))))
-        # Of the row's class (p - 1)^2, of each other one p^2.
-        squares.append((math.fsum(other * other for other in shares) - 2 * share + 1) / 2)
-    return losses, squares

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.training.evidence import compare, parse_evaluation
+from tasks.training.probabilities import measure_probabilities, parse_probabilities
 from tests.code.model import support
 
 
@@ -100,6 +101,12 @@ def test_gate_finds_the_metrics_in_the_answers(folders: dict[str, Path], name: s
         metric for metric in metrics if compare(model, model, metric, more_is_better=True)
     }
     assert comparable == set(metrics) - {"log_loss"}
+    probabilities = parse_probabilities(answers)
+    assert bool(probabilities.rows) == ("log_loss" in metrics)
+    if probabilities.rows:
+        assert probabilities.classes == sorted(set(model.actual))
+        losses, _ = measure_probabilities(probabilities.classes, model.actual, probabilities.rows)
+        assert sum(losses) / len(losses) == pytest.approx(metrics["log_loss"], rel=1e-4)
     dummy = read(folders[name] / "reports/evaluation.json")["dummy"]
     constant = replace(
         model, metrics=dummy["metrics"], predicted=[str(dummy["answer"])] * len(model.actual)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tasks.core.errors import TerminalError
-from tasks.monitoring.drift import Reference
+from tasks.monitoring.drift import Reference, find_drift
 from tasks.monitoring.labels import Labels
 from tasks.monitoring.profile import Profile, parse_profile
-from tasks.monitoring.quality import Labelled, measure_quality
+from tasks.monitoring.quality import Labelled, make_likely, measure_quality
 from tasks.monitoring.report import Release, Report, judge_window, parse_report, raise_alarm
 from tasks.monitoring.settings import AlarmRule, MonitorRules
 from tasks.monitoring.store import choose_spans
-from tasks.monitoring.window import Span, parse_name
+from tasks.monitoring.window import Answer, Span, parse_name
 from tasks.reports import monitor_pictures
-from tasks.training.rules import Rules
+from tasks.training.probabilities import Probabilities
+from tasks.training.rules import MetricRule, Rules
 from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
 
 RULES = MonitorRules.model_validate({})
@@ -30,10 +33,19 @@ COLUMNS = {
     "city": {"kind": "category", "missing": 40, "counts": {"Bern": 200, "Basel": 160}},
 }
 PROFILE = Profile.model_validate({"format": 1, "rows": 400, "columns": COLUMNS})
-ANSWERS = (["a"] * 90 + ["b"] * 110, ["a"] * 85 + ["b"] * 5 + ["b"] * 100 + ["a"] * 10)
+ANSWERS = Labelled(
+    ["a"] * 90 + ["b"] * 110, ["a"] * 85 + ["b"] * 5 + ["b"] * 100 + ["a"] * 10, []
+)  # fmt: skip
+# Of `b`, at random for each row, and a little higher where it is right.
+SHARES = [min(1.0, 0.8 * DRAWS.random() + 0.2 * (label == "b")) for label in ANSWERS.actual]
+LIKELY = make_likely(
+    ANSWERS.actual, Probabilities(["a", "b"], [(1 - share, share) for share in SHARES]), []
+)
 RELEASE = Release(
-    "wine", "local", "v0.0.1", "c" * 40, Reference(PROFILE, ANSWERS[1], False), ANSWERS,
-    Rules(metric="accuracy", minimum=0.5, slices=("city", "ash >= 0")),
+    "wine", "local", "v0.0.1", "c" * 40,
+    Reference(PROFILE, ANSWERS.predicted, False, LIKELY.probabilities), ANSWERS, LIKELY,
+    Rules(metric="accuracy", minimum=0.5, slices=("city", "ash >= 0"),
+          also=(MetricRule(metric="log_loss", tolerance=0.05),)),
 )  # fmt: skip
 
 
@@ -102,7 +114,7 @@ def test_column_that_the_log_leaves_out_is_not_missing() -> None:
 def test_window_that_cannot_be_judged_says_why() -> None:
     assert judge([]).outcome == "no traffic"
     assert judge([draw_row(9.0) for _ in range(99)]).outcome == "too few rows"
-    release = Release("wine", "local", "v0.0.1", "c" * 40, None, ([], []), RELEASE.rules)
+    release = replace(RELEASE, reference=None)
     report = judge_window(read_window([make_line(1)]), release, RULES, Labels())
     assert report.outcome == "no profile"
 
@@ -138,7 +150,66 @@ def test_row_without_a_column_is_measured() -> None:
 def test_label_that_cannot_be_measured_fails_nothing(label: str) -> None:
     answers = [str(n % 7) for n in range(200)]
     live = Labelled([*answers[:-1], label], answers, [{}] * 200)
-    assert measure_quality(Rules(metric="rmse"), live, (answers, answers)) == []
+    assert measure_quality(Rules(metric="rmse"), live, replace(live, actual=answers)) == []
+
+
+def judge_shares(shares: Sequence[float], *labels: Any, rules: Rules = RELEASE.rules) -> Report:
+    """Judge answers of `predict_proba`: the probabilities of `b`, and the labels of some."""
+    lines = [
+        make_line(n, [draw_row()], data={"outputs": None, "probabilities": [[1 - share, share]]})
+        for n, share in enumerate(shares)
+    ]
+    feedback = [make_feedback(n, label) for n, label in enumerate(labels)]
+    release = replace(RELEASE, rules=rules)
+    return judge_window(read_window([*lines, *feedback]), release, RULES, Labels())
+
+
+def test_probabilities_are_compared_with_those_of_the_test_rows() -> None:
+    report = judge_shares([DRAWS.choice(SHARES) for _ in range(400)])
+    assert report.outcome == "no difference"
+    compared = {(finding.column, finding.subject) for finding in report.findings}
+    assert ("b", "probabilities") in compared
+    assert ("a", "probabilities") not in compared, "of two classes one says all"
+    report = judge_shares([DRAWS.choice(SHARES) ** 3 for _ in range(400)])
+    assert report.reasons[0].startswith("probabilities of b differ by 0.")
+    unknown = replace(RELEASE.reference, probabilities=Probabilities())
+    assert find_drift(unknown, report_answers(0.5), 0.1) == []
+
+
+def report_answers(share: float) -> list[Answer]:
+    return [Answer(f"r{n}", 0, {}, None, (1 - share, share)) for n in range(200)]
+
+
+def test_classes_are_compared_whose_probabilities_are_high() -> None:
+    classes = [f"c{n}" for n in range(30)]
+    rows = [[0.5 if n == at % 20 else 0.01 for n in range(30)] for at in range(200)]
+    reference = Reference(
+        Profile(format=1, rows=1, columns={}), (), False, Probabilities(classes, rows)
+    )
+    answers = [Answer(f"r{n}", 0, {}, None, row[::-1]) for n, row in enumerate(rows)]
+    findings = find_drift(reference, [*answers, Answer("x", 0, {}, None, (1.0,))], 0.01)
+    assert {finding.column for finding in findings} == set(classes[:20])
+    assert {finding.column for finding in findings if finding.distance > 0.04} == set(classes[:10])
+
+
+def test_loss_of_probabilities_is_measured_where_labels_are_known() -> None:
+    rules = Rules(metric="log_loss", slices=("ash >= 0",), also=(MetricRule(metric="accuracy"),))
+    labels = ["b" if DRAWS.random() < share else "a" for share in [0.9] * 300]
+    report = judge_shares([0.9] * 300, *labels, rules=rules)
+    loss, part = report.quality
+    assert (loss.metric, loss.rows, loss.is_worse) == ("log_loss", 300, False)
+    wrong = sum(label == "a" for label in labels)
+    expected = -(wrong * math.log(0.1) + (300 - wrong) * math.log(0.9)) / 300
+    assert loss.value == pytest.approx(expected)
+    assert loss.interval
+    assert loss.interval[0] < loss.value < loss.interval[1]
+    assert loss.before
+    assert 0.3 < loss.before < 0.9
+    assert (part.part, part.before) == ("ash >= 0", None)
+    assert report.log["labels"] == 300
+    report = judge_shares([0.9] * 300, *(["a"] * 300), rules=rules)
+    assert report.quality[0].is_worse
+    assert report.reasons[0].startswith("log_loss is 2.303, at the release 0.")
 
 
 def make_reports(outcomes: str, **changes: Any) -> list[Report]:
