@@ -13,6 +13,7 @@ from prefect.states import Completed
 from flows.parameters import EnvironmentName, WindowOrNone
 from tasks.core.settings import Settings
 from tasks.monitoring.consequences import act_on_alarm
+from tasks.monitoring.evidently import EvidentlyPage, try_evidently
 from tasks.monitoring.gauges import write_gauges
 from tasks.monitoring.labels import read_labels
 from tasks.monitoring.release import read_release
@@ -20,7 +21,12 @@ from tasks.monitoring.report import judge_window, raise_alarm
 from tasks.monitoring.store import read_log, read_reports, store_report
 from tasks.monitoring.window import parse_span
 from tasks.platforms.catalogue import gate_rules, load_environment
-from tasks.reports.monitor_report import make_page, publish_report, write_report
+from tasks.reports.monitor_report import (
+    describe_evidently,
+    make_page,
+    publish_report,
+    write_report,
+)
 from tasks.repository.release_history import read_history
 from tasks.repository.workspace import DEFAULT_BRANCH, move_workspace, open_workspace
 from tasks.runs.cancellation import stop_when_cancelled
@@ -68,12 +74,16 @@ async def monitor(
     former, others = await read_reports(report, timedelta(hours=rules.cool_down_hours))
     report = raise_alarm(report, former, others, rules, is_live=entry is history[0])
     profile = release.reference.profile if release.reference else None
+    further = EvidentlyPage()
+    if rules.evidently and release.reference and report.findings:
+        further = await try_evidently(release.reference, records.answers)
     text = await write_report(report, profile, records.answers, rules.distance)
+    text += describe_evidently(report, further)
     if report.acts and not (former and former.acts):
         await act_on_alarm(report, retrain=rules.retrain)
     # Stored after it acted: a run that is killed in between acts again, with the same key.
-    await store_report(report, make_page(report, text))
-    await publish_report(report, text)
+    await store_report(report, make_page(report, text), further.content)
+    await publish_report(report, text, has_evidently=bool(further.content))
     if all(other.end <= report.end for other in others):  # gauges are of the newest window
         write_gauges(Settings().gauges, report)
     name = "Alarm" if report.alarm else "Completed"

@@ -43,11 +43,17 @@ def monitor(
     start_run(context.obj, f"monitor/{environment}", parameters, watch=watch, as_json=as_json)
 
 
-def find_report_address(place: Place, api: PrefectAPI, environment: str) -> str:
+def find_report_address(place: Place, api: PrefectAPI, environment: str, page: str) -> str:
     """Return an address of the newest report on an environment, which a browser can open.
 
+    Args:
+        place: The place.
+        api: Its Prefect server.
+        environment: Name of the environment.
+        page: `page` for the report of `monitor`, `evidently` for that of Evidently beside it.
+
     Raises:
-        ConfigurationError: There is no report on it yet.
+        ConfigurationError: There is no such report on it.
         TransientError: The Prefect server does not answer.
         TerminalError: The block of the bucket is missing.
     """
@@ -61,9 +67,16 @@ def find_report_address(place: Place, api: PrefectAPI, environment: str) -> str:
             next_step=f"slipway monitor {environment} --watch; it needs `log` in the environment's"
             " file",
         )
+    if not report.get(page):
+        raise ConfigurationError(
+            f"the newest report on {environment} has none of Evidently beside it",
+            state="nothing was opened",
+            next_step=f"set `monitor = {{evidently = true}}` in the file of {environment}, then"
+            f" slipway monitor {environment} --watch",
+        )
     place.choose_server()  # Prefect has to find its variables set
     from tasks.bucket.bucket import load_bucket
     from tasks.bucket.requests import make_address
 
     bucket = asyncio.run(load_bucket("read"))
-    return make_address(bucket, str(report["page"]), _PAGE_SECONDS)
+    return make_address(bucket, str(report[page]), _PAGE_SECONDS)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PANEL = "Views"
 commands = typer.Typer()
 _MODEL_SECONDS = 2.0
+_REPORTS = {"report": "page", "evidently": "evidently"}  # pages by where `monitor` notes their keys
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -135,14 +136,14 @@ def open_page(
     page: Annotated[
         str,
         typer.Argument(
-            help="ui, model, report, s3, or the id of a run.",
-            autocompletion=lambda: ["ui", "model", "report", "s3"],
+            help="ui, model, report, evidently, s3, or the id of a run.",
+            autocompletion=lambda: ["ui", "model", "report", "evidently", "s3"],
         ),
     ] = "ui",
     environment: Annotated[
         str,
         typer.Argument(
-            help="With model or report: the environment; by default the one that main deploys to.",
+            help="With model, report or evidently: the environment; by default that of main.",
             autocompletion=list_environments,
         ),
     ] = "",
@@ -158,6 +159,7 @@ def open_page(
     slipway open                     # the Prefect UI
     slipway open model production    # the page to try the live model
     slipway open report production   # how its requests differ from the training data
+    slipway open evidently production   # Evidently's report on the same requests
     """
     from deployments.local.sign_in import write_redirect
 
@@ -170,7 +172,7 @@ def open_page(
     print(url)
     if not print_only:
         # The address of a report is a key to it, as a link that signs in is one.
-        is_secret = chosen is not None or page == "report"
+        is_secret = chosen is not None or page in _REPORTS
         typer.launch(str(write_redirect(stack.home, url)) if is_secret else url)
 
 
@@ -193,14 +195,14 @@ def _address(place: Place, stack: Stack, page: str, environment: str) -> str:
     with place.open_api() as api:
         if page == "ui":
             return api.ui_url()
-        if page == "report":
-            return find_report_address(place, api, environment or stack.main_environment)
+        if key := _REPORTS.get(page):
+            return find_report_address(place, api, environment or stack.main_environment, key)
         if is_id(page):
             return api.ui_url(page)
     raise ConfigurationError(
         f"{page!r} names no page",
         state="nothing was opened",
-        next_step="name ui, model, report, s3 or the id of a run",
+        next_step="name ui, model, report, evidently, s3 or the id of a run",
     )
 
 

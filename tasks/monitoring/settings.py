@@ -72,6 +72,7 @@ class MonitorRules(BaseModel):
         retrain: Whether an alarm starts a retrain.
         cool_down_hours: Time around the window of an alarm that acts, in which no other acts.
         labels: Table with labels, beside those that clients send as feedback.
+        evidently: Whether Evidently's report is made, too.
         label_days: Time after a window in which feedback on its requests is looked for.
     """
 
@@ -83,6 +84,7 @@ class MonitorRules(BaseModel):
     retrain: bool = True
     cool_down_hours: float = Field(72.0, ge=0)
     labels: LabelTable | None = None
+    evidently: bool = False
     label_days: float = Field(7.0, ge=0, le=90)
 
 

@@ -93,6 +93,11 @@ def page_key(report: Report) -> str:
     return f"{_folder(report)}/{report.span.name}.html"
 
 
+def evidently_key(report: Report) -> str:
+    """Return the key of Evidently's report on the same window."""
+    return f"{_folder(report)}/{report.span.name}.evidently.html"
+
+
 @capability("read reports", run_name="read earlier reports", timeout=300)
 async def read_reports(report: Report, rest: timedelta) -> tuple[Report | None, list[Report]]:
     """Read the stored report on the same window, and those that an alarm follows from.
@@ -159,26 +164,30 @@ def _read_report(bucket: Bucket, key: str) -> Report | None:
 
 
 @capability("store report", run_name="store report", timeout=300)
-async def store_report(report: Report, page: str) -> None:
+async def store_report(report: Report, page: str, evidently: bytes) -> None:
     """Store a report and its page in the bucket; a former one on the same window is replaced.
+
+    Args:
+        report: The report.
+        page: Its page.
+        evidently: Evidently's report; empty if there is none.
 
     Raises:
         TransientError: The bucket cannot be reached.
         TerminalError: The bucket denies access.
     """
     bucket = await load_bucket("read-write")
-    base = f"{_folder(report)}/{report.span.name}"
-    files: Sequence[tuple[str, str, str]] = [
-        (f"{base}.html", page, _PAGE),
+    data = report.model_dump_json(indent=1).encode()
+    files: Sequence[tuple[str, bytes, str]] = [
+        *([(evidently_key(report), evidently, _PAGE)] if evidently else []),
+        (page_key(report), page.encode(), _PAGE),
         # Last: where it is, the page is.
-        (f"{base}.json", report.model_dump_json(indent=1), _JSON),
+        (f"{_folder(report)}/{report.span.name}.json", data, _JSON),
     ]
 
     def put() -> None:
         with explaining_s3_errors(bucket):
-            for key, text, kind in files:
-                bucket.client.put_object(
-                    Bucket=bucket.name, Key=key, Body=text.encode(), ContentType=kind
-                )
+            for key, body, kind in files:
+                bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body, ContentType=kind)
 
     await asyncio.to_thread(put)

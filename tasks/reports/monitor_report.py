@@ -8,9 +8,10 @@ from functools import partial
 from html import escape
 
 from tasks.monitoring.drift import Finding
+from tasks.monitoring.evidently import EvidentlyPage
 from tasks.monitoring.profile import Profile
 from tasks.monitoring.report import Report
-from tasks.monitoring.store import page_key
+from tasks.monitoring.store import evidently_key, page_key
 from tasks.monitoring.window import Answer
 from tasks.reports import markdown
 from tasks.reports.monitor_pictures import draw_column, draw_distances
@@ -206,7 +207,19 @@ def make_page(report: Report, text: str) -> str:
     )
 
 
-async def publish_report(report: Report, text: str) -> None:
+def describe_evidently(report: Report, page: EvidentlyPage) -> str:
+    """Describe in markdown where Evidently's report is, or why there is none; empty without one."""
+    if page.problem:
+        return f"\nThere is no report of Evidently: {_quote(page.problem)}\n"
+    if not page.content:
+        return ""
+    return (
+        f"\nEvidently's report on this window is in the bucket, `{evidently_key(report)}`; to open"
+        f" it: `slipway open evidently {report.environment}`.\n"
+    )
+
+
+async def publish_report(report: Report, text: str, *, has_evidently: bool) -> None:
     """Publish the artifacts of a report: markdown for people, and JSON for programs."""
     key = artifact_key(report.model, report.environment)
     window = report.span.text
@@ -215,6 +228,7 @@ async def publish_report(report: Report, text: str) -> None:
         "environment": report.environment,
         "summary": f"{window}: {report.summary}",
         "page": page_key(report),
+        "evidently": evidently_key(report) if has_evidently else None,
         "report": report.model_dump(mode="json"),
     }
     await artifacts.publish_json(f"{key}-data", data, f"{window}: {report.summary}")

@@ -1,0 +1,1 @@
+"""The program that makes Evidently's report, in an environment of its own."""
