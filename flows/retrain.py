@@ -54,7 +54,7 @@ async def retrain(
     with tags(TAG):  # subflow runs have no deployment to inherit the tag from
         await require_key(branch)
         try:
-            trained = await train(ref, overrides, force, refresh=True)
+            trained = await train(ref, overrides, force, refresh=True, whole=True)
         except DataRejected as error:
             return Failed(name="DataRejected", message=str(error), data=error)
         candidate = await save(trained)

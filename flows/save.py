@@ -12,7 +12,7 @@ from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
-from tasks.training.pipeline import run_pipeline
+from tasks.training.pipeline import LAST_STAGE, run_pipeline
 
 
 @flow(
@@ -33,7 +33,7 @@ async def save(ref: Ref = "main") -> str:
         The commit with the `.mlem`; the commit of `ref` if nothing has changed.
     """
     async with open_workspace(ref) as workspace:
-        await run_pipeline(workspace, until="evaluate")
+        await run_pipeline(workspace, until=LAST_STAGE)
         candidate = await commit_candidate(workspace, f"Save {workspace.model}")
         await report_model(workspace, candidate)
     return candidate

@@ -13,8 +13,9 @@ from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
 from tasks.training.candidate import commit_candidate
+from tasks.training.changes import note_reproduced
 from tasks.training.overrides import set_parameters
-from tasks.training.pipeline import run_pipeline
+from tasks.training.pipeline import LAST_STAGE, run_pipeline
 from tasks.training.refresh import refresh_data, report_rejection, require_same_columns
 
 
@@ -30,6 +31,7 @@ async def train(
     overrides: Overrides = NO_OVERRIDES,
     force: bool = False,
     refresh: bool = False,
+    whole: bool = False,
 ) -> str:
     """Reproduce the pipeline up to the estimator and its cross-validation metrics.
 
@@ -41,20 +43,24 @@ async def train(
             {"train.cv": 3, "train.grid.C": [1.0, 10.0]}.
         force: Run every stage, also those whose inputs have not changed.
         refresh: Refresh the data first: import them, or run their query, again.
+        whole: Run the stages of `save`, too, which then finds them done: one start of DVC instead
+            of two.
 
     Returns:
         The candidate's commit; the commit of `ref` if nothing has changed.
     """
+    until = LAST_STAGE if whole else "train"
     async with open_workspace(ref) as workspace:
         await set_parameters(workspace, overrides)
         try:
             if refresh and await refresh_data(workspace):
                 await run_pipeline(workspace, until="process")
                 await require_same_columns(workspace)
-            await run_pipeline(workspace, until="train", force=force)
+            await run_pipeline(workspace, until=until, force=force)
         except DataRejected as error:
             await report_rejection(workspace, error)
             raise
         candidate = await commit_candidate(workspace, f"Train {workspace.model}")
+        note_reproduced(candidate, until)
         await report_training(workspace, candidate)
     return candidate

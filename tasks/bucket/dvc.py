@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tasks.core.commands import Argv
 from tasks.repository.workspace import Workspace
 
@@ -27,11 +25,6 @@ def list_changes(until: str) -> Argv:
 def repro(until: str, *, force: bool) -> Argv:
     """Run the stages up to one that have changed or lack outputs, or all of them."""
     return ["dvc", LOCK_WAIT, "repro", *(["--force"] if force else []), until]
-
-
-def checkout(targets: Sequence[str]) -> Argv:
-    """Restore the outputs of targets in the workspace from the cache."""
-    return ["dvc", LOCK_WAIT, "checkout", "--allow-missing", "--", *targets]
 
 
 def update(record: str) -> Argv:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tasks.core.errors import TerminalError
+from tasks.core.fast_yaml import read_yaml
 from tasks.repository import git
 
 if TYPE_CHECKING:  # it imports Prefect, which not everything that knows objects needs
@@ -117,7 +118,7 @@ async def outputs_of(workspace: Workspace) -> list[StoredObject]:
 
 def _read(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((workspace.path / name).read_text())
+        content = read_yaml((workspace.path / name).read_text())
     except (OSError, yaml.YAMLError) as error:
         raise _unreadable(workspace, name, str(error)) from error
     if not isinstance(content, dict):

@@ -14,10 +14,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
 from tasks.bucket.objects import OBJECT_NAME, StoredObject
 from tasks.core.caches import days_ago, mark_used
+from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest
 from tasks.core.settings import Settings
 from tasks.repository.workspace import Workspace
@@ -110,7 +109,7 @@ def _runs(workspace: Workspace) -> Path:
 
 def _outputs_of_runs(folder: Path) -> Iterator[StoredObject]:
     for path in _regular_files(folder):
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
         for out in content.get("outs", []) if isinstance(content, dict) else []:
             if OBJECT_NAME.fullmatch(str(out.get("md5"))):
                 yield StoredObject(out["md5"], None, out["path"], out["path"])

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-from tasks.bucket import dvc, private_cache
-from tasks.bucket.boxed_dvc import run_dvc
+from tasks.bucket import private_cache
 from tasks.bucket.bucket import (
     CONNECTIONS,
     AbsentObject,
@@ -21,6 +20,7 @@ from tasks.bucket.bucket import (
     storage_options,
 )
 from tasks.bucket.objects import StoredObject, outputs_of
+from tasks.bucket.placement import copy_files, list_copies
 from tasks.bucket.requests import download, fetch_object, find_fault, read_object, send_object
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
@@ -56,19 +56,12 @@ async def restore(workspace: Workspace, *, sources: bool) -> None:
         if stored.target.endswith(".dvc") or not sources
     ]
     cache = Settings().dvc_cache
-    if not outputs:
-        private_cache.configure(workspace, cache)  # where data that are added now are kept
-        return
+    private_cache.configure(workspace, cache)  # where data that are added now are kept
     if not all(stored.is_cached(cache) for stored in outputs):
         await _fetch(await load_bucket("read"), cache, outputs)
-    targets = sorted({stored.target for stored in outputs})
-    result = await run_dvc(workspace, dvc.checkout(targets), timeout=_TRANSFER_SECONDS)
-    if result.code:
-        raise TerminalError(
-            f"DVC cannot restore the data of {workspace.label}: {result.tail()}",
-            state="nothing was trained; origin is unchanged",
-            next_step="correct what DVC names, try it with `dvc checkout`, commit, and run again",
-        )
+    files = await asyncio.to_thread(lambda: [*list_copies(cache, outputs)])
+    if files:
+        await copy_files(workspace, files, _TRANSFER_SECONDS)
 
 
 @capability("upload", run_name="upload {workspace.label}", timeout=_TRANSFER_SECONDS + 600)

@@ -38,7 +38,7 @@ def is_due(settings: Settings, name: str) -> bool:
 
 
 def prune_caches(settings: Settings) -> list[str]:
-    """Remove environments and layers of images that nothing names and nobody has used for long.
+    """Remove environments, layers of images and notes that nobody has used for long.
 
     A failure is logged only: it is not that of the run which has tidied up.
 
@@ -63,7 +63,7 @@ def _remove_unused(settings: Settings) -> list[str]:
     programs = (settings.home / "supervisor" / "conf.d").glob("*")
     named = "\n".join(program.read_text() for program in programs if program.is_file())
     removed = []
-    for folder in (settings.environments, settings.layers):
+    for folder in (settings.environments, settings.layers, settings.up_to_date):
         for name, paths in _entries(folder).items():
             used = max(path.stat().st_mtime for path in paths)
             if used < days_ago(settings.cache_days) and name not in named:

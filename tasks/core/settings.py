@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         return self.home / "dvc-cache"
 
     @cached_property
+    def up_to_date(self) -> Path:
+        """Notes on commits at which DVC would run no stage, named by their hash."""
+        return self.home / "up-to-date"
+
+    @cached_property
     def environments(self) -> Path:
         """Python environments, named by the hash of what is installed in them."""
         return self.home / "environments"

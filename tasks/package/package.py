@@ -16,6 +16,7 @@ import yaml
 
 from tasks.core import commands
 from tasks.core.errors import CandidateRejected, ConfigurationError, TerminalError
+from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.repository import git
 from tasks.repository.workspace import Workspace
@@ -106,12 +107,12 @@ def read_package(workspace: Workspace) -> Package:
                 next_step=f"run the save flow at {workspace.ref} (or `retrain`), then this again",
             )
     try:
-        mlem = yaml.safe_load(mlem_path.read_text())
+        mlem = read_yaml(mlem_path.read_text())
         golden = json.loads(golden_path.read_text())
         runtime = json.loads(runtime_path.read_text())
         artifact = runtime["artifacts"][f"model/{model}"]
         recorded = {entry["hash"] for entry in mlem["artifacts"].values()}
-        lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
+        lock = read_yaml((workspace.path / "dvc.lock").read_text())
         locked = {
             out["md5"]
             for stage in lock["stages"].values()

@@ -7,8 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from tasks.core.fast_yaml import read_yaml
 from tasks.package.package import metrics_at, read_at, read_metrics
 from tasks.reports import markdown
 from tasks.reports.mlflow_bridge import log_model
@@ -90,7 +89,7 @@ async def _metrics_picture(workspace: Workspace, metrics: Mapping[str, Metrics |
 
 
 def _data_version(workspace: Workspace) -> str:
-    lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
+    lock = read_yaml((workspace.path / "dvc.lock").read_text())
     first = next(iter(lock["stages"].values()))  # DVC writes them in the order of dvc.yaml
     return str(first["outs"][0]["md5"])
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 
 from tasks.bucket.objects import StoredObject, outputs_of
 from tasks.bucket.transfer import list_members
 from tasks.core import commands
+from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest
 from tasks.core.yaml12 import load_yaml
 from tasks.repository import git
@@ -105,7 +105,7 @@ def _list_dependencies(stage: Any) -> Iterator[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text()) if path.is_file() else None
+    content = read_yaml(path.read_text()) if path.is_file() else None
     return content if isinstance(content, dict) else {}
 
 

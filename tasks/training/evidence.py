@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tasks.core.fast_yaml import read_yaml
 from tasks.training.intervals import (
     CLASSES,
     ERRORS,
@@ -85,7 +86,7 @@ def parse_evaluation(metrics: Mapping[str, float], predictions: str, lock: str) 
 
 def _read_split(lock: str) -> str:
     try:
-        deps: list[dict[str, Any]] = yaml.safe_load(lock)["stages"]["evaluate"]["deps"]
+        deps: list[dict[str, Any]] = read_yaml(lock)["stages"]["evaluate"]["deps"]
         return next(str(dep["md5"]) for dep in deps if dep["path"] == TEST)
     except (yaml.YAMLError, TypeError, KeyError, StopIteration):
         return ""

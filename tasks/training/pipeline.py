@@ -6,14 +6,13 @@ import re
 import tomllib
 from pathlib import Path
 
-import yaml
-
 from tasks.bucket import dvc
 from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.transfer import restore
 from tasks.core import commands, uv
 from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
+from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.core.settings import Settings
 from tasks.core.yaml12 import load_yaml
@@ -23,9 +22,11 @@ from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
+from tasks.training.changes import is_certainly_changed, is_known_unchanged, note_unchanged
 from tasks.training.data_selection import select_data
 from tasks.training.sources import require_own_data
 
+LAST_STAGE = "evaluate"
 _UNTRAINED = "nothing was trained"
 _CHECK_SECONDS = 600.0
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
@@ -79,14 +80,26 @@ async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False)
         ConfigurationError: The data are of another repository.
     """
     require_own_data(workspace.path, load_yaml((workspace.path / "params.yaml").read_text()) or {})
+    if not force and await is_known_unchanged(workspace, until):
+        commands.run_logger().info("nothing has changed up to %s", until)
+        return
     async with select_data(workspace):
-        await restore(workspace, sources=True)  # without its data, a stage looks changed
-        if not force and not await has_changed(workspace, until):
-            commands.run_logger().info("nothing has changed up to %s", until)
-            return
-        environment = await make_model_environment(workspace)
-        await restore(workspace, sources=False)
-        await reproduce(workspace, environment, until, force=force)
+        reproduced = await _bring_up_to_date(workspace, until, force=force)
+    if not reproduced:  # only now, as the workspace is as committed again
+        commands.run_logger().info("nothing has changed up to %s", until)
+        await note_unchanged(workspace, until)
+
+
+async def _bring_up_to_date(workspace: Workspace, until: str, *, force: bool) -> bool:
+    """Run what has changed; return whether anything has."""
+    await restore(workspace, sources=True)  # without its data, a stage looks changed
+    certain = force or is_certainly_changed(workspace.path, until)
+    if not (certain or await has_changed(workspace, until)):
+        return False
+    environment = await make_model_environment(workspace)
+    await restore(workspace, sources=False)
+    await reproduce(workspace, environment, until, force=force)
+    return True
 
 
 @capability(
@@ -111,7 +124,7 @@ async def reproduce(
             `params.yaml`.
         TerminalError: A stage failed.
     """
-    stages = list(yaml.safe_load((workspace.path / "dvc.yaml").read_text())["stages"])
+    stages = list(read_yaml((workspace.path / "dvc.yaml").read_text())["stages"])
 
     key = artifact_key(workspace.model, "pipeline")
     async with Progress(key, f"Pipeline of {workspace.label} up to {until}") as progress:
@@ -141,7 +154,7 @@ async def reproduce(
 
 async def _were_accepted(workspace: Workspace) -> bool:
     """Check that the stages have accepted the same `params.yaml` before, with other data."""
-    lock = yaml.safe_load(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
+    lock = read_yaml(await read_at(workspace, workspace.commit, "dvc.lock")) or {}
     hashes = {
         dependency.get("md5")
         for stage in lock.get("stages", {}).values()

@@ -13,6 +13,7 @@ from tasks.bucket.bucket import load_bucket
 from tasks.bucket.objects import OBJECT_NAME, StoredObject
 from tasks.bucket.requests import read_object
 from tasks.core.commands import run_logger
+from tasks.core.fast_yaml import read_yaml
 from tasks.core.settings import Settings
 from tasks.package.package import read_at
 from tasks.repository.workspace import Workspace
@@ -56,7 +57,7 @@ def _find_object(lock: str) -> StoredObject | None:
     try:
         outputs: list[dict[str, Any]] = [
             out
-            for stage in (yaml.safe_load(lock) or {})["stages"].values()
+            for stage in (read_yaml(lock) or {})["stages"].values()
             for out in stage.get("outs", [])
         ]
         name = next(str(out["md5"]) for out in outputs if out["path"] == str(PREDICTIONS))

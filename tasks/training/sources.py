@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from tasks.core.errors import ConfigurationError
+from tasks.core.fast_yaml import read_yaml
 
 FOLDER = Path("data/source")
 UNCHANGED = "nothing was trained; origin is unchanged"
@@ -128,7 +129,7 @@ def _find_record(folder: Path, path: Path) -> Path:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError) as error:

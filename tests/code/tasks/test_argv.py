@@ -9,11 +9,8 @@ from tasks.core import uv
 from tasks.repository import git
 
 
-def test_dvc_waits_for_locks_and_takes_no_target_for_an_option() -> None:
-    assert dvc.checkout(["save", "data/source/a.csv.dvc"]) == [
-        "dvc", "--wait-for-lock", "checkout", "--allow-missing", "--", "save",
-        "data/source/a.csv.dvc",
-    ]  # fmt: skip
+def test_dvc_waits_for_locks_and_takes_no_path_for_an_option() -> None:
+    assert dvc.add("--evil.csv") == ["dvc", "--wait-for-lock", "add", "--", "--evil.csv"]
 
 
 def test_dvc_reproduces_changed_stages_or_all() -> None:

@@ -167,7 +167,7 @@ async def test_dvc_keeps_what_it_unpickles_beside_the_workspace(
     assert folder.parent == tmp_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (workspace.path / ".dvc").mkdir()
-    argv, variables = dvc.checkout([]), dvc.variables(workspace)
+    argv, variables = dvc.add("params.yaml"), dvc.variables(workspace)
     await commands.run(argv, timeout=60, cwd=workspace.path, env=variables)
     assert (folder / "repo").is_dir()
     await check_out.fn("main", tmp_path / "clone", str(origin))

@@ -1,0 +1,79 @@
+"""Objects of this host's cache become files of a workspace, as `dvc checkout` would place them.
+
+DVC itself takes a second and a half of CPU for that. It would also read the configuration of the
+commit.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from tasks.bucket import copy_files as program
+from tasks.bucket.objects import StoredObject
+from tasks.core import commands
+from tasks.core.caches import mark_used
+from tasks.core.errors import TerminalError
+from tasks.core.fingerprint import file_digest
+from tasks.repository.workspace import Workspace
+from tasks.sandbox.box import Box, start_in
+
+
+def list_copies(cache: Path, outputs: Iterable[StoredObject]) -> Iterator[tuple[Path, str]]:
+    """Yield each object of a cache that is a file of the workspace, and the path of the file.
+
+    Left out is an output that the cache does not have whole, or that is corrupt: the pipeline makes
+    it again. As for DVC, an object that nobody may write is right.
+    """
+    for stored in outputs:
+        if PurePosixPath(stored.path).parts[:1] == (".git",) or not stored.is_cached(cache):
+            continue
+        file = cache / stored.key
+        members = stored.members(file.read_bytes()) if stored.is_folder else [stored]
+        files = [(cache / member.key, member) for member in members]
+        if all(_is_right(path, member) for path, member in files):
+            yield from ((path, member.path) for path, member in files)
+
+
+def _is_right(file: Path, stored: StoredObject) -> bool:
+    mark_used(file)
+    if not stat.S_IMODE(file.stat().st_mode) & 0o222:
+        return True
+    return file_digest(file, "md5") == stored.md5
+
+
+async def copy_files(
+    workspace: Workspace, files: Sequence[tuple[Path, str]], timeout: float
+) -> None:
+    """Copy files into a workspace, in the sandbox: DVC's records of a commit name their paths.
+
+    Args:
+        workspace: The workspace.
+        files: Files, and paths in the workspace.
+        timeout: Seconds.
+
+    Raises:
+        TerminalError: A path is outside of the workspace, or cannot be written.
+    """
+    pairs = workspace.tool_cache / "copies.json"
+    pairs.write_text(json.dumps([(str(file), path) for file, path in files]))
+    folders = {file.parents[1] for file, _ in files}
+    script = Path(program.__file__)
+    box = Box(
+        folder=workspace.path,
+        writable=(workspace.path,),
+        readable=(workspace.path / ".git", *sorted(folders), pairs, script),
+        pythons=(Path(sys.executable),),
+    )
+    argv = [sys.executable, "-I", "-S", str(script), str(pairs)]
+    result = await commands.run(start_in(box, argv), timeout=timeout, cwd=workspace.path, log=False)
+    if result.code:
+        raise TerminalError(
+            f"the data of {workspace.label} cannot be restored: {result.tail(1)}",
+            state="nothing was trained; origin is unchanged",
+            next_step="correct the path in the record of DVC that names it, try it with"
+            " `dvc checkout`, commit, and run again",
+        )

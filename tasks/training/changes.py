@@ -1,0 +1,111 @@
+"""What is known about changes of the pipeline at a commit, without asking DVC again.
+
+DVC takes a second and a half of CPU to compare a commit with its `dvc.lock`. The result is the same
+each time, so it is kept on this host; and a change of a parameter or of code shows in the hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tasks.core.caches import mark_used
+from tasks.core.fast_yaml import read_yaml
+from tasks.core.fingerprint import file_digest, fingerprint
+from tasks.core.settings import Settings
+from tasks.repository import git
+from tasks.repository.workspace import Workspace
+
+_LARGEST_FILE = 1 << 20  # code and parameters; data are left to DVC
+# Commits that this process has made by running their pipeline, and the stage up to which it ran.
+_reproduced: set[tuple[str, str]] = set()
+
+
+def note_reproduced(commit: str, until: str) -> None:
+    """Note that this run has just brought the pipeline of a commit up to date.
+
+    Not for other runs: a stage may be of those that DVC runs each time.
+    """
+    _reproduced.add((commit, until))
+
+
+async def note_unchanged(workspace: Workspace, until: str) -> None:
+    """Note that DVC would run no stage at the workspace's commit, up to one."""
+    if await _is_as_committed(workspace):
+        file = _note(workspace, until)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+async def is_known_unchanged(workspace: Workspace, until: str) -> bool:
+    """Check that the pipeline is up to date, up to a stage, as this host has found earlier."""
+    file = _note(workspace, until)
+    known = (workspace.commit, until) in _reproduced or file.exists()
+    if not (known and await _is_as_committed(workspace)):
+        return False
+    if file.exists():
+        mark_used(file)
+    return True
+
+
+async def _is_as_committed(workspace: Workspace) -> bool:
+    """Check that nothing was overridden or refreshed."""
+    await workspace.git(git.reread())
+    return not (await workspace.git(git.compare(workspace.commit, ["."]), ok=(0, 1))).code
+
+
+def _note(workspace: Workspace, until: str) -> Path:
+    # Another DVC may compare in another way.
+    return Settings().up_to_date / fingerprint(workspace.commit, until, version("dvc"))
+
+
+def is_certainly_changed(folder: Path, until: str) -> bool:
+    """Check for a stage, up to one, whose code or parameters are not those of its last run.
+
+    Args:
+        folder: The workspace.
+        until: Name of a stage.
+
+    Returns:
+        True if DVC would certainly run a stage; False if only DVC knows.
+    """
+    stages = _read_stages(folder)
+    if until not in stages:
+        return True
+    outputs = {str(out["path"]): out for stage in stages.values() for out in stage.get("outs", [])}
+    for name in _list_upstream(stages, until):
+        for dependency in stages[name].get("deps", []):
+            path = str(dependency["path"])
+            if path in outputs:
+                now = outputs[path].get("md5")
+            elif (file := folder / path).is_file() and file.stat().st_size <= _LARGEST_FILE:
+                now = file_digest(file, "md5")
+            else:
+                continue
+            if now != dependency.get("md5"):
+                return True
+    return False
+
+
+def _read_stages(folder: Path) -> dict[str, dict[str, Any]]:
+    lock = folder / "dvc.lock"
+    content = read_yaml(lock.read_text()) if lock.is_file() else None
+    return dict(content.get("stages") or {}) if isinstance(content, dict) else {}
+
+
+def _list_upstream(stages: Mapping[str, Mapping[str, Any]], until: str) -> Iterator[str]:
+    """Yield a stage, and those whose outputs it reads."""
+    waiting, known = [until], {until}
+    while waiting:
+        name = waiting.pop()
+        yield name
+        paths = [PurePosixPath(str(item["path"])) for item in stages[name].get("deps", [])]
+        for other, stage in stages.items():
+            outputs = [PurePosixPath(str(out["path"])) for out in stage.get("outs", [])]
+            if other not in known and any(
+                path.is_relative_to(o) for path in paths for o in outputs
+            ):
+                known.add(other)
+                waiting.append(other)
