@@ -1,4 +1,4 @@
-"""YAML 1.1 that programs have written, such as `dvc.lock`, by the C library: a seventh of the time."""
+"""YAML 1.1 that programs have written, such as `dvc.lock`, by the C library: seven times faster."""
 
 from __future__ import annotations
 
