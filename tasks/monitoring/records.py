@@ -18,6 +18,8 @@ from tasks.training.rows import normalize
 Value = str | int | float | bool | None
 Kind = Literal["prediction", "refusal", "feedback", "proof"]
 
+# Of each record where servers print them: its beginning, and its end.
+RECORD_START, RECORD_END = '{"specversion":', "}}"
 SHADOW = "shadow"  # stands for the version in records of mirrored requests
 MOST_BYTES = 64 << 20  # of a line: the server takes no request of that size
 _MOST_ID = 200

@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tasks.monitoring.records import RECORD_END, RECORD_START
+
 # `serving/settings.py` reads them; it shares no code with this side.
 SETTINGS, FOLDER, KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
-# Of each line of a server that prints its records: its beginning, and its end.
-_RECORD, _RECORD_END = '{"specversion":', "}}"
 _COUNTER = re.compile(
     r'^slipway_serving_log_records_total\{result="([^"]+)"\} (\S+)$', re.MULTILINE
 )
@@ -93,7 +93,7 @@ def last_lines_without_records(log: str, lines: int) -> str:
     own_lines: list[str] = []
     is_record = False
     for line in log.splitlines():
-        begins, ends = _RECORD in line, line.rstrip().endswith(_RECORD_END)
+        begins, ends = RECORD_START in line, line.rstrip().endswith(RECORD_END)
         if ends and not (begins or is_record):
             own_lines.clear()
         elif not (begins or is_record):
