@@ -62,8 +62,11 @@ class Server:
 
 def list_ratios(server: Server, other: Server, clients: int, figure: str = "rate") -> list[float]:
     """List a figure of one server as a multiple of another's, pass by pass."""
-    pairs = zip(server.passes[clients], other.passes[clients], strict=True)
-    return [getattr(run, figure) / getattr(against, figure) for run, against in pairs]
+    ratios = []
+    for run, against in zip(server.passes[clients], other.passes[clients], strict=True):
+        divisor = getattr(against, figure)  # 0: that server answered nothing in the whole pass
+        ratios.append(getattr(run, figure) / divisor if divisor else float("inf"))
+    return ratios
 
 
 def format_ratios(ratios: Sequence[float]) -> str:

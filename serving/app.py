@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import cache
 
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from serving import pages, sagemaker
 from serving.bundle import Bundle
 from serving.categories import UNSEEN
 from serving.connections import ConnectionLimit, Connections, fit_open_files
-from serving.errors import RequestError, json_response
+from serving.errors import RequestError, json_response, to_json
 from serving.failures import FailureAnswer
 from serving.limits import BodyLimit
 from serving.metrics import Measure
@@ -26,6 +28,8 @@ from serving.service import Service
 from serving.settings import Limits, LogSettings
 
 log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 PAGES = ("/", "/docs", "/model.json", "/openapi.json")
 DOCUMENTED = ("/healthz", "/readyz", "/version", "/metrics", "/interface.json")
@@ -38,7 +42,7 @@ def create_app(
     *,
     listen_when_ready: bool = False,
     log_settings: LogSettings | None = None,
-) -> FastAPI:
+) -> Starlette:
     """Build the application of one model.
 
     Args:
@@ -58,7 +62,7 @@ def create_app(
     connections = Connections(fit_open_files(limits.connections), limits.header_seconds)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         # A daemon: a stop while the model loads does not wait for it.
         loading = threading.Thread(target=service.load, name="load", daemon=True)
         loading.start()
@@ -71,12 +75,8 @@ def create_app(
 
     methods = _list_methods(service)
     sagemaker_routes = ["/ping", "/invocations"]
-    app = FastAPI(
-        title=f"{bundle.name}",
-        version=str(bundle.release.get("version") or "unreleased"),
-        description=_describe(bundle, service),
-        docs_url=None,
-        redoc_url=None,
+    app = Starlette(
+        routes=_make_routes(service),
         lifespan=lifespan,
         middleware=[
             Middleware(
@@ -97,115 +97,117 @@ def create_app(
     )
     app.state.service = service
     app.state.connections = connections
-    _add_routes(app, service)
-    app.openapi = pages.make_openapi(bundle, service.interface, service.adapter, app.openapi)  # type: ignore[method-assign]
     return app
 
 
 def _list_methods(service: Service) -> list[str]:
     """List the paths that take requests for predictions, and feedback on them."""
     methods = [f"/{method}" for method in service.interface.methods]
-    takes_feedback = service.log is not None and service.log.settings.feedback
-    return [*methods, "/feedback"] if takes_feedback else methods
+    return [*methods, "/feedback"] if service.takes_feedback else methods
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
+def _make_routes(service: Service) -> list[Route]:
     endpoints = {method: service.make_endpoint(method) for method in service.interface.methods}
-    for method, endpoint in endpoints.items():
-        # Past FastAPI's own handling, which has nothing to add and takes a tenth of the time.
-        app.add_route(f"/{method}", endpoint, methods=["POST"])
     any_method = sagemaker.make_invocations_endpoint(endpoints, service.describe_version)
-    app.add_route("/invocations", any_method, methods=["POST"])
+    operations = _make_operations(service)
 
-    if service.log is not None and service.log.settings.feedback:
-        _add_feedback(app)
+    # Those that are asked most come first: routes are tried in this order.
+    return [
+        *(
+            Route(f"/{method}", endpoint, methods=["POST"])
+            for method, endpoint in endpoints.items()
+        ),
+        Route("/invocations", any_method, methods=["POST"]),
+        *([Route("/feedback", _take_feedback, methods=["POST"])] if service.takes_feedback else []),
+        *(Route(path, endpoint) for path, endpoint in operations.items()),
+        Route("/ping", operations["/readyz"]),
+        *_make_pages(service, operations),
+    ]
 
-    async def interface() -> Response:
+
+def _make_operations(service: Service) -> dict[str, Endpoint]:
+    """Make the endpoints for operators and programs; `/docs` shows their first lines."""
+
+    async def interface(_: Request) -> Response:
         """Describe the methods to MLEM's client, which starts here."""
         return json_response(service.interface.mlem)
 
-    async def healthz() -> Response:
+    async def healthz(_: Request) -> Response:
         """Answer that the process is up; it may still be loading the model."""
         return json_response({"status": "up"})
 
-    async def readyz() -> Response:
+    async def readyz(_: Request) -> Response:
         """Answer whether the model is loaded and gave its golden predictions."""
         if service.predictor is None:
             return json_response({"status": "loading"}, 503, {"Retry-After": "1"})
         return json_response({"status": "ready"})
 
-    async def version() -> Response:
+    async def version(_: Request) -> Response:
         """Describe the release, and the model file that was really loaded."""
         return json_response(service.describe_version())
 
-    async def metrics() -> Response:
+    async def metrics(_: Request) -> Response:
         """Report metrics in Prometheus' text format."""
         return service.metrics.make_response()
 
-    async def model() -> Response:
+    return {
+        "/interface.json": interface,
+        "/healthz": healthz,
+        "/readyz": readyz,
+        "/version": version,
+        "/metrics": metrics,
+    }
+
+
+def _make_pages(service: Service, operations: Mapping[str, Endpoint]) -> list[Route]:
+    """Make the routes of the pages for people, and of what they load."""
+
+    async def model(_: Request) -> Response:
         description = pages.describe(
             service.bundle, service.interface, service.limits, service.describe_version()
         )
         return json_response(description)
 
-    async def page() -> Response:
+    @cache
+    def describe_api() -> bytes:
+        text = _describe(service.bundle, service)
+        others = [pages.describe_operation(*route) for route in operations.items()]
+        if service.takes_feedback:
+            others.insert(0, pages.describe_feedback(_take_feedback))
+        content = pages.make_openapi(
+            service.bundle, service.interface, service.adapter, text, others
+        )
+        return to_json(content)
+
+    async def openapi(_: Request) -> Response:
+        return Response(describe_api(), media_type="application/json")
+
+    async def page(_: Request) -> Response:
         return pages.read_page("page.html")
 
-    async def docs() -> Response:
+    async def docs(_: Request) -> Response:
         return pages.read_page("docs.html")
 
-    async def static(name: str) -> Response:
-        return pages.read_static_file(name)
+    async def static(request: Request) -> Response:
+        return pages.read_static_file(request.path_params["name"])
 
-    async def icon() -> Response:
+    async def icon(_: Request) -> Response:
         return pages.read_static_file("icon.svg")
 
-    _get(app, "/interface.json", interface, "model")
-    _get(app, "/healthz", healthz, "operations")
-    _get(app, "/readyz", readyz, "operations")
-    _get(app, "/ping", readyz)
-    _get(app, "/version", version, "operations")
-    _get(app, "/metrics", metrics, "operations")
-    _get(app, "/model.json", model)
-    _get(app, "/", page)
-    _get(app, "/docs", docs)
-    _get(app, "/static/{name}", static)
-    _get(app, "/favicon.ico", icon)
+    return [
+        Route("/model.json", model),
+        Route("/openapi.json", openapi),
+        Route("/", page),
+        Route("/docs", docs),
+        Route("/static/{name}", static),
+        Route("/favicon.ico", icon),
+    ]
 
 
-def _get(app: FastAPI, path: str, endpoint: Callable[..., Any], tag: str = "") -> None:
-    """Add a route for GET and HEAD; it is documented where it has a tag."""
-    app.add_api_route(
-        path, endpoint, tags=[tag], operation_id=endpoint.__name__, include_in_schema=bool(tag)
-    )
-    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
-
-
-def _add_feedback(app: FastAPI) -> None:
-    """Add the route that takes the right answer to an earlier prediction."""
-
-    async def feedback(request: Request) -> Response:
-        """Keep the right answer to an earlier request in the prediction log."""
-        await read_feedback(request)
-        return json_response({"status": "kept"})
-
-    schema = {
-        "type": "object",
-        "required": ["id", "actual"],
-        "properties": {
-            "id": {"type": "string", "description": "X-Request-Id of the prediction's answer"},
-            "actual": {"description": "the right value, or a list with one a row"},
-        },
-    }
-    body = {"required": True, "content": {"application/json": {"schema": schema}}}
-    app.add_api_route(
-        "/feedback",
-        feedback,
-        methods=["POST"],
-        tags=["operations"],
-        operation_id="feedback",
-        openapi_extra={"requestBody": body},
-    )
+async def _take_feedback(request: Request) -> Response:
+    """Keep the right answer to an earlier request in the prediction log."""
+    await read_feedback(request)
+    return json_response({"status": "kept"})
 
 
 def _record(service: Service, routes: list[str]) -> list[Middleware]:

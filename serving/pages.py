@@ -1,6 +1,6 @@
 """Pages for people: one to try the model, Swagger UI, and the OpenAPI behind it."""
 
-import importlib.resources
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+TEXT = "text/plain"
 OWN_FILES = ("page.css", "page.js", "docs.css", "docs.js", "icon.svg")
 SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 
@@ -87,7 +88,11 @@ def _read_own(name: str) -> bytes:
 
 
 def _read_swagger(name: str) -> bytes:
-    return (importlib.resources.files("fastapi_swagger") / "resources" / name).read_bytes()
+    # Found without an import, which would load all of FastAPI for two files.
+    found = importlib.util.find_spec("fastapi_swagger")
+    assert found is not None
+    assert found.origin is not None
+    return (Path(found.origin).parent / "resources" / name).read_bytes()
 
 
 def describe(
@@ -126,67 +131,117 @@ def describe(
 
 
 def make_openapi(
-    bundle: Bundle, interface: Interface, adapter: TypeAdapter[Any], base: Callable[[], Any]
-) -> Callable[[], dict[str, Any]]:
-    """Make the function by which FastAPI gets the OpenAPI description, with real examples.
+    bundle: Bundle,
+    interface: Interface,
+    adapter: TypeAdapter[Any],
+    text: str,
+    others: Sequence[tuple[str, dict[str, Any]]],
+) -> dict[str, Any]:
+    """Make the OpenAPI description, with real examples.
 
     Args:
         bundle: the model's files; the first golden input and outputs are the example.
         interface: what the model takes and gives.
         adapter: the validator of requests, whose schema is shown.
-        base: FastAPI's own description of the routes.
+        text: describes the model.
+        others: paths beside the model's methods, and what can be done there.
 
     Returns:
-        A function that gives the whole description.
+        The whole description.
     """
-
-    @cache
-    def build() -> dict[str, Any]:
-        description: dict[str, Any] = base()
-        template = "#/components/schemas/{model}"
-        schema = adapter.json_schema(ref_template=template)
-        schemas = description.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(schema.pop("$defs", {}))
-        schemas.update({"Request": schema, "Problem": PROBLEM})
-        inputs = bundle.golden.get("inputs") or []
-        operations: dict[str, Any] = {}
-        for method in interface.methods:
-            outputs = (bundle.golden.get("outputs") or {}).get(method) or []
-            request = {
-                "required": True,
+    template = "#/components/schemas/{model}"
+    schema = adapter.json_schema(ref_template=template)
+    schemas = {**schema.pop("$defs", {}), "Request": schema, "Problem": PROBLEM}
+    inputs = bundle.golden.get("inputs") or []
+    paths: dict[str, Any] = {}
+    for method in interface.methods:
+        outputs = (bundle.golden.get("outputs") or {}).get(method) or []
+        request = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": template.format(model="Request")},
+                    "example": interface.wrap(inputs[:1]),
+                }
+            },
+        }
+        responses = {
+            "200": {
+                "description": "One prediction for each row",
+                "headers": {UNSEEN: UNSEEN_DESCRIPTION},
                 "content": {
                     "application/json": {
-                        "schema": {"$ref": template.format(model="Request")},
-                        "example": interface.wrap(inputs[:1]),
+                        "schema": _make_result_schema(interface.returns[method]),
+                        "example": outputs[:1],
                     }
                 },
+            },
+            **{status: _make_problem(problem) for status, problem in PROBLEMS.items()},
+        }
+        paths[f"/{method}"] = {
+            "post": {
+                "tags": ["model"],
+                "summary": _make_title(method),
+                "operationId": method,
+                "requestBody": request,
+                "responses": responses,
             }
-            responses = {
-                "200": {
-                    "description": "One prediction for each row",
-                    "headers": {UNSEEN: UNSEEN_DESCRIPTION},
-                    "content": {
-                        "application/json": {
-                            "schema": _make_result_schema(interface.returns[method]),
-                            "example": outputs[:1],
-                        }
-                    },
-                },
-                **{status: _make_problem(text) for status, text in PROBLEMS.items()},
-            }
-            operations[f"/{method}"] = {
-                "post": {
-                    "tags": ["model"],
-                    "summary": method.replace("_", " ").capitalize(),
-                    "operationId": method,
-                    "requestBody": request,
-                    "responses": responses,
-                }
-            }
-        description["paths"] = {**operations, **description["paths"]}
-        return description
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": bundle.name,
+            "description": text,
+            "version": str(bundle.release.get("version") or "unreleased"),
+        },
+        "paths": {**paths, **dict(others)},
+        "components": {"schemas": schemas},
+    }
 
-    return build
+
+def describe_operation(
+    path: str, endpoint: Callable[..., Any], verb: str = "get", **more: Any
+) -> tuple[str, dict[str, Any]]:
+    """Describe an endpoint by its name and first line.
+
+    Args:
+        path: where it is served.
+        endpoint: of the application.
+        verb: of HTTP, in lower case.
+        more: keys of OpenAPI's.
+
+    Returns:
+        An item of OpenAPI's paths.
+    """
+    name = path.strip("/").partition(".")[0]
+    kind = TEXT if path == "/metrics" else "application/json"
+    operation = {
+        "tags": ["model" if path == "/interface.json" else "operations"],
+        "summary": _make_title(name),
+        "description": endpoint.__doc__ or "",
+        "operationId": name,
+        **more,
+        "responses": {"200": {"description": "Success", "content": {kind: {"schema": {}}}}},
+    }
+    return path, {verb: operation}
+
+
+def describe_feedback(endpoint: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
+    """Describe the endpoint that takes the right answer to an earlier prediction."""
+    schema = {
+        "type": "object",
+        "required": ["id", "actual"],
+        "properties": {
+            "id": {"type": "string", "description": "X-Request-Id of the prediction's answer"},
+            "actual": {"description": "the right value, or a list with one a row"},
+        },
+    }
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return describe_operation("/feedback", endpoint, "post", requestBody=body)
+
+
+def _make_title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 PROBLEMS = {

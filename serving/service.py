@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from fastapi import Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.batching import Batcher, prove_batch_rows
@@ -72,6 +72,11 @@ class Service:
             writer = RecordWriter(bundle, self.interface, log_settings.key, log_settings.private)
             self.log = PredictionLog(log_settings, writer, self.metrics)
         self._fail = fail
+
+    @property
+    def takes_feedback(self) -> bool:
+        """Say whether `POST /feedback` is served."""
+        return self.log is not None and self.log.settings.feedback
 
     @property
     def max_body_bytes(self) -> int:
