@@ -15,6 +15,7 @@ from flows.train import train
 from tasks.core.errors import DataRejected
 from tasks.core.settings import TAG, Settings
 from tasks.platforms.catalogue import load_environment
+from tasks.repository.folders import share_workspaces
 from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.results import PERSISTED
 from tasks.runs.run_names import run_name
@@ -51,18 +52,19 @@ async def retrain(
         The commit on origin: of `branch` if the candidate passed, else of its own branch.
     """
     load_environment(environment)  # rejects an unknown one before anything runs
-    with tags(TAG):  # subflow runs have no deployment to inherit the tag from
-        await require_key(branch)
-        try:
-            trained = await train(ref, overrides, force, refresh=True, whole=True)
-        except DataRejected as error:
-            return Failed(name="DataRejected", message=str(error), data=error)
-        candidate = await save(trained)
-        # What is on the branch already is pushed, too: its objects are verified, and it is signed
-        # if that is missing.
-        pushed: State[Any] = await push(
-            candidate, branch, environment, keep=True, return_state=True
-        )
+    async with share_workspaces():
+        with tags(TAG):  # subflow runs have no deployment to inherit the tag from
+            await require_key(branch)
+            try:
+                trained = await train(ref, overrides, force, refresh=True, whole=True)
+            except DataRejected as error:
+                return Failed(name="DataRejected", message=str(error), data=error)
+            candidate = await save(trained)
+            # What is on the branch already is pushed, too: its objects are verified, and it is
+            # signed if that is missing.
+            pushed: State[Any] = await push(
+                candidate, branch, environment, keep=True, return_state=True
+            )
     commit = await pushed.aresult()
     if pushed.name == UNCHANGED:
         return Completed(message=f"nothing to retrain: {pushed.message}", data=commit)

@@ -87,6 +87,11 @@ def add_all() -> Argv:
     return ["git", "add", "--all"]
 
 
+def list_all_changes() -> Argv:
+    """Print what differs from HEAD, also what is new or ignored; nothing for a fresh checkout."""
+    return ["git", "status", "--porcelain", "--ignored", "--ignore-submodules=all"]
+
+
 def commit(message: str, key: Path | None) -> Argv:
     """Commit what is staged, signed if there is a key."""
     return ["git", "commit", "--quiet", "--no-verify", "--message", message,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,17 +10,13 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
-
-from filelock import FileLock, Timeout
-from prefect.runtime import flow_run
 
 from tasks.core import commands
-from tasks.core.disk import explaining_disk_errors
 from tasks.core.errors import TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository import git, git_signatures
 from tasks.repository.escapes import refuse_escapes
+from tasks.repository.folders import remove, take_folder, tool_folder
 from tasks.repository.git_variables import run_git
 from tasks.repository.parameters import read_parameters
 from tasks.runs.retrying import capability
@@ -69,7 +64,7 @@ class Workspace:
 
         It lies beside the workspace: code of the commit may write inside.
         """
-        return self.path.with_name(f"{self.path.name}.tools")
+        return tool_folder(self.path)
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -186,51 +181,36 @@ async def open_workspace(ref: str, *, signed_tags: bool = False) -> AsyncIterato
         TerminalError: The ref does not exist, or origin denies access.
         TransientError: Origin cannot be reached.
     """
-    settings = Settings()
-    path = settings.workspaces / f"{flow_run.get_id() or 'by-hand'}-{uuid4().hex[:4]}"
-    with explaining_disk_errors():
-        settings.workspaces.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(f"{path}.lock"):
-            await asyncio.to_thread(_remove_abandoned, settings.workspaces)
-            try:
-                yield replace(await check_out(ref, path, settings.origin), signed_tags=signed_tags)
-            finally:
-                await asyncio.to_thread(_remove, path)
-                Path(f"{path}.lock").unlink(missing_ok=True)
+    async with take_folder() as path:
+        yield replace(await check_out(ref, path, Settings().origin), signed_tags=signed_tags)
 
 
-def _remove(path: Path) -> None:
-    for folder in (path, Workspace(path, "", "").tool_cache):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for lock in folder.glob("*.lock"):
-        try:
-            # The kernel releases the lock of a process that dies.
-            with FileLock(lock, blocking=False):
-                abandoned = lock.with_suffix("")
-                commands.end_processes_in(abandoned)
-                _remove(abandoned)
-                lock.unlink(missing_ok=True)
-        except Timeout:
-            continue
+async def _is_untouched(clone: Workspace) -> bool:
+    """Check for a clone in which nothing was changed or added, not even what Git ignores."""
+    if not (clone.path / ".git").is_dir() or any(clone.tool_cache.iterdir()):
+        return False
+    await clone.git(git.reread())
+    status = await clone.git(git.list_all_changes(), ok=(0, 1, 128))
+    return status.code == 0 and not status.stdout
 
 
 @capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)
 async def check_out(ref: str, path: Path, origin: str) -> Workspace:
     """Clone origin and check a ref out: a branch, tag or commit.
 
+    A clone that an earlier flow of the run has left as it was is used again.
+
     Raises:
         TerminalError: The ref does not exist, leads outside, or origin denies access.
         TransientError: Origin cannot be reached.
     """
-    _remove(path)  # what an earlier try left
-    result = await run_git(git.clone(origin, path), timeout=_GIT_SECONDS)
-    if result.code:
-        raise _git_failed(result)
     clone = Workspace(path, "", ref)
-    clone.tool_cache.mkdir(mode=0o700)
+    if not await _is_untouched(clone):
+        remove(path)
+        result = await run_git(git.clone(origin, path), timeout=_GIT_SECONDS)
+        if result.code:
+            raise _git_failed(result)
+        clone.tool_cache.mkdir(mode=0o700)
     await clone.git(git.fetch())
     commit = await resolve(clone, ref)
     await clone.git(git.checkout(commit))

@@ -13,11 +13,12 @@ from tasks.bucket import dvc
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.settings import CHECKOUT
+from tasks.repository.folders import share_workspaces
 from tasks.repository.git import Git
 from tasks.repository.git_variables import git_variables
 from tasks.repository.parameters import read_parameters
 from tasks.repository.versions import register_version
-from tasks.repository.workspace import check_out
+from tasks.repository.workspace import check_out, open_workspace
 from tasks.training.candidate import commit_candidate
 from tasks.training.publish import publish
 
@@ -172,3 +173,27 @@ async def test_dvc_keeps_what_it_unpickles_beside_the_workspace(
     assert (folder / "repo").is_dir()
     await check_out.fn("main", tmp_path / "clone", str(origin))
     assert not (folder / "repo").exists()
+
+
+async def test_flows_of_a_run_share_a_clone_until_something_is_changed_in_it(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.repository.workspace.check_out", check_out.fn)
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SLIPWAY_ORIGIN", str(origin))
+    is_shared = []
+    changes = (("", ""), ("", ""), ("new", "x"), ("params.yaml", "name: vine\n"), ("", ""))
+    async with share_workspaces():
+        for name, content in changes:
+            async with open_workspace("main") as workspace:
+                assert (workspace.path / "params.yaml").read_text() == "name: wine\n"
+                assert not (workspace.path / "new").exists()
+                async with open_workspace("main") as other:
+                    assert other.path != workspace.path
+                mark = workspace.path / ".git" / "mark"
+                is_shared.append(mark.exists())
+                mark.touch()
+                if name:
+                    (workspace.path / name).write_text(content)
+    assert is_shared == [False, True, True, False, False]
+    assert not workspace.path.exists()
