@@ -12,6 +12,7 @@ from tasks.core.settings import CHECKOUT
 
 SUBJECTS = {
     "serving": "benchmarks.serving",
+    "delivery": "benchmarks.delivery",
 }
 FOLDER = CHECKOUT / ".slipway" / "benchmarks"
 
