@@ -89,10 +89,10 @@ def _read_own(name: str) -> bytes:
 
 def _read_swagger(name: str) -> bytes:
     # Found without an import, which would load all of FastAPI for two files.
-    found = importlib.util.find_spec("fastapi_swagger")
-    assert found is not None
-    assert found.origin is not None
-    return (Path(found.origin).parent / "resources" / name).read_bytes()
+    package = importlib.util.find_spec("fastapi_swagger")
+    assert package is not None
+    assert package.origin is not None
+    return (Path(package.origin).parent / "resources" / name).read_bytes()
 
 
 def describe(

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 REPLAY_ROWS = 500  # golden inputs are replayed in requests of this many
 SINGLE_ROWS = 25  # of them are also replayed one by one
-# Of them are predicted one by one on both paths, to choose one: paths differ by what is done, hardly
-# by the row, and all rows are compared at once. After imports a start costs most here.
+# Of them are predicted one by one on both paths, to choose one: paths differ in what is done, not
+# by row, and all rows are compared at once. After imports a start costs most here.
 PATH_ROWS = 8
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # processors differ in the last digits of a float
 NAMES_WARNING = "X does not have valid feature names"
