@@ -1,14 +1,17 @@
-"""The speed of bulk predictions: `python -m benchmarks.score BUNDLE PYTHON [ROWS] [SEED]`.
+"""The speed of `score`: `python -m benchmarks.score BUNDLE PYTHON [ROWS] [PASSES] [SEED]`.
 
-Makes rows like the model's golden inputs, and scores them by `python -m serving.scoring` with one
-process and with two, in turns with a bare loop: `read_csv` in chunks, `predict`, `predict_proba`,
-`to_csv`. Prints seconds, rows a CPU second, peak memory of all processes, and ratios. Seconds are
-without the start of a process and its model, which is measured by a file of one row.
+Makes rows like the model's golden inputs in two files, and scores them by
+`python -m serving.scoring` with one process and with two, in turns with a bare loop: `read_csv` in
+chunks, `predict`, `predict_proba`, `to_csv`. Two bare loops at once, each with one of the files,
+show what the machine gives to two processes. Prints medians of the passes: seconds, rows a CPU
+second, peak memory of all processes, and ratios within a pass. Start and loading of models are
+measured with files of one row, and subtracted.
 
 Args:
     BUNDLE: Folder of a release of target `process`, below `.slipway/bundles`.
     PYTHON: The Python of its runtime, below `.slipway/environments`.
     ROWS: Number of rows; 1,000,000 by default.
+    PASSES: Number of passes; 3 by default.
     SEED: Of the rows; 1 by default.
 """
 
@@ -19,12 +22,12 @@ import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -38,8 +41,10 @@ import pandas as pd
 from serving.bundle import load_model, read_bundle
 bundle = read_bundle(Path(sys.argv[1]))
 model, names = load_model(bundle), list(bundle.golden["inputs"][0])
-with open(sys.argv[3], "w") as target:
-    for number, rows in enumerate(pd.read_csv(sys.argv[2], chunksize=50_000)):
+with open(sys.argv[2], "w") as target:
+    for number, rows in enumerate(
+        rows for source in sys.argv[3:] for rows in pd.read_csv(source, chunksize=50_000)
+    ):
         features = rows[names]
         result = rows[["id"]].assign(prediction=model.predict(features))
         for place, share in enumerate(model.predict_proba(features).T):
@@ -48,6 +53,7 @@ with open(sys.argv[3], "w") as target:
 """
 _STAMP = {"model": "m", "version": "v1", "commit": "c" * 40, "run": "r" * 36, "time": "2026-11-30"}
 _POLL_SECONDS = 0.2
+_WAYS = ("bare loop", "1 process", "2 processes", "2 bare loops")
 
 
 @dataclass
@@ -59,39 +65,68 @@ class Cost:
     peak_bytes: int
 
 
-def main(bundle: Path, python: Path, rows: int, seed: int) -> None:
+def main(bundle: Path, python: Path, rows: int, passes: int, seed: int) -> None:
     """Measure and print."""
+    costs: dict[str, list[Cost]] = {name: [] for name in _WAYS}
     with tempfile.TemporaryDirectory(prefix="slipway-score-") as folder:
         place = Path(folder)
-        first, many = place / "one.csv", place / "many.csv"
-        _write_rows(bundle, first, 1, seed)
-        _write_rows(bundle, many, rows, seed)
-        print(f"{rows:,} rows, {many.stat().st_size / 1e6:,.0f} MB of CSV")
-        loop = [str(python), "-c", _BARE, str(bundle)]
-        costs = {}
-        for name, processes in (("bare loop", 0), ("1 process", 1), ("2 processes", 2)):
-            measured = []
-            for source in (first, many):
-                target = place / "target"
-                if processes:
-                    argv = _score(bundle, python, source, place / "job", processes)
-                else:
-                    argv = [*loop, str(source), str(target)]
-                measured.append(_measure(argv))
-            start, whole = measured
-            costs[name] = Cost(
-                whole.seconds - start.seconds,
-                whole.cpu_seconds - start.cpu_seconds,
-                whole.peak_bytes,
-            )
-            cost = costs[name]
-            print(
-                f"{name}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU s,"
-                f" {rows / cost.cpu_seconds:,.0f} rows a CPU s, {cost.peak_bytes / 1e6:,.0f} MB"
-            )
-        bare, single, double = costs.values()
-        print(f"1 process / bare loop: {bare.cpu_seconds / single.cpu_seconds:.2f} (CPU)")
-        print(f"2 processes / 1 process: {single.seconds / double.seconds:.2f} (time)")
+        sources = {}
+        for number, count in enumerate((1, rows // 2)):
+            halves = [place / f"{number}-{half}.csv" for half in range(2)]
+            for half, file in enumerate(halves):
+                _write_rows(bundle, file, count, seed + half)
+            sources[count] = halves
+        print(f"{rows:,} rows, {2 * halves[0].stat().st_size / 1e6:,.0f} MB of CSV")
+        for _ in range(passes):
+            for name, measured in costs.items():
+                start, whole = (
+                    _measure(_make_argvs(name, bundle, python, halves, place))
+                    for halves in sources.values()
+                )
+                measured.append(
+                    Cost(
+                        whole.seconds - start.seconds,
+                        whole.cpu_seconds - start.cpu_seconds,
+                        whole.peak_bytes,
+                    )
+                )
+    for name, measured in costs.items():
+        seconds, cpu, peak = (
+            statistics.median(getattr(cost, field.name) for cost in measured)
+            for field in fields(Cost)
+        )
+        print(
+            f"{name}: {seconds:.1f} s, {cpu:.1f} CPU s, {rows / cpu:,.0f} rows a CPU s,"
+            f" {peak / 1e6:,.0f} MB"
+        )
+    _compare(costs, "bare loop", "1 process", "cpu_seconds")
+    _compare(costs, "1 process", "2 processes", "cpu_seconds")
+    _compare(costs, "1 process", "2 processes", "seconds")
+    _compare(costs, "bare loop", "2 bare loops", "seconds")
+
+
+def _compare(costs: dict[str, list[Cost]], first: str, second: str, field: str) -> None:
+    ratios = [
+        getattr(before, field) / getattr(after, field)
+        for before, after in zip(costs[first], costs[second], strict=True)
+    ]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(
+        f"{second}, times the speed of {first}: {statistics.median(ratios):.2f} ({field}, {spread})"
+    )
+
+
+def _make_argvs(
+    name: str, bundle: Path, python: Path, halves: list[Path], place: Path
+) -> list[list[str]]:
+    """Make the commands of one way to score two files, which run at once."""
+    loop = [str(python), "-c", _BARE, str(bundle)]
+    targets = [str(place / f"target-{half.stem}") for half in halves]
+    if name == "bare loop":
+        return [[*loop, targets[0], *map(str, halves)]]
+    if name == "2 bare loops":
+        return [[*loop, target, str(half)] for target, half in zip(targets, halves, strict=True)]
+    return [_score(bundle, python, halves, place / "job", int(name[0]))]
 
 
 def _write_rows(bundle: Path, file: Path, count: int, seed: int) -> None:
@@ -110,44 +145,40 @@ def _write_rows(bundle: Path, file: Path, count: int, seed: int) -> None:
             writer.writerow([number, *values])
 
 
-def _score(bundle: Path, python: Path, source: Path, folder: Path, processes: int) -> list[str]:
+def _score(
+    bundle: Path, python: Path, sources: list[Path], folder: Path, processes: int
+) -> list[str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     job = folder / "job.json"
     job.write_text(
         json.dumps({
-            "bundle": str(bundle), "files": {source.name: str(source)}, "folder": str(folder),
-            "method": "predict_proba", "reading": {}, "ending": ".csv", "single": False,
-            "stamp": _STAMP, "processes": processes,
+            "bundle": str(bundle), "files": {file.name: str(file) for file in sources},
+            "folder": str(folder), "method": "predict_proba", "reading": {}, "ending": ".csv",
+            "single": False, "stamp": _STAMP, "processes": processes,
         })
     )  # fmt: skip
     return [str(python), "-m", "serving.scoring", str(job)]
 
 
-def _measure(argv: list[str]) -> Cost:
-    """Run a program; its processes are looked at while it runs."""
+def _measure(argvs: list[list[str]]) -> Cost:
+    """Run programs at once; their processes are looked at while they run."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     environment |= {"OPENBLAS_NUM_THREADS": "1"}
     before, started = os.times(), time.monotonic()
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
+    programs = [
+        subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) for argv in argvs
+    ]
     peak = 0
-
-    def watch() -> None:
-        nonlocal peak
-        while process.poll() is None:
-            peak = max(peak, _read_memory(process.pid))
-            time.sleep(_POLL_SECONDS)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    code = process.wait()
-    thread.join()
-    after = os.times()
-    if code:
-        raise SystemExit(f"{argv[:3]} failed with {code}")
+    while any(program.poll() is None for program in programs):
+        peak = max(peak, sum(_read_memory(program.pid) for program in programs))
+        time.sleep(_POLL_SECONDS)
+    seconds, after = time.monotonic() - started, os.times()
+    if any(program.returncode for program in programs):
+        raise SystemExit(f"{argvs[0][:3]} failed")
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    return Cost(time.monotonic() - started, cpu, peak)
+    return Cost(seconds, cpu, peak)
 
 
 def _read_memory(pid: int) -> int:
@@ -167,5 +198,6 @@ if __name__ == "__main__":
         Path(arguments[0]).resolve(),
         Path(arguments[1]).absolute(),
         int(arguments[2]) if len(arguments) > 2 else 1_000_000,
-        int(arguments[3]) if len(arguments) > 3 else 1,
+        int(arguments[3]) if len(arguments) > 3 else 3,
+        int(arguments[4]) if len(arguments) > 4 else 1,
     )

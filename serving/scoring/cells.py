@@ -17,8 +17,8 @@ from serving.errors import RequestError, to_json
 from serving.interface import Column, Kind
 from serving.predictor import Predictor
 from serving.requests import NUMBER_LIMITS, find_integer_bounds, read_moment
-from serving.scoring.cutting import make_options
 from serving.scoring.job import Reading
+from serving.scoring.layout import make_options
 
 # Missing values in the middle of numbers, as training reads them; a test compares the two.
 NUMBER_WORDS = frozenset(
@@ -36,13 +36,13 @@ class Cells:
 
     Attributes:
         columns: As pandas reads them, those of the model alone.
+        others: Columns that are carried along, as they are written.
         read_texts: Returns the cells of all columns, as they are written.
-        read_others: Returns the named columns, which are carried along.
     """
 
     columns: pd.DataFrame
+    others: Mapping[str, Any]
     read_texts: Callable[[], pd.DataFrame]
-    read_others: Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,19 @@ def read_csv(
         reading: how numbers are written.
     """
     names = [column.name for column in columns]
+    others = [name for name in header if name not in frozenset(names)]
     texts = [column.name for column in columns if column.kind in {Kind.TEXT, Kind.DATETIME}]
     common: dict[str, Any] = {
         "names": list(header), "header": None, "sep": reading.separator, "engine": "c",
         "quotechar": reading.quote or '"', "quoting": make_options(reading)["quoting"],
+        "skip_blank_lines": False,  # those of the file are not in the text
     }  # fmt: skip
 
     def read(**options: Any) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(text), **common, **options)
 
     frame = read(
-        usecols=names,
-        dtype=dict.fromkeys(texts, object),
+        dtype=dict.fromkeys([*texts, *others], object),
         keep_default_na=False,
         na_values={column.name: sorted(list_missing(column, reading)) for column in columns},
         decimal=reading.decimal,
@@ -93,9 +94,9 @@ def read_csv(
         low_memory=False,
     )
     return Cells(
-        frame,
+        frame[names],
+        {name: frame[name].to_numpy() for name in others},
         lambda: read(dtype=object, na_filter=False),
-        lambda names: read(dtype=object, na_filter=False, usecols=list(names)),
     )
 
 

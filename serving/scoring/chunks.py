@@ -4,7 +4,6 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from serving.predictor import Predictor, load_predictor
 from serving.requests import make_request_adapter
 from serving.scoring import parquet_files
 from serving.scoring.cells import Cells, Checked, check, read_csv
-from serving.scoring.cutting import Chunk
+from serving.scoring.cutting import Chunk, read_text
 from serving.scoring.job import PARQUET, PLACE, PREDICTION, PROBABILITY, STAMP, Job, SourceError
+from serving.scoring.layout import is_even, set_aside_uneven
+from serving.scoring.lines import write_lines
 
 _MAX_ROWS = 10_000  # of a request; golden predictions are replayed in requests of this many
 _MOST_REFUSED = 1000  # rows of a chunk that the model's code may refuse, each found by bisection
@@ -48,45 +49,50 @@ class Scorer:
             SourceError: the chunk cannot be read.
             BundleError: the model fails.
         """
-        cells, carried = self._read(chunk)
+        cells, uneven = self._read(chunk)
         checked = check(cells, self.predictor, self._job.reading)
-        # Positions in the chunk of the rows that are in the text.
-        positions = np.delete(np.arange(chunk.rows), list(chunk.ragged))
+        # Positions in the chunk of the rows that have as many cells as columns.
+        positions = np.delete(np.arange(chunk.rows), list(uneven))
         answers, refused = self._predict(checked)
         problems = {**checked.problems, **refused}
         good = np.ones(len(positions), dtype=bool)
         good[list(problems)] = False
         columns: dict[str, Any] = {
-            "file": repeat(chunk.file),
-            "row": (positions[good] + chunk.start + 1).tolist(),
-            **{name: _select(values, good) for name, values in carried.items()},
-            **{name: _to_list(values[good]) for name, values in answers.items()},
-            **{name: repeat(self._job.stamp[name]) for name in STAMP},
+            "file": chunk.file,
+            "row": positions[good] + chunk.start + 1,
+            **{name: values[good] for name, values in cells.others.items()},
+            **{name: values[good] for name, values in answers.items()},
+            **{name: self._job.stamp[name] for name in STAMP},
         }
         self._write(chunk, columns)
         reasons = {int(positions[at]): reason for at, reason in problems.items()}
         width = len(chunk.header)
         reasons |= {
-            at: f"The row has {len(row)} values, not {width}." for at, row in chunk.ragged.items()
+            at: f"The row has {len(row)} values, not {width}." for at, row in uneven.items()
         }
-        self._reject(chunk, reasons, cells, {int(p): i for i, p in enumerate(positions)})
+        self._reject(chunk, reasons, cells, uneven, positions)
         return self._record(chunk, reasons)
 
-    def _read(self, chunk: Chunk) -> tuple[Cells, Mapping[str, Any]]:
-        """Read the columns of the model, and those that are carried along."""
+    def _read(self, chunk: Chunk) -> tuple[Cells, Mapping[int, list[str]]]:
+        """Read a chunk; return its cells, and the rows of more or fewer cells than columns."""
         columns, job = self.predictor.interface.columns, self._job
+        others = list_carried(chunk.header, [column.name for column in columns])
         if chunk.group is not None:
-            cells = parquet_files.read_group(job.files[chunk.file], chunk.group, columns)
-        else:
-            try:
-                cells = read_csv(chunk.text, chunk.header, columns, job.reading)
-            except UnicodeDecodeError:
-                encoding = job.reading.encoding
-                raise SourceError(f"{chunk.file} is not {encoding} text") from None
-        if len(cells.columns) != chunk.rows - len(chunk.ragged):
+            path = job.files[chunk.file]
+            return parquet_files.read_group(path, chunk.group, columns, others), {}
+        uneven: dict[int, list[str]] = {}
+        try:
+            text = read_text(job, chunk)
+            if not is_even(text, len(chunk.header), job.reading):
+                text, uneven = set_aside_uneven(text, len(chunk.header), job.reading)
+            cells = read_csv(text, chunk.header, columns, job.reading)
+        except UnicodeDecodeError:
+            raise SourceError(f"{chunk.file} is not {job.reading.encoding} text") from None
+        except csv.Error as error:
+            raise SourceError(f"{chunk.file} is not written as CSV: {error}") from None
+        if len(cells.columns) != chunk.rows - len(uneven):
             raise SourceError(f"{chunk.file} has other rows than lines after row {chunk.start}")
-        names = list_carried(chunk.header, [column.name for column in columns])
-        return cells, cells.read_others(names) if names else {}
+        return cells, uneven
 
     def _predict(self, checked: Checked) -> tuple[dict[str, Any], dict[int, str]]:
         """Predict all rows; return answers by column, and reasons why the model refuses rows."""
@@ -151,16 +157,17 @@ class Scorer:
     def _write(self, chunk: Chunk, columns: Mapping[str, Any]) -> None:
         path = self._job.result / f"part-{chunk.number:05}{self._job.ending}"
         if self._job.ending == PARQUET:
-            parquet_files.write_columns(path, columns, len(columns["row"]))
-            return
-        _write_csv(path, list(columns), zip(*columns.values(), strict=False))
+            parquet_files.write_columns(path, columns)
+        else:
+            write_lines(path, columns)
 
     def _reject(
         self,
         chunk: Chunk,
         reasons: Mapping[int, str],
         cells: Cells,
-        places: Mapping[int, int],
+        uneven: Mapping[int, list[str]],
+        positions: Any,
     ) -> None:
         path = self._job.result / "rejected" / f"part-{chunk.number:05}.csv"
         if not reasons:
@@ -170,15 +177,16 @@ class Scorer:
         width = len(chunk.header)
 
         def read_cells(at: int) -> list[Any]:
-            if at in chunk.ragged:
-                return (chunk.ragged[at] + [""] * width)[:width]
-            return ["" if cell is None else cell for cell in texts.iloc[places[at]].tolist()]
+            if at in uneven:
+                return (uneven[at] + [""] * width)[:width]
+            return list(texts.iloc[np.searchsorted(positions, at)].tolist())
 
         rows = (
             [chunk.file, chunk.start + at + 1, reasons[at], *read_cells(at)]
             for at in sorted(reasons)
         )
-        _write_csv(path, [*PLACE, "problem", *chunk.header], rows)
+        names = [*PLACE, "problem", *chunk.header]
+        write_lines(path, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
     def _record(self, chunk: Chunk, reasons: Mapping[int, str]) -> dict[str, Any]:
         counts = Counter(reasons.values())
@@ -233,28 +241,9 @@ def score_chunk(job: Job, chunk: Chunk) -> dict[str, Any]:
     return record
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def _select(values: Any, good: Any) -> list[Any]:
-    chosen = values if good.all() else values[good]
-    return list(chosen.tolist())
-
-
 def _take(values: Any, positions: Any) -> Any:
     return values.iloc[positions] if hasattr(values, "iloc") else values[positions]
 
 
 def _transpose(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _to_list(values: Any) -> list[Any]:
-    """Return answers as plain values; what is not finite is missing, as in other answers."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return [value if np.isfinite(value) else None for value in values.tolist()]
-    return list(values.tolist())

@@ -4,17 +4,17 @@ import codecs
 import csv
 import gzip
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from serving.scoring.job import PARQUET, Job, Reading, SourceError
+from serving.scoring.layout import count_rows, read_records, write_records
 
 _UTF_8 = {"utf-8", "utf8", "utf_8"}
+_MOST_LINES = 1000  # of one cell at the end of a block; more are rather a quote that is not closed
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class Chunk:
         file: Name of the file.
         start: Number of rows of the file before it.
         header: Names of the columns.
-        text: The rows as lines of CSV in UTF-8, without those of `ragged`.
-        rows: Number of rows, with those of `ragged`.
-        ragged: Cells of the rows with more or fewer values than columns, by position.
+        rows: Number of rows.
+        size: Number of bytes, about.
+        offset: Position of its bytes in the file; None if `text` has them.
+        text: The rows as CSV in UTF-8, if the file has them in another way.
         group: Position of a row group in a Parquet file.
-        size: Number of bytes in the file, about.
     """
 
     number: int
     file: str
     start: int
     header: tuple[str, ...]
+    rows: int
+    size: int
+    offset: int | None = None
     text: bytes = b""
-    rows: int = 0
-    ragged: Mapping[int, list[str]] = field(default_factory=dict)
     group: int | None = None
-    size: int = 0
 
 
 def cut_files(job: Job) -> Iterator[Chunk]:
@@ -58,6 +58,15 @@ def cut_files(job: Job) -> Iterator[Chunk]:
             yield Chunk(number=number, file=name, start=start, **content)
             start += content["rows"]
             number += 1
+
+
+def read_text(job: Job, chunk: Chunk) -> bytes:
+    """Read the rows of a chunk of a CSV file."""
+    if chunk.offset is None:
+        return chunk.text
+    with Path(job.files[chunk.file]).open("rb") as file:
+        file.seek(chunk.offset)
+        return file.read(chunk.size)
 
 
 def read_header(path: Path, reading: Reading) -> tuple[str, ...]:
@@ -101,16 +110,20 @@ def _cut_csv(name: str, path: Path, job: Job) -> Iterator[dict[str, Any]]:
     with _open(path, reading) as stream:
         header = _read_names(name, stream, reading)
         try:
-            while block := stream.read(job.block_bytes):
-                block += stream.readline()
+            while True:
+                # Of other streams, a process cannot read a part from its place in the file.
+                offset = stream.tell() if isinstance(stream, io.BufferedReader) else None
+                block = _read_block(stream, job)
+                if not block:
+                    return
                 common = {"header": header, "size": len(block)}
-                if rows := _count_plain_rows(block, len(header), reading):
-                    yield {**common, "text": block, "rows": rows}
-                else:
-                    records = _read_records(name, block, stream, reading)
-                    content = _clean(records, len(header), reading)
-                    if content["rows"]:
-                        yield {**common, **content}
+                if rows := count_rows(block, reading):
+                    place = {"text": block} if offset is None else {"offset": offset}
+                    yield {**common, **place, "rows": rows}
+                    continue
+                text, rows = write_records(_read_records(name, block, stream, reading), reading)
+                if rows:
+                    yield {**common, "text": text, "rows": rows}
         except UnicodeError:
             raise SourceError(f"{name} is not {reading.encoding} text") from None
         except (EOFError, OSError) as error:
@@ -130,6 +143,17 @@ def _open(path: Path, reading: Reading) -> Iterator[IO[bytes]]:
         yield raw
 
 
+def _read_block(stream: IO[bytes], job: Job) -> bytes:
+    """Read some bytes up to the end of a row; to that of a line, if quotes make no sense."""
+    lines = [stream.read(job.block_bytes), stream.readline()]
+    quote = job.reading.quote.encode()
+    is_open = bool(quote) and sum(line.count(quote) for line in lines) % 2 == 1
+    while is_open and len(lines) < _MOST_LINES and (line := stream.readline()):
+        lines.append(line)
+        is_open = line.count(quote) % 2 == 0
+    return b"".join(lines)
+
+
 def _read_names(name: str, stream: IO[bytes], reading: Reading) -> tuple[str, ...]:
     names = next(_read_records(name, stream.readline(), stream, reading), [])
     if not names:
@@ -137,22 +161,6 @@ def _read_names(name: str, stream: IO[bytes], reading: Reading) -> tuple[str, ..
     if len(set(names)) < len(names):
         raise SourceError(f"{name} has two columns of one name")
     return tuple(names)
-
-
-def _count_plain_rows(block: bytes, width: int, reading: Reading) -> int:
-    """Count the rows of a block of which each is one line of as many cells as columns; else 0.
-
-    Such a block, and most are, is read without a look at each cell in Python.
-    """
-    if width == 1 or (reading.quote and reading.quote.encode() in block):
-        return 0  # a blank line of one column has as many cells as any other
-    content = np.frombuffer(block, dtype=np.uint8)
-    ends = np.flatnonzero(content == ord("\n"))
-    if not block.endswith(b"\n"):
-        ends = np.append(ends, len(block))
-    separators = np.flatnonzero(content == ord(reading.separator))
-    cells = np.diff(np.searchsorted(separators, ends), prepend=0)
-    return len(ends) if (cells == width - 1).all() else 0
 
 
 def _read_records(
@@ -169,39 +177,9 @@ def _read_records(
         while line := stream.readline():
             yield line.decode()
 
-    options = make_options(reading)
-    reader = csv.reader(read_lines(), strict=True, **options)
+    records = read_records(read_lines(), reading)
     try:
-        while left > 0:
-            row = next(reader, None)
-            if row is None:
-                return
-            if row:
-                yield row
+        while left > 0 and (row := next(records, None)) is not None:
+            yield row
     except csv.Error as error:
         raise SourceError(f"{name} is not written as CSV: {error}") from None
-
-
-def _clean(records: Iterator[list[str]], width: int, reading: Reading) -> dict[str, Any]:
-    """Write rows anew, one a line if no cell has a line break, and set ragged ones aside."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", **make_options(reading))
-    ragged: dict[int, list[str]] = {}
-    rows = 0
-    for row in records:
-        if len(row) == width:
-            # A line of one empty cell would be a blank line.
-            writer.writerow(row)
-        else:
-            ragged[rows] = row
-        rows += 1
-    return {"text": text.getvalue().encode(), "rows": rows, "ragged": ragged}
-
-
-def make_options(reading: Reading) -> dict[str, Any]:
-    """Make the options of Python's module for CSV, which pandas has, too."""
-    return {
-        "delimiter": reading.separator,
-        "quotechar": reading.quote or None,
-        "quoting": csv.QUOTE_MINIMAL if reading.quote else csv.QUOTE_NONE,
-    }

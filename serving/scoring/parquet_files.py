@@ -11,9 +11,10 @@ from serving.interface import Column
 from serving.scoring.cells import Cells
 from serving.scoring.cutting import open_parquet
 from serving.scoring.job import SourceError
+from serving.scoring.lines import list_cells
 
 
-def read_group(path: str, group: int, columns: Sequence[Column]) -> Cells:
+def read_group(path: str, group: int, columns: Sequence[Column], others: Sequence[str]) -> Cells:
     """Read a row group of a file."""
     import pyarrow
 
@@ -30,10 +31,14 @@ def read_group(path: str, group: int, columns: Sequence[Column]) -> Cells:
         }
         return pd.DataFrame(columns, dtype=object)
 
-    def read_others(names: Sequence[str]) -> Mapping[str, Any]:
-        return {name: np.array(table[name].to_pylist(), dtype=object) for name in names}
+    carried = {name: _to_array(table[name].to_pylist()) for name in others}
+    return Cells(frame, carried, read_texts)
 
-    return Cells(frame, read_texts, read_others)
+
+def _to_array(values: list[Any]) -> Any:
+    array = np.empty(len(values), dtype=object)  # of lists numpy makes several dimensions
+    array[:] = values
+    return array
 
 
 def _read_column(column: Any) -> pd.Series:
@@ -55,13 +60,14 @@ def _make_cell(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def write_columns(path: Path, columns: Mapping[str, Any], rows: int) -> None:
-    """Write columns as a file; a column is a list, or an iterator that repeats one value."""
+def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write columns, which are arrays, as a file; a text stands in all rows."""
     import pyarrow
     from pyarrow import parquet
 
+    rows = len(columns["row"])
     arrays = {
-        name: pyarrow.array(values if isinstance(values, list) else [next(values)] * rows)
+        name: pyarrow.array([values] * rows if isinstance(values, str) else list_cells(values))
         for name, values in columns.items()
     }
     parquet.write_table(pyarrow.table(arrays), path)

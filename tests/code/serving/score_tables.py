@@ -14,8 +14,9 @@ from serving.errors import RequestError, to_json
 from serving.scoring import __main__ as program
 from serving.scoring import chunks
 from serving.scoring.cells import make_value
-from serving.scoring.cutting import cut_files, make_options
+from serving.scoring.cutting import cut_files
 from serving.scoring.job import Job, Reading, SourceError
+from serving.scoring.layout import make_options
 
 STAMP = {"model": "m", "version": "v1", "commit": "c", "run": "r", "time": "t"}
 scorers = {}

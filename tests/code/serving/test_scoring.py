@@ -125,6 +125,25 @@ def test_ragged_rows_and_blank_lines(score: Score) -> None:
     }
 
 
+_AROUND = [
+    '{n},20,1,red,True,small', '"{n}","20","1","red","True","small"', '{n},20,1,red,True',
+    '"{n}\n""x""\r\n",20,1,red,True,small', '', '{n}" pipe,20,1,red,True,small', '{n},20,1',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kinds", "block_bytes"), [(2, 200), (4, 200), (7, 1), (7, 200)])
+def test_rows_are_found_however_a_file_is_cut(score: Score, kinds: int, block_bytes: int) -> None:
+    draws = random.Random(kinds * block_bytes)
+    lines = [draws.choice(_AROUND[:kinds]).format(n=number) for number in range(60)]
+    text = "\n".join([",".join(_NAMES), *lines])
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    result = score(text, block_bytes=block_bytes)
+    ids = {int(row["row"]): row["id"] for row in [*result["rows"], *result["rejected"]]}
+    assert ids == {number: row[0] for number, row in enumerate(rows[1:], 1)}
+    refused = {int(row["row"]) for row in result["rejected"]}
+    assert refused == {number for number, row in enumerate(rows[1:], 1) if len(row) < len(_NAMES)}
+
+
 def test_files_are_read_as_the_data_of_the_model(score: Score) -> None:
     reading = {"separator": ";", "decimal": ",", "encoding": "latin-1", "missing_words": ["?"]}
     rows = [["é", "20,5", "1", "red", "True", "small"], ["ü", "?", "1", "réd", "True", "big"]]
