@@ -99,9 +99,9 @@ async def score(
                 ending=ending,
                 single=bool(target.ending),
                 processes=processes,
+                is_table=origin.kind == "database",
             )
-            needs_parquet = snapshot.is_parquet or ending == PARQUET
-            totals = await _score(package, job, task, needs_parquet=needs_parquet)
+            totals = await _score(package, job, task)
         require_unchanged(snapshot)
         require_few_rejected(totals, max_rejected)
         facts = _describe(origin, target, start, method, totals)
@@ -111,9 +111,10 @@ async def score(
     return Completed(message=f"{message}: {target}", data=facts)
 
 
-async def _score(package: Package, job: Job, task: Task, *, needs_parquet: bool) -> Totals:
+async def _score(package: Package, job: Job, task: Task) -> Totals:
     model = await fetch_output(package.workspace, package.artifact)
     await verify_artifact(package, model)
+    needs_parquet = PARQUET in {task.ending, *(file.suffix for file in task.files.values())}
     python = await make_runtime(package, "pyarrow" if needs_parquet else "")
     return await score_rows(package, model, python, job, task)
 

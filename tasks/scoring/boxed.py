@@ -52,6 +52,7 @@ class Task:
         ending: `.csv` or `.parquet`, of the result.
         single: Whether the result is one file.
         processes: Number of processes; 0 for one per processor.
+        is_table: Whether the files are tables of a database, in its own format.
     """
 
     files: Mapping[str, Path]
@@ -60,6 +61,7 @@ class Task:
     ending: str
     single: bool
     processes: int = 0
+    is_table: bool = False
 
 
 @capability("score", run_name="score by {package.label}", timeout=_SECONDS + 600)
@@ -128,7 +130,7 @@ def _describe(package: Package, bundle: Path, job: Job, start: Start, task: Task
         "files": {name: str(path) for name, path in task.files.items()},
         "folder": str(job.work),
         "method": task.method,
-        "reading": _describe_reading(package.workspace.parameters),
+        "reading": describe_reading(package.workspace.parameters, is_table=task.is_table),
         "ending": task.ending,
         "single": task.single,
         "stamp": {
@@ -142,10 +144,14 @@ def _describe(package: Package, bundle: Path, job: Job, start: Start, task: Task
     }
 
 
-def _describe_reading(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how the data of the model are written: a source is read in the same way."""
+def describe_reading(parameters: Mapping[str, Any], *, is_table: bool) -> dict[str, Any]:
+    """Describe how a source is written: as the data of the model are.
+
+    Tables of databases come with commas and points, and a missing value is an empty cell or one of
+    the model's words.
+    """
     data = parameters.get("data") or {}
-    keys = ("separator", "decimal", "thousands", "encoding", "quote")
+    keys = () if is_table else ("separator", "decimal", "thousands", "encoding", "quote")
     schema = data.get("schema") or {}
     return {key: data[key] for key in keys if key in data} | {
         "missing": {

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,41 @@ from tasks.training.query import hide
 
 _TOGETHER = 1000  # rows of one insert
 _ATOMIC = {"postgresql", "sqlite"}  # others end a transaction at each CREATE TABLE
-_INTEGERS = 2**63
+_INTEGER = re.compile(r"0|-?[1-9]\d*", re.ASCII)  # 007 is a code
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
+_DIGITS = 17  # of a number whose digits a double keeps
 _REJECTED = "_rejected"  # end of the name of the table with rejected rows
 
 
 class Refused(Exception):
     """The database cannot take the result; the message says why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of a column, for cells that it keeps as they are."""
+
+    type: Any
+    read: Callable[[str], Any]
+    fits: Callable[[str], bool]
+
+
+def _is_integer(cell: str) -> bool:
+    return bool(_INTEGER.fullmatch(cell)) and _LEAST <= int(cell) <= _GREATEST
+
+
+def _is_number(cell: str) -> bool:
+    digits = re.split("[eE]", cell)[0].lstrip("-").replace(".", "").strip("0")
+    return bool(_NUMBER.fullmatch(cell)) and len(digits) <= _DIGITS
+
+
+# Each takes all cells of those before it.
+_KINDS = (
+    Kind(BigInteger, int, _is_integer),
+    Kind(Double, float, _is_number),
+    Kind(Text, str, lambda _: True),
+)
 
 
 def main(table: str, folder: str, mode: str) -> int:
@@ -94,19 +125,61 @@ def _work(connection: Connection, name: str, folder: Path, mode: str) -> dict[st
 
 
 def _write(connection: Connection, name: str, schema: str | None, files: list[Path]) -> None:
-    if inspect(connection).has_table(name, schema=schema):
-        Table(name, MetaData(), schema=schema).drop(connection)
+    """Write files into a table, in the transaction in which its former rows are deleted.
+
+    A table that can hold the new rows stays, with its grants, views and indexes, and others read it
+    meanwhile. Else a new one is filled first: others wait for the exchange alone.
+    """
+    former = _reflect(connection, name, schema)
     if not files:
+        if former is not None:
+            connection.execute(former.delete())
         return
     kinds = _find_kinds(files)
-    columns = [Column(column, kind[0]) for column, kind in kinds.items()]
-    table = Table(name, MetaData(), *columns, schema=schema)
+    if former is not None and (fitting := _fit_kinds(connection, former, kinds)):
+        connection.execute(former.delete())
+        _fill(connection, former, fitting, files)
+        return
+    columns = [Column(column, kind.type) for column, kind in kinds.items()]
+    table = Table(
+        f"{name}_new" if former is not None else name, MetaData(), *columns, schema=schema
+    )
     table.create(connection)
+    _fill(connection, table, kinds, files)
+    if former is not None:
+        former.drop(connection)
+        names = connection.dialect.identifier_preparer
+        renamed = f"ALTER TABLE {names.format_table(table)} RENAME TO {names.quote(name)}"
+        connection.exec_driver_sql(renamed)
+
+
+def _reflect(connection: Connection, name: str, schema: str | None) -> Table | None:
+    if not inspect(connection).has_table(name, schema=schema):
+        return None
+    return Table(name, MetaData(), schema=schema, autoload_with=connection)
+
+
+def _fit_kinds(
+    connection: Connection, former: Table, kinds: Mapping[str, Kind]
+) -> dict[str, Kind] | None:
+    """Find the kinds of a table's columns; None if the new rows do not fit into it."""
+    by_type = {kind.type().compile(connection.dialect): kind for kind in _KINDS}
+    types = {column.name: column.type.compile(connection.dialect) for column in former.columns}
+    fitting = {name: by_type[text] for name, text in types.items() if text in by_type}
+    if fitting.keys() != kinds.keys():
+        return None
+    is_wide = all(_KINDS.index(fitting[name]) >= _KINDS.index(kinds[name]) for name in kinds)
+    return fitting if is_wide else None
+
+
+def _fill(
+    connection: Connection, table: Table, kinds: Mapping[str, Kind], files: list[Path]
+) -> None:
     for file in files:
         rows = _read(file)
         while batch := list(islice(rows, _TOGETHER)):
             values = [
-                {key: kinds[key][1](cell) if cell else None for key, cell in row.items()}
+                {key: kinds[key].read(cell) if cell else None for key, cell in row.items()}
                 for row in batch
             ]
             connection.execute(table.insert(), values)
@@ -117,11 +190,11 @@ def _read(file: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(opened)
 
 
-def _find_kinds(files: list[Path]) -> dict[str, tuple[Any, Any]]:
-    """Find the type of each column, from all of its cells, and how to read them."""
-    order = [(BigInteger, _to_integer), (Double, _to_number), (Text, str)]
+def _find_kinds(files: list[Path]) -> dict[str, Kind]:
+    """Find the kind of each column, from all of its cells."""
     places: dict[str, int] = {}
     filled: set[str] = set()
+    last = len(_KINDS) - 1
     for file in files:
         for row in _read(file):
             for name, cell in row.items():
@@ -129,31 +202,10 @@ def _find_kinds(files: list[Path]) -> dict[str, tuple[Any, Any]]:
                 if not cell:
                     continue
                 filled.add(name)
-                while place < 2 and not _fits(order[place][1], cell):
+                while place < last and not _KINDS[place].fits(cell):
                     place += 1
                 places[name] = place
-    return {name: order[place if name in filled else 2] for name, place in places.items()}
-
-
-def _fits(read: Any, cell: str) -> bool:
-    try:
-        read(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _to_integer(cell: str) -> int:
-    number = int(cell)
-    if str(number) != cell or abs(number) >= _INTEGERS:  # 007 is a code
-        raise ValueError(cell)
-    return number
-
-
-def _to_number(cell: str) -> float:
-    if cell[:1] == "0" and cell[1:2].isdigit():
-        raise ValueError(cell)
-    return float(cell)
+    return {name: _KINDS[place if name in filled else last] for name, place in places.items()}
 
 
 def _fail(kind: str, problem: str) -> int:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import exc
+from sqlalchemy.engine import make_url
+
 from tasks.core import commands
 from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
@@ -26,7 +29,8 @@ async def run_query(place: Place, file: Path) -> None:
         TransientError: The database cannot be reached.
     """
     query = file.with_suffix(".sql")
-    query.write_text(f"SELECT * FROM {place.table}")  # noqa: S608 - a name without quotes
+    name = _quote(await _read_url(place), place.table)
+    query.write_text(f"SELECT * FROM {name}")  # noqa: S608 - the name of an address
     seconds = Settings().refresh_seconds
     argv = run_module("tasks.training.query", query, file, str(seconds))
     await _run(place, argv, seconds, file.parent)
@@ -74,6 +78,15 @@ async def _read_url(place: Place) -> str:
         state=STATE,
         next_step="make the block, with the SQLAlchemy URL of the database",
     )
+
+
+def _quote(url: str, table: str) -> str:
+    """Write a table's name as its database reads it: capitals need quotes in some of them."""
+    try:
+        names = make_url(url).get_dialect()().identifier_preparer
+    except exc.SQLAlchemyError:  # the program that connects says what is wrong with the URL
+        return table
+    return ".".join(map(names.quote, table.split(".")))
 
 
 def _explain(place: Place, reply: Mapping[str, Any]) -> SlipwayError:

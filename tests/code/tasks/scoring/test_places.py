@@ -14,7 +14,7 @@ from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, T
 from tasks.core.settings import CHECKOUT
 from tasks.runs.retrying import without_prefect
 from tasks.scoring import load
-from tasks.scoring.boxed import Totals, read_totals
+from tasks.scoring.boxed import Totals, describe_reading, read_totals
 from tasks.scoring.jobs import Job, Start, hold_job
 from tasks.scoring.places import Place, read_place
 from tasks.scoring.rejected_rows import require_few_rejected
@@ -149,7 +149,7 @@ async def test_job_is_kept_for_who_continues_it() -> None:
         assert job.read_start() is None
 
 
-def _refuse(_: object) -> None:
+def _refuse(*_: object) -> None:
     raise load.Refused("no columns")
 
 
@@ -174,16 +174,42 @@ def test_table_is_filled_in_one_transaction(
     assert read() == [(1, "7"), (2, "08")]  # a code stays a text
     assert "it exists, or" in run("create")["problem"]
     with monkeypatch.context() as patch:
-        patch.setattr(load, "_find_kinds", _refuse)  # after the former table is dropped
+        patch.setattr(load, "_fill", _refuse)  # after the former rows are deleted
         assert "no columns" in run("replace")["problem"]
     assert read() == [(1, "7"), (2, "08")]
-    (job.work / "result" / "part-00001.csv").write_text("row,prediction\n2,8.5\n")
+    parts = [job.work / "result" / f"part-{number:05}.csv" for number in range(2)]
+    parts[1].write_text("row,prediction\n2,8.5\n")
     run("replace")
-    assert read() == [(1, 7.0), (2, 8.5)]
+    assert read() == [(1, "7"), (2, "8.5")]  # the table stays
+    for number, part in enumerate(parts):
+        part.write_text(f"row,prediction,share\n{number},{number + 0.5},1_0\n")
+    run("replace")
+    assert read() == [(0, 0.5, "1_0"), (1, 1.5, "1_0")]
     with sqlite3.connect(file) as database:
         database.execute("DROP TABLE scores")
     assert run("look") == {"exists": True}  # the rejected rows are somebody's still
     assert "scores_rejected does" in run("create")["problem"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "place"),
+    [
+        ("-7", 0), ("9223372036854775807", 0), ("9223372036854775808", 2), ("10.50", 1),
+        ("-1e-07", 1), ("0.30000000000000004", 1), ("1e20", 1), ("123456789.123456789", 2),
+        ("08", 2), ("1_0", 2), ("nan", 2), ("inf", 2), (" 1", 2), ("+1", 2), ("-0", 1), ("00.5", 2),
+    ],
+)  # fmt: skip
+def test_cell_is_kept_as_it_is(cell: str, place: int) -> None:
+    assert [kind.fits(cell) for kind in load._KINDS].index(True) == place
+
+
+def test_table_of_a_database_is_read_in_its_own_format() -> None:
+    schema = {"age": {"missing": [-1]}, "name": None}
+    data = {"separator": ";", "decimal": ",", "missing": ["?"], "schema": schema}
+    missing = {"missing": {"age": ["-1"], "name": []}, "missing_words": ["?"]}
+    assert describe_reading({"data": data}, is_table=True) == missing
+    own = describe_reading({"data": data}, is_table=False)
+    assert own == {"separator": ";", "decimal": ",", **missing}
 
 
 def test_share_of_rejected_rows() -> None:

@@ -21,6 +21,9 @@ from tasks.monitoring.labels import fetch_labels, read_labels
 from tasks.monitoring.quality import join_labels
 from tasks.monitoring.settings import LabelTable
 from tasks.monitoring.window import Answer
+from tasks.scoring import load
+from tasks.scoring.places import Place
+from tasks.scoring.tables import has_table, load_rows, run_query
 from tasks.training import database, query, updates
 from tasks.training.database_names import URL_VARIABLE
 from tasks.training.sources import Source
@@ -136,6 +139,62 @@ async def test_labels_come_from_postgresql(url: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url.replace("127.0.0.1:", "127.0.0.1:1"))
     with pytest.raises(TransientError, match="cannot reach database shop for labels"):
         await read_labels(table, answers)
+
+
+@pytest.mark.usefixtures("_programs")
+async def test_scores_come_from_postgresql_and_go_there_in_one_move(
+    url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url)
+    connection.execute('CREATE VIEW "Recent" AS SELECT id, price FROM sales WHERE id < 3')
+    await run_query(Place("sql://shop/Recent", "database"), tmp_path / "rows.csv")
+    rows = (tmp_path / "rows.csv").read_text().split()
+    assert sorted(rows) == ["0,", "1,0.10", "2,0.20", "id,price"]
+
+    monkeypatch.setenv(URL_VARIABLE, url)
+    result, part = tmp_path / "result", tmp_path / "result/part-00000.csv"
+    (result / "rejected").mkdir(parents=True)
+    (result / "rejected" / part.name).write_text("row,problem\n9,bad\n")
+    part.write_text("row,prediction,a%b (c)\n1,7,x\n2,,x\n")
+    target = Place("sql://shop/Scored", "database")
+    assert not await has_table(target, tmp_path)
+    await load_rows(target, result, overwrite=False)
+    with pytest.raises(ConfigurationError, match="it exists, or Scored_rejected does"):
+        await load_rows(target, result, overwrite=False)
+    connection.execute('CREATE VIEW copy AS SELECT * FROM "Scored"; CREATE ROLE reader')
+    connection.execute('GRANT SELECT ON "Scored", copy, "Scored_rejected" TO reader')
+
+    def read(table: str = "copy") -> list[Any]:
+        connection.execute("SET ROLE reader; SET lock_timeout = '2s'")
+        rows: list[Any] = connection.execute(f'SELECT * FROM "{table}" ORDER BY 1').fetchall()
+        connection.execute("RESET ROLE")
+        return rows
+
+    assert (read(), read("Scored_rejected")) == ([(1, 7, "x"), (2, None, "x")], [(9, "bad")])
+    # Others read the former rows until the new ones are all there, and go on to have their rights.
+    fill, seen = load._fill, []
+    (result / "rejected" / part.name).unlink()
+    part.write_text("row,prediction,a%b (c)\n3,8,y\n")
+
+    def fill_and_read(*arguments: Any) -> None:
+        fill(*arguments)
+        seen.append(read())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_fill", fill_and_read)
+        assert load.main("Scored", str(result), "replace") == 0
+    assert seen == [[(1, 7, "x"), (2, None, "x")]]
+    assert (read(), read("Scored_rejected")) == ([(3, 8, "y")], [])
+    # Other columns need another table, which the view does not let go.
+    part.write_text("row,prediction\n4,8.5\n")
+    assert load.main("Scored", str(result), "replace") == 1
+    assert read() == [(3, 8, "y")]
+    connection.execute("DROP VIEW copy")
+    assert load.main("Scored", str(result), "replace") == 0
+    assert connection.execute('SELECT * FROM "Scored"').fetchall() == [(4, 8.5)]
+    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", url.replace("127.0.0.1:", "127.0.0.1:1"))
+    with pytest.raises(TransientError, match="database shop cannot be reached"):
+        await load_rows(target, result, overwrite=True)
 
 
 @pytest.mark.parametrize(
