@@ -6,8 +6,10 @@ library is a development dependency; who uses the dashboard needs the file alone
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 from grafana_foundation_sdk.builders.dashboard import (
     Dashboard,
@@ -155,7 +157,15 @@ def build_dashboard() -> Dashboard:
 
 def render() -> str:
     """Return the dashboard as JSON, the same each time."""
-    return JSONEncoder(sort_keys=True, indent=2).encode(build_dashboard().build()) + "\n"
+    dashboard = json.loads(JSONEncoder().encode(build_dashboard().build()))
+    return json.dumps(_drop_nulls(dashboard), sort_keys=True, indent=2) + "\n"
+
+
+def _drop_nulls(value: Any) -> Any:
+    """Leave out what is null: Grafana's schema allows no null where the library writes one."""
+    if isinstance(value, dict):
+        return {name: _drop_nulls(item) for name, item in value.items() if item is not None}
+    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _variable(name: str, query: str) -> QueryVariable:

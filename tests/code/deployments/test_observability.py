@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -35,15 +36,43 @@ def test_metrics_exist(name: str) -> None:
     assert named <= known
 
 
+def test_panels_have_what_the_schema_of_grafana_asks_for() -> None:
+    """It allows no null, and tells the queries of a panel apart by their letters."""
+    content = dashboard.FILE.read_text()
+    assert ": null" not in content
+    panels = json.loads(content)["panels"]
+    assert {panel["type"] for panel in panels} == {"row", "stat", "timeseries"}
+    for panel in panels:
+        references = [target["refId"] for target in panel.get("targets", [])]
+        assert len({*references}) == len(references)
+        assert bool(references) == (panel["type"] != "row")
+
+
+def test_queries_of_the_dashboard_are_valid(tmp_path: Path) -> None:
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    rules = [
+        {"record": f"query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "queries.yaml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    _run_promtool("check", "rules", str(file))
+
+
 def test_alerts_fire_when_they_should() -> None:
+    _run_promtool("check", "rules", "alerts.yaml")
+    _run_promtool("test", "rules", "alerts.test.yaml")
+
+
+def _run_promtool(*arguments: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("there is no promtool: install Debian's package `prometheus`")
-    for check in (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts.test.yaml"]):
-        result = subprocess.run(
-            [promtool, *check], cwd=_FOLDER, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
+    result = subprocess.run(
+        [promtool, *arguments], cwd=_FOLDER, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_every_alert_is_tested() -> None:
