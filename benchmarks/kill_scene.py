@@ -42,7 +42,9 @@ class Scene:
         else:
             candidates = [process.pid for process in self.engines()]
             if victim == "child":
-                candidates = [child for engine in candidates for child in _descendants(engine)]
+                forks = {process.pid for process in self.members() if adoption.is_forked(process)}
+                families = [_descendants(parent) for parent in {*candidates, *forks}]
+                candidates = [*set().union(*families).difference(forks)]
         return rng.choice(sorted(candidates)) if candidates else None
 
     def engines(self) -> list[psutil.Process]:
@@ -66,7 +68,7 @@ class Scene:
         left = []
         for process in self.members():
             with contextlib.suppress(psutil.Error):
-                if process.pid not in family:
+                if process.pid not in family and not adoption.is_forked(process):
                     left.append(" ".join(process.cmdline())[:120])
         return left
 

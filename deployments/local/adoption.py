@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from deployments import fork
 from deployments.local import processes
 from deployments.local.layout import Layout
 from deployments.local.prefect_programs import WORKER
@@ -108,12 +109,19 @@ def is_flow_run(process: psutil.Process) -> bool:
     return False
 
 
+def is_forked(process: psutil.Process) -> bool:
+    """Return whether a process is the server that flow runs are forked from, or a fork of it."""
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        return fork.__file__ in process.cmdline()
+    return False
+
+
 def _families(roots: Iterable[int], token: str) -> set[int]:
     """Return processes and their descendants, and those of flow runs: these end by themselves."""
     roots = set(roots)
     family = set(roots)
     for process in processes.of_stack(token):
         with contextlib.suppress(psutil.Error):
-            if process.pid in roots or is_flow_run(process):
+            if process.pid in roots or is_flow_run(process) or is_forked(process):
                 family |= {process.pid, *(child.pid for child in process.children(recursive=True))}
     return family
