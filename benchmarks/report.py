@@ -74,11 +74,12 @@ def format_report(subject: str, report: Report, machine: str) -> str:
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Make lines of cells: the first column on the left, the others on the right."""
+    """Make lines of cells: names and texts on the left, numbers on the right."""
     widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
+            # Texts on the left, as the first column always is; numbers on the right.
+            cell.rjust(width) if number and not cell[:1].isalpha() else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

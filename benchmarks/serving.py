@@ -27,7 +27,16 @@ from benchmarks.servers import (
     read_memory,
     running,
 )
-from benchmarks.serving_report import ALONE, CLIENTS, OURS, PROXIED, make_report
+from benchmarks.serving_report import (
+    ALONE,
+    CLIENTS,
+    LARGE_ROWS,
+    OURS,
+    PROXIED,
+    TABLES,
+    Figures,
+    make_report,
+)
 from benchmarks.wrk import PASSES, Server
 from deployments.local import gateway
 from deployments.local.ports import HOST
@@ -59,10 +68,13 @@ def measure() -> Report:
                     servers[name].passes.setdefault(clients, []).append(servers[name].ask(clients))
         pause = 1000 * CLIENTS[-1] / (servers[OURS].median(CLIENTS[-1], "rate") / 2)
         half = [servers[OURS].ask(CLIENTS[-1], pause) for _ in range(PASSES)]
+        beside = {
+            name: [servers[name].ask_beside_large() for _ in range(PASSES)] for name in TABLES
+        }
         memory = {name: read_memory(server.process) for name, server in servers.items()}
         starts = measure_starts(python, bundle, folder)
         limit = measure_loop(python, bundle)
-    return make_report(servers, half, memory, starts, limit)
+    return make_report(Figures(servers, half, beside, memory, starts, limit))
 
 
 def start_servers(
@@ -71,7 +83,8 @@ def start_servers(
     """Start Slipway's server, with batches, without and behind the proxy, and all peers."""
     golden = json.loads((bundle / f"{MODEL}.golden.json").read_text())
     packages = json.loads((bundle / f"{MODEL}.runtime.json").read_text())["packages"]
-    row = golden["inputs"][0]
+    rows = golden["inputs"]
+    many = [rows[number % len(rows)] for number in range(LARGE_ROWS)]
     servers = {}
 
     def write_body(name: str, body: Any) -> Path:
@@ -79,26 +92,31 @@ def start_servers(
         path.write_text(json.dumps(body))
         return path
 
-    body = write_body(OURS, {"data": {"values": [row]}})
+    body = write_body(OURS, {"data": {"values": rows[:1]}})
+    large = write_body(f"{OURS}-large", {"data": {"values": many}})
     for name, variables in ((OURS, {}), (ALONE, {"SLIPWAY_SERVING_BATCH_ROWS": "1"})):
         (port,) = find_free_ports(1)
         argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
         url = f"http://{HOST}:{port}"
         process = stack.enter_context(running(argv, f"{url}/readyz", **ONE_THREAD, **variables))
-        servers[name] = Server(f"{url}/predict", process, body)
+        servers[name] = Server(f"{url}/predict", process, body, large)
     proxied = stack.enter_context(start_proxy(folder, servers[OURS].url))
-    servers[PROXIED] = Server(f"{proxied}/predict", servers[OURS].process, body)
+    servers[PROXIED] = Server(f"{proxied}/predict", servers[OURS].process, body, large)
     for number, peer in enumerate(PEERS):
         (port,) = find_free_ports(1)
         own = folder / f"peer-{number}"
         own.mkdir()
-        place = Place(bundle / MODEL, row, own, make_environment(peer.packages, packages), port)
+        place = Place(bundle / MODEL, rows[0], own, make_environment(peer.packages, packages), port)
         argv = [str(word) for word in peer.start(place)]
         process = stack.enter_context(
             running(argv, f"http://{HOST}:{port}{peer.ready}", **ONE_THREAD)
         )
-        path = write_body(f"peer-{number}", peer.body(row))
-        servers[peer.name] = Server(f"http://{HOST}:{port}{peer.path}", process, path)
+        servers[peer.name] = Server(
+            f"http://{HOST}:{port}{peer.path}",
+            process,
+            write_body(f"peer-{number}", peer.body(rows[:1])),
+            write_body(f"peer-{number}-large", peer.body(many)),
+        )
     return servers
 
 

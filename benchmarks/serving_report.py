@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from benchmarks.peers import PEERS
 from benchmarks.report import Bars, Goal, Report, Table
@@ -9,17 +10,25 @@ from benchmarks.wrk import PASSES, SECONDS, Pass, Server, format_ratios, list_ra
 
 CLIENTS = (1, 8, 32)
 OURS, ALONE, PROXIED = "Slipway", "Slipway, no batches", "Slipway behind Traefik"
+TABLES = (OURS, "MLEM", "BentoML, tables", "MLflow", "FastAPI by hand")  # take rows with names
+LARGE_ROWS = 10_000
 
 
-def make_report(
-    servers: Mapping[str, Server],
-    half: Sequence[Pass],
-    memory: Mapping[str, float],
-    starts: Mapping[str, float],
-    limit: Sequence[float],
-) -> Report:
+@dataclass(frozen=True)
+class Figures:
+    """All that was measured."""
+
+    servers: Mapping[str, Server]
+    half: Sequence[Pass]  # of ours at half of its highest rate
+    beside: Mapping[str, Sequence[Pass]]  # while another client asks for many rows
+    memory: Mapping[str, float]  # MB
+    starts: Mapping[str, float]  # CPU seconds until ready, of importing scikit-learn; their ratio
+    limit: Sequence[float]  # CPU microseconds a row of the model alone, for 1 row and for 32
+
+
+def make_report(figures: Figures) -> Report:
     """Make tables, goals and bars of what was measured."""
-    most = CLIENTS[-1]
+    servers, limit, most = figures.servers, figures.limit, CLIENTS[-1]
     rows = [
         [
             name,
@@ -30,7 +39,7 @@ def make_report(
             f"{server.median(most, 'p99'):.1f}",
             f"{server.median(1, 'cpu'):.0f}",
             f"{server.median(most, 'cpu'):.0f}",
-            f"{memory[name]:.0f}",
+            f"{figures.memory[name]:.0f}",
             f"{sum(run.errors for passes in server.passes.values() for run in passes)}",
         ]
         for name, server in servers.items()
@@ -48,12 +57,22 @@ def make_report(
             " server's.",
             f"model.predict in a loop: {limit[0]:.0f} µs of CPU for one row, {limit[1]:.0f} a row"
             " for 32.",
+            "None of the others verifies the model's hash or signature, replays golden rows, or"
+            " keeps a log of predictions.",
         ],
         tables=[
             Table("One worker, the demo's model", columns, rows),
-            Table("What the others do not do", ["server", "lacks"], lacks),
+            Table(
+                f"Small requests, 8 clients with pauses, while one asks for {LARGE_ROWS} rows",
+                ["server", "p50 ms", "p99 ms", "requests/s"],
+                [
+                    [name, *(f"{_median(passes, figure):.1f}" for figure in ("p50", "p99", "rate"))]
+                    for name, passes in figures.beside.items()
+                ],
+            ),
+            Table("What the others lack", ["server", "lacks"], lacks),
         ],
-        goals=make_goals(servers, half, memory, starts),
+        goals=make_goals(figures),
         bars=[
             Bars(f"Requests a second, {most} clients", "requests a second",
                  {name: server.median(most, "rate") for name, server in servers.items()}),
@@ -63,14 +82,10 @@ def make_report(
     )  # fmt: skip
 
 
-def make_goals(
-    servers: Mapping[str, Server],
-    half: Sequence[Pass],
-    memory: Mapping[str, float],
-    starts: Mapping[str, float],
-) -> list[Goal]:
+def make_goals(figures: Figures) -> list[Goal]:
     """Compare what was measured with the goals."""
-    ours, most = servers[OURS], CLIENTS[-1]
+    servers, starts, most = figures.servers, figures.starts, CLIENTS[-1]
+    ours = servers[OURS]
     goals = []
 
     def add(what: str, bound: float, value: float, text: str, *, least: bool = False) -> None:
@@ -97,16 +112,20 @@ def make_goals(
     add_ratio(f"requests/s at 1, x {name}", 0.95, (ours, servers[name]), 1, least=True)
     bound, value = servers["MLEM"].median(most, "p50"), ours.median(most, "p99")
     add(f"p99 at {most} below MLEM's p50, ms", bound, value, f"{value:.1f}")
-    p50 = statistics.median(run.p50 for run in half)
-    p99 = statistics.median(run.p99 for run in half)
-    rate = statistics.median(run.rate for run in half)
+    p50, p99, rate = (_median(figures.half, figure) for figure in ("p50", "p99", "rate"))
     add(f"p99 at {rate:.0f} requests/s, x p50", 2, p99 / p50, f"{p99:.1f} / {p50:.1f} ms")
     pairs = zip(ours.passes[1], servers[ALONE].passes[1], strict=True)
     differences = [run.p50 - alone.p50 for run, alone in pairs]
     value = statistics.median(differences)
     add("p50 at 1 over no batches, ms", 0.3, value, f"{value:+.2f}")
     add_ratio("p99 behind Traefik, x direct", 1.3, (servers[PROXIED], ours), most, "p99")
+    value = _median(figures.beside[OURS], "p99")
+    add(f"p99 beside {LARGE_ROWS} rows, ms", 50, value, f"{value:.1f}")
     text = f"{starts['ratio']:.2f} ({starts['ready']:.2f} / {starts['import']:.2f} s)"
     add("CPU until ready, x import sklearn", 1.2, starts["ratio"], text)
-    add("memory (PSS), MB", 130, memory[OURS], f"{memory[OURS]:.0f}")
+    add("memory (PSS), MB", 130, figures.memory[OURS], f"{figures.memory[OURS]:.0f}")
     return goals
+
+
+def _median(passes: Sequence[Pass], figure: str) -> float:
+    return statistics.median(getattr(run, figure) for run in passes)

@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,14 +34,15 @@ class Server:
 
     url: str
     process: int
-    body: Path
+    body: Path  # of a request for one row
+    large: Path  # of one for many
     passes: dict[int, list[Pass]] = field(default_factory=dict)
 
     def ask(self, clients: int, pause: float = 0, seconds: int = SECONDS) -> Pass:
         """Have keep-alive clients ask for predictions; pause: milliseconds between requests."""
         begin = read_cpu_seconds(self.process)
         done = subprocess.run(
-            ["wrk", "-t1", f"-c{clients}", f"-d{seconds}", "-s", str(SCRIPT), self.url],
+            self._command(clients, seconds),
             env={**os.environ, "BENCHMARK_BODY": str(self.body), "BENCHMARK_PAUSE": str(pause)},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
@@ -54,6 +56,18 @@ class Server:
             p99=result["p99"] / 1000,
             errors=result["errors"],
         )
+
+    def ask_beside_large(self) -> Pass:
+        """Have 8 clients ask for one row while another asks for many, again and again."""
+        environment = {**os.environ, "BENCHMARK_BODY": str(self.large)}
+        with subprocess.Popen(
+            self._command(1, SECONDS + 2), env=environment, stdout=subprocess.DEVNULL
+        ):
+            time.sleep(1)  # until the first is being answered
+            return self.ask(8, pause=10)
+
+    def _command(self, clients: int, seconds: int) -> list[str]:
+        return ["wrk", "-t1", f"-c{clients}", f"-d{seconds}", "-s", str(SCRIPT), self.url]
 
     def median(self, clients: int, figure: str) -> float:
         """Return the median of a figure over the passes."""

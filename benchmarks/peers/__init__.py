@@ -15,6 +15,8 @@ import uv
 
 from benchmarks.servers import run
 
+Rows = Sequence[Mapping[str, Any]]
+
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway-benchmarks"
 
@@ -37,10 +39,10 @@ class Peer:
     name: str
     packages: Sequence[str]
     start: Callable[[Place], Sequence[str | Path]]
-    body: Callable[[Mapping[str, Any]], Any]  # of a request for one row
+    body: Callable[[Rows], Any]  # of a request
     path: str = "/predict"
     ready: str = "/ready"
-    lacks: str = ""  # what it does not do, of what Slipway's server does
+    lacks: str = ""  # of what Slipway's server does, beside what all lack
 
 
 def _start_mlem(place: Place) -> Sequence[str | Path]:
@@ -100,13 +102,14 @@ def _start_mlserver(place: Place) -> Sequence[str | Path]:
     return [place.bin / "mlserver", "start", place.folder]
 
 
-def _list_values(row: Mapping[str, Any]) -> Any:
-    return {"values": [list(row.values())]}
+def _list_values(rows: Rows) -> Any:
+    return {"values": [list(row.values()) for row in rows]}
 
 
-def _make_tensor(row: Mapping[str, Any]) -> Any:
-    tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP64", "data": [*row.values()]}
-    return {"inputs": [tensor]}
+def _make_tensor(rows: Rows) -> Any:
+    values = [value for row in rows for value in row.values()]
+    shape = [len(rows), len(rows[0])]
+    return {"inputs": [{"name": "x", "shape": shape, "datatype": "FP64", "data": values}]}
 
 
 _SERVER = ("uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0")
@@ -119,41 +122,41 @@ _MLEM = (
 PEERS = (
     Peer(
         "MLEM", (*_MLEM, *_SERVER), _start_mlem,
-        lambda row: {"data": {"values": [row]}}, ready="/interface.json",
-        lacks="no health check, metrics, limits or draining; checks no hash of the model",
+        lambda rows: {"data": {"values": rows}}, ready="/interface.json",
+        lacks="health checks, metrics, limits of a request, draining",
     ),
     Peer(
         "BentoML, tables", ("bentoml==1.4.40",), _start_bentoml("Frames"),
-        lambda row: {"values": [row]}, ready="/readyz",
-        lacks="accepts unknown and misses no columns; hashes and golden rows are not checked",
+        lambda rows: {"values": rows}, ready="/readyz",
+        lacks="checks of names and types of columns",
     ),
     Peer(
         "BentoML, batching", ("bentoml==1.4.40",), _start_bentoml("Batches"),
         _list_values, ready="/readyz",
-        lacks="takes arrays without names; a bad request fails its whole batch",
+        lacks="names of columns; a model's error fails the whole batch",
     ),
     Peer(
         "MLflow", ("mlflow==3.17.2",), _start_mlflow,
-        lambda row: {"dataframe_records": [row]}, path="/invocations", ready="/ping",
-        lacks="no metrics of predictions, bounded queue or draining",
+        lambda rows: {"dataframe_records": rows}, path="/invocations", ready="/ping",
+        lacks="metrics, limits of a request; checks need a signature",
     ),
     Peer(
         "MLServer", ("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), _start_mlserver,
         _make_tensor, path="/v2/models/model/infer", ready="/v2/health/ready",
-        lacks="takes arrays without names or checks of values",
+        lacks="names of columns",
     ),
     Peer(
         "LitServe", ("litserve==0.2.19",), _start_litserve, _list_values, ready="/health",
-        lacks="takes arrays without names or checks of values",
+        lacks="names of columns",
     ),
     Peer(
         "FastAPI by hand", ("fastapi==0.165.0", *_SERVER), _start_fastapi,
-        lambda row: {"values": [row]},
-        lacks="only what its 15 lines do: checks of types",
+        lambda rows: {"values": rows},
+        lacks="all but checks of names and types",
     ),
     Peer(
         "ASGI by hand", ("orjson==3.13.0", *_SERVER), _start_asgi, _list_values,
-        lacks="everything: no route, check or error message",
+        lacks="all: routes, checks, messages",
     ),
 )  # fmt: skip
 

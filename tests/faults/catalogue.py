@@ -251,6 +251,11 @@ FAULTS = (
         f"{_SERVING}/test_limits.py",
     ),
     Fault(
+        "serving/batching", "serving/batching.py",
+        r"predictions\[start:end\]", "predictions[:end]",
+        f"{_SERVING}/test_batching.py",
+    ),
+    Fault(
         "serving/bundle", "serving/bundle.py",
         r"if expected is not None and expected != (\w+):", "if expected is None:",
         f"{_SERVING}/test_bundle.py",
