@@ -138,6 +138,7 @@ def judge_window(window: Window, release: Release, rules: MonitorRules, table: L
         "compared_rows": len(answers),
         "labels": len(labelled.actual) + len(likely.actual),
         "labels_invalid": labelled.invalid + likely.invalid,
+        "feedback_unmatched": window.unknown_labels,
         "labels_unmatched": table.unmatched,
         "labels_replaced": table.replaced,
     }

@@ -131,6 +131,7 @@ class Tally:
         refused: Requests that were refused.
         failed: Requests that failed in the server.
         problems: Number of refused requests by column and reason.
+        feedback_replaced: Feedback that newer feedback on the same request replaces.
     """
 
     lines: int = 0
@@ -146,6 +147,7 @@ class Tally:
     refused: int = 0
     failed: int = 0
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    feedback_replaced: int = 0
 
 
 class _Sample(Generic[T]):
@@ -222,13 +224,14 @@ class Window:
         if record.source == self._source and record.version != SHADOW:
             label = (record.at, tuple(record.actual))
             former = self._labels.get(record.id)
+            self.tally.feedback_replaced += former is not None
             if former is None or former[0] <= record.at:
                 self._labels[record.id] = label
 
     def _count(self, record: Record) -> None:
         # Of one id there are two requests where the new version is asked the same as the live one,
         # and where a client sends one again that was refused.
-        number = _hash(f"{record.version} {record.kind} {record.id}")
+        number = _hash_request(record.version, record.kind, record.id)
         if number in self._seen:
             self.tally.repeated += 1
             return
@@ -268,6 +271,18 @@ class Window:
     def labels(self) -> Mapping[str, tuple[Value, ...]]:
         """The newest labels of requests, by their ids."""
         return {request: values for request, (_, values) in self._labels.items()}
+
+    @property
+    def unknown_labels(self) -> int:
+        """The number of labels for requests that are not in the window, perhaps in another."""
+        return sum(
+            _hash_request(self.version, "prediction", request) not in self._seen
+            for request in self._labels
+        )
+
+
+def _hash_request(version: str, kind: str, identity: str) -> int:
+    return _hash(f"{version} {kind} {identity}")
 
 
 def _hash(text: str) -> int:

@@ -148,6 +148,8 @@ def _log_rows(report: Report) -> list[list[object]]:
         "rows": "rows",
         "compared_rows": "rows compared",
         "labels": "rows with a label",
+        "feedback_unmatched": "feedback on no request of the window, left out",
+        "feedback_replaced": "feedback that newer one on the same request replaces",
         "labels_unmatched": "labels of the table for no row of the window",
         "labels_invalid": "labels that are no number, or of no class of the model, left out",
         "labels_replaced": "labels that a later one replaces",
@@ -223,7 +225,9 @@ async def publish_report(report: Report, text: str, *, has_evidently: bool) -> N
     """Publish the artifacts of a report: markdown for people, and JSON for programs."""
     key = artifact_key(report.model, report.environment)
     window = report.span.text
-    await artifacts.publish_markdown(key, text, f"{window}: {report.summary}")
+    place, command = page_key(report), f"slipway open report {report.environment}"
+    link = f"The page of this report is in the bucket, `{place}`; to open it: `{command}`."
+    await artifacts.publish_markdown(key, f"{text}\n{link}\n", f"{window}: {report.summary}")
     data = {
         "environment": report.environment,
         "summary": f"{window}: {report.summary}",

@@ -23,7 +23,7 @@ from tasks.monitoring.window import Answer, Span, parse_name
 from tasks.reports import monitor_pictures
 from tasks.training.probabilities import Probabilities
 from tasks.training.rules import MetricRule, Rules
-from tests.code.tasks.monitoring.logs import DAY, make_feedback, make_line, read_window
+from tests.code.tasks.monitoring.logs import DAY, NOON, make_feedback, make_line, read_window
 
 RULES = MonitorRules.model_validate({})
 DRAWS = random.Random(1)
@@ -138,6 +138,11 @@ def test_quality_is_measured_where_labels_are_known() -> None:
     assert report.quality[0].is_worse
     assert report.reasons[0] == "accuracy is 0.500, at the release 0.925"
     assert report.log["labels"] == 300
+    assert (report.log["feedback_unmatched"], report.log["feedback_replaced"]) == (0, 0)
+    newer = make_feedback(0, "a", NOON + timedelta(hours=1))
+    report = judge(rows, *wrong, newer, make_feedback("unknown", "a"), output="a")
+    assert report.quality[0].value == 0.5
+    assert (report.log["feedback_unmatched"], report.log["feedback_replaced"]) == (1, 1)
 
 
 def test_row_without_a_column_is_measured() -> None:
