@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -419,6 +420,21 @@ class Lab:
     def traffic(self, clients: int = 3, pause: float = 0.1) -> Traffic:
         """Requests without end for the live model."""
         return Traffic(self.url, self.row(), clients, pause)
+
+    def read_log(self, prefix: str) -> list[dict[str, Any]]:
+        """Read all records below a prefix of the bucket; tests put lines there that are none."""
+        s3 = self.s3()
+        objects = s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        bodies = [s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"] for item in objects]
+        lines = [line for body in bodies for line in gzip.decompress(body.read()).splitlines()]
+        return [json.loads(line) for line in lines if line.startswith(b'{"specversion"')]
+
+    def read_stored(self, commit: str, path: str) -> str:
+        """Read an output of the pipeline at a commit, which DVC stores in the bucket."""
+        lock = yaml.safe_load(self.git("show", f"{commit}:dvc.lock"))
+        outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
+        key = self.key(next(out["md5"] for out in outs if out["path"] == path))
+        return str(self.s3().get_object(Bucket=self.bucket, Key=key)["Body"].read().decode())
 
     def s3(self) -> Any:
         """An S3 client that may do everything in the bucket."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
-from typing import Any
 
 import httpx
 import obstore
@@ -137,7 +135,7 @@ def test_predictions_are_in_the_bucket_by_one_who_may_only_put_them(
         answer = client.post("/predict", json={"data": {"values": [row]}}, headers=headers)
     prefix = "predictions/wine/local/"
     deadline = time.monotonic() + 60
-    while not (records := [r for r in read_log(lab, prefix) if r["id"] == "an-order"]):
+    while not (records := [r for r in lab.read_log(prefix) if r["id"] == "an-order"]):
         assert time.monotonic() < deadline, "the record is not in the bucket"
         time.sleep(0.2)
     (record,) = records
@@ -145,7 +143,7 @@ def test_predictions_are_in_the_bucket_by_one_who_may_only_put_them(
     assert record["data"]["commit"] == delivered.commit
     assert record["data"]["inputs"] == [row]
     assert record["data"]["outputs"] == answer.json()
-    assert "slipway.proof" in {record["type"] for record in read_log(lab, prefix)}
+    assert "slipway.proof" in {record["type"] for record in lab.read_log(prefix)}
     identity = lab.stack.credentials.put
     store = S3Store(
         lab.bucket, endpoint=lab.stack.s3_endpoint_url, region="us-east-1",
@@ -161,11 +159,3 @@ def test_predictions_are_in_the_bucket_by_one_who_may_only_put_them(
     ):
         with pytest.raises(BaseError, match=r"privileges|Denied|403"):
             refused()
-
-
-def read_log(lab: Lab, prefix: str) -> list[dict[str, Any]]:
-    """Read all records below a prefix of the bucket; other tests put lines there that are none."""
-    objects = lab.s3().list_objects_v2(Bucket=lab.bucket, Prefix=prefix).get("Contents", [])
-    bodies = [lab.s3().get_object(Bucket=lab.bucket, Key=item["Key"])["Body"] for item in objects]
-    lines = [line for body in bodies for line in gzip.decompress(body.read()).splitlines()]
-    return [json.loads(line) for line in lines if line.startswith(b'{"specversion"')]
