@@ -2,7 +2,9 @@
 
 import asyncio
 import http.client
+import itertools
 import json
+import resource
 import signal
 import threading
 import time
@@ -165,6 +167,13 @@ def test_batch_that_takes_long_is_not_made():
         return double(_, rows)
 
     assert Golden(sleep, seconds_a_row=0.005).prove(seconds=0.005) == 4
+
+
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="only Linux tells waits apart")
+def test_wait_for_a_processor_is_not_held_against_a_batch(monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    assert Golden(double).prove(seconds=0.5) == 64
 
 
 def test_server_batches_and_keeps_errors_apart(served):
