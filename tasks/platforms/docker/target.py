@@ -25,7 +25,9 @@ from tasks.platforms.host.host_target import HostTarget
 
 _PREFLIGHT = "preflight"
 _SPOOL = "/spool"
-_LEAST_SHARES = 2  # of processors, where others want them; a container has 1024
+# Of processors, where others want them; a container has 1024. With much fewer, a version would
+# answer too late on a busy host, and that counts as a different answer.
+_SHADOW_SHARES = 256
 
 
 def container_options(
@@ -117,7 +119,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             options = await self._options(port, says)
             options["environment"] |= released.server_variables(self._environment.log)
             if released.is_shadow:
-                options["cpu_shares"] = _LEAST_SHARES
+                options["cpu_shares"] = _SHADOW_SHARES
             if spool := self._make_spool(released):
                 options["environment"] |= {FOLDER: _SPOOL}
                 options["volumes"] = {str(spool): {"bind": _SPOOL, "mode": "rw"}}
