@@ -13,7 +13,7 @@ from prefect.states import Completed
 from flows.parameters import EnvironmentName, WindowOrNone
 from tasks.core.settings import Settings
 from tasks.monitoring.consequences import act_on_alarm
-from tasks.monitoring.evidently import EvidentlyPage, try_evidently
+from tasks.monitoring.evidently import try_evidently
 from tasks.monitoring.gauges import write_gauges
 from tasks.monitoring.labels import read_labels
 from tasks.monitoring.release import read_release
@@ -74,18 +74,19 @@ async def monitor(
     former, others = await read_reports(report, timedelta(hours=rules.cool_down_hours))
     report = raise_alarm(report, former, others, rules, is_live=entry is history[0])
     profile = release.reference.profile if release.reference else None
-    further = EvidentlyPage()
-    if rules.evidently and release.reference and report.findings:
-        further = await try_evidently(release.reference, records.answers)
     text = await write_report(report, profile, records.answers, rules.distance)
-    text += describe_evidently(report, further)
     if report.acts and not (former and former.acts):
         await act_on_alarm(report, retrain=rules.retrain)
     # Stored after it acted: a run that is killed in between acts again, with the same key.
-    await store_report(report, make_page(report, text), further.content)
-    await publish_report(report, text, has_evidently=bool(further.content))
+    await store_report(report, make_page(report, text))
+    await publish_report(report, text)
     if all(other.end <= report.end for other in others):  # gauges are of the newest window
         write_gauges(Settings().gauges, report)
+    if rules.evidently and release.reference and report.findings:
+        further = await try_evidently(release.reference, records.answers)
+        text += describe_evidently(report, further)
+        await store_report(report, make_page(report, text), further.content)
+        await publish_report(report, text, has_evidently=bool(further.content))
     name = "Alarm" if report.alarm else "Completed"
     data = report.model_dump(mode="json")
     return Completed(name=name, message=f"{span.text}: {report.summary}", data=data)

@@ -164,7 +164,7 @@ def _read_report(bucket: Bucket, key: str) -> Report | None:
 
 
 @capability("store report", run_name="store report", timeout=300)
-async def store_report(report: Report, page: str, evidently: bytes) -> None:
+async def store_report(report: Report, page: str, evidently: bytes = b"") -> None:
     """Store a report and its page in the bucket; a former one on the same window is replaced.
 
     Args:

@@ -210,18 +210,16 @@ def make_page(report: Report, text: str) -> str:
 
 
 def describe_evidently(report: Report, page: EvidentlyPage) -> str:
-    """Describe in markdown where Evidently's report is, or why there is none; empty without one."""
+    """Describe in markdown where Evidently's report is, or why there is none."""
     if page.problem:
         return f"\nThere is no report of Evidently: {_quote(page.problem)}\n"
-    if not page.content:
-        return ""
     return (
         f"\nEvidently's report on this window is in the bucket, `{evidently_key(report)}`; to open"
         f" it: `slipway open evidently {report.environment}`.\n"
     )
 
 
-async def publish_report(report: Report, text: str, *, has_evidently: bool) -> None:
+async def publish_report(report: Report, text: str, *, has_evidently: bool = False) -> None:
     """Publish the artifacts of a report: markdown for people, and JSON for programs."""
     key = artifact_key(report.model, report.environment)
     window = report.span.text

@@ -31,7 +31,9 @@ _SCALE = 1.5  # sharp on a dense screen, and still about 40 kB
 
 def parse_points(text: str) -> Points:
     """Parse predictions: one `{"actual": …, "predicted": …}` per row; none of an empty text."""
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    # Probabilities are left out, of which there may be a hundred a row.
+    return [{name: row[name] for name in ("actual", "predicted") if name in row} for row in rows]
 
 
 def thin(points: Points) -> Points:

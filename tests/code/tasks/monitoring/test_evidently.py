@@ -6,15 +6,18 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tasks.monitoring import evidently
+from tasks.monitoring import evidently, store
 from tasks.monitoring.drift import Reference
 from tasks.monitoring.evidently import EvidentlyPage, make_page, make_tables, try_evidently
 from tasks.monitoring.profile import Profile
 from tasks.monitoring.window import Answer
-from tests.code.tasks.monitoring.test_report import PROFILE, draw_row
+from tasks.reports import monitor_report
+from tasks.reports.monitor_report import describe_evidently
+from tests.code.tasks.monitoring.test_report import PROFILE, draw_row, make_reports
 
 PYTHON = os.environ.get("SLIPWAY_TEST_EVIDENTLY", "")  # of an environment that has Evidently
 SCRIPT = "</script><script>alert(1)</script>"
@@ -89,6 +92,30 @@ async def test_failure_is_said_and_raises_nothing(program: Path) -> None:
     program.write_text("raise ValueError('no such preset')\n")
     problem = "Evidently failed on the window: ValueError: no such preset"
     assert await try_evidently(REFERENCE, answer(7)) == EvidentlyPage(problem=problem)
+
+
+async def test_page_is_stored_beside_the_report_which_says_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = SimpleNamespace(name="models", client=SimpleNamespace(objects={}))
+    bucket.client.put_object = lambda **call: bucket.client.objects.update({call["Key"]: call})
+
+    async def load_bucket(_: str) -> object:
+        return bucket
+
+    monkeypatch.setattr(store, "load_bucket", load_bucket)
+    (report,) = make_reports("d")
+    text = describe_evidently(report, EvidentlyPage(b"<html>"))
+    await store.store_report.fn(report, monitor_report.make_page(report, text), b"<html>")
+    page, own, data = bucket.client.objects.values()
+    assert (page["Body"], page["ContentType"]) == (b"<html>", "text/html; charset=utf-8")
+    assert own["Key"] == page["Key"].replace(".evidently", "")
+    assert f"<code>{page['Key']}</code>" in own["Body"].decode()
+    assert data["Key"].endswith(".json")
+    assert store.parse_name(data["Key"].rpartition("/")[2].removesuffix(".json")) == report.span
+    assert "no report of Evidently: a\\_b" in describe_evidently(
+        report, EvidentlyPage(problem="a_b")
+    )
 
 
 @pytest.mark.skipif(not PYTHON, reason="SLIPWAY_TEST_EVIDENTLY names no Python that has Evidently")

@@ -136,7 +136,8 @@ def test_intervals_of_a_verdict_are_drawn() -> None:
 
 def test_points_are_parsed() -> None:
     assert parse_points("") == []
-    assert parse_points('actual,predicted\n"a, b",c\n') == [{"actual": "a, b", "predicted": "c"}]
+    text = 'actual,predicted,probability_c\n"a, b",c,0.9\n'
+    assert parse_points(text) == [{"actual": "a, b", "predicted": "c"}]
 
 
 def test_uri_contains_the_picture() -> None:
