@@ -13,7 +13,7 @@ from tasks.monitoring.records import Value
 from tasks.monitoring.two_samples import Difference, compare_categories, compare_numbers
 from tasks.monitoring.window import Answer
 from tasks.training.multiple_tests import find_small
-from tasks.training.probabilities import Probabilities
+from tasks.training.probabilities import Probabilities, round_probability
 from tasks.training.rows import normalize
 
 # Of all findings of a window together: two windows in 100 differ by luck. An alarm takes two of
@@ -193,7 +193,9 @@ def _compare_probabilities(
     compared: list[tuple[str, Subject, Difference]] = []
     for position in chosen:
         points = sorted(row[position] for row in reference.rows)
-        difference = compare_numbers(points, len(points), [row[position] for row in rows])
+        # A tree has few different ones: those of test rows are equal only in their first digits.
+        values = [round_probability(row[position]) for row in rows]
+        difference = compare_numbers(points, len(points), values)
         compared.append((classes[position], "probabilities", difference))
     return compared
 

@@ -48,6 +48,11 @@ def parse_probabilities(predictions: str) -> Probabilities:
     return Probabilities(classes, values)
 
 
+def round_probability(value: float) -> float:
+    """Round a probability as those of test rows are, to six digits."""
+    return float(f"{value:.6g}")
+
+
 def measure_probabilities(
     classes: Sequence[Any], actual: Sequence[str], rows: Sequence[Sequence[float]]
 ) -> tuple[list[float], list[float]]:

@@ -185,6 +185,13 @@ def report_answers(share: float) -> list[Answer]:
     return [Answer(f"r{n}", 0, {}, None, (1 - share, share)) for n in range(200)]
 
 
+def test_probabilities_of_a_tree_equal_those_that_were_written() -> None:
+    written = [[float(f"{share:.6g}") for share in (1 / 3, 2 / 3)]] * 200
+    reference = replace(RELEASE.reference, probabilities=Probabilities(["a", "b"], written))
+    (finding,) = find_drift(reference, report_answers(2 / 3), 0.1)
+    assert finding.distance == 0
+
+
 def test_classes_are_compared_whose_probabilities_are_high() -> None:
     classes = [f"c{n}" for n in range(30)]
     rows = [[0.5 if n == at % 20 else 0.01 for n in range(30)] for at in range(200)]
