@@ -68,10 +68,10 @@ def measure() -> Report:
                     servers[name].passes.setdefault(clients, []).append(servers[name].ask(clients))
         pause = 1000 * CLIENTS[-1] / (servers[OURS].median(CLIENTS[-1], "rate") / 2)
         half = [servers[OURS].ask(CLIENTS[-1], pause) for _ in range(PASSES)]
+        memory = {name: read_memory(server.process) for name, server in servers.items()}
         beside = {
             name: [servers[name].ask_beside_large() for _ in range(PASSES)] for name in TABLES
         }
-        memory = {name: read_memory(server.process) for name, server in servers.items()}
         starts = measure_starts(python, bundle, folder)
         limit = measure_loop(python, bundle)
     return make_report(Figures(servers, half, beside, memory, starts, limit))

@@ -79,7 +79,8 @@ def _start_litserve(place: Place) -> Sequence[str | Path]:
 
 def _start_mlflow(place: Place) -> Sequence[str | Path]:
     saved = place.folder / "model"
-    run(place.bin / "python", HERE / "mlflow_model.py", place.model, saved)
+    rows = json.dumps([place.example])
+    run(place.bin / "python", HERE / "mlflow_model.py", place.model, rows, saved)
     return [
         "env", f"PATH={place.bin}:{os.environ['PATH']}", place.bin / "mlflow", "models", "serve",
         "--env-manager", "local", "--workers", "1", "-m", saved, "-p", str(place.port),
@@ -138,7 +139,7 @@ PEERS = (
     Peer(
         "MLflow", ("mlflow==3.17.2",), _start_mlflow,
         lambda rows: {"dataframe_records": rows}, path="/invocations", ready="/ping",
-        lacks="metrics, limits of a request; checks need a signature",
+        lacks="metrics, limits of a request",
     ),
     Peer(
         "MLServer", ("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), _start_mlserver,
