@@ -51,7 +51,7 @@ with open(sys.argv[2], "w") as target:
             result[f"probability_{place}"] = share
         result.to_csv(target, index=False, header=not number)
 """
-_STAMP = {"model": "m", "version": "v1", "commit": "c" * 40, "run": "r" * 36, "time": "2026-11-30"}
+STAMP = {"model": "m", "version": "v1", "commit": "c" * 40, "run": "r" * 36, "time": "2026-11-30"}
 _POLL_SECONDS = 0.2
 _WAYS = ("bare loop", "1 process", "2 processes", "2 bare loops")
 
@@ -74,7 +74,7 @@ def main(bundle: Path, python: Path, rows: int, passes: int, seed: int) -> None:
         for number, count in enumerate((1, rows // 2)):
             halves = [place / f"{number}-{half}.csv" for half in range(2)]
             for half, file in enumerate(halves):
-                _write_rows(bundle, file, count, seed + half)
+                write_rows(bundle, file, count, seed + half)
             sources[count] = halves
         print(f"{rows:,} rows, {2 * halves[0].stat().st_size / 1e6:,.0f} MB of CSV")
         for _ in range(passes):
@@ -129,7 +129,8 @@ def _make_argvs(
     return [_score(bundle, python, halves, place / "job", int(name[0]))]
 
 
-def _write_rows(bundle: Path, file: Path, count: int, seed: int) -> None:
+def write_rows(bundle: Path, file: Path, count: int, seed: int) -> None:
+    """Write rows like the golden inputs of a model, with a column of numbers."""
     (golden,) = bundle.glob("*.golden.json")
     inputs = json.loads(golden.read_text())["inputs"]
     draws = random.Random(seed)
@@ -155,7 +156,7 @@ def _score(
         json.dumps({
             "bundle": str(bundle), "files": {file.name: str(file) for file in sources},
             "folder": str(folder), "method": "predict_proba", "reading": {}, "ending": ".csv",
-            "single": False, "stamp": _STAMP, "processes": processes,
+            "single": False, "stamp": STAMP, "processes": processes,
         })
     )  # fmt: skip
     return [str(python), "-m", "serving.scoring", str(job)]

@@ -26,15 +26,17 @@ from tasks.repository.workspace import DEFAULT_BRANCH, Workspace, move_workspace
 from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
 from tasks.scoring.boxed import Task, Totals, score_rows
+from tasks.scoring.clusters import find_cluster
 from tasks.scoring.jobs import Job, Start, hold_job
 from tasks.scoring.places import CSV, PARQUET, Place, read_place
 from tasks.scoring.rejected_rows import require_few_rejected
-from tasks.scoring.snapshot import bring_files, require_unchanged, take_snapshot
+from tasks.scoring.snapshot import Snapshot, bring_files, require_unchanged, take_snapshot
 from tasks.scoring.targets import publish, require_absent
 
 Address = Annotated[str, Field(min_length=1, max_length=500)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Processes = Annotated[int, Field(ge=0, le=256)]
+Cluster = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,50})?$")]
 
 
 @flow(name="score", flow_run_name=run_name("score {source}"), timeout_seconds=48 * 3600)
@@ -49,6 +51,7 @@ async def score(
     max_rejected: Share = 0.01,
     overwrite: bool = False,
     processes: Processes = 0,
+    cluster: Cluster = "",
 ) -> State[dict[str, Any]]:
     """Predict all rows of a table, and publish the result in one move.
 
@@ -64,6 +67,7 @@ async def score(
         max_rejected: The share of rows that the model may not take; beyond it nothing is published.
         overwrite: Replace a target that exists.
         processes: Number of processes; 0 for one per processor.
+        cluster: Name of a Dask cluster whose workers score instead of this host.
 
     Returns:
         Version, numbers of rows, and why rows were rejected.
@@ -73,25 +77,21 @@ async def score(
     bucket = await load_bucket("read-write") if uses_bucket else None
     name = bucket.name if bucket else ""
     origin, target = read_place(source, "source", name), read_place(to, "to", name)
+    address = await find_cluster(cluster) if cluster else ""
     async with hold_job(origin.address, target.address, ref, environment, method) as job:
         snapshot = await take_snapshot(origin, bucket)
-        start = job.read_start()
-        if start and dict(start.states) != dict(snapshot.states):
-            start = None  # its chunks are of other rows
+        ending = _choose_ending(target, is_parquet=snapshot.is_parquet)
+        start = _read_start(job, snapshot)
         commit = start.commit if start else ref or DEFAULT_BRANCH
         async with open_workspace(commit, signed_tags=settings.signed) as newest:
-            is_chosen = start or ref
-            workspace = newest if is_chosen else await _move_to_live(newest, environment)
-            if not start:
-                start = await _make_start(workspace, snapshot.states)
-                job.begin(start)
+            workspace = newest if start or ref else await _move_to_live(newest, environment)
+            start = start or await _begin(job, workspace, snapshot.states)
             if not overwrite:
                 await require_absent(target, bucket, job.folder)
             package = read_package(workspace)
             if settings.signed:
                 package = await verify_signature(package, environment)
             files = await bring_files(snapshot, bucket, job.source)
-            ending = _choose_ending(target, is_parquet=snapshot.is_parquet)
             task = Task(
                 files=files,
                 readable=origin.path if origin.kind == "local" else job.source,
@@ -100,6 +100,7 @@ async def score(
                 single=bool(target.ending),
                 processes=processes,
                 is_table=origin.kind == "database",
+                cluster=address,
             )
             totals = await _score(package, job, task)
         require_unchanged(snapshot)
@@ -114,8 +115,7 @@ async def score(
 async def _score(package: Package, job: Job, task: Task) -> Totals:
     model = await fetch_output(package.workspace, package.artifact)
     await verify_artifact(package, model)
-    needs_parquet = PARQUET in {task.ending, *(file.suffix for file in task.files.values())}
-    python = await make_runtime(package, "pyarrow" if needs_parquet else "")
+    python = await make_runtime(package, "pyarrow" if task.needs_parquet else "")
     return await score_rows(package, model, python, job, task)
 
 
@@ -130,11 +130,19 @@ async def _move_to_live(workspace: Workspace, environment: str) -> Workspace:
     return await move_workspace(workspace, history[0].commit)
 
 
-async def _make_start(workspace: Workspace, states: Any) -> Start:
+def _read_start(job: Job, snapshot: Snapshot) -> Start | None:
+    start = job.read_start()
+    is_same = start and dict(start.states) == dict(snapshot.states)
+    return start if is_same else None  # its chunks are of other rows
+
+
+async def _begin(job: Job, workspace: Workspace, states: Any) -> Start:
     version = await version_of(workspace, workspace.commit)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     run = str(flow_run.get_id() or "by-hand")
-    return Start(workspace.commit, version.name if version else "", run, now, states)
+    start = Start(workspace.commit, version.name if version else "", run, now, states)
+    job.begin(start)
+    return start
 
 
 def _choose_ending(target: Place, *, is_parquet: bool) -> str:

@@ -37,6 +37,12 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a target that exists.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(help="Number of processes; 0 for one per processor.", min=0)
+    ] = 0,
+    cluster: Annotated[
+        str, typer.Option(help="Name of a Dask cluster that scores instead of the worker's host.")
+    ] = "",
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,5 +60,7 @@ def score(
         **({"ref": ref} if ref else {}),
         **({"method": "predict_proba"} if probabilities else {}),
         **({"overwrite": True} if overwrite else {}),
+        **({"processes": processes} if processes else {}),
+        **({"cluster": cluster} if cluster else {}),
     }
     start_run(context.obj, "score/score", parameters, watch=watch, as_json=as_json)

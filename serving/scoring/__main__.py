@@ -29,6 +29,7 @@ from serving.scoring.job import (
     SourceError,
     read_job,
 )
+from serving.scoring.remote import send_chunks
 
 _LINE_SECONDS = 1.0  # between two lines of progress
 _SHOWN = 5
@@ -80,7 +81,11 @@ def score_files(job: Job) -> dict[str, Any]:
     job.records.mkdir(exist_ok=True)
     progress = Progress()
     processes = job.processes or len(os.sched_getaffinity(0))
-    if processes == 1:
+    if job.ahead:
+        messages = sys.stdin.buffer, sys.stdout.buffer
+        for record in send_chunks(job, _unfinished(job, progress), *messages):
+            progress.add(record)
+    elif processes == 1:
         scorer = chunks.Scorer(job)
         for chunk in _unfinished(job, progress):
             record = scorer.score(chunk)

@@ -78,8 +78,8 @@ class Scorer:
         columns, job = self.predictor.interface.columns, self._job
         others = list_carried(chunk.header, [column.name for column in columns])
         if chunk.group is not None:
-            path = job.files[chunk.file]
-            return parquet_files.read_group(path, chunk.group, columns, others), {}
+            source = chunk.text or job.files[chunk.file]
+            return parquet_files.read_group(source, chunk.group, columns, others), {}
         uneven: dict[int, list[str]] = {}
         try:
             text = read_text(job, chunk)

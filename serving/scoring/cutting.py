@@ -29,7 +29,7 @@ class Chunk:
         rows: Number of rows.
         size: Number of bytes, about.
         offset: Position of its bytes in the file; None if `text` has them.
-        text: The rows as CSV in UTF-8, if the file has them in another way.
+        text: The rows as CSV in UTF-8, if the file has them in another way; or a Parquet file.
         group: Position of a row group in a Parquet file.
     """
 

@@ -50,6 +50,7 @@ class Job:
         stamp: Values of the columns `STAMP`.
         processes: Number of processes; 0 for one per processor.
         block_bytes: Size of a chunk of a CSV file.
+        ahead: Number of chunks that are on their way to other hosts at once; 0 to score here.
     """
 
     bundle: str
@@ -62,6 +63,7 @@ class Job:
     stamp: Mapping[str, str]
     processes: int = 0
     block_bytes: int = 4 << 20
+    ahead: int = 0
 
     @property
     def result(self) -> Path:

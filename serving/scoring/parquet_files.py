@@ -1,5 +1,6 @@
 """Parquet files, read and written with pyarrow, which only models whose lock names it have."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,11 @@ from serving.scoring.job import SourceError
 from serving.scoring.lines import list_cells
 
 
-def read_group(path: str, group: int, columns: Sequence[Column], others: Sequence[str]) -> Cells:
-    """Read a row group of a file."""
-    import pyarrow
-
-    try:
-        table = open_parquet(Path(path)).read_row_group(group)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise SourceError(f"{Path(path).name} cannot be read as Parquet: {error}") from None
+def read_group(
+    source: str | bytes, group: int, columns: Sequence[Column], others: Sequence[str]
+) -> Cells:
+    """Read a row group of a file, which is named, or is the bytes themselves."""
+    table = _read_table(source, group)
     frame = pd.DataFrame({column.name: _read_column(table[column.name]) for column in columns})
 
     def read_texts() -> pd.DataFrame:
@@ -33,6 +31,27 @@ def read_group(path: str, group: int, columns: Sequence[Column], others: Sequenc
 
     carried = {name: _to_array(table[name].to_pylist()) for name in others}
     return Cells(frame, carried, read_texts)
+
+
+def copy_group(path: str, group: int) -> bytes:
+    """Return a file of one row group of another."""
+    from pyarrow import parquet
+
+    copy = io.BytesIO()
+    parquet.write_table(_read_table(path, group), copy)
+    return copy.getvalue()
+
+
+def _read_table(source: str | bytes, group: int) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    if isinstance(source, bytes):
+        return parquet.ParquetFile(io.BytesIO(source)).read_row_group(group)
+    try:
+        return open_parquet(Path(source)).read_row_group(group)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise SourceError(f"{Path(source).name} cannot be read as Parquet: {error}") from None
 
 
 def _to_array(values: list[Any]) -> Any:

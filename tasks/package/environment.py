@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import AsyncFileLock
@@ -21,6 +22,8 @@ from tasks.core.byte_code import compile_packages, share_byte_code
 from tasks.core.caches import mark_used
 from tasks.core.commands import Argv
 from tasks.core.errors import TerminalError
+from tasks.core.fingerprint import fingerprint
+from tasks.core.settings import Settings
 from tasks.sandbox.box import Box, start_in
 
 _INSTALL_SECONDS = 900.0
@@ -115,6 +118,47 @@ async def make_environment(
             await commands.run(compile_packages(partial, path), timeout=_COMPILE_SECONDS, log=False)
             partial.rename(path)
         mark_used(path)
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """Pinned requirements of a model and its server, as lines of requirements files.
+
+    Where both pin the same package, the model's version wins: the model was trained with it, and
+    preflight proves that the server runs on it.
+
+    Attributes:
+        hashed: Whether every line has hashes. Those of the server have, those of a model that was
+            saved before they were recorded have not.
+    """
+
+    serving: str
+    model: str
+    hashed: bool
+
+    def write(self, folder: Path) -> Argv:
+        """Write both as files into a folder, and return the arguments that name them to uv."""
+        serving, model = folder / "serving.txt", folder / "model.txt"
+        serving.write_text(self.serving)
+        model.write_text(self.model)
+        return uv.pinned([serving, model], hashed=self.hashed)
+
+
+async def install_runtime(requirements: Requirements, python: str, state: str) -> Path:
+    """Install the requirements of a model and its server, unless they are.
+
+    Args:
+        requirements: The requirements.
+        python: The version of Python.
+        state: State after a failure.
+
+    Returns:
+        Path of the environment's Python.
+    """
+    key = fingerprint(requirements.serving, requirements.model, python)
+    path = Settings().environments / f"runtime-{key}"
+    await make_environment(path, python, requirements.write, state)
+    return path / "bin" / "python"
 
 
 async def run_uv(argv: Argv, state: str, **variables: str) -> commands.CommandResult:

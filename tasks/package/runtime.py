@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core import commands, uv
-from tasks.core.commands import Argv
+from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
-from tasks.core.fingerprint import fingerprint
-from tasks.core.settings import Settings
-from tasks.package.environment import check_pinned, check_python, make_environment, read_lock
+from tasks.package.environment import (
+    Requirements,
+    check_pinned,
+    check_python,
+    install_runtime,
+    read_lock,
+)
 from tasks.package.package import Package
 from tasks.runs.retrying import capability
 
@@ -34,35 +36,8 @@ async def make_runtime(package: Package, further: str = "") -> Path:
     Raises:
         TerminalError: The requirements cannot be installed.
     """
-    requirements, python = await read_requirements(package, further), package.minor_python
-    key = fingerprint(requirements.serving, requirements.model, python)
-    path = Settings().environments / f"runtime-{key}"
-    await make_environment(path, python, requirements.write, STATE)
-    return path / "bin" / "python"
-
-
-@dataclass(frozen=True)
-class Requirements:
-    """Pinned requirements of a model and its server, as lines of requirements files.
-
-    Where both pin the same package, the model's version wins: the model was trained with it, and
-    preflight proves that the server runs on it.
-
-    Attributes:
-        hashed: Whether every line has hashes. Those of the server have, those of a model that was
-            saved before they were recorded have not.
-    """
-
-    serving: str
-    model: str
-    hashed: bool
-
-    def write(self, folder: Path) -> Argv:
-        """Write both as files into a folder, and return the arguments that name them to uv."""
-        serving, model = folder / "serving.txt", folder / "model.txt"
-        serving.write_text(self.serving)
-        model.write_text(self.model)
-        return uv.pinned([serving, model], hashed=self.hashed)
+    requirements = await read_requirements(package, further)
+    return await install_runtime(requirements, package.minor_python, STATE)
 
 
 async def read_requirements(package: Package, further: str = "") -> Requirements:

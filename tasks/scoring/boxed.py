@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
+from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import make_bundle
 from tasks.package.package import Package
+from tasks.package.runtime import read_requirements
 from tasks.runs.artifacts import Progress, artifact_key
 from tasks.runs.retrying import capability
-from tasks.sandbox.box import Box, start_in
+from tasks.sandbox.box import start_in
 from tasks.sandbox.launcher import LIMIT_EXCEEDED
+from tasks.scoring.boxes import MODULE, make_box
+from tasks.scoring.cluster_names import CLUSTER, VERSIONS
+from tasks.scoring.clusters import explain_cluster
 from tasks.scoring.jobs import Job, Start
+from tasks.scoring.places import PARQUET
+from tasks.training.database import run_module
 
 _SECONDS = 24 * 3600.0
-_MODULE = "scoring"
-# One thread a process: there is a process for each processor.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STEP = 1.0  # percent between two updates of the progress
 
 
@@ -53,6 +57,7 @@ class Task:
         single: Whether the result is one file.
         processes: Number of processes; 0 for one per processor.
         is_table: Whether the files are tables of a database, in its own format.
+        cluster: Address of the scheduler of the Dask cluster that scores; empty for this host.
     """
 
     files: Mapping[str, Path]
@@ -62,6 +67,12 @@ class Task:
     single: bool
     processes: int = 0
     is_table: bool = False
+    cluster: str = ""
+
+    @property
+    def needs_parquet(self) -> bool:
+        """True if the source or the result is Parquet."""
+        return PARQUET in {self.ending, *(file.suffix for file in self.files.values())}
 
 
 @capability("score", run_name="score by {package.label}", timeout=_SECONDS + 600)
@@ -80,13 +91,7 @@ async def score_rows(package: Package, model: Path, python: Path, job: Job, task
         TerminalError: The model fails, or the job needs more than a box may.
         TransientError: The box was killed; another try continues.
     """
-    if not (package.workspace.path / "serving" / _MODULE).is_dir():
-        raise TerminalError(
-            f"{package.label} was saved by an earlier version of the template, which cannot score"
-            " in bulk",
-            state="nothing was scored",
-            next_step="take over the new `serving/`, then retrain and deploy",
-        )
+    _require_program(package, task)
     start = job.read_start()
     assert start is not None
     bundles = job.folder / "bundle"
@@ -98,14 +103,10 @@ async def score_rows(package: Package, model: Path, python: Path, job: Job, task
     bundle = bundles / start.commit
     description = job.folder / "job.json"
     description.write_text(json.dumps(_describe(package, bundle, job, start, task)))
-    box = Box(
-        folder=job.work,
-        writable=(job.work,),
-        readable=(bundle, description, task.readable),
-        pythons=(python,),
-        temporary=job.folder / "tmp",
-        settings={"PYTHONPATH": str(bundle), **dict.fromkeys(_THREADS, "1")},
-    )
+    box = make_box(job.work, bundle, python, description, task.readable)
+    argv = start_in(box, [str(python), "-m", MODULE, str(description)])
+    if task.cluster:
+        argv = await _make_shipment(package, bundle, job, task, argv)
     size = sum(file.stat().st_size for file in task.files.values()) or 1
     async with Progress(artifact_key("score", job.key), f"rows scored by {package.label}") as bar:
         shown = 0.0
@@ -117,11 +118,47 @@ async def score_rows(package: Package, model: Path, python: Path, job: Job, task
                 shown = percent
                 await bar.set(percent)
 
-        argv = [str(python), "-m", f"serving.{_MODULE}", str(description)]
+        own = {"PYTHONPATH": str(CHECKOUT)} if task.cluster else None
         result = await commands.run(
-            start_in(box, argv), timeout=_SECONDS, cwd=job.work, log=False, watch=watch
+            argv, timeout=_SECONDS, cwd=job.work, env=own, log=False, watch=watch
         )
         return read_totals(result, package.label)
+
+
+def _require_program(package: Package, task: Task) -> None:
+    """Refuse a version whose serving code cannot do the work.
+
+    Raises:
+        TerminalError: It cannot.
+    """
+    code = package.workspace.path / "serving" / "scoring"
+    if not (code / "remote.py" if task.cluster else code).exists():
+        where = "on a cluster" if task.cluster else "in bulk"
+        raise TerminalError(
+            f"{package.label} was saved by an earlier version of the template, which cannot score"
+            f" {where}",
+            state="nothing was scored",
+            next_step="take over the new `serving/`, then retrain and deploy",
+        )
+
+
+async def _make_shipment(
+    package: Package, bundle: Path, job: Job, task: Task, box: commands.Argv
+) -> commands.Argv:
+    """Describe what a cluster needs to make boxes, and return the program that uses it."""
+    further = "pyarrow" if task.needs_parquet else ""
+    requirements = await read_requirements(package, further)
+    shipment = job.folder / "shipment.json"
+    content = {
+        "address": task.cluster,
+        "key": job.key,
+        "bundle": str(bundle),
+        "description": str(job.folder / "job.json"),
+        "requirements": astuple(requirements),
+        "python": package.minor_python,
+    }
+    shipment.write_text(json.dumps(content))
+    return run_module("tasks.scoring.cluster", shipment, json.dumps(box))
 
 
 def _describe(package: Package, bundle: Path, job: Job, start: Start, task: Task) -> dict[str, Any]:
@@ -177,6 +214,8 @@ def read_totals(result: commands.CommandResult, label: str) -> Totals:
             state="nothing was published",
             next_step="raise the limit for the worker, see docs/security.md#the-sandbox",
         )
+    if output.get("kind") in {CLUSTER, VERSIONS}:
+        raise explain_cluster(output)
     if "problem" in output and output.get("kind") == "source":
         raise ConfigurationError(
             f"{label} cannot score this source: {output['problem']}",

@@ -103,7 +103,7 @@ async def hold_job(*parameters: str) -> AsyncIterator[Job]:
             next_step="wait for the other run, or cancel it",
         ) from None
     try:
-        _remove_old(folder, key)
+        remove_old(folder, key)
         job = Job(folder / key)
         try:
             yield job
@@ -115,7 +115,8 @@ async def hold_job(*parameters: str) -> AsyncIterator[Job]:
         lock.release()
 
 
-def _remove_old(folder: Path, key: str) -> None:
+def remove_old(folder: Path, key: str) -> None:
+    """Remove the jobs that nobody has continued, but not the one with a key."""
     for path in folder.iterdir():
         if path.name != key and path.stat().st_mtime < time.time() - _KEPT_SECONDS:
             commands.run_logger().info("removed job %s, which nobody has continued", path.name)

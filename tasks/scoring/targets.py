@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
@@ -162,10 +162,7 @@ def _send_folder(
     place: Place, bucket: Bucket, job: Job, files: Mapping[str, Path], facts: str
 ) -> None:
     """Send parts below a prefix of the run's own; then a manifest that names them."""
-    start = job.read_start()
-    assert start is not None
-    # Of this run: it never writes among the parts that the manifest names now.
-    own = f"run={fingerprint(start.run, start.time)}"
+    own = _name_run(job)
     prefix = f"{place.key}/{own}"
     _send(bucket, files, prefix)
     content = json.loads(facts)
@@ -175,17 +172,34 @@ def _send_folder(
         bucket.client.put_object(
             Bucket=bucket.name, Key=_marker(place), Body=body, ContentType="application/json"
         )
-        for stored in list_objects(bucket, f"{place.key}/run="):
-            if not stored["Key"].startswith(f"{prefix}/"):
-                bucket.client.delete_object(Bucket=bucket.name, Key=stored["Key"])
+    _remove_others(bucket, f"{place.key}/run=", prefix)
 
 
 def _send_file(place: Place, bucket: Bucket, job: Job, files: Mapping[str, Path], _: str) -> None:
-    rejected = {name: path for name, path in files.items() if name.startswith(_REJECTED)}
-    _send(bucket, rejected, str(PurePosixPath(place.key).with_suffix("")))
+    """Send rejected rows beside the file, below a prefix of the run's own; then the file."""
+    beside = f"{place.key.removesuffix(place.ending)}.{_REJECTED}"
+    prefix = f"{beside}/{_name_run(job)}"
+    rejected = {path.name: path for name, path in files.items() if name.startswith(_REJECTED)}
+    _send(bucket, rejected, prefix)
     single = job.work / f"single{place.ending}"
     with explaining_s3_errors(bucket):
         bucket.client.upload_file(str(single), bucket.name, place.key)
+    _remove_others(bucket, f"{beside}/run=", prefix)
+
+
+def _name_run(job: Job) -> str:
+    """Name a folder of this run's own: it never writes among what another has published."""
+    start = job.read_start()
+    assert start is not None
+    return f"run={fingerprint(start.run, start.time)}"
+
+
+def _remove_others(bucket: Bucket, beginning: str, prefix: str) -> None:
+    """Remove what former runs have put below their own prefixes."""
+    with explaining_s3_errors(bucket):
+        for stored in list_objects(bucket, beginning):
+            if not stored["Key"].startswith(f"{prefix}/"):
+                bucket.client.delete_object(Bucket=bucket.name, Key=stored["Key"])
 
 
 def _send(bucket: Bucket, files: Mapping[str, Path], prefix: str) -> None:

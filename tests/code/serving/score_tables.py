@@ -5,14 +5,17 @@ Each line of standard input has a bundle, the text of a CSV file, and how it is 
 
 import contextlib
 import csv
+import dataclasses
 import json
+import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from serving.errors import RequestError, to_json
 from serving.scoring import __main__ as program
-from serving.scoring import chunks
+from serving.scoring import chunks, remote
 from serving.scoring.cells import make_value
 from serving.scoring.cutting import cut_files
 from serving.scoring.job import Job, Reading, SourceError
@@ -56,6 +59,24 @@ def answer(scorer, reading, text):
     return answers
 
 
+@contextlib.contextmanager
+def score_elsewhere(scorer, job, folder):
+    """Score chunks in another thread, with a folder of its own, for as long as messages come."""
+    scorer._job = dataclasses.replace(job, folder=folder, files={}, ahead=0)
+    (scorer._job.result / "rejected").mkdir(parents=True)
+    (there, messages), (replies, back) = os.pipe(), os.pipe()
+    with os.fdopen(there, "rb") as read_there, os.fdopen(back, "wb") as write_back:
+        work = (scorer, scorer._job, read_there, write_back)
+        thread = threading.Thread(target=remote.serve_chunks, args=work)
+        thread.start()
+        with os.fdopen(messages, "wb") as write, os.fdopen(replies, "rb") as read:
+            program.send_chunks = lambda job, waiting, *_: remote.send_chunks(
+                job, waiting, read, write
+            )
+            yield
+        thread.join()
+
+
 for line in sys.stdin:
     case = json.loads(line)
     reading = Reading(**case.get("reading", {}))
@@ -69,6 +90,7 @@ for line in sys.stdin:
         job = Job(
             case["bundle"], {name: str(source)}, folder, case.get("method", "predict"),
             reading, source.suffix, True, STAMP, 1, case.get("block_bytes", 4 << 20),
+            case.get("ahead", 0),
         )  # fmt: skip
         scorer = scorers.setdefault(case["bundle"], None)
         try:
@@ -82,7 +104,11 @@ for line in sys.stdin:
                 chunks.write_record(job, number, record)
                 (job.result / "rejected").mkdir(parents=True, exist_ok=True)
                 (job.result / f"part-{number:05}.csv").write_text("former\n")
-            with contextlib.redirect_stdout(sys.stderr):  # what is printed here is the result
+            with contextlib.ExitStack() as contexts:
+                # What is printed here is the result.
+                contexts.enter_context(contextlib.redirect_stdout(sys.stderr))
+                if job.ahead:
+                    contexts.enter_context(score_elsewhere(scorer, job, f"{folder}/there"))
                 total = program.score_files(job)
         except SourceError as error:
             print(json.dumps({"problem": str(error)}), flush=True)

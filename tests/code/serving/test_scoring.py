@@ -187,6 +187,20 @@ def test_parquet_is_scored_by_row_groups(score: Score) -> None:
         assert [str(row[name]) for row in result["rows"]] == [row[name] for row in answers]
 
 
+def test_other_hosts_give_the_same_result(score: Score) -> None:
+    text = _write(_draw_rows(100, 0.7))
+    here, there = (score(text, block_bytes=700, ahead=ahead) for ahead in (0, 2))
+    assert len(here["chunks"]) > 3
+    assert there == here
+    columns = {
+        "id": [1, 2, 3], "age": [20.0, None, 1.0], "visits": [1, 2, None], "colour": ["red"] * 3,
+        "member": [True] * 3, "size": ["small", "big", ""],
+    }  # fmt: skip
+    here, there = (score(columns=columns, ahead=ahead) for ahead in (0, 1))
+    assert (len(here["rows"]), there) == (2, here)
+    assert "is not written as CSV" in score(_write([]) + '1,"2"x,3,a,b,c\n', ahead=1)["problem"]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

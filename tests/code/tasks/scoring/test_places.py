@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from tasks.bucket.bucket import Bucket
 from tasks.core.commands import CommandResult
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
@@ -84,9 +86,9 @@ async def test_source_that_is_none(tmp_path: Path) -> None:
         await take_snapshot(_local(tmp_path / "free"), None)
 
 
-def _make_job(folder: Path) -> Job:
-    job = Job(folder / "job")
-    job.begin(_START)
+def _make_job(folder: Path, run: str = "run") -> Job:
+    job = Job(folder / f"job-{run}")
+    job.begin(replace(_START, run=run))
     (job.work / "result" / "rejected").mkdir(parents=True)
     for number, text in enumerate(["row,prediction\n1,7\n", "row,prediction\n2,08\n"]):
         (job.work / "result" / f"part-{number:05}.csv").write_text(text)
@@ -117,6 +119,42 @@ async def test_result_is_published_whole_or_not(tmp_path: Path) -> None:
     await send(_local(file), None, job, {}, overwrite=True)
     names = {path.name for path in (tmp_path / "free").iterdir()}
     assert names == {"out", "one.csv", "one.rejected"}
+
+
+class _Objects(dict[str, bytes]):
+    """The objects of a bucket, with the calls of its client that publication needs."""
+
+    def upload_file(self, path: str, _bucket: str, key: str) -> None:
+        self[key] = Path(path).read_bytes()
+
+    def put_object(self, **request: Any) -> None:
+        self[request["Key"]] = request["Body"]
+
+    def delete_object(self, **request: Any) -> None:
+        del self[request["Key"]]
+
+    def get_paginator(self, _name: str) -> Any:
+        return self
+
+    def paginate(self, **request: str) -> list[Any]:
+        keys = sorted(key for key in self if key.startswith(request["Prefix"]))
+        return [{"Contents": [{"Key": key} for key in keys]}]
+
+
+async def test_object_has_the_rejected_rows_of_its_run_alone(tmp_path: Path) -> None:
+    objects = _Objects({"scores/one.rejectedly": b"of somebody"})
+    bucket = Bucket("write", "slipway-write", "models", "dvc", {}, cast("Any", objects))
+    target, send = Place("s3://models/scores/one.csv", "bucket"), without_prefect(publish)
+    for run in ("first", "second"):
+        job = _make_job(tmp_path, run)
+        await send(target, bucket, job, {}, overwrite=True)
+        file, rejected, other = sorted(objects)
+        assert (file, other) == ("scores/one.csv", "scores/one.rejectedly")
+        assert rejected.startswith("scores/one.rejected/run=")
+        assert rejected.endswith("/part-00001.csv")
+    prefix = Place("s3://models/scores/all", "bucket")
+    await send(prefix, bucket, job, {}, overwrite=True)
+    assert json.loads(objects["scores/all/manifest.json"])["files"][0].startswith("run=")
 
 
 @pytest.mark.parametrize("name", ["part-00009.csv", "rejected/x.csv"])
@@ -228,6 +266,8 @@ def test_share_of_rejected_rows() -> None:
         (1, "Traceback", TransientError),
         (0, '{"rows": "many"}', TransientError),
         (122, "", TerminalError),
+        (1, '{"kind": "cluster", "problem": "x"}', TransientError),
+        (1, '{"kind": "versions", "problem": "x"}', TerminalError),
     ],
 )
 def test_end_of_a_box(code: int, line: str, kind: type[Exception]) -> None:

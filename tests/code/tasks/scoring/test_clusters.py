@@ -1,0 +1,67 @@
+"""Dask clusters: how one is found, and which one is refused."""
+
+from __future__ import annotations
+
+import io
+import platform
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import ConfigurationError
+from tasks.scoring import clusters
+from tasks.scoring.cluster import Mismatch, require_same_versions
+from tasks.scoring.messages import read_content, write_message
+
+
+async def test_address_comes_from_a_variable_or_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read_secret(block: str) -> str | None:
+        return "tls://block:8786" if block == "slipway-dask-big" else None
+
+    monkeypatch.setattr(clusters, "read_secret", read_secret)
+    with pytest.raises(ConfigurationError, match="neither a Secret block slipway-dask-small nor"):
+        await clusters.find_cluster("small")
+    monkeypatch.setattr(clusters, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match="this worker has no package `distributed`"):
+        await clusters.find_cluster("big")
+    monkeypatch.setattr(clusters, "find_spec", lambda _: True)
+    assert await clusters.find_cluster("big") == "tls://block:8786"
+    monkeypatch.setenv("SLIPWAY_DASK_BIG", "tcp://variable:8786")
+    assert await clusters.find_cluster("big") == "tcp://variable:8786"
+
+
+class _Client:
+    """Answers with the versions of a cluster, as Dask's client does."""
+
+    def __init__(self, **other: str) -> None:
+        own = {"python": platform.python_version() + ".final.0", "distributed": "2026.8.0"}
+        own |= {"cloudpickle": "3.1.3", "msgpack": "1.2.4"}
+        self._versions = {
+            "client": {"packages": own},
+            "scheduler": {"packages": own},
+            "workers": {"tcp://w1": {"packages": own}, "tcp://w2": {"packages": own | other}},
+        }
+
+    def get_versions(self) -> dict[str, Any]:
+        return self._versions
+
+
+def test_cluster_of_other_versions_is_refused() -> None:
+    require_same_versions(_Client())
+    for other in ({"distributed": "2026.7.1"}, {"python": "3.9.1.final.0"}):
+        with pytest.raises(Mismatch, match=rf"tcp://w2 has .*{next(iter(other.values()))[:3]}"):
+            require_same_versions(_Client(**other))
+
+
+def test_message_that_is_cut_off_is_refused() -> None:
+    stream = io.BytesIO()
+    write_message(stream, 7, b"a\nb")
+    whole = stream.getvalue()
+    for end in (len(whole), len(whole) - 1, 0):
+        cut = io.BytesIO(whole[:end])
+        line = cut.readline()
+        if end == len(whole):
+            assert read_content(cut, line) == (7, b"a\nb")
+            continue
+        with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+            read_content(cut, line)
