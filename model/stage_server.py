@@ -31,6 +31,10 @@ LIBRARIES = (
     "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "sklearn.pipeline",
     "sklearn.preprocessing", "sklearn.svm", "tomllib",
 )  # fmt: skip
+# OpenBLAS reads it when it is loaded. Its idle threads go to sleep at once, as the parts of an
+# operation on a small table come one by one: those that stay awake, a tenth of a second as a rule,
+# take four times the CPU of the training itself. Results and the number of threads stay.
+SETTINGS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 _WITH_MLEM = ("model.save", "model.evaluate")
 _HEADER_BYTES = 10  # in which the length of a request is written
 _IDLE_SECONDS = 5.0
@@ -39,6 +43,8 @@ _STARTED = b"started "
 
 def run_stage(module: str) -> None:
     """Run a stage, forked from the server if there is one; end this process as the stage ends."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     connection = _connect() if _can_watch() else None
     if connection is not None:
         request = {"module": module, "folder": str(Path.cwd()), "environment": dict(os.environ)}

@@ -20,6 +20,7 @@ from deployments.local.ports import HOST
 from deployments.local.program import Program
 from tasks.bucket.log_store import PREFIX
 
+AUTHORITY = "authority.pem"  # file of the certificate
 NAME = "object-store"
 BUCKET = "models"
 S3_PORT = "s3"
@@ -156,7 +157,7 @@ def _security(folder: Path, signing: str) -> str:
         "jwt.filer_signing.read",
     )]  # fmt: skip
     certificate, key = (json.dumps(str(folder / name)) for name in ("certificate.pem", "key.pem"))
-    tables.append(f"[grpc]\nca = {json.dumps(str(folder / 'authority.pem'))}\n")
+    tables.append(f"[grpc]\nca = {json.dumps(str(folder / AUTHORITY))}\n")
     tables += [f"[grpc.{role}]\ncert = {certificate}\nkey = {key}\n" for role in _ROLES]
     return "\n".join(tables)
 
@@ -207,5 +208,5 @@ def _write_certificates(folder: Path) -> None:
     )
     pem = serialization.Encoding.PEM
     write_private(folder / "key.pem", private.decode())
-    write_private(folder / "authority.pem", authority.public_bytes(pem).decode())
+    write_private(folder / AUTHORITY, authority.public_bytes(pem).decode())
     write_private(folder / "certificate.pem", certificate.public_bytes(pem).decode())

@@ -13,7 +13,8 @@ from tests.code.model import support
 STAGE = ("sh", "model/stage.sh")
 _REPORT = """
 import os, sys
-print("pandas" in sys.modules, __name__, sys.argv[1:], os.getcwd(), os.environ.get("OF_MINE"))
+print("pandas" in sys.modules, __name__, sys.argv[1:], os.getcwd(), os.environ.get("OF_MINE"),
+      os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
 sys.exit(7)
 """
 _SLEEP = """
@@ -84,7 +85,7 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
 
 def test_stage_is_what_python_m_would_be_and_the_next_one_shares_the_server(folder: Path) -> None:
     first = start(folder, _REPORT, DVC_STAGE="one")
-    assert first.communicate() == (f"True __main__ [] {folder} None\n", "")
+    assert first.communicate() == (f"True __main__ [] {folder} None 4\n", "")
     assert first.returncode == 7
     [server] = find_servers(folder)
     second = start(folder, "import model.stage_server\nprint('edited')", DVC_STAGE="two")
@@ -94,8 +95,8 @@ def test_stage_is_what_python_m_would_be_and_the_next_one_shares_the_server(fold
 
 
 def test_other_variables_get_another_server(folder: Path) -> None:
-    process = start(folder, _REPORT, OF_MINE="x")
-    assert process.communicate()[0] == f"True __main__ [] {folder} x\n"
+    process = start(folder, _REPORT, OF_MINE="x", OPENBLAS_THREAD_TIMEOUT="20")
+    assert process.communicate()[0] == f"True __main__ [] {folder} x 20\n"
     wait_until_gone(find_servers(folder))
     assert not list((folder / ".dvc" / "tmp").glob("*.sock"))
 
@@ -142,7 +143,7 @@ def test_without_a_server_a_stage_runs_by_itself(folder: Path, tmp_path: Path) -
         [*STAGE, "model.mine"],
         cwd=tmp_path, env=support.environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert plain.stdout == f"False __main__ [] {tmp_path} None\n"
+    assert plain.stdout == f"False __main__ [] {tmp_path} None 4\n"
     assert plain.returncode == 7
 
 
@@ -154,11 +155,11 @@ def test_without_news_of_its_end_a_stage_runs_by_itself(folder: Path) -> None:
         [python, "-c", _OLD_SYSTEM],
         cwd=folder, env=support.environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert plain.stdout == f"False __main__ [] {folder} None\n"
+    assert plain.stdout == f"False __main__ [] {folder} None 4\n"
     assert plain.returncode == 7
 
 
 def test_stage_gets_all_of_a_large_environment(folder: Path) -> None:
     variables = {f"LARGE_{number}": "x" * 100_000 for number in range(4)}
     process = start(folder, _REPORT, OF_MINE="large", **variables)
-    assert process.communicate()[0] == f"True __main__ [] {folder} large\n"
+    assert process.communicate()[0] == f"True __main__ [] {folder} large 4\n"
