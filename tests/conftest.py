@@ -22,6 +22,9 @@ os.environ["SLIPWAY_ENVIRONMENTS_FOLDER"] = str(ENVIRONMENTS)
 # Without compiled modules, each program that tests start takes two or three times as long.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# As stages have it, for those that tests run in forked processes, too.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 from deployments.local import signing
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
