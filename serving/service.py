@@ -1,5 +1,6 @@
 """One model's server: it loads the model while it already listens, and answers requests."""
 
+import gc
 import logging
 import platform
 from collections.abc import Callable
@@ -97,6 +98,7 @@ class Service:
             log.exception("loading failed")
             self._fail(f"{type(error).__name__}: {error}")
         else:
+            exempt_from_collection()
             self.predictor = predictor
             version = self.describe_version()
             self.metrics.ready.set(1)
@@ -195,3 +197,14 @@ class Service:
         reference = self.failures.log_failure(method, error)
         message = f"The model failed on this request (reference {reference})."
         return RequestError(500, message, kind="model_failed")
+
+
+def exempt_from_collection() -> None:
+    """Exempt what is loaded from garbage collection, and turn that on.
+
+    A full collection visits every object of scikit-learn, pandas and the model. In the 0.1 s that
+    this takes no request is answered: it made the slowest requests five times slower.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()

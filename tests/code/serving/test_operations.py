@@ -297,3 +297,6 @@ def test_server_can_listen_only_once_ready(start, bundles):
                 answers.append(client.get(f"{wine.url}/readyz").status_code)
             time.sleep(0.01)
         assert answers == [200]
+        # Garbage was looked for once, when all was loaded; that is left out from then on.
+        text = client.get(f"{wine.url}/metrics").text
+        assert 'python_gc_collections_total{generation="2"} 1.0' in text
