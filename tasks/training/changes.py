@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from tasks.core.caches import mark_used
 from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest, fingerprint
@@ -71,15 +73,26 @@ def is_certainly_changed(folder: Path, until: str) -> bool:
     Returns:
         True if DVC would certainly run a stage; False if only DVC knows.
     """
-    stages = _read_stages(folder)
+    try:
+        return _has_other_hash(folder, until)
+    except (AttributeError, KeyError, TypeError, yaml.YAMLError):  # DVC says what is wrong with it
+        return False
+
+
+def _has_other_hash(folder: Path, until: str) -> bool:
+    lock = folder / "dvc.lock"
+    content = read_yaml(lock.read_text()) if lock.is_file() else None
+    stages: dict[str, dict[str, Any]] = (content or {}).get("stages") or {}
     if until not in stages:
         return True
     outputs = {str(out["path"]): out for stage in stages.values() for out in stage.get("outs", [])}
     for name in _list_upstream(stages, until):
         for dependency in stages[name].get("deps", []):
-            path = str(dependency["path"])
-            if path in outputs:
-                now = outputs[path].get("md5")
+            path = PurePosixPath(str(dependency["path"]))
+            if str(path) in outputs:
+                now = outputs[str(path)].get("md5")
+            elif path.is_absolute() or ".." in path.parts:  # the commit could name what never ends
+                continue
             elif (file := folder / path).is_file() and file.stat().st_size <= _LARGEST_FILE:
                 now = file_digest(file, "md5")
             else:
@@ -87,12 +100,6 @@ def is_certainly_changed(folder: Path, until: str) -> bool:
             if now != dependency.get("md5"):
                 return True
     return False
-
-
-def _read_stages(folder: Path) -> dict[str, dict[str, Any]]:
-    lock = folder / "dvc.lock"
-    content = read_yaml(lock.read_text()) if lock.is_file() else None
-    return dict(content.get("stages") or {}) if isinstance(content, dict) else {}
 
 
 def _list_upstream(stages: Mapping[str, Mapping[str, Any]], until: str) -> Iterator[str]:

@@ -67,6 +67,12 @@ def test_change_of_code_or_parameters_needs_no_dvc(workspace: Workspace) -> None
     lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
     lock["stages"]["train"]["outs"][0]["md5"] = "0" * 32
     assert changed("dvc.lock", yaml.safe_dump(lock)) == ["evaluate"]
+    for strange in ("stages: {evaluate: null}", "stages: {evaluate: {deps: [1]}}", "- 1", "{"):
+        assert "evaluate" not in changed("dvc.lock", strange), "DVC says what is wrong"
+    endless = {"deps": [{"path": path, "md5": "0"} for path in ("/dev/zero", "/proc/kmsg", "../x")]}
+    assert changed("dvc.lock", yaml.safe_dump({"stages": {"evaluate": endless}})) == [
+        "fetch", "train"
+    ]  # fmt: skip
     assert changed("dvc.lock", "") == ["fetch", "train", "evaluate"]
 
 
