@@ -32,7 +32,7 @@ class ShadowRules(BaseModel):
 
     time: Duration = "1h"
     requests: int = Field(_MOST_REQUESTS, ge=1, le=_MOST_REQUESTS)
-    processors: float = Field(0.1, gt=0, le=1)
+    processors: float = Field(0.02, gt=0, le=1)
     tolerance: float = Field(0.01, ge=0, lt=1)
     max_disagreement: float | None = Field(None, ge=0, lt=1)
 
