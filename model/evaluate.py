@@ -24,6 +24,10 @@ from model.metric_names import get_metric_name
 from model.params import ConfigError, Params, run
 from model.scorers import find_scorer
 
+# Whoever reads the answers has all of the file in memory.
+MOST_CLASSES = 20  # of which probabilities are written
+MOST_ROWS = 10_000
+
 
 def main(params: Params) -> None:
     """Write reports/metrics.json, reports/evaluation.json and data/predictions.csv.
@@ -52,11 +56,8 @@ def main(params: Params) -> None:
     write_json(METRICS, scores)
     write_json(EVALUATION, {"format": 1, "task": params.data.task, "rows": len(actual)} | details)
     table = pd.DataFrame({"actual": actual, "predicted": predicted})
-    if probabilities is not None:
-        names = [f"probability_{label}" for label in model.classes_]
-        # Six digits are enough to compare them, and take a third of the space.
-        shares = pd.DataFrame(np.char.mod("%.6g", probabilities), table.index, names)
-        table = pd.concat([table, shares], axis=1)
+    if probabilities is not None and len(model.classes_) <= MOST_CLASSES:
+        table = table.join(write_probabilities(probabilities, model.classes_, table.index))
     table.to_csv(PREDICTIONS, index=False)
     FORMER_PREDICTIONS.unlink(missing_ok=True)
 
@@ -66,6 +67,21 @@ def _find_probabilities(params: Params, model: Any, features: "pd.DataFrame") ->
     if params.data.task != "classification" or not hasattr(model, "predict_proba"):
         return None
     return model.predict_proba(features)
+
+
+def write_probabilities(probabilities: Any, classes: Any, index: "pd.Index") -> "pd.DataFrame":
+    """Write the probabilities of rows as columns; of very many rows, of an even share.
+
+    Args:
+        probabilities: one column a class.
+        classes: their labels.
+        index: of the rows.
+    """
+    names = [f"probability_{label}" for label in classes]
+    shown = slice(None, None, -(-len(index) // MOST_ROWS) or 1)
+    # Six digits are enough to compare them, and take a third of the space.
+    texts = np.char.mod("%.6g", probabilities[shown])
+    return pd.DataFrame(texts, index[shown], names).reindex(index, fill_value="")
 
 
 def _measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import fsum, isfinite
+from math import isfinite
 from typing import Literal
 
 from tasks.monitoring.profile import Column, Profile
@@ -21,7 +21,6 @@ from tasks.training.rows import normalize
 # fewer than one window in 100 raises one (benchmarks/drift.py).
 LEVEL = 0.02
 Subject = Literal["values", "missing", "predictions", "probabilities"]
-_MOST_CLASSES = 20  # whose probabilities are compared
 _OTHERS = "(others)"
 _MISSING = "(missing)"
 
@@ -179,17 +178,13 @@ def _compare_outputs(reference: Reference, outputs: Sequence[Value]) -> Differen
 def _compare_probabilities(
     reference: Probabilities, answers: Sequence[Answer]
 ) -> list[tuple[str, Subject, Difference]]:
-    """Compare the probabilities of each class; of very many, of those that were likeliest."""
+    """Compare the probabilities of each class."""
     classes = reference.classes
     rows = [answer.probabilities for answer in answers if len(answer.probabilities) == len(classes)]
     if not rows or not reference.rows:
         return []
-    chosen: Sequence[int] = range(len(classes))
-    if len(classes) == 2:
-        chosen = range(1, 2)  # the other is one minus it
-    elif len(classes) > _MOST_CLASSES:
-        sums = [fsum(column) for column in zip(*reference.rows, strict=True)]
-        chosen = sorted(chosen, key=lambda position: -sums[position])[:_MOST_CLASSES]
+    # Of two classes, one says all.
+    chosen = range(1 if len(classes) == 2 else 0, len(classes))
     compared: list[tuple[str, Subject, Difference]] = []
     for position in chosen:
         points = sorted(row[position] for row in reference.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tasks.bucket.objects import outputs_of
 from tasks.bucket.outputs import fetch_output
 from tasks.monitoring.drift import Reference
@@ -38,8 +40,7 @@ async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules
     rules, _ = find_rules(trusted, metrics, workspace.label, parameters)
     predictions = await read_predictions(workspace)
     answers = parse_evaluation(metrics, predictions, "")
-    probabilities = parse_probabilities(predictions)
-    actual = list(map(normalize_value, answers.actual))
+    likely, probabilities = parse_probabilities(predictions)
     profile = await _read_profile(workspace)
     is_regression = workspace.parameters["data"]["task"] == "regression"
     return Release(
@@ -48,10 +49,14 @@ async def read_release(workspace: Workspace, entry: Entry, trusted: TrustedRules
         entry.version,
         workspace.commit,
         Reference(profile, answers.predicted, is_regression, probabilities) if profile else None,
-        Labelled(actual, list(map(normalize_value, answers.predicted)), []),
-        make_likely(actual, probabilities, []),
+        Labelled(_normalize(answers.actual), _normalize(answers.predicted), []),
+        make_likely(_normalize(likely), probabilities, []),
         rules,
     )
+
+
+def _normalize(values: Sequence[str]) -> list[str]:
+    return list(map(normalize_value, values))
 
 
 async def _read_profile(workspace: Workspace) -> Profile | None:

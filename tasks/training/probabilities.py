@@ -28,24 +28,25 @@ class Probabilities:
     rows: Sequence[Sequence[float]] = ()
 
 
-def parse_probabilities(predictions: str) -> Probabilities:
-    """Parse the probabilities of test rows; none if they are not there, or cannot be read.
+def parse_probabilities(predictions: str) -> tuple[list[str], Probabilities]:
+    """Parse the classes and the probabilities of those test rows that have probabilities.
 
     Args:
-        predictions: Text of a commit's predictions.
+        predictions: Text of a commit's predictions; where nothing can be read, there are no rows.
     """
     header, *rows = list(csv.reader(io.StringIO(predictions, newline=""))) or [[]]
     classes = [name.removeprefix(_PREFIX) for name in header[2:] if name.startswith(_PREFIX)]
     is_known = header[:2] == ["actual", "predicted"] and len(classes) == len(header) - 2
     if not (is_known and classes):
-        return Probabilities()
+        return [], Probabilities()
+    rows = [row for row in rows if any(row[2:])]  # of very many, `evaluate` writes a share
     try:
         values = [list(map(float, row[2:])) for row in rows]
     except ValueError:
-        return Probabilities()
+        return [], Probabilities()
     if any(len(row) != len(classes) or not all(map(math.isfinite, row)) for row in values):
-        return Probabilities()
-    return Probabilities(classes, values)
+        return [], Probabilities()
+    return [row[0] for row in rows], Probabilities(classes, values)
 
 
 def round_probability(value: float) -> float:

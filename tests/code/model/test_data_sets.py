@@ -101,9 +101,10 @@ def test_gate_finds_the_metrics_in_the_answers(folders: dict[str, Path], name: s
         metric for metric in metrics if compare(model, model, metric, more_is_better=True)
     }
     assert comparable == set(metrics) - {"log_loss"}
-    probabilities = parse_probabilities(answers)
+    actual, probabilities = parse_probabilities(answers)
     assert bool(probabilities.rows) == ("log_loss" in metrics)
     if probabilities.rows:
+        assert actual == model.actual
         assert probabilities.classes == sorted(set(model.actual))
         losses, _ = measure_probabilities(probabilities.classes, model.actual, probabilities.rows)
         assert sum(losses) / len(losses) == pytest.approx(metrics["log_loss"], rel=1e-4)
@@ -155,3 +156,19 @@ for missing in (None, np.nan):
     assert np.allclose(model.predict_proba(frame), proba), missing
 """
     support.model_python("-c", script, cwd=folders["churn"])
+
+
+def test_probabilities_of_many_rows_are_those_of_a_share() -> None:
+    script = """
+import sys
+import numpy, pandas
+from model.evaluate import write_probabilities
+shares = numpy.full((25_000, 2), [1 / 3, 2 / 3])
+table = pandas.DataFrame({"actual": ["a"] * 25_000, "predicted": ["b"] * 25_000})
+table.join(write_probabilities(shares, ["a", "b"], table.index)).to_csv(sys.stdout, index=False)
+"""
+    text = support.model_python("-c", script, cwd=support.ROOT).stdout
+    actual, probabilities = parse_probabilities(text)
+    assert len(actual) == len(probabilities.rows) == 8_334
+    assert probabilities.rows[0] == [0.333333, 0.666667]
+    assert len(parse_evaluation({}, text, "").predicted) == 25_000

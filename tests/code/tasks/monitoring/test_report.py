@@ -192,18 +192,6 @@ def test_probabilities_of_a_tree_equal_those_that_were_written() -> None:
     assert finding.distance == 0
 
 
-def test_classes_are_compared_whose_probabilities_are_high() -> None:
-    classes = [f"c{n}" for n in range(30)]
-    rows = [[0.5 if n == at % 20 else 0.01 for n in range(30)] for at in range(200)]
-    reference = Reference(
-        Profile(format=1, rows=1, columns={}), (), False, Probabilities(classes, rows)
-    )
-    answers = [Answer(f"r{n}", 0, {}, None, row[::-1]) for n, row in enumerate(rows)]
-    findings = find_drift(reference, [*answers, Answer("x", 0, {}, None, (1.0,))], 0.01)
-    assert {finding.column for finding in findings} == set(classes[:20])
-    assert {finding.column for finding in findings if finding.distance > 0.04} == set(classes[:10])
-
-
 def test_loss_of_probabilities_is_measured_where_labels_are_known() -> None:
     rules = Rules(metric="log_loss", slices=("ash >= 0",), also=(MetricRule(metric="accuracy"),))
     labels = ["b" if DRAWS.random() < share else "a" for share in [0.9] * 300]

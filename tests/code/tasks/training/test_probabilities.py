@@ -15,7 +15,9 @@ TEXT = "actual,predicted,probability_a,probability_b\na,a,0.75,0.25\nb,a,0.5,0.5
 
 
 def test_probabilities_are_read_beside_the_answers() -> None:
-    assert parse_probabilities(TEXT) == Probabilities(["a", "b"], [[0.75, 0.25], [0.5, 0.5]])
+    both = Probabilities(["a", "b"], [[0.75, 0.25], [0.5, 0.5]])
+    assert parse_probabilities(TEXT) == (["a", "b"], both)
+    assert parse_probabilities(f"{TEXT}c,a,,\n") == (["a", "b"], both), "a row without any"
     answers = parse_evaluation({}, TEXT, "")
     assert (answers.actual, answers.predicted) == (["a", "b"], ["a", "a"])
     losses, squares = measure_probabilities(["a", "b"], ["b", "c"], [[0.75, 0.25], [0.5, 0.5]])
@@ -36,4 +38,4 @@ def test_probabilities_are_read_beside_the_answers() -> None:
     ],
 )
 def test_predictions_without_probabilities_have_none(text: str) -> None:
-    assert parse_probabilities(text) == Probabilities()
+    assert parse_probabilities(text) == ([], Probabilities())
