@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -75,18 +74,6 @@ def test_label_that_is_no_number_hides_no_other() -> None:
     labelled = join_labels(answers, feedback, {}, are_numbers=True)
     assert (labelled.actual, labelled.invalid) == (["1.0", "2.5"], 3)
     assert len(labelled.predicted) == len(labelled.rows) == 2
-
-
-async def test_labels_come_from_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "shop.db"
-    with sqlite3.connect(file) as database:
-        database.execute("CREATE TABLE orders (id TEXT, bought TEXT)")
-        database.executemany("INSERT INTO orders VALUES (?, ?)", [("r1", "a"), ("r2", "b")])
-    database.close()
-    monkeypatch.setenv("SLIPWAY_DATABASE_SHOP", f"sqlite:///{file}")
-    query = "SELECT id AS request, bought AS label FROM orders"
-    table = await read_labels(LabelTable(query=query, database="shop"), ANSWERS)
-    assert table.by_row == {("r1", 0): "a", ("r2", 0): "b"}
 
 
 async def test_labels_come_from_parquet(
