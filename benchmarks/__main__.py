@@ -6,6 +6,8 @@ Each is a module with `measure() -> Report`. Reports are printed, and written to
 
 import argparse
 import importlib
+import signal
+import sys
 
 from benchmarks.report import write_report
 from tasks.core.settings import CHECKOUT
@@ -24,6 +26,8 @@ def main() -> None:
     subjects = parser.parse_args().subjects or [*SUBJECTS]
     if unknown := [name for name in subjects if name not in SUBJECTS]:
         parser.error(f"no benchmark {unknown[0]}: choose from {', '.join(SUBJECTS)}")
+    # So that servers are ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     missed = 0
     for name in subjects:
         report = importlib.import_module(SUBJECTS[name]).measure()

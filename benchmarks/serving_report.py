@@ -39,6 +39,7 @@ def make_report(figures: Figures) -> Report:
             f"{server.median(most, 'p99'):.1f}",
             f"{server.median(1, 'cpu'):.0f}",
             f"{server.median(most, 'cpu'):.0f}",
+            "" if name == OURS else format_ratios(list_ratios(server, servers[OURS], most, "cpu")),
             f"{figures.memory[name]:.0f}",
             f"{sum(run.errors for passes in server.passes.values() for run in passes)}",
         ]
@@ -46,8 +47,8 @@ def make_report(figures: Figures) -> Report:
     ]
     columns = [
         "server", *(f"req/s at {clients}" for clients in CLIENTS), f"Slipway is x at {most}",
-        "p50 ms at 1", f"p50 at {most}", f"p99 at {most}", "CPU µs a request at 1", f"at {most}",
-        "PSS MB", "errors",
+        "p50 ms at 1", f"p50 at {most}", f"p99 at {most}",
+        "CPU µs a request at 1", f"at {most}", f"x Slipway's at {most}", "PSS MB", "errors",
     ]  # fmt: skip
     lacks = [[peer.name, peer.lacks] for peer in PEERS]
     return Report(
