@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,7 @@ _PASSES = 3
 _RUN_SECONDS = 1800.0
 _LOOK_SECONDS = 0.25  # the Prefect server pays for each look
 _REST_SECONDS = 1.5  # until the process of a run has ended, and its logs are stored
-_IDLE_SECONDS = 10.0
-_SETTLED = 0.8  # of the CPU of the ten seconds before: a server that has just started is busy
+_IDLE_SECONDS = 20.0
 _RELEASES = 300
 _FORCED = {"force": True, "reason": "measured"}
 _CHANGE = "s/C: \\[0.1, .*, 10.0\\]/C: [0.1, %s, 10.0]/"
@@ -79,11 +78,10 @@ class Scene:
 
     def __init__(self, stack: Stack, api: PrefectAPI) -> None:
         self._stack, self._api = stack, api
-        self.idle = 0.0
 
     def run(self, deployment: str, **parameters: Any) -> Cost:
         """Have the worker do a run, and return its cost up to its end."""
-        meter, start = Meter(self.idle), datetime.now(UTC)
+        meter, start = Meter(), datetime.now(UTC)
         run = self._api.create_run(deployment, parameters)
         deadline = time.monotonic() + _RUN_SECONDS
         while not run.finished and time.monotonic() < deadline:
@@ -116,7 +114,7 @@ class Scene:
             **variables,
         }
         with tempfile.TemporaryDirectory(dir=self._stack.home) as folder:
-            meter = Meter(self.idle)
+            meter = Meter()
             done = subprocess.run(
                 ["bash", "-e", "-c", script], cwd=folder, env=environment, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
@@ -126,14 +124,12 @@ class Scene:
             return meter.stop()
 
     def rest(self) -> float:
-        """Return the CPU seconds a second of the stack at rest, once it has started."""
-        rates: list[float] = []
-        while len(rates) < 2 or rates[-1] < _SETTLED * rates[-2]:
-            meter = Meter()
-            time.sleep(_IDLE_SECONDS)
-            cost = meter.stop()
-            rates.append(cost.cpu / cost.wall)
-        return min(rates)
+        """Return the CPU seconds a second of the stack at rest."""
+        time.sleep(_REST_SECONDS)
+        meter = Meter()
+        time.sleep(_IDLE_SECONDS)
+        cost = meter.stop()
+        return cost.cpu / cost.wall
 
     def is_prepared(self) -> bool:
         """Check that an earlier measurement has made the first model and the older releases."""
@@ -240,16 +236,17 @@ def _measure(home: Path | None, passes: int) -> Report:
             scene.run("retrain/retrain")
             scene.run("deploy/local")
             scene.make_releases()
-        scene.idle = scene.rest()
         costs: dict[str, list[Cost]] = defaultdict(list)
         for number in range(passes):
             for name, cost in scene.measure_pass(number):
                 costs[name].append(cost)
                 print(f"{name}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s", flush=True)
-    return _make_report(costs, scene.idle)
+        idle = scene.rest()  # at the end: a server that has just started is busy
+    less = {name: [cost.less(idle) for cost in several] for name, several in costs.items()}
+    return _make_report(less, idle)
 
 
-def _make_report(costs: dict[str, list[Cost]], idle: float) -> Report:
+def _make_report(costs: Mapping[str, Sequence[Cost]], idle: float) -> Report:
     rows, goals = [], []
     for name, bare, bound, kind in _GOALS:
         pairs = list(zip(costs[name], costs[bare], strict=True))

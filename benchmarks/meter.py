@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,10 +24,16 @@ class Cost:
     Attributes:
         cpu: CPU seconds.
         wall: Seconds.
+        window: Seconds in which that CPU was used, by the servers in the background, too.
     """
 
     cpu: float
     wall: float
+    window: float
+
+    def less(self, rate: float) -> "Cost":
+        """Return the cost without what was used besides, in CPU seconds a second."""
+        return replace(self, cpu=self.cpu - rate * self.window)
 
 
 def run_below_reaper(measure: Callable[[], T]) -> T:
@@ -60,14 +66,9 @@ def run_below_reaper(measure: Callable[[], T]) -> T:
 
 
 class Meter:
-    """Measures what the reaper's other descendants use, less what they use when nothing is done.
+    """Measures what the reaper's other descendants use from now on."""
 
-    Args:
-        idle: CPU seconds a second of the servers in the background.
-    """
-
-    def __init__(self, idle: float = 0.0) -> None:
-        self._idle = idle
+    def __init__(self) -> None:
         self._start = (self._total(), time.monotonic())
 
     def stop(self, wall: float | None = None) -> Cost:
@@ -77,8 +78,7 @@ class Meter:
             wall: Seconds, if they are not those since then.
         """
         seconds = time.monotonic() - self._start[1]
-        used = self._total() - self._start[0] - self._idle * seconds
-        return Cost(used, seconds if wall is None else wall)
+        return Cost(self._total() - self._start[0], seconds if wall is None else wall, seconds)
 
     @staticmethod
     def _total() -> float:
