@@ -24,12 +24,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# What flows need of other packages, and what an interpreter imports for a second or two.
+# What flows need of other packages: an interpreter imports it for a second or two.
 LIBRARIES = (
-    "prefect.engine", "prefect.flow_engine", "prefect.deployments.steps.core",
-    "prefect.runner.storage", "prefect._internal.metrics", "prefect_aws",
-    "cryptography.hazmat.primitives.serialization.ssh", "cryptography.x509", "filelock",
-    "markdown_it", "psutil", "ruamel.yaml", "runpy", "yaml",
+    "prefect.artifacts", "prefect.concurrency.asyncio", "prefect.deployments.flow_runs",
+    "prefect.deployments.steps.core", "prefect.engine", "prefect.flow_engine",
+    "prefect.runner.storage", "prefect.task_engine", "prefect.utilities.visualization",
+    "prefect._internal.metrics", "prefect_aws", "boto3.s3.inject",
+    "cryptography.hazmat.primitives.serialization.ssh", "cryptography.x509", "dvc_render",
+    "fastapi", "filelock", "markdown_it", "psutil", "ruamel.yaml", "runpy", "yaml",
 )  # fmt: skip
 # Of one run, and not of the worker.
 _OF_ONE_RUN = "PREFECT__"
