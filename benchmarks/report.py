@@ -105,7 +105,7 @@ def make_picture(groups: Sequence[Bars]) -> dict[str, object]:
     for group in groups:
         x = {"field": "value", "type": "quantitative", "title": group.unit}
         y = {"field": "name", "type": "nominal", "sort": "-x", "title": None}
-        label = {"field": "value", "type": "quantitative", "format": ",.3~g"}
+        label = {"field": "value", "type": "quantitative", "format": ",.3~r"}
         charts.append(
             {
                 "title": group.title,

@@ -77,6 +77,8 @@ def make_report(figures: Figures) -> Report:
         bars=[
             Bars(f"Requests a second, {most} clients", "requests a second",
                  {name: server.median(most, "rate") for name, server in servers.items()}),
+            Bars(f"CPU time of the server, {most} clients", "microseconds a request",
+                 {name: server.median(most, "cpu") for name, server in servers.items()}),
             Bars(f"p99 with {most} clients", "milliseconds",
                  {name: server.median(most, "p99") for name, server in servers.items()}),
         ],
