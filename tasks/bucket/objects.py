@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,23 +98,34 @@ async def outputs_of(workspace: Workspace) -> list[StoredObject]:
     folders = {str(parent) for path in tracked for parent in Path(path).parents}
     objects: list[StoredObject] = []
     if "dvc.lock" in tracked:
+        places = _read_places(workspace) if "dvc.yaml" in tracked else {}
         for stage, entry in _read(workspace, "dvc.lock").get("stages", {}).items():
-            objects += [
-                _stored(out, out["path"], stage, "dvc.lock")
-                for out in entry.get("outs", [])
-                if out["path"] not in tracked | folders  # Git has those with `cache: false`
-            ]
+            place = places.get(stage.partition("@")[0], "")
+            for out in entry.get("outs", []):
+                path = os.path.normpath(Path(place, out["path"]))
+                if path not in tracked | folders:  # Git has those with `cache: false`
+                    objects.append(_stored(out, path, stage, "dvc.lock"))
     for file in sorted(path for path in tracked if path.endswith(".dvc")):
         if not (workspace.path / file).exists():
             continue  # set aside: no stage reads these data
         content = _read(workspace, file)
         if any("repo" in dependency for dependency in content.get("deps", [])):
             continue  # `dvc import`: the other repository stores it
+        folder = Path(file).parent / content.get("wdir", "")
         objects += [
-            _stored(out, str(Path(file).parent / out["path"]), file, file)
+            _stored(out, os.path.normpath(folder / out["path"]), file, file)
             for out in content.get("outs", [])
         ]
     return objects
+
+
+def _read_places(workspace: Workspace) -> dict[str, str]:
+    """Return, for each stage in `dvc.yaml`, the folder that the paths of its outputs begin at."""
+    places = {}
+    for name, stage in (_read(workspace, "dvc.yaml").get("stages") or {}).items():
+        body = stage.get("do", stage) if isinstance(stage, Mapping) else None
+        places[name] = str(body.get("wdir", "")) if isinstance(body, Mapping) else ""
+    return places
 
 
 def _read(workspace: Workspace, name: str) -> dict[str, Any]:

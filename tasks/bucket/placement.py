@@ -25,11 +25,13 @@ from tasks.sandbox.box import Box, start_in
 def list_copies(cache: Path, outputs: Iterable[StoredObject]) -> Iterator[tuple[Path, str]]:
     """Yield each object of a cache that is a file of the workspace, and the path of the file.
 
-    Left out is an output that the cache does not have whole, or that is corrupt: the pipeline makes
-    it again. As for DVC, an object that nobody may write is right.
+    Left out is an output that the cache does not have whole, that is corrupt, or whose path has
+    variables, so that only DVC knows it: the pipeline makes it again. As for DVC, an object that
+    nobody may write is right.
     """
     for stored in outputs:
-        if PurePosixPath(stored.path).parts[:1] == (".git",) or not stored.is_cached(cache):
+        is_placed = "${" not in stored.path and PurePosixPath(stored.path).parts[:1] != (".git",)
+        if not is_placed or not stored.is_cached(cache):
             continue
         file = cache / stored.key
         members = stored.members(file.read_bytes()) if stored.is_folder else [stored]

@@ -148,6 +148,26 @@ async def test_data_of_a_commit_do_not_become_settings_of_git(home: Path) -> Non
     assert not (workspace.path / ".git" / "commondir").exists()
 
 
+async def test_data_are_placed_in_the_folder_that_their_record_names(home: Path) -> None:
+    out = {"hash": "md5", "md5": _md5(_OLD), "size": len(_OLD), "path": "out"}
+    stages = {
+        "plain": {"cmd": "true", "wdir": "plain", "outs": ["out"]},
+        "each": {"foreach": ["a"], "do": {"cmd": "true", "wdir": "${item}", "outs": ["out"]}},
+    }
+    results = {name: {"cmd": "true", "outs": [out]} for name in ("plain", "each@a")}
+    workspace = await _check_out(
+        home,
+        **{
+            "data.dvc": yaml.safe_dump({"wdir": "record", "outs": [out]}),
+            "dvc.yaml": yaml.safe_dump({"stages": stages}),
+            "dvc.lock": yaml.safe_dump({"schema": "2.0", "stages": results}),
+        },
+    )
+    await restore.fn(workspace, sources=False)
+    placed = {str(path.relative_to(workspace.path)) for path in workspace.path.rglob("out")}
+    assert placed == {"plain/out", "record/out"}
+
+
 async def test_no_program_of_a_commit_is_asked_for_the_keys_of_the_bucket(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
