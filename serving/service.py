@@ -179,7 +179,7 @@ class Service:
                 most_rows, self.metrics.batch_requests, self._pool, threads,
             )  # fmt: skip
         self.metrics.batch_rows.set(most_rows)
-        log.info("%s: up to %d rows of concurrent requests together", self.bundle.name, most_rows)
+        log.info("%s: up to %d rows of concurrent requests in a batch", self.bundle.name, most_rows)
 
     def close(self) -> None:
         """Let running predictions finish, and write the log, when the server stops."""

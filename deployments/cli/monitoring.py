@@ -69,7 +69,7 @@ def find_report_address(place: Place, api: PrefectAPI, environment: str, page: s
         )
     if not report.get(page):
         raise ConfigurationError(
-            f"the newest report on {environment} has none of Evidently beside it",
+            f"there is no report of Evidently on the newest window of {environment}",
             state="nothing was opened",
             next_step=f"set `monitor = {{evidently = true}}` in the file of {environment}, then"
             f" slipway monitor {environment} --watch",

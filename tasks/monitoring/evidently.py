@@ -72,7 +72,7 @@ async def try_evidently(reference: Reference, answers: Sequence[Answer]) -> Evid
     try:
         return EvidentlyPage(await make_page(reference, answers))
     except SlipwayError as error:
-        commands.run_logger().warning("there is no report of Evidently: %s", error)
+        commands.run_logger().warning("Evidently's report was not made: %s", error)
         return EvidentlyPage(problem=error.what)
 
 
@@ -122,7 +122,7 @@ async def _install() -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     path = Settings().environments / f"evidently-{fingerprint(requirements, version)}"
     if not path.is_dir():
-        commands.run_logger().info("Evidently is installed into %s: about 920 MB, once", path)
+        commands.run_logger().info("installing Evidently into %s: about 920 MB, once", path)
     await make_environment(path, version, partial(_write_requirements, requirements), _STATE)
     return path / "bin" / "python"
 

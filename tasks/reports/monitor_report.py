@@ -149,10 +149,10 @@ def _log_rows(report: Report) -> list[list[object]]:
         "compared_rows": "rows compared",
         "labels": "rows with a label",
         "feedback_unmatched": "feedback on no request of the window, left out",
-        "feedback_replaced": "feedback that newer one on the same request replaces",
+        "feedback_replaced": "feedback, replaced by a newer one on the same request",
         "labels_unmatched": "labels of the table for no row of the window",
         "labels_invalid": "labels that are no number, or of no class of the model, left out",
-        "labels_replaced": "labels that a later one replaces",
+        "labels_replaced": "labels, replaced by a later one on the same row",
         "refused": "requests refused",
         "failed": "requests failed in the server",
         "proofs": "golden predictions of deploys, left out",
@@ -212,7 +212,7 @@ def make_page(report: Report, text: str) -> str:
 def describe_evidently(report: Report, page: EvidentlyPage) -> str:
     """Describe in markdown where Evidently's report is, or why there is none."""
     if page.problem:
-        return f"\nThere is no report of Evidently: {_quote(page.problem)}\n"
+        return f"\nEvidently's report was not made: {_quote(page.problem)}\n"
     return (
         f"\nEvidently's report on this window is in the bucket, `{evidently_key(report)}`; to open"
         f" it: `slipway open evidently {report.environment}`.\n"

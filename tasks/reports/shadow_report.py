@@ -19,7 +19,7 @@ def describe_shadow(report: ShadowReport) -> str:
 def _parts(report: ShadowReport) -> Iterator[str]:
     yield (
         f"Clients asked the live version {report.live.requests:,} times in {report.seconds:.0f} s."
-        f" The new one was asked the same {report.new.requests:,} times."
+        f" The new one was asked {report.new.requests:,} of the same requests."
     )
     yield f"**{report.summary}**."
     if report.disagreement is None:

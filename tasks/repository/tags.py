@@ -88,7 +88,7 @@ async def _find_faults(workspace: Workspace, entries: Sequence[_Entry]) -> list[
         elif workspace.signed_tags:
             # A signature says nothing of the ref under which it was pushed.
             if entry.own_name != entry.name:
-                fault = f"it was made as {entry.own_name}"
+                fault = f"it was made under the name {entry.own_name}"
             elif entry.identifier not in signed:
                 fault = "no allowed signer has signed it"
         faults.append(fault)

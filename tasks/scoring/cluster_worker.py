@@ -94,7 +94,7 @@ class Boxes(WorkerPlugin):  # type: ignore[misc]
             _, reply = read_content(box.stdout, box.stdout.readline())
         except (OSError, ValueError):
             box.kill()
-            raise WorkerFailure(f"a box has ended with {box.wait()}") from None
+            raise WorkerFailure(f"a box ended with exit code {box.wait()}") from None
         with self._lock:
             self._idle.append(box)
         return reply

@@ -43,12 +43,12 @@ def explain_cluster(output: Mapping[str, Any]) -> SlipwayError:
     """Explain the end of the program that talks to a cluster."""
     if output["kind"] == VERSIONS:
         return TerminalError(
-            f"the Dask cluster does not fit to this worker: {output['problem']}",
+            f"the Dask cluster runs other versions than this worker: {output['problem']}",
             state="nothing was published",
             next_step="install the same versions on the scheduler, its workers and this worker",
         )
     return TransientError(
-        f"the Dask cluster does not score: {output['problem']}",
+        f"the Dask cluster failed: {output['problem']}",
         state="nothing was published; what is finished is kept",
         next_step="check the scheduler and its workers, which run in a checkout of this version;"
         " then run the flow again with the same parameters",

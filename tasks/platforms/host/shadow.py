@@ -83,8 +83,8 @@ class _Mirror:
             self._gateway.mirror(self._live, self._new, percent)
             self._percent = percent
             commands.run_logger().info(
-                "%d %% of the live requests are mirrored to %s: the live version gets %.1f a"
-                " second, and answers in %.1f ms",
+                "%d %% of the live requests are mirrored to %s: the live version gets %.1f"
+                " requests a second, and takes %.1f ms for each",
                 percent, self._new.release, requests.requests / seconds, 1000 * requests.mean,
             )  # fmt: skip
 

@@ -45,6 +45,6 @@ def test_missing_report_names_the_setting(
     with pytest.raises(ConfigurationError, match="local has no report of `monitor` yet"):
         _find("page")
     reports["local"] = report
-    with pytest.raises(ConfigurationError, match="has none of Evidently beside it") as refused:
+    with pytest.raises(ConfigurationError, match="no report of Evidently on the newest") as refused:
         _find("evidently")
     assert "monitor = {evidently = true}" in refused.value.next_step

@@ -113,7 +113,7 @@ async def test_page_is_stored_beside_the_report_which_says_where(
     assert f"<code>{page['Key']}</code>" in own["Body"].decode()
     assert data["Key"].endswith(".json")
     assert store.parse_name(data["Key"].rpartition("/")[2].removesuffix(".json")) == report.span
-    assert "no report of Evidently: a\\_b" in describe_evidently(
+    assert "Evidently's report was not made: a\\_b" in describe_evidently(
         report, EvidentlyPage(problem="a_b")
     )
 
