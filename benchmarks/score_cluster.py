@@ -2,7 +2,8 @@
 
 Starts a scheduler and two workers on this host, each with one thread, and scores a file with them.
 It kills one worker in the middle, and then the scheduler; a second run continues what was begun.
-Checks that the result is that of this host alone, row by row. Needs `uv sync --extra dask`.
+Checks that the result is that of this host alone, row by row. Needs
+`uv sync --inexact --extra dask`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from tasks.scoring.cluster_names import CLUSTER, VERSIONS
@@ -87,7 +87,7 @@ def _score(client: Any, content: dict[str, Any], argv: list[str]) -> int:
             reader = threading.Thread(target=_submit_chunks, args=arguments)
             reader.start()
             try:
-                while (item := futures.get()) is not None:
+                while (item := take_finished(client, futures)) is not None:
                     number, future = item
                     write_message(box.stdin, number, future.result())
             except BrokenPipeError:
@@ -103,6 +103,21 @@ def _score(client: Any, content: dict[str, Any], argv: list[str]) -> int:
     finally:
         with contextlib.suppress(Exception):  # of a cluster that is gone
             client.unregister_worker_plugin(boxes.name)
+
+
+def take_finished(client: Any, futures: SimpleQueue[Any], seconds: float = _WORKER_SECONDS) -> Any:
+    """Take the next finished chunk from the queue; None at the end.
+
+    Dask lets chunks wait for ever for a worker, where none is left.
+
+    Raises:
+        TimeoutError: The cluster has had no worker for some time.
+    """
+    while True:
+        try:
+            return futures.get(timeout=seconds)
+        except Empty:
+            client.wait_for_workers(1, timeout=seconds)
 
 
 def _submit_chunks(client: Any, plugin: str, messages: IO[bytes], futures: Any) -> None:

@@ -34,7 +34,7 @@ async def find_cluster(name: str) -> str:
         raise ConfigurationError(
             f"cluster {name}: this worker has no package `distributed`",
             state=STATE,
-            next_step="run `uv sync --extra dask` in the worker's checkout",
+            next_step="run `uv sync --inexact --extra dask` in the worker's checkout",
         )
     return address
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import platform
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from tasks.core.errors import ConfigurationError
 from tasks.scoring import clusters
-from tasks.scoring.cluster import Mismatch, require_same_versions
+from tasks.scoring.cluster import Mismatch, require_same_versions, take_finished
 from tasks.scoring.messages import read_content, write_message
 
 
@@ -51,6 +52,24 @@ def test_cluster_of_other_versions_is_refused() -> None:
     for other in ({"distributed": "2026.7.1"}, {"python": "3.9.1.final.0"}):
         with pytest.raises(Mismatch, match=rf"tcp://w2 has .*{next(iter(other.values()))[:3]}"):
             require_same_versions(_Client(**other))
+
+
+def test_cluster_without_workers_ends_the_run() -> None:
+    class Client:
+        waits = 0
+
+        def wait_for_workers(self, count: int, timeout: float) -> None:
+            self.waits += 1
+            if self.waits == 2:  # at first, one has a long chunk
+                raise TimeoutError(f"Only 0/{count} workers arrived after {timeout}")
+
+    client, futures = Client(), SimpleQueue[Any]()
+    with pytest.raises(TimeoutError, match="0/1 workers"):
+        take_finished(client, futures, 0.01)
+    for item in ((7, "future"), None):
+        futures.put(item)
+        assert take_finished(client, futures, 0.01) == item
+    assert client.waits == 2
 
 
 def test_message_that_is_cut_off_is_refused() -> None:
