@@ -24,8 +24,8 @@ class Limits:
     max_body_bytes: int = 0  # 0: as much as max_rows rows of this model can need, within bounds
     header_seconds: float = 10.0  # to receive one request's header, from its first byte
     body_seconds: float = 10.0  # to receive one request's body
-    threads: int = 2  # larger batches are computed on these
-    queue: int = 16  # larger batches that may wait for a thread; one more is answered 503
+    threads: int = 2  # large requests are predicted on these
+    queue: int = 16  # large requests that may wait for a thread; one more is answered 503
     inline_rows: int = 32  # up to this many rows are answered without a change of thread …
     inline_milliseconds: float = 5.0  # … if this model answers one within this time
     batch_rows: int = 64  # of concurrent small requests, predicted together; 1: each alone
