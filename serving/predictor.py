@@ -119,8 +119,18 @@ class Predictor:
 
         Returns:
             One prediction a row, in plain Python types.
+
+        Raises:
+            Exception: what the model raises.
         """
-        result: list[Any] = self._methods[method](self._build(rows)).tolist()
+        try:
+            result: list[Any] = self._methods[method](self._build(rows)).tolist()
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
+            # A panic of Rust code, `sys.exit`: it would end the server, or its clients would wait
+            # for ever, as no future takes a StopIteration.
+            raise RuntimeError(f"the model raised {type(error).__name__}: {error}") from error
         return result
 
     def predict_table(self, method: str, table: Any) -> Any:

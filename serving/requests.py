@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     FailFast,
@@ -64,6 +65,9 @@ def _make_annotation(column: Column) -> Any:
             | Annotated[
                 float,
                 Field(strict=True, multiple_of=1, ge=max(low, -(2**53)), le=min(high, 2**53)),
+                # Else all whole numbers of a `category` column are floats to the model: also those
+                # of other requests in the same batch.
+                AfterValidator(int),
             ],
             WithJsonSchema({"type": "integer", "minimum": low, "maximum": high}),
         ]

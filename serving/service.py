@@ -61,7 +61,10 @@ class Service:
         self.interface: Interface = read_interface(bundle)
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.metrics = Metrics()
-        self.failures = Failures(is_private=bool(bundle.runtime.get("private")))
+        private = {*(bundle.runtime.get("private") or ())}
+        if log_settings is not None:
+            private |= log_settings.private
+        self.failures = Failures(is_private=bool(private))
         self.large = Workers(limits.threads, limits.queue)
         # Small requests wait for each other only, and only the bound on connections turns them
         # away.

@@ -9,11 +9,18 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
 from serving.batching import Batcher, predict_requests, prove_batch_rows
+from serving.interface import read_interface
+from serving.predictor import Predictor
+from serving.requests import make_request_adapter
+from serving.work import Workers
+from tests.code.serving.test_interface import array, bundle
 
 MOST = 8
 
@@ -115,6 +122,41 @@ async def test_slow_model_predicts_on_threads_what_arrives_meanwhile():
     assert model.calls == [1, 2, 1, 1]
 
 
+class Panic(BaseException):
+    """As Rust code raises it: an error, and no Exception."""
+
+
+@pytest.mark.parametrize("failure", [Panic, SystemExit, asyncio.CancelledError, StopIteration])
+async def test_client_gets_an_answer_whatever_the_model_raises(failure, monkeypatch):
+    def fail(_):
+        raise failure
+
+    monkeypatch.setattr("serving.predictor.make_array_builder", lambda _: list)
+    interface = read_interface(bundle(array(None)))
+    adapter = make_request_adapter(interface, 10)
+    predictor = Predictor(SimpleNamespace(predict=fail), interface, adapter, 10)
+    predict = partial(predictor.predict, "predict")
+    model = SimpleNamespace(predict=predict)
+    with ThreadPoolExecutor(1) as pool:
+        batchers = batcher(model), batcher(model, pool=pool)
+        workers = Workers(1, 1)
+        for run in (batchers[0].predict, batchers[1].predict, partial(workers.run, predict)):
+            answers = await asyncio.wait_for(ask(SimpleNamespace(predict=run), [1], [2]), 5)
+            assert [type(answer) for answer in answers] == [RuntimeError] * 2
+            assert failure.__name__ in str(answers[0])
+    workers.close()
+
+
+async def test_request_that_cannot_be_joined_with_others_is_answered():
+    class Broken(list):
+        def __iter__(self):
+            raise MemoryError
+
+    model = Model()
+    answers = await asyncio.wait_for(ask(batcher(model), [1], Broken([2])), 5)
+    assert answers[0] == [2]
+
+
 class Golden:
     """A predictor of which every golden output is known."""
 
@@ -126,8 +168,8 @@ class Golden:
     def golden_rows(self, rows):
         return list(rows)
 
-    def prove(self, most_rows=64, seconds=30.0):
-        inputs = [float(number) for number in range(20)]
+    def prove(self, most_rows=64, seconds=30.0, rows=range(20)):
+        inputs = [float(number) for number in rows]
         golden = {"inputs": inputs, "outputs": {"predict": [2 * row for row in inputs]}}
         return prove_batch_rows(self, golden, most_rows, seconds)
 
@@ -153,6 +195,15 @@ def fail_for_many(_, rows):
     if len(rows) > 16:
         raise RuntimeError("too many")
     return double(_, rows)
+
+
+def depend_on_the_neighbours(_, rows):
+    return [row + sum(rows) / len(rows) for row in rows]
+
+
+def test_equal_golden_rows_prove_no_batch(caplog):
+    assert Golden(depend_on_the_neighbours).prove(rows=[3] * 20) == 1
+    assert "no batches" in caplog.text
 
 
 @pytest.mark.parametrize("predict", [depend_on_the_batch, depend_on_the_place, fail_for_many])

@@ -186,7 +186,7 @@ def test_whole_number_may_have_a_point():
     adapter = make_request_adapter(interface, 10)
     body = b'{"data": {"values": [{"a": 10.0}, {"a": -3}, {"a": 9007199254740992.0}]}}'
     rows = interface.unwrap(adapter.validate_json(body))
-    assert [row["a"] for row in rows] == [10, -3, 2**53]
+    assert list(map(repr, (row["a"] for row in rows))) == ["10", "-3", str(2**53)]
     message = "Row 1, column 'a': must be a whole number."
     assert refuses(interface, 10.5) == refuses(interface, "10") == message
     assert refuses(interface, True) == refuses(interface, float("nan")) == message

@@ -16,8 +16,11 @@ import pytest
 
 from serving.categories import MOST_BYTES, UNSEEN, make_unseen_header
 from serving.failures import Failures
+from serving.service import Service
+from serving.settings import Limits, LogSettings
 from tasks.core.tls import ssl_context
 from tests.code.serving.running import START_SECONDS
+from tests.code.serving.test_interface import bundle, frame
 
 
 def numbers(*rows):
@@ -141,6 +144,14 @@ def test_log_of_a_model_with_private_columns_quotes_no_client(caplog):
     failures.log_refusal("predict", failure.value)
     failures.log_failure("predict", failure.value)
     assert "in test_log_of_a_model_with_private_columns" in caplog.text
+    assert "Al-ice" not in caplog.text
+
+
+def test_log_of_a_shadow_quotes_nothing_that_the_live_version_keeps_private(caplog):
+    settings = LogSettings(private=frozenset({"name"}))
+    service = Service(bundle(frame(name="object")), Limits(), print, settings)
+    service.failures.log_refusal("predict", ValueError("Al-ice"))
+    assert "refused values" in caplog.text
     assert "Al-ice" not in caplog.text
 
 
