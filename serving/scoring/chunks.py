@@ -17,7 +17,16 @@ from serving.requests import make_request_adapter
 from serving.scoring import parquet_files
 from serving.scoring.cells import Cells, Checked, check, read_csv
 from serving.scoring.cutting import Chunk, read_text
-from serving.scoring.job import PARQUET, PLACE, PREDICTION, PROBABILITY, STAMP, Job, SourceError
+from serving.scoring.job import (
+    PARQUET,
+    PLACE,
+    PREDICTION,
+    PROBABILITY,
+    PROBLEM,
+    STAMP,
+    Job,
+    SourceError,
+)
 from serving.scoring.layout import is_even, set_aside_uneven
 from serving.scoring.lines import write_lines
 
@@ -60,7 +69,7 @@ class Scorer:
         columns: dict[str, Any] = {
             "file": chunk.file,
             "row": positions[good] + chunk.start + 1,
-            **{name: values[good] for name, values in cells.others.items()},
+            **{name: cells.others[name][good] for name in self._list_others(chunk.order)},
             **{name: values[good] for name, values in answers.items()},
             **{name: self._job.stamp[name] for name in STAMP},
         }
@@ -76,9 +85,9 @@ class Scorer:
     def _read(self, chunk: Chunk) -> tuple[Cells, Mapping[int, list[str]]]:
         """Read a chunk; return its cells, and the rows of more or fewer cells than columns."""
         columns, job = self.predictor.interface.columns, self._job
-        others = list_carried(chunk.header, [column.name for column in columns])
         if chunk.group is not None:
             source = chunk.text or job.files[chunk.file]
+            others = self._list_others(chunk.header)
             return parquet_files.read_group(source, chunk.group, columns, others), {}
         uneven: dict[int, list[str]] = {}
         try:
@@ -93,6 +102,9 @@ class Scorer:
         if len(cells.columns) != chunk.rows - len(uneven):
             raise SourceError(f"{chunk.file} has other rows than lines after row {chunk.start}")
         return cells, uneven
+
+    def _list_others(self, header: Sequence[str]) -> list[str]:
+        return list_carried(header, [column.name for column in self.predictor.interface.columns])
 
     def _predict(self, checked: Checked) -> tuple[dict[str, Any], dict[int, str]]:
         """Predict all rows; return answers by column, and reasons why the model refuses rows."""
@@ -185,7 +197,8 @@ class Scorer:
             [chunk.file, chunk.start + at + 1, reasons[at], *read_cells(at)]
             for at in sorted(reasons)
         )
-        names = [*PLACE, "problem", *chunk.header]
+        own = [find_free_name(name, chunk.header) for name in (*PLACE, PROBLEM)]
+        names = [*own, *chunk.header]
         write_lines(path, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
     def _record(self, chunk: Chunk, reasons: Mapping[int, str]) -> dict[str, Any]:
@@ -206,6 +219,11 @@ def list_carried(header: Sequence[str], taken: Sequence[str]) -> list[str]:
     """List the columns that the model does not take; the result has them, too."""
     names = frozenset(taken)
     return [name for name in header if name not in names]
+
+
+def find_free_name(name: str, header: Sequence[str]) -> str:
+    """Return the name of a column that is none of a source's: with `_` behind it, if it has it."""
+    return find_free_name(f"{name}_", header) if name in header else name
 
 
 def write_record(job: Job, number: int, record: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ class Chunk:
         offset: Position of its bytes in the file; None if `text` has them.
         text: The rows as CSV in UTF-8, if the file has them in another way; or a Parquet file.
         group: Position of a row group in a Parquet file.
+        order: Header of the first file: in its order, the parts have their columns.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Chunk:
     offset: int | None = None
     text: bytes = b""
     group: int | None = None
+    order: tuple[str, ...] = ()
 
 
 def cut_files(job: Job) -> Iterator[Chunk]:
@@ -51,11 +53,13 @@ def cut_files(job: Job) -> Iterator[Chunk]:
         SourceError: A file cannot be read.
     """
     number = 0
+    order: tuple[str, ...] = ()
     for name, path in job.files.items():
         start = 0
         cut = _cut_parquet if path.endswith(PARQUET) else _cut_csv
         for content in cut(name, Path(path), job):
-            yield Chunk(number=number, file=name, start=start, **content)
+            order = order or content["header"]
+            yield Chunk(number=number, file=name, start=start, order=order, **content)
             start += content["rows"]
             number += 1
 

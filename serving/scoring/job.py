@@ -10,6 +10,7 @@ PARQUET = ".parquet"
 PLACE = ("file", "row")
 STAMP = ("model", "version", "commit", "run", "time")
 PREDICTION, PROBABILITY = "prediction", "probability_"
+PROBLEM = "problem"  # of a rejected row
 
 
 class SourceError(Exception):

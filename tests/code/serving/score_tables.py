@@ -1,6 +1,6 @@
 """Run in a model server's environment: score the tables of each line, and answer them as requests.
 
-Each line of standard input has a bundle, the text of a CSV file, and how it is written.
+Each line of standard input has a bundle, the texts of CSV files, and how they are written.
 """
 
 import contextlib
@@ -81,14 +81,17 @@ for line in sys.stdin:
     case = json.loads(line)
     reading = Reading(**case.get("reading", {}))
     with tempfile.TemporaryDirectory() as folder:
-        name = "table.parquet" if "columns" in case else "table.csv"
-        source = Path(folder, name)
+        source = Path(folder, "table.parquet" if "columns" in case else "table.csv")
         if "columns" in case:
             write_parquet(source, case["columns"])
         else:
             source.write_bytes(case["text"].encode(reading.encoding))
+        files = {source.name: str(source)}
+        for name, text in case.get("more", {}).items():
+            Path(folder, name).write_bytes(text.encode(reading.encoding))
+            files[name] = f"{folder}/{name}"
         job = Job(
-            case["bundle"], {name: str(source)}, folder, case.get("method", "predict"),
+            case["bundle"], files, folder, case.get("method", "predict"),
             reading, source.suffix, True, STAMP, 1, case.get("block_bytes", 4 << 20),
             case.get("ahead", 0),
         )  # fmt: skip

@@ -152,6 +152,23 @@ def test_files_are_read_as_the_data_of_the_model(score: Score) -> None:
     assert [row["id"] for row in result["rows"]] == ["é", "ü"]
 
 
+def test_columns_of_files_may_have_another_order(score: Score) -> None:
+    row = "20,1,red,True,small"
+    names = ",".join(_NAMES)
+    second = f"note,{names}\nnew,2,{row}\n"
+    rows = score(f"{names},note\n1,{row},old\n", more={"second.csv": second})["rows"]
+    assert [(row["file"], row["id"], row["note"]) for row in rows] == [
+        ("table.csv", "1", "old"), ("second.csv", "2", "new"),
+    ]  # fmt: skip
+
+
+def test_rejected_row_keeps_its_reason_beside_a_column_of_that_name(score: Score) -> None:
+    header = [*_NAMES, "problem", "problem_"]
+    (row,) = score(",".join(header) + "\n1,20,many,red,True,small,mine,too\n")["rejected"]
+    assert (row["problem"], row["problem_"], row["visits"]) == ("mine", "too", "many")
+    assert row["problem__"] == "column 'visits': must be a whole number."
+
+
 def test_finished_chunks_are_not_scored_again(score: Score) -> None:
     rows = [[str(n), "20", "1", "red", "True", "small"] for n in range(300)]
     result = score(_write(rows), block_bytes=1000, finished=[1])
