@@ -21,7 +21,6 @@ import sys
 import time
 from collections import defaultdict
 from contextlib import suppress
-from datetime import UTC
 from pathlib import Path
 
 from tasks.monitoring.records import MOST_BYTES, RECORD_END, RECORD_START, parse_record
@@ -101,7 +100,7 @@ class Collector:
             self.dropped += 1
             return True
         folder = self._spool / model / environment / record.version
-        self._files[folder, f"{record.at.astimezone(UTC):%Y-%m-%d}"].append(line)
+        self._files[folder, f"{record.at:%Y-%m-%d}"].append(line)
         self.size += len(line)
         return True
 

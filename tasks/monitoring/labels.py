@@ -177,8 +177,9 @@ def _open_parquet(file: Path, table: LabelTable) -> Iterator[_Lines]:
             names = opened.schema_arrow.names
             columns = [name for name in (table.label, *table.key, _ROW) if name in names]
             yield names, _read_batches(opened, columns)
-    except (pyarrow.ArrowException, UnsupportedValue) as error:
-        raise _refuse(table, str(error)) from error
+    # Of a damaged page, pyarrow raises the OSError of a disk, too.
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, UnsupportedValue) as error:
+        raise _refuse(table, str(error).splitlines()[0]) from error
 
 
 def _read_batches(file: Any, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:

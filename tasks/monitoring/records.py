@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tasks.training.rows import normalize
@@ -93,7 +93,8 @@ def parse_record(line: bytes) -> Record | None:
         if b"\\u" in line:  # half a character cannot be written into a report
             json.dumps(event, ensure_ascii=False).encode()
         return _read_event(_require(event, dict))
-    except (ValueError, RecursionError):  # wrong bytes and numbers too long are ValueErrors
+    # Wrong bytes and numbers too long are ValueErrors; a time may be before the first year of UTC.
+    except (ValueError, RecursionError, OverflowError):
         return None
 
 
@@ -146,7 +147,7 @@ def _read_event(event: Mapping[str, Any]) -> Record:
         "kind": kind,
         "source": _require(event.get("source"), str),
         "version": _require(event.get("subject", ""), str),
-        "at": at,
+        "at": at.astimezone(UTC),
     }
     if kind == "feedback":
         actual = data.get("actual")

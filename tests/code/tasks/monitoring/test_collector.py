@@ -88,6 +88,15 @@ def test_record_of_another_place_is_dropped(tmp_path: Path, changes: dict[str, s
     assert not list(tmp_path.iterdir())
 
 
+def test_record_of_an_impossible_time_does_not_end_the_collector(tmp_path: Path) -> None:
+    collector = Collector(tmp_path, "local")
+    for line in (*_print(make_line(1, time="0001-01-01T00:00:00+14:00")), *_print(make_line(2))):
+        collector.add(line)
+    collector.flush()
+    assert _read(tmp_path) == {f"{SOURCE[1:]}/v0.0.1": ["r2"]}
+    assert (collector.count, collector.dropped) == (1, 1)
+
+
 def test_torn_record_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
     collector = Collector(tmp_path, "local")
     torn = _print(make_line(1, [{"note": "x" * 900}]), cut=300)

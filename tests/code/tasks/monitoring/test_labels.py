@@ -104,6 +104,10 @@ async def test_labels_come_from_parquet(
     write(request=["r1", "r1"], row=[1, 0], label=[True, None])
     read = await read_labels(LabelTable(file=str(file)), ANSWERS)
     assert read.by_row == {("r1", 1): "true"}
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + b"\xff" * 20 + content[24:])
+    with pytest.raises(ConfigurationError, match=r"labels\.parquet: Couldn't deserialize"):
+        await read_labels(LabelTable(file=str(file)), ANSWERS)
     write(order=[17], **{"is": [[1, 2]]})
     with pytest.raises(ConfigurationError, match="column 'is' has values of type list; cast it"):
         await read_labels(table, ANSWERS)
