@@ -214,7 +214,7 @@ def read_totals(result: commands.CommandResult, label: str) -> Totals:
             state="nothing was published",
             next_step="raise the limit for the worker, see docs/security.md#the-sandbox",
         )
-    if output.get("kind") in {CLUSTER, VERSIONS}:
+    if "problem" in output and output.get("kind") in (CLUSTER, VERSIONS):
         raise explain_cluster(output)
     if "problem" in output and output.get("kind") == "source":
         raise ConfigurationError(
@@ -236,7 +236,7 @@ def read_totals(result: commands.CommandResult, label: str) -> Totals:
             for reason, (count, rows) in output["problems"].items()
         }
         return Totals(int(output["rows"]), int(output["rejected"]), problems)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise TransientError(
             f"the processes that score by {label} have ended: {result.tail(3)}",
             state="nothing was published; what they have finished is kept",

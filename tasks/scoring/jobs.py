@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -118,6 +118,7 @@ async def hold_job(*parameters: str) -> AsyncIterator[Job]:
 def remove_old(folder: Path, key: str) -> None:
     """Remove the jobs that nobody has continued, but not the one with a key."""
     for path in folder.iterdir():
-        if path.name != key and path.stat().st_mtime < time.time() - _KEPT_SECONDS:
-            commands.run_logger().info("removed job %s, which nobody has continued", path.name)
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run has just ended, and removed its own
+            if path.name != key and path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                commands.run_logger().info("removed job %s, which nobody has continued", path.name)
+                shutil.rmtree(path, ignore_errors=True)

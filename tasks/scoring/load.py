@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,8 @@ _INTEGER = re.compile(r"0|-?[1-9]\d*", re.ASCII)  # 007 is a code
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
 _DIGITS = 17  # of a number whose digits a double keeps
+_EXACT = 2**53  # a double is not each whole number beyond it
+_SHORT = 15  # characters of a cell: if it fits a kind, it fits all behind it, too
 _REJECTED = "_rejected"  # end of the name of the table with rejected rows
 
 
@@ -62,11 +64,12 @@ def _is_integer(cell: str) -> bool:
 
 
 def _is_number(cell: str) -> bool:
+    if _INTEGER.fullmatch(cell):
+        return abs(int(cell)) <= _EXACT
     digits = re.split("[eE]", cell)[0].lstrip("-").replace(".", "").strip("0")
     return bool(_NUMBER.fullmatch(cell)) and len(digits) <= _DIGITS
 
 
-# Each takes all cells of those before it.
 _KINDS = (
     Kind(BigInteger, int, _is_integer),
     Kind(Double, float, _is_number),
@@ -130,7 +133,7 @@ def _write(connection: Connection, name: str, schema: str | None, files: list[Pa
     A table that can hold the new rows stays, with its grants, views and indexes, and others read it
     meanwhile. Else a new one is filled first: others wait for the exchange alone.
     """
-    former = _reflect(connection, name, schema)
+    former = _lock_table(connection, name, schema)
     if not files:
         if former is not None:
             connection.execute(former.delete())
@@ -140,12 +143,13 @@ def _write(connection: Connection, name: str, schema: str | None, files: list[Pa
         connection.execute(former.delete())
         _fill(connection, former, fitting, files)
         return
-    columns = [Column(column, kind.type) for column, kind in kinds.items()]
+    chosen = {column: fitting[0] for column, fitting in kinds.items()}
+    columns = [Column(column, kind.type) for column, kind in chosen.items()]
     table = Table(
         f"{name}_new" if former is not None else name, MetaData(), *columns, schema=schema
     )
     table.create(connection)
-    _fill(connection, table, kinds, files)
+    _fill(connection, table, chosen, files)
     if former is not None:
         former.drop(connection)
         names = connection.dialect.identifier_preparer
@@ -153,14 +157,22 @@ def _write(connection: Connection, name: str, schema: str | None, files: list[Pa
         connection.exec_driver_sql(renamed)
 
 
-def _reflect(connection: Connection, name: str, schema: str | None) -> Table | None:
+def _lock_table(connection: Connection, name: str, schema: str | None) -> Table | None:
+    """Have other runs wait until this one has replaced a table; None if there is no such table."""
     if not inspect(connection).has_table(name, schema=schema):
         return None
+    if connection.dialect.name == "postgresql":
+        # Else, of two runs at once, the second one would not see the rows of the first one, whose
+        # transaction ends while it deletes: the table would have those of both. Others may read.
+        quoted = connection.dialect.identifier_preparer.format_table(
+            Table(name, MetaData(), schema=schema)
+        )
+        connection.exec_driver_sql(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE")
     return Table(name, MetaData(), schema=schema, autoload_with=connection)
 
 
 def _fit_kinds(
-    connection: Connection, former: Table, kinds: Mapping[str, Kind]
+    connection: Connection, former: Table, kinds: Mapping[str, Sequence[Kind]]
 ) -> dict[str, Kind] | None:
     """Find the kinds of a table's columns; None if the new rows do not fit into it."""
     by_type = {kind.type().compile(connection.dialect): kind for kind in _KINDS}
@@ -168,8 +180,7 @@ def _fit_kinds(
     fitting = {name: by_type[text] for name, text in types.items() if text in by_type}
     if fitting.keys() != kinds.keys():
         return None
-    is_wide = all(_KINDS.index(fitting[name]) >= _KINDS.index(kinds[name]) for name in kinds)
-    return fitting if is_wide else None
+    return fitting if all(fitting[name] in kinds[name] for name in kinds) else None
 
 
 def _fill(
@@ -190,22 +201,23 @@ def _read(file: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(opened)
 
 
-def _find_kinds(files: list[Path]) -> dict[str, Kind]:
-    """Find the kind of each column, from all of its cells."""
-    places: dict[str, int] = {}
+def _find_kinds(files: list[Path]) -> dict[str, Sequence[Kind]]:
+    """Find the kinds that keep all cells of each column, the best one first."""
+    fitting: dict[str, Sequence[Kind]] = {}
     filled: set[str] = set()
-    last = len(_KINDS) - 1
     for file in files:
         for row in _read(file):
             for name, cell in row.items():
-                place = places.setdefault(name, 0)
+                kinds = fitting.setdefault(name, _KINDS)
                 if not cell:
                     continue
                 filled.add(name)
-                while place < last and not _KINDS[place].fits(cell):
-                    place += 1
-                places[name] = place
-    return {name: _KINDS[place if name in filled else last] for name, place in places.items()}
+                if len(cell) > _SHORT or not kinds[0].fits(cell):
+                    fitting[name] = [kind for kind in kinds if kind.fits(cell)]
+    # An empty column is of any kind, and a new one takes texts later.
+    return {
+        name: kinds if name in filled else tuple(reversed(kinds)) for name, kinds in fitting.items()
+    }
 
 
 def _fail(kind: str, problem: str) -> int:

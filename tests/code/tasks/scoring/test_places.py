@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.runs.retrying import without_prefect
 from tasks.scoring import load
 from tasks.scoring.boxed import Totals, describe_reading, read_totals
-from tasks.scoring.jobs import Job, Start, hold_job
+from tasks.scoring.jobs import Job, Start, hold_job, remove_old
 from tasks.scoring.places import Place, read_place
 from tasks.scoring.rejected_rows import require_few_rejected
 from tasks.scoring.snapshot import bring_files, require_unchanged, take_snapshot
@@ -187,6 +188,15 @@ async def test_job_is_kept_for_who_continues_it() -> None:
         assert job.read_start() is None
 
 
+def test_job_that_ends_meanwhile_is_no_old_one(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to("nowhere")  # as a folder that was removed since it was listed
+    old = tmp_path / "old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    remove_old(tmp_path, "other")
+    assert not old.exists()
+
+
 def _refuse(*_: object) -> None:
     raise load.Refused("no columns")
 
@@ -223,6 +233,13 @@ def test_table_is_filled_in_one_transaction(
         part.write_text(f"row,prediction,share\n{number},{number + 0.5},1_0\n")
     run("replace")
     assert read() == [(0, 0.5, "1_0"), (1, 1.5, "1_0")]
+    for part in parts:
+        part.write_text("row,prediction,share\n2,,\n")
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TRIGGER kept AFTER INSERT ON scores BEGIN SELECT 1; END")
+    run("replace")
+    with sqlite3.connect(file) as database:  # a table stays when all cells of a column are empty
+        assert database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
     with sqlite3.connect(file) as database:
         database.execute("DROP TABLE scores")
     assert run("look") == {"exists": True}  # the rejected rows are somebody's still
@@ -239,6 +256,19 @@ def test_table_is_filled_in_one_transaction(
 )  # fmt: skip
 def test_cell_is_kept_as_it_is(cell: str, place: int) -> None:
     assert [kind.fits(cell) for kind in load._KINDS].index(True) == place
+
+
+def test_column_keeps_all_of_its_cells(tmp_path: Path) -> None:
+    part = tmp_path / "part-00000.csv"
+    lines = ["id,mixed,large,empty", "9007199254740993,1.5,9007199254740993,", "1,2,1.5,"]
+    part.write_text("\n".join(lines))
+    kinds = load._find_kinds([part])
+    whole, number, text = load._KINDS
+    assert {name: kinds[name][0] for name in kinds} == {
+        "id": whole, "mixed": number, "large": text, "empty": text,
+    }  # fmt: skip
+    assert number not in kinds["id"]
+    assert set(kinds["empty"]) == {whole, number, text}  # the column of a former table stays
 
 
 def test_table_of_a_database_is_read_in_its_own_format() -> None:
@@ -268,6 +298,9 @@ def test_share_of_rejected_rows() -> None:
         (122, "", TerminalError),
         (1, '{"kind": "cluster", "problem": "x"}', TransientError),
         (1, '{"kind": "versions", "problem": "x"}', TerminalError),
+        (1, '{"kind": "versions"}', TransientError),
+        (1, '{"kind": [], "problem": "x"}', TerminalError),
+        (0, '{"rows": Infinity, "rejected": 0, "problems": {}}', TransientError),
     ],
 )
 def test_end_of_a_box(code: int, line: str, kind: type[Exception]) -> None:

@@ -172,6 +172,8 @@ async def test_scores_come_from_postgresql_and_go_there_in_one_move(
 
     assert (read(), read("Scored_rejected")) == ([(1, 7, "x"), (2, None, "x")], [(9, "bad")])
     # Others read the former rows until the new ones are all there, and go on to have their rights.
+    from psycopg.errors import LockNotAvailable
+
     fill, seen = load._fill, []
     (result / "rejected" / part.name).unlink()
     part.write_text("row,prediction,a%b (c)\n3,8,y\n")
@@ -179,6 +181,9 @@ async def test_scores_come_from_postgresql_and_go_there_in_one_move(
     def fill_and_read(*arguments: Any) -> None:
         fill(*arguments)
         seen.append(read())
+        # Another run waits: else the table would have the rows of both.
+        with pytest.raises(LockNotAvailable):
+            connection.execute('INSERT INTO "Scored" SELECT * FROM "Scored" WHERE false')
 
     with monkeypatch.context() as patch:
         patch.setattr(load, "_fill", fill_and_read)
