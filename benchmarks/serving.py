@@ -94,7 +94,7 @@ def start_servers(
 
     body = write_body(OURS, {"data": {"values": rows[:1]}})
     large = write_body(f"{OURS}-large", {"data": {"values": many}})
-    for name, variables in ((OURS, {}), (ALONE, {"SLIPWAY_SERVING_BATCH_ROWS": "1"})):
+    for name, variables in ((OURS, {}), (ALONE, {"SLIPWAY_BATCH_ROWS": "1"})):
         (port,) = find_free_ports(1)
         argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
         url = f"http://{HOST}:{port}"

@@ -10,6 +10,7 @@ from pathlib import Path
 PREFIX = "SLIPWAY_SERVING_"
 # Not below the prefix: an older server, which a rollback starts, refuses names there.
 LOG, LOG_FOLDER, LOG_KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
+LATER_LIMITS = {"batch_rows": "SLIPWAY_BATCH_ROWS"}
 
 
 class SettingError(ValueError):
@@ -18,7 +19,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the work that the server accepts, each from `SLIPWAY_SERVING_<NAME>`."""
+    """Limits of the work that the server accepts, each from the variable `name_limit(name)`."""
 
     max_rows: int = 10_000
     max_body_bytes: int = 0  # 0: as much as max_rows rows of this model can need, within bounds
@@ -49,7 +50,7 @@ class Limits:
         Raises:
             SettingError: a value is not a positive number or no origin, or a name is unknown.
         """
-        allowed = {PREFIX + field.name.upper(): field for field in fields(cls)}
+        allowed = {name_limit(field.name): field for field in fields(cls)}
         unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in allowed)
         if unknown:
             raise SettingError(f"unknown setting {unknown[0]}; known are {', '.join(allowed)}")
@@ -86,6 +87,11 @@ class Limits:
     def origins(self) -> list[str]:
         """Sites whose pages may ask the model; `*` for all."""
         return self.cors_origins.split()
+
+
+def name_limit(limit: str) -> str:
+    """Return the name of the variable that sets a limit."""
+    return LATER_LIMITS.get(limit, PREFIX + limit.upper())
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from tasks.core.errors import ConfigurationError
 from tasks.core.secret_blocks import renewal
 
 LIMITS = "SLIPWAY_SERVING_"
+# `serving/settings.py` says why they are not below that prefix.
+LATER_LIMITS = frozenset({"SLIPWAY_BATCH_ROWS"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What the server and its image are started with; another value would break them.
 _RESERVED = frozenset({"HOME", "PATH", "PORT"})
@@ -42,7 +44,7 @@ def _check_names(table: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in table.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a valid name of a variable")
-        limit = name.startswith(LIMITS)
+        limit = name.startswith(LIMITS) or name in LATER_LIMITS
         if name in _RESERVED or (name.startswith(_RESERVED_PREFIXES) and not limit):
             raise ValueError(f"{name} is reserved: Slipway sets it")
         if "\0" in value:

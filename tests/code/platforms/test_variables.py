@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from serving.metrics import Metrics
-from serving.settings import PREFIX, Limits, LogSettings
+from serving.settings import PREFIX, Limits, LogSettings, name_limit
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package
@@ -21,7 +21,7 @@ from tasks.platforms.base.prediction_log import (
     make_spool,
     without_log,
 )
-from tasks.platforms.base.variables import LIMITS, VariableReader, Variables
+from tasks.platforms.base.variables import LATER_LIMITS, LIMITS, VariableReader, Variables
 from tasks.platforms.catalogue import load_environment
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.docker.target import container_options
@@ -52,6 +52,20 @@ def test_variables_are_read_from_the_file(tmp_path: Path) -> None:
     assert environment.secrets == {"C": "c"}
 
 
+def test_limit_that_older_servers_do_not_know_has_a_name_that_they_ignore(tmp_path: Path) -> None:
+    """They refuse unknown names below the prefix, and a rollback starts them."""
+    known = (
+        "max_rows max_body_bytes header_seconds body_seconds threads queue inline_rows"
+        " inline_milliseconds keep_alive_seconds shutdown_seconds connections report_url"
+        " cors_origins"
+    )
+    later = {limit.name for limit in fields(Limits)} - {*known.split()}
+    assert {name_limit(limit) for limit in later} == LATER_LIMITS
+    assert not any(name.startswith(PREFIX) for name in LATER_LIMITS)
+    environment = _load(tmp_path, "variables = {SLIPWAY_BATCH_ROWS = 1}")
+    assert Limits.from_environment(environment.variables).batch_rows == 1
+
+
 def test_variable_of_the_worker_overrides_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +78,7 @@ def test_variable_of_the_worker_overrides_the_table(
 
 @pytest.mark.parametrize("table", ["variables", "secrets"])
 @pytest.mark.parametrize(
-    "name", ["SLIPWAY_RELEASE", "SLIPWAY_BUNDLE", "PORT", "PATH", "HOME", "PYTHONPATH"]
+    "name", ["SLIPWAY_RELEASE", "SLIPWAY_BATCH_ROW", "PORT", "PATH", "HOME", "PYTHONPATH"]
 )
 def test_reserved_name_is_refused_with_file_and_key(tmp_path: Path, table: str, name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{table}: .*{name} is reserved") as refusal:
@@ -295,7 +309,7 @@ def test_page_lists_every_limit_with_its_default() -> None:
     page = (CHECKOUT / "docs" / "targets" / "variables.md").read_text()
     assert PREFIX == LIMITS
     for limit in fields(Limits):
-        assert f"| `{PREFIX}{limit.name.upper()}` | {limit.default} |" in page
+        assert f"| `{name_limit(limit.name)}` | {limit.default} |" in page
 
 
 def test_variables_are_empty_by_default() -> None:
