@@ -32,12 +32,14 @@ class StoredObject:
         size: Bytes; None if Git does not record it.
         path: The file in the workspace with this content.
         target: The DVC target of the file: a stage, or a `.dvc` file.
+        is_program: Whether the file may be executed.
     """
 
     md5: str
     size: int | None
     path: str
     target: str
+    is_program: bool = False
 
     @property
     def key(self) -> str:
@@ -148,7 +150,10 @@ def _stored(out: Mapping[str, Any], path: str, target: str, name: str) -> Stored
     if not OBJECT_NAME.fullmatch(str(out["md5"])):
         raise _invalid(path, f"{out['md5']!r} is no md5")
     folder = out["md5"].endswith(".dir")  # its `size` is the sum of its members
-    return StoredObject(out["md5"], None if folder else out.get("size"), path, target)
+    is_program = out.get("isexec") is True and not folder
+    return StoredObject(
+        out["md5"], None if folder else out.get("size"), path, target, is_program=is_program
+    )
 
 
 def _invalid(path: str, why: str) -> TerminalError:

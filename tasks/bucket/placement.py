@@ -10,6 +10,7 @@ import json
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tasks.bucket import copy_files as program
@@ -22,8 +23,23 @@ from tasks.repository.workspace import Workspace
 from tasks.sandbox.box import Box, start_in
 
 
-def list_copies(cache: Path, outputs: Iterable[StoredObject]) -> Iterator[tuple[Path, str]]:
-    """Yield each object of a cache that is a file of the workspace, and the path of the file.
+@dataclass(frozen=True)
+class Copy:
+    """A file to make in a workspace, or an empty folder.
+
+    Attributes:
+        path: Its path in the workspace.
+        source: The file in the cache; None for an empty folder.
+        is_program: Whether it may be executed.
+    """
+
+    path: str
+    source: Path | None
+    is_program: bool = False
+
+
+def list_copies(cache: Path, outputs: Iterable[StoredObject]) -> Iterator[Copy]:
+    """Yield what the workspace gets of each object of a cache.
 
     Left out is an output that the cache does not have whole, that is corrupt, or whose path has
     variables, so that only DVC knows it: the pipeline makes it again. As for DVC, an object that
@@ -37,7 +53,10 @@ def list_copies(cache: Path, outputs: Iterable[StoredObject]) -> Iterator[tuple[
         members = stored.members(file.read_bytes()) if stored.is_folder else [stored]
         files = [(cache / member.key, member) for member in members]
         if all(_is_right(path, member) for path, member in files):
-            yield from ((path, member.path) for path, member in files)
+            for path, member in files:
+                yield Copy(member.path, path, member.is_program)
+            if not files:
+                yield Copy(stored.path, None)
 
 
 def _is_right(file: Path, stored: StoredObject) -> bool:
@@ -47,30 +66,29 @@ def _is_right(file: Path, stored: StoredObject) -> bool:
     return file_digest(file, "md5") == stored.md5
 
 
-async def copy_files(
-    workspace: Workspace, files: Sequence[tuple[Path, str]], timeout: float
-) -> None:
+async def copy_files(workspace: Workspace, copies: Sequence[Copy], timeout: float) -> None:
     """Copy files into a workspace, in the sandbox: DVC's records of a commit name their paths.
 
     Args:
         workspace: The workspace.
-        files: Files, and paths in the workspace.
+        copies: The files and empty folders.
         timeout: Seconds.
 
     Raises:
         TerminalError: A path is outside of the workspace, or cannot be written.
     """
-    pairs = workspace.tool_cache / "copies.json"
-    pairs.write_text(json.dumps([(str(file), path) for file, path in files]))
-    folders = {file.parents[1] for file, _ in files}
+    listing = workspace.tool_cache / "copies.json"
+    entries = [(str(copy.source or ""), copy.path, copy.is_program) for copy in copies]
+    listing.write_text(json.dumps(entries))
+    folders = {copy.source.parents[1] for copy in copies if copy.source}
     script = Path(program.__file__)
     box = Box(
         folder=workspace.path,
         writable=(workspace.path,),
-        readable=(workspace.path / ".git", *sorted(folders), pairs, script),
+        readable=(workspace.path / ".git", *sorted(folders), listing, script),
         pythons=(Path(sys.executable),),
     )
-    argv = [sys.executable, "-I", "-S", str(script), str(pairs)]
+    argv = [sys.executable, "-I", "-S", str(script), str(listing)]
     result = await commands.run(start_in(box, argv), timeout=timeout, cwd=workspace.path, log=False)
     if result.code:
         raise TerminalError(

@@ -59,9 +59,9 @@ async def restore(workspace: Workspace, *, sources: bool) -> None:
     private_cache.configure(workspace, cache)  # where data that are added now are kept
     if not all(stored.is_cached(cache) for stored in outputs):
         await _fetch(await load_bucket("read"), cache, outputs)
-    files = await asyncio.to_thread(lambda: [*list_copies(cache, outputs)])
-    if files:
-        await copy_files(workspace, files, _TRANSFER_SECONDS)
+    copies = await asyncio.to_thread(lambda: [*list_copies(cache, outputs)])
+    if copies:
+        await copy_files(workspace, copies, _TRANSFER_SECONDS)
 
 
 @capability("upload", run_name="upload {workspace.label}", timeout=_TRANSFER_SECONDS + 600)

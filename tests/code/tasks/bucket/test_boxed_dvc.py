@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -166,6 +167,26 @@ async def test_data_are_placed_in_the_folder_that_their_record_names(home: Path)
     await restore.fn(workspace, sources=False)
     placed = {str(path.relative_to(workspace.path)) for path in workspace.path.rglob("out")}
     assert placed == {"plain/out", "record/out"}
+
+
+async def test_programs_and_empty_folders_are_placed_as_dvc_would(home: Path) -> None:
+    empty = b"[]"
+    listing = home / "dvc-cache" / f"{_key(empty)}.dir"
+    listing.parent.mkdir(parents=True)
+    listing.write_bytes(empty)
+    out = {"hash": "md5", "md5": _md5(_OLD), "size": len(_OLD)}
+    records = {
+        "tool.dvc": {**out, "path": "tool", "isexec": True},
+        "data.dvc": {**out, "path": "data"},
+        "none.dvc": {"hash": "md5", "md5": f"{_md5(empty)}.dir", "size": 0, "path": "none"},
+    }
+    workspace = await _check_out(
+        home, **{name: yaml.safe_dump({"outs": [record]}) for name, record in records.items()}
+    )
+    await restore.fn(workspace, sources=True)
+    assert os.access(workspace.path / "tool", os.X_OK)
+    assert not (workspace.path / "data").stat().st_mode & 0o111
+    assert [*(workspace.path / "none").iterdir()] == []
 
 
 async def test_no_program_of_a_commit_is_asked_for_the_keys_of_the_bucket(
