@@ -34,8 +34,11 @@ def note_reproduced(commit: str, until: str) -> None:
 
 
 async def note_unchanged(workspace: Workspace, until: str) -> None:
-    """Note that DVC would run no stage at the workspace's commit, up to one."""
-    if await _is_as_committed(workspace):
+    """Note that DVC would run no stage at the workspace's commit, up to one.
+
+    Not if a stage reads something else than the commit, such as a URL: that may change.
+    """
+    if not _reads_elsewhere(workspace.path) and await _is_as_committed(workspace):
         file = _note(workspace, until)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -58,6 +61,25 @@ async def _is_as_committed(workspace: Workspace) -> bool:
     return not (await workspace.git(git.compare(workspace.commit, ["."]), ok=(0, 1))).code
 
 
+def _reads_elsewhere(folder: Path) -> bool:
+    paths = [
+        str(dependency["path"])
+        for stage in _read_stages(folder).values()
+        for dependency in stage.get("deps", [])
+    ]
+    return any("://" in path or _is_outside(PurePosixPath(path)) for path in paths)
+
+
+def _read_stages(folder: Path) -> dict[str, dict[str, Any]]:
+    lock = folder / "dvc.lock"
+    content = read_yaml(lock.read_text()) if lock.is_file() else None
+    return (content or {}).get("stages") or {}
+
+
+def _is_outside(path: PurePosixPath) -> bool:
+    return path.is_absolute() or ".." in path.parts
+
+
 def _note(workspace: Workspace, until: str) -> Path:
     # Another DVC may compare in another way.
     return Settings().up_to_date / fingerprint(workspace.commit, until, version("dvc"))
@@ -74,15 +96,17 @@ def is_certainly_changed(folder: Path, until: str) -> bool:
         True if DVC would certainly run a stage; False if only DVC knows.
     """
     try:
-        return _has_other_hash(folder, until)
-    except (AttributeError, KeyError, TypeError, yaml.YAMLError):  # DVC says what is wrong with it
+        # A stage may have paths that begin at a folder of its own, or be told not to run.
+        pipeline = (folder / "dvc.yaml").read_text()
+        is_plain = not any(word in pipeline for word in ("wdir", "frozen"))
+        return is_plain and _has_other_hash(folder, until)
+    # DVC says what is wrong with it.
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError):
         return False
 
 
 def _has_other_hash(folder: Path, until: str) -> bool:
-    lock = folder / "dvc.lock"
-    content = read_yaml(lock.read_text()) if lock.is_file() else None
-    stages: dict[str, dict[str, Any]] = (content or {}).get("stages") or {}
+    stages = _read_stages(folder)
     if until not in stages:
         return True
     outputs = {str(out["path"]): out for stage in stages.values() for out in stage.get("outs", [])}
@@ -91,7 +115,7 @@ def _has_other_hash(folder: Path, until: str) -> bool:
             path = PurePosixPath(str(dependency["path"]))
             if str(path) in outputs:
                 now = outputs[str(path)].get("md5")
-            elif path.is_absolute() or ".." in path.parts:  # the commit could name what never ends
+            elif _is_outside(path):  # the commit could name what never ends
                 continue
             elif (file := folder / path).is_file() and file.stat().st_size <= _LARGEST_FILE:
                 now = file_digest(file, "md5")

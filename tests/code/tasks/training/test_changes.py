@@ -63,6 +63,10 @@ def test_change_of_code_or_parameters_needs_no_dvc(workspace: Workspace) -> None
     assert changed("measure", "2\n") == ["evaluate"]
     assert changed("data/a.csv", "y\n") == [], "of a folder only DVC knows"
     assert changed("dvc.yaml", "") == [], "of a command only DVC knows"
+    for key in ("wdir: data", "frozen: true"):
+        (workspace.path / "dvc.yaml").write_text(f"{_PIPELINE}    {key}\n")
+        assert changed("code", "2\n") == [], "paths may begin elsewhere, stages may not run"
+    (workspace.path / "dvc.yaml").write_text(_PIPELINE)
     # A candidate of `train`: the next stages are those of the commit before.
     lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
     lock["stages"]["train"]["outs"][0]["md5"] = "0" * 32
@@ -93,3 +97,12 @@ async def test_commit_is_compared_by_dvc_once(workspace: Workspace) -> None:
     assert not await is_known_unchanged(newer, "train")
     note_reproduced(newer.commit, "train")
     assert await is_known_unchanged(newer, "train")
+    lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())
+    for path in ("https://example.org/a.csv", "/usr/share/dict/words"):
+        lock["stages"]["train"]["deps"].append({"path": path, "md5": "0" * 32})
+        (workspace.path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        Git(workspace.path)("commit", "--quiet", "--all", f"--message={path}")
+        newer = replace(workspace, commit=Git(workspace.path)("rev-parse", "HEAD"))
+        await note_unchanged(newer, "train")
+        assert not await is_known_unchanged(newer, "train"), "it may be another one tomorrow"
+        lock["stages"]["train"]["deps"].pop()
