@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -81,6 +83,19 @@ def remove(path: Path) -> None:
     """Remove a workspace, with what tools remember of it."""
     for folder in (path, tool_folder(path)):
         shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():  # stages have left folders that they may not write to
+            _allow_all(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _allow_all(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # what cannot be removed stays
+        folder.chmod(0o700)
+        for parent, names, _ in os.walk(folder):
+            for name in names:
+                path = Path(parent, name)
+                if not path.is_symlink():
+                    path.chmod(0o700)
 
 
 def _remove_abandoned(folder: Path) -> None:

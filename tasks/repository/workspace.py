@@ -187,11 +187,14 @@ async def open_workspace(ref: str, *, signed_tags: bool = False) -> AsyncIterato
 
 async def _is_untouched(clone: Workspace) -> bool:
     """Check for a clone in which nothing was changed or added, not even what Git ignores."""
-    if not (clone.path / ".git").is_dir() or any(clone.tool_cache.iterdir()):
+    # An earlier try may have been ended at any moment.
+    if not (clone.path / ".git").is_dir() or not clone.tool_cache.is_dir():
         return False
-    await clone.git(git.reread())
+    if any(clone.tool_cache.iterdir()):
+        return False
+    index = await clone.git(git.reread(), ok=(0, 1, 128))
     status = await clone.git(git.list_all_changes(), ok=(0, 1, 128))
-    return status.code == 0 and not status.stdout
+    return index.code == status.code == 0 and not status.stdout
 
 
 @capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)

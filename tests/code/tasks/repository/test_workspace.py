@@ -13,7 +13,7 @@ from tasks.bucket import dvc
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.settings import CHECKOUT
-from tasks.repository.folders import share_workspaces
+from tasks.repository.folders import remove, share_workspaces
 from tasks.repository.git import Git
 from tasks.repository.git_variables import git_variables
 from tasks.repository.parameters import read_parameters
@@ -173,6 +173,37 @@ async def test_dvc_keeps_what_it_unpickles_beside_the_workspace(
     assert (folder / "repo").is_dir()
     await check_out.fn("main", tmp_path / "clone", str(origin))
     assert not (folder / "repo").exists()
+
+
+def test_folders_that_a_stage_has_locked_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clone" / "locked" / "deep").mkdir(parents=True)
+    (tmp_path / "clone" / "locked" / "deep" / "file").touch()
+    (tmp_path / "kept").mkdir(mode=0o500)
+    (tmp_path / "clone" / "link").symlink_to(tmp_path / "kept")
+    monkeypatch.chdir(tmp_path)  # a path from here, as other users cannot reach the folder
+    user = os.geteuid()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, user or 65534, -1)
+    for name, mode in (("locked/deep", 0o000), ("locked", 0o500)):
+        (tmp_path / "clone" / name).chmod(mode)
+    os.seteuid(user or 65534)  # root may write everywhere
+    try:
+        remove(Path("clone"))
+        assert not Path("clone").exists()
+        assert stat.S_IMODE(Path("kept").stat().st_mode) == 0o500
+    finally:
+        os.seteuid(user)
+
+
+async def test_clone_that_was_ended_midway_is_made_anew(origin: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    (clone / ".git").mkdir(parents=True)  # killed while it was cloned
+    await check_out.fn("main", clone, str(origin))
+    (clone / ".git" / "index.lock").touch()  # or while it was checked out
+    await check_out.fn("main", clone, str(origin))
+    assert (clone / "params.yaml").read_text() == "name: wine\n"
 
 
 async def test_flows_of_a_run_share_a_clone_until_something_is_changed_in_it(
