@@ -233,7 +233,7 @@ def describe_feedback(endpoint: Callable[..., Any]) -> tuple[str, dict[str, Any]
         "required": ["id", "actual"],
         "properties": {
             "id": {"type": "string", "description": "X-Request-Id of the prediction's answer"},
-            "actual": {"description": "the right value, or a list with one a row"},
+            "actual": {"description": "the right value, or a list with one for each row"},
         },
     }
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
