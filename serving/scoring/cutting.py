@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from serving.scoring.job import PARQUET, Job, Reading, SourceError
 from serving.scoring.layout import count_rows, read_records, write_records
 
 _UTF_8 = {"utf-8", "utf8", "utf_8"}
+_GZIP = ".gz"
+_CHARACTERS = 1 << 16  # of another encoding, read at once
 _MOST_LINES = 1000  # of one cell at the end of a block; more are rather a quote that is not closed
 
 
@@ -81,7 +84,7 @@ def read_header(path: Path, reading: Reading) -> tuple[str, ...]:
     """
     if path.name.endswith(PARQUET):
         return tuple(open_parquet(path).schema_arrow.names)
-    with _open(path, reading) as stream:
+    with _open(path.name, path, reading) as stream:
         return _read_names(path.name, stream, reading)
 
 
@@ -111,40 +114,66 @@ def _cut_parquet(name: str, path: Path, _: Job) -> Iterator[dict[str, Any]]:
 
 def _cut_csv(name: str, path: Path, job: Job) -> Iterator[dict[str, Any]]:
     reading = job.reading
-    with _open(path, reading) as stream:
+    is_packed, is_utf_8 = path.suffix == _GZIP, reading.encoding.lower() in _UTF_8
+    with _open(name, path, reading) as stream:
         header = _read_names(name, stream, reading)
-        try:
-            while True:
-                # Of other streams, a process cannot read a part from its place in the file.
-                offset = stream.tell() if isinstance(stream, io.BufferedReader) else None
-                block = _read_block(stream, job)
-                if not block:
-                    return
-                common = {"header": header, "size": len(block)}
-                if rows := count_rows(block, reading):
-                    place = {"text": block} if offset is None else {"offset": offset}
-                    yield {**common, **place, "rows": rows}
-                    continue
-                text, rows = write_records(_read_records(name, block, stream, reading), reading)
-                if rows:
-                    yield {**common, "text": text, "rows": rows}
-        except UnicodeError:
-            raise SourceError(f"{name} is not {reading.encoding} text") from None
-        except (EOFError, OSError) as error:
-            raise SourceError(f"{name} cannot be read: {error}") from None
+        while True:
+            # Of other streams, a process cannot read a part from its place in the file.
+            offset = stream.tell() if is_utf_8 and not is_packed else None
+            block = _read_block(stream, job)
+            if not block:
+                return
+            common = {"header": header, "size": len(block)}
+            if rows := count_rows(block, reading):
+                place = {"text": block} if offset is None else {"offset": offset}
+                yield {**common, **place, "rows": rows}
+                continue
+            text, rows = write_records(_read_records(name, block, stream, reading), reading)
+            if rows:
+                yield {**common, "text": text, "rows": rows}
+
+
+class _Recoder(io.RawIOBase):
+    """A stream of UTF-8 made of one in another encoding.
+
+    That of `codecs` also ends lines at characters such as U+0085, which are in the middle of rows.
+    """
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._texts = io.TextIOWrapper(stream, encoding, newline="")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or self._texts.read(_CHARACTERS).encode()
+        part = self._rest[: len(buffer)]
+        self._rest = self._rest[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 @contextmanager
-def _open(path: Path, reading: Reading) -> Iterator[IO[bytes]]:
-    """Open a CSV file as a stream of UTF-8."""
-    packed: Any = gzip.open if path.suffix == ".gz" else open
-    with packed(path, "rb") as raw:
-        if reading.encoding.lower() not in _UTF_8:
-            yield codecs.EncodedFile(raw, "utf-8", reading.encoding)
-            return
-        if raw.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            raw.seek(0)
-        yield raw
+def _open(name: str, path: Path, reading: Reading) -> Iterator[IO[bytes]]:
+    """Open a CSV file as a stream of UTF-8.
+
+    Raises:
+        SourceError: It cannot be read, now or later.
+    """
+    packed: Any = gzip.open if path.suffix == _GZIP else open
+    try:
+        with packed(path, "rb") as raw:
+            if reading.encoding.lower() not in _UTF_8:
+                yield io.BufferedReader(_Recoder(raw, reading.encoding))
+                return
+            if raw.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                raw.seek(0)
+            yield raw
+    except UnicodeError:
+        raise SourceError(f"{name} is not {reading.encoding} text") from None
+    except (EOFError, OSError, zlib.error) as error:
+        raise SourceError(f"{name} cannot be read: {error}") from None
 
 
 def _read_block(stream: IO[bytes], job: Job) -> bytes:

@@ -85,7 +85,7 @@ for line in sys.stdin:
         if "columns" in case:
             write_parquet(source, case["columns"])
         else:
-            source.write_bytes(case["text"].encode(reading.encoding))
+            source.write_bytes(case["text"].encode(case.get("written", reading.encoding)))
         files = {source.name: str(source)}
         for name, text in case.get("more", {}).items():
             Path(folder, name).write_bytes(text.encode(reading.encoding))

@@ -150,6 +150,12 @@ def test_files_are_read_as_the_data_of_the_model(score: Score) -> None:
     result = score(_write(rows, delimiter=";"), reading=reading, compare=True)
     assert [row["prediction"] for row in result["rows"]] == result["answers"]
     assert [row["id"] for row in result["rows"]] == ["é", "ü"]
+    # Not all that ends a line of text ends one of a file.
+    rows = [[f"{n}\v\x85", "20", "1", "red", "True", "small"] for n in range(5)]
+    for encoding in ("latin-1", "utf-16"):
+        result = score(_write(rows), reading={"encoding": encoding}, block_bytes=1)
+        assert (result["total"]["rows"], result["rejected"]) == (5, [])
+        assert [row["id"] for row in result["rows"]] == [row[0] for row in rows]
 
 
 def test_columns_of_files_may_have_another_order(score: Score) -> None:
@@ -234,3 +240,11 @@ def test_other_hosts_give_the_same_result(score: Score) -> None:
 )
 def test_source_is_refused_as_a_whole(score: Score, text: str, problem: str) -> None:
     assert problem in score(text)["problem"]
+
+
+def test_file_that_cannot_be_read_is_named(score: Score) -> None:
+    text = _write([["1", "20", "1", "red", "True", "small"]])
+    refused = score(text.replace("id", "größe"), written="latin-1")
+    assert refused == {"problem": "table.csv is not utf-8 text"}
+    refused = score(text, more={"more.csv.gz": text})
+    assert refused["problem"].startswith("more.csv.gz cannot be read: Not a gzipped file")
