@@ -27,12 +27,12 @@ _LONG = {**_STEPS, "canary_seconds": 300, "canary_requests": 10, "canary_slower"
 # What golden predictions do not find: they are asked for all at once, clients ask for one row.
 _WITH_ONE_ROW = """
 import time
-_answer_rows = Predictor.answer_rows
-def _answer(self, method, rows):
+_make_answer = Predictor.make_answer
+def _answer(self, rows, predictions):
     if len(rows) == 1:
         DEED
-    return _answer_rows(self, method, rows)
-Predictor.answer_rows = _answer
+    return _make_answer(self, rows, predictions)
+Predictor.make_answer = _answer
 """
 
 
@@ -92,7 +92,7 @@ async def test_version_that_passes_all_steps_replaces_killed_canary(
             "raise RequestError(500, 'asked for one row', kind='test')",
             r"at 30 % .*\(100.0%\) failed",
         ),
-        ("time.sleep(1)", r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+"),
+        ("time.sleep(0.3)", r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+"),
     ],
     ids=["fails", "is slow"],
 )
