@@ -1,13 +1,13 @@
-"""Run a module of Prefect's in a process that is forked from one which has imported Prefect.
+"""Run a module of Prefect in a fork of a process that has imported Prefect already.
 
 `python -m deployments.fork prefect.engine` is `python -m prefect.engine` without the two seconds of
 CPU that importing Prefect takes. The first run of a worker starts a server, which imports packages
-and nothing of any checkout: the code of a ref is imported in the fork alone. To everybody else the
-process that asked for the run is the run. It forwards signals and ends as the run ends; if it is
+and nothing of any checkout: the code of a ref is imported in the fork alone. To everybody else, the
+process that asks for the run is the run: it forwards signals and ends as the run ends, and if it is
 killed, so is the run.
 
 A server works for the runs of one worker, and ends with it, after some idle minutes, and as soon as
-a run comes with other packages or variables. If anything about it is not as it has to be, the run
+a run comes with other packages or variables. Where a server cannot be started or asked, the run
 gets a process of its own.
 """
 
@@ -154,7 +154,7 @@ def _start_server(worker: int, folder: Path, listener: socket.socket) -> None:
 
 
 def read_state() -> list[Any]:
-    """Return what a server has read when it started: variables, packages, Prefect's profile."""
+    """Return all that a server depends on: variables, packages, Prefect's profile."""
     home = os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser()
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     state: list[Any] = [_lasting_environment()]
@@ -235,9 +235,9 @@ def _receive(connection: socket.socket, worker: int, files: list[int]) -> dict[s
 
 
 def _keep(connection: socket.socket, request: dict[str, Any], files: list[int]) -> None:
-    """Run a module in a child, and say how it has ended; return in the child.
+    """Run a module in a child, and report its exit code; return in the child.
 
-    If the process that asked for it is killed, so is the child; if this one is, too.
+    The child is killed if the process that asked for it, or this process, is killed.
     """
     import ctypes
     import select

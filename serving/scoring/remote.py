@@ -2,7 +2,7 @@
 
 `python -m serving.scoring JOB` with `ahead` in the job sends chunks, and writes what comes back.
 `python -m serving.scoring.remote JOB`, on other hosts, scores them. A message is a line with two
-numbers, that of the chunk and that of its bytes, and the bytes, which both programs alone read.
+numbers, that of the chunk and that of its bytes, and the bytes, which only these programs read.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def send_chunks(
 
 
 def _pack(job: Job, chunk: Chunk) -> Chunk:
-    """Put the rows of a chunk into it."""
+    """Return a chunk that carries its rows, for a host without the source."""
     if chunk.group is None:
         return replace(chunk, text=read_text(job, chunk), offset=None)
     path = job.files[chunk.file]

@@ -1,4 +1,4 @@
-"""Objects of this host's cache become files of a workspace, as `dvc checkout` would place them.
+"""Place objects of this host's cache in a workspace, as `dvc checkout` would.
 
 DVC itself takes a second and a half of CPU for that. It would also read the configuration of the
 commit.

@@ -4,8 +4,8 @@
         --environment production --spool "$SLIPWAY_HOME/spool"
 
 For platforms where servers have no folder for their records. The shipper takes them from the spool,
-as it does those of servers on this host. What a line says a model's code may have written: records
-are parsed as data, and only those of the environment are kept, under the version that they name.
+as it does those of servers on this host. A model's code may have written any line: so records are
+parsed as data, and only those of the environment are kept, under the version that they name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Collector:
         self.size = self.count = self.dropped = 0
 
     def add(self, line: bytes) -> None:
-        """Take a line of the log; a record may stand in several.
+        """Take a line of the log; a record may span several lines.
 
         A platform puts the same number of signs before each line, and cuts long ones: so a record
         is complete when what follows the same indent can be parsed.
@@ -90,7 +90,7 @@ class Collector:
         self.size = 0
 
     def _keep(self, line: bytes) -> bool:
-        """Keep a record for its file; return False if the line is none, or not a whole one."""
+        """Keep a line for its file; return False if it is not a whole record."""
         record = parse_record(line)
         if record is None:
             return False

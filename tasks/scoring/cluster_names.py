@@ -1,4 +1,4 @@
-"""Names that the program which talks to a cluster and who runs it agree on; nothing more."""
+"""Names that the program that talks to a cluster shares with the code that starts it."""
 
 CLUSTER = "cluster"  # `kind` of a problem with which another try may succeed
-VERSIONS = "versions"  # `kind` of one that goes when all programs are of the same versions
+VERSIONS = "versions"  # `kind` of one that needs all programs in the same versions

@@ -1,7 +1,7 @@
-"""What is known about changes of the pipeline at a commit, without asking DVC again.
+"""Find out whether the pipeline has changed at a commit, without asking DVC again.
 
 DVC takes a second and a half of CPU to compare a commit with its `dvc.lock`. The result is the same
-each time, so it is kept on this host; and a change of a parameter or of code shows in the hashes.
+each time, so it is kept on this host. Changes of parameters and code show in the hashes.
 """
 
 from __future__ import annotations

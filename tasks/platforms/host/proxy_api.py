@@ -1,4 +1,4 @@
-"""What the proxy (Traefik) says of itself: its API, and its counters."""
+"""Read the API and the counters of the proxy (Traefik)."""
 
 from __future__ import annotations
 
