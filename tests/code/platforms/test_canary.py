@@ -92,7 +92,10 @@ async def test_version_that_passes_all_steps_replaces_killed_canary(
             "raise RequestError(500, 'asked for one row', kind='test')",
             r"at 30 % .*\(100.0%\) failed",
         ),
-        ("time.sleep(0.3)", r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+"),
+        (
+            "time.sleep(0.3)",
+            r"at 30 % .* took more than [\d.]+ ms, of the live version's \d+ of \d+",
+        ),
     ],
     ids=["fails", "is slow"],
 )
@@ -128,4 +131,4 @@ def test_proxy_without_counters_names_next_step(tmp_path: Path) -> None:
         pytest.raises(ConfigurationError, match="does not count") as refusal,
     ):
         Gateway(tmp_path, url, "staging").counters(Route("a", (1,)))
-    assert "remove `canary` and `watch`" in refusal.value.next_step
+    assert "remove `canary`, `shadow` and `watch`" in refusal.value.next_step
