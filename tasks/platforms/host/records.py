@@ -22,7 +22,7 @@ _MOST_FILES = 500
 class RecordReader:
     """The lines that come into a folder of records from now on.
 
-    A file stays open until the end: the shipper may remove it meanwhile.
+    A file stays open until it is read, and removed by the shipper.
 
     Args:
         folder: The folder.
@@ -54,12 +54,17 @@ class RecordReader:
     def read(self) -> None:
         """Read what has come since the last time."""
         self._open_new()
-        for file in self._files.values():
+        for identity, file in list(self._files.items()):
+            is_removed = not os.fstat(file).st_nlink  # as the shipper does with a complete file
             while self.size <= self._most_bytes and (chunk := os.read(file, _CHUNK)):
                 *lines, rest = (self._rests.get(file, b"") + chunk).split(b"\n")
                 self._rests[file] = rest
                 self.lines += lines
                 self.size += len(chunk)
+            if is_removed and self.size <= self._most_bytes:
+                del self._files[identity]
+                self._rests.pop(file, None)
+                os.close(file)
 
     def _open_new(self) -> list[int]:
         opened = []

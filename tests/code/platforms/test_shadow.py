@@ -142,6 +142,18 @@ def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
     assert reader.lines == [b"one", b"two", b"three"]
 
 
+def test_reader_keeps_up_with_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.platforms.host.records._MOST_FILES", 2)
+    with RecordReader(tmp_path, 1 << 20) as reader:
+        for number in range(9):
+            file = tmp_path / f"{number}.jsonl"
+            file.write_bytes(b"%d\n" % number)
+            reader.read()
+            file.unlink()
+            reader.read()
+    assert reader.lines == [b"%d" % number for number in range(9)]
+
+
 def test_reader_does_not_fill_the_memory(tmp_path: Path) -> None:
     """Nobody has released the code of a new version, which can write into its folder."""
     with RecordReader(tmp_path, 3 << 20) as reader:
