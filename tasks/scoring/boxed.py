@@ -146,12 +146,14 @@ async def _make_shipment(
     package: Package, bundle: Path, job: Job, task: Task, box: commands.Argv
 ) -> commands.Argv:
     """Describe what a cluster needs to make boxes, and return the program that uses it."""
+    start = job.read_start()
+    assert start is not None
     further = "pyarrow" if task.needs_parquet else ""
     requirements = await read_requirements(package, further)
     shipment = job.folder / "shipment.json"
     content = {
         "address": task.cluster,
-        "key": job.key,
+        "key": f"{job.key}-{start.identity}",
         "bundle": str(bundle),
         "description": str(job.folder / "job.json"),
         "requirements": astuple(requirements),

@@ -37,8 +37,8 @@ class Boxes(WorkerPlugin):  # type: ignore[misc]
     """The boxes of one job on one worker, one a thread; each has the model loaded.
 
     Args:
-        content: `key` of the job, paths of its `bundle` and `description`, `requirements` of its
-            runtime, and version of `python`.
+        content: `key` that no other job has, paths of the `bundle` and the `description`,
+            `requirements` of the runtime, and version of `python`.
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:

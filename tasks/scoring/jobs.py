@@ -38,6 +38,11 @@ class Start:
     time: str
     states: Mapping[str, str]
 
+    @property
+    def identity(self) -> str:
+        """A name that no other job has: on other hosts some may have the same parameters."""
+        return fingerprint(self.run, self.time)
+
 
 class Job:
     """A job on this host.

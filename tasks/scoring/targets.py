@@ -13,7 +13,6 @@ from typing import Any
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
 from tasks.bucket.requests import list_objects
 from tasks.core.errors import ConfigurationError, TerminalError
-from tasks.core.fingerprint import fingerprint
 from tasks.runs.retrying import capability
 from tasks.scoring.jobs import Job
 from tasks.scoring.places import STATE, Place
@@ -191,7 +190,7 @@ def _name_run(job: Job) -> str:
     """Name a folder of this run's own: it never writes among what another has published."""
     start = job.read_start()
     assert start is not None
-    return f"run={fingerprint(start.run, start.time)}"
+    return f"run={start.identity}"
 
 
 def _remove_others(bucket: Bucket, beginning: str, prefix: str) -> None:

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import io
+import json
 import platform
+from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tasks.core.errors import ConfigurationError
-from tasks.scoring import clusters
+from tasks.package.environment import Requirements
+from tasks.scoring import boxed, clusters
+from tasks.scoring.boxed import Task
 from tasks.scoring.cluster import Mismatch, require_same_versions, take_finished
+from tasks.scoring.jobs import Job, Start
 from tasks.scoring.messages import read_content, write_message
+
+
+async def test_jobs_of_two_hosts_have_boxes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_requirements(*_: object) -> Requirements:
+        return Requirements("of the server", "of the model", hashed=True)
+
+    monkeypatch.setattr(boxed, "read_requirements", read_requirements)
+    package: Any = SimpleNamespace(minor_python="3.11")
+    task = Task({}, tmp_path, "predict", ".csv", single=True, cluster="tls://scheduler:8786")
+    job, keys = Job(tmp_path / "same"), []
+    for run in ("one", "other", "one"):
+        job.begin(Start("c" * 40, "v1", run, "2026-11-30T12:00:00+00:00", {}))
+        await boxed._make_shipment(package, tmp_path, job, task, ["box"])
+        keys.append(json.loads((job.folder / "shipment.json").read_text())["key"])
+    assert keys[0] == keys[2] != keys[1]
 
 
 async def test_address_comes_from_a_variable_or_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
