@@ -242,6 +242,7 @@ def _keep(connection: socket.socket, request: dict[str, Any], files: list[int]) 
     import ctypes
     import select
 
+    keeper, prctl = os.getpid(), ctypes.CDLL(None).prctl
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     connection.sendall(_READY)
@@ -249,7 +250,9 @@ def _keep(connection: socket.socket, request: dict[str, Any], files: list[int]) 
         os._exit(0)
     if (child := os.fork()) == 0:
         connection.close()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != keeper:  # it was killed before
+            os._exit(1)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _become(request, files)
