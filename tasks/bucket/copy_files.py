@@ -22,6 +22,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not source:
             continue
+        # A stage may have made it read-only, or a link to another file.
+        Path(target).unlink(missing_ok=True)
         with Path(source).open("rb") as reader, Path(target).open("wb") as writer:
             try:
                 fcntl.ioctl(writer, _CLONE, reader.fileno())

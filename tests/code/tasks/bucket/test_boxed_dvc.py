@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.bucket import dvc, transfer
+from tasks.bucket import copy_files, dvc, transfer
 from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.transfer import restore
@@ -187,6 +188,22 @@ async def test_programs_and_empty_folders_are_placed_as_dvc_would(home: Path) ->
     assert os.access(workspace.path / "tool", os.X_OK)
     assert not (workspace.path / "data").stat().st_mode & 0o111
     assert [*(workspace.path / "none").iterdir()] == []
+
+
+def test_copy_takes_the_place_of_what_a_stage_has_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("source", "other", "locked"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "locked").chmod(0o444)
+    (tmp_path / "link").symlink_to("other")
+    entries = [(str(tmp_path / "source"), name, False) for name in ("locked", "link")]
+    (tmp_path / "list").write_text(json.dumps(entries))
+    monkeypatch.setattr(sys, "argv", ["copy_files.py", str(tmp_path / "list")])
+    monkeypatch.chdir(tmp_path)
+    copy_files.main()
+    assert [(tmp_path / name).read_text() for name in ("locked", "link")] == ["source"] * 2
+    assert (tmp_path / "other").read_text() == "other"
 
 
 async def test_no_program_of_a_commit_is_asked_for_the_keys_of_the_bucket(
