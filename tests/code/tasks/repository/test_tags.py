@@ -13,7 +13,7 @@ from deployments.local import signing
 from tasks.core.errors import TerminalError
 from tasks.repository.git import Git
 from tasks.repository.release_history import read_history
-from tasks.repository.tags import make_tag
+from tasks.repository.tags import make_tag, read_tags
 from tasks.repository.versions import (
     champion_of,
     named_version,
@@ -72,6 +72,16 @@ async def test_tag_that_no_allowed_signer_has_made_is_named_and_stepped_over(
     assert f"stepped over tag wine#local#99: {fault}" in " ".join(caplog.messages).replace(
         "it is ", ""
     )
+
+
+async def test_tags_are_verified_beyond_the_length_of_a_command_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.repository.tags._VERIFIED_AT_ONCE", 1)
+    await make_tag(workspace, "wine#local#2", workspace.commit, "Released by Slipway")
+    _release_something_else(workspace, "--annotate", "--message=x", "wine#local#99")
+    tags = await read_tags(workspace, "wine#local#*")
+    assert [tag.name for tag in tags] == ["wine#local#2", "wine#local#1"]
 
 
 async def test_tag_of_something_that_is_no_commit_is_stepped_over(workspace: Workspace) -> None:
