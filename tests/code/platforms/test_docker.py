@@ -173,7 +173,7 @@ async def test_release_follows_its_own_shadow(
     target = docker_place.target(shadow=ShadowRules(requests=5))
     staged = await target.preflight(new, new.workspace.path / "model" / "wine")
     with docker_place.traffic(live) as traffic:
-        records = await target.shadow(staged)
+        records = await target.shadow(staged, ())
         assert len(await docker_place.servers()) == 1
         await Progress(target, staged).complete()
     assert traffic.failures == []
