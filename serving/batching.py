@@ -5,6 +5,7 @@ idle is predicted at once; those that arrive meanwhile are predicted together. N
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import resource
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from prometheus_client import Histogram
@@ -29,11 +31,26 @@ Predict = Callable[[Sequence[Any]], list[Any]]
 
 
 @dataclass(slots=True)
+class Failure:
+    """The error of a request.
+
+    The frames of the error's traceback refer to this object. So the error is taken out when it is
+    raised. Otherwise it would keep itself and the rows in memory until a collection of garbage,
+    which may be thousands of requests later.
+    """
+
+    errors: list[Exception]  # one
+
+
+Outcome = list[Any] | Failure  # a prediction a row
+
+
+@dataclass(slots=True)
 class Waiting:
     """A request that waits for its predictions."""
 
     rows: Sequence[Any]
-    outcome: asyncio.Future[list[Any] | Exception]
+    outcome: asyncio.Future[Outcome]
 
 
 class Batcher:
@@ -75,8 +92,8 @@ class Batcher:
         self._waiting.append(waiting)
         self._schedule(loop)
         outcome = await waiting.outcome
-        if isinstance(outcome, Exception):
-            raise outcome
+        if isinstance(outcome, Failure):
+            raise outcome.errors.pop()
         return outcome
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,7 +135,7 @@ class Batcher:
         self,
         loop: asyncio.AbstractEventLoop,
         batch: Sequence[Waiting],
-        done: asyncio.Future[list[list[Any] | Exception]],
+        done: asyncio.Future[list[Outcome]],
     ) -> None:
         self._free += 1
         if done.cancelled():  # the server stops
@@ -131,7 +148,7 @@ class Batcher:
         self,
         loop: asyncio.AbstractEventLoop,
         batch: Sequence[Waiting],
-        outcomes: Sequence[list[Any] | Exception],
+        outcomes: Sequence[Outcome],
     ) -> None:
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.outcome.done():
@@ -139,9 +156,7 @@ class Batcher:
         self._schedule(loop)  # after the answers, which go out first
 
 
-def predict_requests(
-    predict: Predict, requests: Sequence[Sequence[Any]]
-) -> list[list[Any] | Exception]:
+def predict_requests(predict: Predict, requests: Sequence[Sequence[Any]]) -> list[Outcome]:
     """Predict the rows of several requests in one call.
 
     If it fails, halves are tried, down to single requests: so an error is of the request alone that
@@ -158,25 +173,17 @@ def predict_requests(
         try:
             return [predict(requests[0])]
         except Exception as error:  # of the model's own code
-            return [error]
-    try:
+            return [Failure([error])]
+    with contextlib.suppress(Exception):
         rows = [row for request in requests for row in request]
         predictions = predict(rows)
-        is_whole = len(predictions) == len(rows)
-    except Exception:
-        is_whole = False
-    if not is_whole:
-        middle = len(requests) // 2
-        return predict_requests(predict, requests[:middle]) + predict_requests(
-            predict, requests[middle:]
-        )
-    outcomes: list[list[Any] | Exception] = []
-    start = 0
-    for request in requests:
-        end = start + len(request)
-        outcomes.append(predictions[start:end])
-        start = end
-    return outcomes
+        if len(predictions) == len(rows):
+            rest = iter(predictions)
+            return [list(islice(rest, len(request))) for request in requests]
+    middle = len(requests) // 2
+    return predict_requests(predict, requests[:middle]) + predict_requests(
+        predict, requests[middle:]
+    )
 
 
 def prove_batch_rows(

@@ -40,7 +40,12 @@ class Workers:
         self._room -= 1
         future.add_done_callback(self._free_room)
         # A client that has disconnected does not make room: its batch is still being computed.
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            # Otherwise its error and this frame would keep each other, and the rows, in memory
+            # until a collection of garbage, which may be thousands of requests later.
+            del future
 
     def close(self) -> None:
         """Let what runs finish, drop what waits."""

@@ -1,6 +1,8 @@
 """Concurrent requests are predicted together: each gets what it would get alone."""
 
 import asyncio
+import contextlib
+import gc
 import http.client
 import itertools
 import json
@@ -8,6 +10,7 @@ import resource
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
@@ -155,6 +158,33 @@ async def test_request_that_cannot_be_joined_with_others_is_answered():
     model = Model()
     answers = await asyncio.wait_for(ask(batcher(model), [1], Broken([2])), 5)
     assert answers[0] == [2]
+
+
+class Rows(list):
+    """Rows of which is known when nobody holds them any more."""
+
+
+async def test_rows_of_a_request_that_failed_are_freed_at_once():
+    """Not with the next collection of garbage: there are few of them in a server."""
+    model, workers = Model(), Workers(1, 1)
+    with ThreadPoolExecutor(1) as pool:
+        batchers = batcher(model), batcher(model, pool=pool)
+        large = partial(workers.run, model.predict)
+        gc.disable()
+        try:
+            for run in (batchers[0].predict, batchers[1].predict, large):
+                rows = Rows([13])
+                is_held = weakref.ref(rows)
+                with contextlib.suppress(ValueError):
+                    await run(rows)
+                del rows
+                deadline = time.monotonic() + 5  # the thread has to let go of them, too
+                while is_held() is not None and time.monotonic() < deadline:
+                    await asyncio.sleep(0.01)
+                assert is_held() is None
+        finally:
+            gc.enable()
+    workers.close()
 
 
 class Golden:
