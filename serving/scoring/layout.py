@@ -10,6 +10,8 @@ import numpy as np
 from serving.scoring.job import Reading
 
 _NEWLINE, _RETURN = b"\n\r"
+# Pandas, which reads most blocks, has no limit; a quote that is not closed would fill the memory.
+_MOST_CHARACTERS = 1 << 24  # of a cell
 
 
 def count_rows(block: bytes, reading: Reading) -> int:
@@ -65,6 +67,7 @@ def _find_outside(content: Any, byte: int, marks: Any) -> Any:
 
 def read_records(lines: Iterator[str], reading: Reading) -> Iterator[list[str]]:
     """Read rows with Python's module for CSV, without blank lines."""
+    csv.field_size_limit(_MOST_CHARACTERS)
     for row in csv.reader(lines, strict=True, **make_options(reading)):
         if row:
             yield row

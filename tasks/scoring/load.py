@@ -197,6 +197,7 @@ def _fill(
 
 
 def _read(file: Path) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(sys.maxsize)  # of a cell; the parts are of this program's own run
     with file.open(encoding="utf-8", newline="") as opened:
         yield from csv.DictReader(opened)
 

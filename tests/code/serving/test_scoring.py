@@ -123,6 +123,9 @@ def test_ragged_rows_and_blank_lines(score: Score) -> None:
         "2": "The row has 5 values, not 6.",
         "3": "The row has 7 values, not 6.",
     }
+    note = "x" * 200_000  # longer than a cell that Python's module for CSV takes by default
+    (long,) = score("\n".join([f"{lines[0]},note", "", f"{lines[1]},{note}"]))["rows"]
+    assert long["note"] == note
 
 
 _AROUND = [

@@ -234,6 +234,10 @@ def test_table_is_filled_in_one_transaction(
     run("replace")
     assert read() == [(0, 0.5, "1_0"), (1, 1.5, "1_0")]
     for part in parts:
+        part.write_text(f"row,prediction,share\n2,,{'x' * 200_000}\n")
+    run("replace")
+    assert [len(share) for *_, share in read()] == [200_000] * 2
+    for part in parts:
         part.write_text("row,prediction,share\n2,,\n")
     with sqlite3.connect(file) as database:
         database.execute("CREATE TRIGGER kept AFTER INSERT ON scores BEGIN SELECT 1; END")
