@@ -11,7 +11,7 @@ from tasks.core.errors import ConfigurationError
 from tasks.core.yaml12 import YAMLError, load_yaml
 
 # The name becomes a path, a ref and an argument.
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,38}[a-z0-9]")
 # With aliases, a kilobyte of YAML holds more values than there is memory to show them.
 _MOST_VALUES = 100_000
 

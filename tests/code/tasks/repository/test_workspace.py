@@ -55,6 +55,14 @@ def test_parameters_that_grow_by_aliases_are_refused(tmp_path: Path, text: str) 
         read_parameters(file, "main")
 
 
+@pytest.mark.parametrize("name", ["w", "wine-", "-wine", "Wine", "w" * 41])
+def test_names_that_tags_cannot_have_are_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"name: {name}\n")
+    with pytest.raises(ConfigurationError, match="no valid model name"):
+        read_parameters(file, "main")
+
+
 def test_parameters_are_read_as_the_stages_read_them(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("name: wine\ndata: {target: on}\n")
