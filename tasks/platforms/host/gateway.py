@@ -38,6 +38,8 @@ _MIRROR_TIMEOUTS = {"dialTimeout": "2s", "responseHeaderTimeout": f"{MIRROR_SECO
 # Traefik takes that much memory for each request that it mirrors, whatever the size of the request:
 # with 1 MB, finding it again cost the proxy 1.3 ms of CPU for each.
 _MIRRORED_BYTES = 64 << 10
+# Only requests of which a server keeps records: others, which no page answers, would count as lost.
+_MIRRORED_PATHS = ("/predict", "/predict_proba", "/invocations")
 
 
 class Gateway:
@@ -178,6 +180,7 @@ class Gateway:
             TransientError: Traefik does not take the new routes.
         """
         name = self._mirror
+        paths = " || ".join(f"Path(`{path}`)" for path in _MIRRORED_PATHS)
         balancer = make_service(new)["loadBalancer"] | {"serversTransport": name}
         mirroring = {
             "service": live.release,
@@ -185,7 +188,7 @@ class Gateway:
             "mirrors": [{"name": name, "percent": percent}],
         }
         router = self._router(live) | {
-            "rule": "Method(`POST`) && !Path(`/feedback`)",
+            "rule": f"Method(`POST`) && ({paths})",
             "priority": 1000,
             "service": self._shadow,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tasks.platforms.host.counters import Counters
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.host_target import GatewaySettings
 from tasks.platforms.host.records import RecordReader
+from tasks.platforms.host.route import Route
 from tasks.platforms.host.shadow import choose_percent
 from tests.code.platforms.bad_models import answer_clients_otherwise
 from tests.code.platforms.places import Place
@@ -124,6 +126,17 @@ def test_mirrored_requests_take_no_more_than_their_share_of_the_processors(
 ) -> None:
     counters = Counters(10 * requests, 0, 10 * requests * milliseconds / 1000)
     assert choose_percent(counters, 10.0, 0.2) == percent
+
+
+def test_requests_without_a_record_are_not_mirrored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gateway, "_wait", lambda *_: None)
+    live, new = Route("live", (1,)), Route("new", (2,))
+    Gateway(tmp_path, "http://127.0.0.1:1", "local").mirror(live, new, 50)
+    router = json.loads((tmp_path / "local.yml").read_text())["http"]["routers"]["local~shadow"]
+    paths = "Path(`/predict`) || Path(`/predict_proba`) || Path(`/invocations`)"
+    assert router["rule"] == f"Method(`POST`) && ({paths})"
 
 
 def test_reader_follows_what_is_written_and_taken_away(tmp_path: Path) -> None:
