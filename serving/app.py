@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -249,7 +250,8 @@ async def _answer_request_error(_: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    allowed = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
+    headers = Headers(error.headers or {})
+    allowed = " or ".join(sorted(headers.get("allow", "").split(", ")))  # of a set, in any order
     message = {
         404: "There is nothing here; see / and /docs.",
         405: f"This address takes {allowed}, not {request.method}.",

@@ -90,6 +90,8 @@ def test_wrong_addresses_and_methods_are_explained(served):
     wrong = httpx.get(f"{wine.url}/predict")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert wrong.json()["error"] == "This address takes POST, not GET."
+    message = "This address takes GET or HEAD, not POST."
+    assert httpx.post(f"{wine.url}/metrics").json()["error"] == message
     assert httpx.get(f"{wine.url}/static/../bundle.py").status_code == 404
     assert httpx.get(f"{wine.url}/static/%2e%2e%2fbundle.py").status_code == 404
 
