@@ -8,11 +8,14 @@ for another, so it is kept for each commit by itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import yaml
 
 from tasks.bucket.objects import OBJECT_NAME, StoredObject
 from tasks.core.caches import days_ago, mark_used
@@ -22,6 +25,7 @@ from tasks.core.settings import Settings
 from tasks.repository.workspace import Workspace
 
 _OBJECTS, _RUNS = Path("files", "md5"), Path("runs")
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError)
 _LARGEST_RUN_BYTES = 1 << 20  # of what DVC remembers of one run: a few hundred bytes
 
 
@@ -109,10 +113,13 @@ def _runs(workspace: Workspace) -> Path:
 
 def _outputs_of_runs(folder: Path) -> Iterator[StoredObject]:
     for path in _regular_files(folder):
-        content = read_yaml(path.read_text())
-        for out in content.get("outs", []) if isinstance(content, dict) else []:
-            if OBJECT_NAME.fullmatch(str(out.get("md5"))):
-                yield StoredObject(out["md5"], None, out["path"], out["path"])
+        # A stage may have written it, or have been killed while DVC did: DVC then runs it again.
+        with contextlib.suppress(*_UNREADABLE):
+            yield from [
+                StoredObject(str(out["md5"]), None, str(out["path"]), str(out["path"]))
+                for out in read_yaml(path.read_text())["outs"]
+                if OBJECT_NAME.fullmatch(str(out.get("md5")))
+            ]
 
 
 def _regular_files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.bucket import copy_files, dvc, transfer
+from tasks.bucket import copy_files, dvc, private_cache, transfer
 from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.transfer import restore
@@ -188,6 +188,19 @@ async def test_programs_and_empty_folders_are_placed_as_dvc_would(home: Path) ->
     assert os.access(workspace.path / "tool", os.X_OK)
     assert not (workspace.path / "data").stat().st_mode & 0o111
     assert [*(workspace.path / "none").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", b"- 1", b"outs: 1", b"outs: [1]", b"outs: [{path: a}]"]
+)
+def test_what_a_stage_leaves_in_place_of_its_record_ends_no_run(home: Path, content: bytes) -> None:
+    workspace = Workspace(home / "workspaces" / "one", "0" * 40, "main")
+    (workspace.path / ".dvc").mkdir(parents=True)
+    record = home / "stage-runs" / workspace.commit / "ab" / "abc"
+    record.parent.mkdir(parents=True)
+    record.write_bytes(content)
+    private_cache.prepare(workspace, [])
+    assert (workspace.path / ".dvc" / "cache" / "runs" / "ab" / "abc").read_bytes() == content
 
 
 def test_copy_takes_the_place_of_what_a_stage_has_made(
