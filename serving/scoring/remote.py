@@ -65,8 +65,10 @@ def _take_result(job: Job, replies: IO[bytes]) -> dict[str, Any]:
     return dict(result)
 
 
-def serve_chunks(scorer: chunks.Scorer, job: Job, messages: IO[bytes], replies: IO[bytes]) -> None:
-    """Score the chunks of messages until there are no more."""
+def serve_chunks(
+    scorer: chunks.Scorer | BundleError, job: Job, messages: IO[bytes], replies: IO[bytes]
+) -> None:
+    """Score the chunks of messages until there are no more; say why, if the model fails."""
     while message := read_message(messages):
         number, content = message
         chunk = pickle.loads(content)  # of the same code, in another box
@@ -74,6 +76,8 @@ def serve_chunks(scorer: chunks.Scorer, job: Job, messages: IO[bytes], replies: 
             path.unlink()
         reply: tuple[str, Any, dict[str, bytes]]
         try:
+            if isinstance(scorer, BundleError):
+                raise scorer
             record = scorer.score(chunk)
             files = {
                 path.relative_to(job.result).as_posix(): path.read_bytes()
@@ -110,7 +114,12 @@ def main(path: str) -> None:
     os.dup2(2, 1)  # what the model's code prints is no reply
     job = read_job(Path(path))
     (job.result / "rejected").mkdir(parents=True, exist_ok=True)
-    serve_chunks(chunks.Scorer(job), job, sys.stdin.buffer, replies)
+    scorer: chunks.Scorer | BundleError
+    try:
+        scorer = chunks.Scorer(job)
+    except BundleError as error:  # of this host: on the first one, the model may have been proved
+        scorer = error
+    serve_chunks(scorer, job, sys.stdin.buffer, replies)
 
 
 if __name__ == "__main__":

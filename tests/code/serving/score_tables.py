@@ -13,6 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from serving.bundle import BundleError
 from serving.errors import RequestError, to_json
 from serving.scoring import __main__ as program
 from serving.scoring import chunks, remote
@@ -60,13 +61,14 @@ def answer(scorer, reading, text):
 
 
 @contextlib.contextmanager
-def score_elsewhere(scorer, job, folder):
+def score_elsewhere(scorer, job, folder, failure):
     """Score chunks in another thread, with a folder of its own, for as long as messages come."""
     scorer._job = dataclasses.replace(job, folder=folder, files={}, ahead=0)
     (scorer._job.result / "rejected").mkdir(parents=True)
     (there, messages), (replies, back) = os.pipe(), os.pipe()
     with os.fdopen(there, "rb") as read_there, os.fdopen(back, "wb") as write_back:
-        work = (scorer, scorer._job, read_there, write_back)
+        model = BundleError(failure) if failure else scorer
+        work = (model, scorer._job, read_there, write_back)
         thread = threading.Thread(target=remote.serve_chunks, args=work)
         thread.start()
         with os.fdopen(messages, "wb") as write, os.fdopen(replies, "rb") as read:
@@ -111,9 +113,10 @@ for line in sys.stdin:
                 # What is printed here is the result.
                 contexts.enter_context(contextlib.redirect_stdout(sys.stderr))
                 if job.ahead:
-                    contexts.enter_context(score_elsewhere(scorer, job, f"{folder}/there"))
+                    elsewhere = (scorer, job, f"{folder}/there", case.get("failure", ""))
+                    contexts.enter_context(score_elsewhere(*elsewhere))
                 total = program.score_files(job)
-        except SourceError as error:
+        except (SourceError, BundleError) as error:
             print(json.dumps({"problem": str(error)}), flush=True)
             continue
         rejected = [
