@@ -74,11 +74,12 @@ class Worker:
 
     def forks(self) -> list[psutil.Process]:
         """Return the servers and their forks."""
-        return [
-            process
-            for process in psutil.process_iter()
-            if adoption.is_forked(process) and process.environ()["TMPDIR"] == str(self.folder)
-        ]
+        results = []
+        for process in filter(adoption.is_forked, psutil.process_iter()):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if process.environ().get("TMPDIR") == str(self.folder):
+                    results.append(process)
+        return results
 
     def wait_for_run(self, run: "subprocess.Popen[str]") -> psutil.Process:
         """Wait until a run that sleeps has begun, and return its process."""

@@ -239,8 +239,9 @@ def night(lab: Lab, late: FlowRun) -> Night:
             wait_until(lab.servers, "the new server is there")
             worker.kill()
             for process in processes_of(lab, run.id):
-                if "prefect.engine" in process.cmdline():
-                    process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # a child has just ended
+                    if "prefect.engine" in process.cmdline():
+                        process.kill()
         killed_at = time.monotonic()
         wait_until(lambda: "Crashed" in state_names(lab, run.id), "the run is crashed", every=1)
         seconds = time.monotonic() - killed_at
