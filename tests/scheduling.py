@@ -43,6 +43,7 @@ _LONG = (
     _SECOND_STACK,
     f"{_DEPLOYMENTS}local/test_self_healing.py",
     f"{_PLATFORMS} on the host",
+    _PASSWORD_SERVER,
     *(f"{_PLATFORMS} {platform}" for platform in _ELSEWHERE),
     "tests/code/test_upgrade.py",
     "tests/code/images/test_build.py",
@@ -52,7 +53,6 @@ _LONG = (
 _LATE = (
     "model",
     _STAGES,
-    _PASSWORD_SERVER,
     f"{_DEPLOYMENTS}local/test_origin.py",
 )
 
