@@ -48,7 +48,7 @@ def send_golden_rows(url: str, origin: Path, model: str, commit: str) -> int:
 def start_monitor(api: PrefectAPI, environment: str) -> FlowRun | None:
     """Start the report on the requests of today; None if the environment keeps no log.
 
-    Nothing waits for it: its process starts longer than the records need to the bucket.
+    Nothing waits for it. The flow itself waits until the records are in the bucket.
     """
     name = f"monitor/{environment}"
     if api.find_deployment(name) is None:

@@ -16,6 +16,7 @@ from tasks.bucket.requests import list_objects
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
 from tasks.monitoring.report import Report, parse_report
+from tasks.monitoring.spool import wait_for_shipment
 from tasks.monitoring.window import Span, Window, parse_name
 from tasks.runs.retrying import capability
 
@@ -45,6 +46,8 @@ async def read_log(source: str, version: str, span: Span, label_days: float) -> 
         TransientError: The bucket cannot be reached.
         TerminalError: The bucket denies access.
     """
+    if span.end > datetime.now(UTC):
+        await wait_for_shipment(source)
     window = Window(source, version, span)
     bucket = await load_bucket("read")
     until = min(datetime.now(UTC), span.end + timedelta(days=label_days))
