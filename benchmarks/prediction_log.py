@@ -17,7 +17,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.servers import load, make_bundles, read_body, run, running
+from benchmarks.servers import (
+    load,
+    make_bundles,
+    make_request,
+    read_answer,
+    read_body,
+    run,
+    running,
+)
 from tasks.core.free_port import find_free_port
 
 BLOCK = 4  # passes of each server over which its CPU time is measured
@@ -135,10 +143,7 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
     Returns:
         The median and the 99th percentile of the latency, in milliseconds.
     """
-    request = (
-        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    ) + body
+    request = make_request(body)
     latencies: list[float] = []
     due: asyncio.Queue[float] = asyncio.Queue()
 
@@ -146,11 +151,7 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (moment := await due.get()) > 0:
             writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
-                raise RuntimeError(head.decode())
-            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
+            await read_answer(reader)
             latencies.append(1000 * (time.perf_counter() - moment))
         writer.close()
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.servers import clean_environment, runtime
+from benchmarks.servers import runtime
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
@@ -31,6 +31,7 @@ from tasks.core.tls import ssl_context
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
 from tests.code.light_model import write_light_model
+from tests.code.serving.running import clean_environment
 
 _NAME = "replicas"
 _SECONDS = 60.0

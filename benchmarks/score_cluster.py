@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.score import STAMP, write_rows
-from benchmarks.serving import make_bundles
+from benchmarks.servers import make_bundles
 from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
 from tasks.package.environment import read_lock

@@ -16,6 +16,7 @@ import uv
 
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
+from tests.code.serving.running import clean_environment
 
 # Trains and saves the models, those of the tests, with the real MLEM.
 MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
@@ -35,10 +36,7 @@ async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[fl
     Returns:
         Requests a second and the median latency in milliseconds.
     """
-    request = (
-        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    ) + body
+    request = make_request(body)
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -46,11 +44,7 @@ async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[fl
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (start := time.perf_counter()) < end:
             writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
-                raise RuntimeError(head.decode())
-            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
+            await read_answer(reader)
             latencies.append(time.perf_counter() - start)
         writer.close()
 
@@ -59,6 +53,28 @@ async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[fl
         for _ in range(clients):
             group.create_task(client())
     return len(latencies) / (time.perf_counter() - start), 1000 * statistics.median(latencies)
+
+
+def make_request(body: bytes) -> bytes:
+    """Make a request for predictions, as a client writes it."""
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    return head + body
+
+
+async def read_answer(reader: asyncio.StreamReader) -> None:
+    """Read an answer to its end.
+
+    Raises:
+        RuntimeError: It is not 200.
+    """
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if not head.startswith(b"http/1.1 200"):
+        raise RuntimeError(head.decode())
+    length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+    await reader.readexactly(length)
 
 
 def make_bundles(folder: Path) -> tuple[Path, Path]:
@@ -107,17 +123,6 @@ def run(*argv: str | Path, **variables: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{argv}\n{done.stdout}")
     return done.stdout
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment without what belongs to the Python that runs the benchmark."""
-    # Without compiled modules a server takes twice as long to start.
-    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in dropped and not name.startswith("SLIPWAY_")
-    }
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from typing import Any
 from benchmarks.peers import PEERS, Place, make_environment
 from benchmarks.report import Report
 from benchmarks.servers import (
-    clean_environment,
     make_bundles,
     read_cpu_seconds,
     read_memory,
@@ -43,6 +42,7 @@ from deployments.local.ports import HOST
 from tasks.core.free_port import find_free_ports
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
+from tests.code.serving.running import clean_environment
 
 MODEL = "wine"
 SEED = 1

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.prediction_log import ask_steadily, serve
-from benchmarks.servers import clean_environment, load, make_bundles, read_body
+from benchmarks.servers import load, make_bundles, read_body
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
@@ -29,6 +29,7 @@ from tasks.platforms.base.shadow import ShadowRules
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
 from tasks.platforms.host.shadow import choose_percent
+from tests.code.serving.running import clean_environment
 
 _NAME = "shadow"
 _MODES = ("live alone", "live alone, again", "mirrored")
