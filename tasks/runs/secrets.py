@@ -1,13 +1,15 @@
-"""Values of Prefect's Secret blocks."""
+"""Secrets: values of variables and of Prefect's Secret blocks."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import httpx
 from prefect.blocks.system import Secret
 
 from tasks.core.errors import TransientError
+from tasks.core.secret_blocks import variable
 
 
 async def read_secret(block: str) -> Any:
@@ -26,3 +28,12 @@ async def read_secret(block: str) -> Any:
             state="nothing was changed",
             next_step="check PREFECT_API_URL and the server, then run the flow again",
         ) from error
+
+
+async def find_secret(block: str) -> str:
+    """Return the value of a block's variable, or else of the block; empty if there is neither.
+
+    Raises:
+        TransientError: The Prefect server does not answer.
+    """
+    return str(os.environ.get(variable(block)) or await read_secret(block) or "")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 from tasks.core.secret_blocks import variable
-from tasks.runs.secrets import read_secret
+from tasks.runs.secrets import find_secret
 from tasks.scoring.cluster_names import VERSIONS
 from tasks.scoring.places import STATE
 
@@ -21,8 +20,7 @@ async def find_cluster(name: str) -> str:
         ConfigurationError: There is none, or this worker lacks Dask.
     """
     block = f"slipway-dask-{name}"
-    address = str(os.environ.get(variable(block)) or await read_secret(block) or "")
-    if not address:
+    if not (address := await find_secret(block)):
         raise ConfigurationError(
             f"cluster {name}: there is neither a Secret block {block} nor a variable"
             f" {variable(block)}",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from tasks.core.commands import Argv
-from tasks.core.secret_blocks import variable
 from tasks.core.settings import CHECKOUT
-from tasks.runs.secrets import read_secret
+from tasks.runs.secrets import find_secret
 from tasks.training.database_names import URL_VARIABLE
 
 
@@ -20,8 +18,7 @@ def name_block(database: str) -> str:
 
 async def find_url(database: str) -> str:
     """Return the SQLAlchemy URL of a database, from its variable or its block; empty if none."""
-    block = name_block(database)
-    return str(os.environ.get(variable(block)) or await read_secret(block) or "")
+    return await find_secret(name_block(database))
 
 
 def run_module(module: str, *arguments: str | Path) -> Argv:

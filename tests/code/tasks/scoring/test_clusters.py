@@ -42,7 +42,7 @@ async def test_address_comes_from_a_variable_or_a_block(monkeypatch: pytest.Monk
     async def read_secret(block: str) -> str | None:
         return "tls://block:8786" if block == "slipway-dask-big" else None
 
-    monkeypatch.setattr(clusters, "read_secret", read_secret)
+    monkeypatch.setattr("tasks.runs.secrets.read_secret", read_secret)
     with pytest.raises(ConfigurationError, match="neither a Secret block slipway-dask-small nor"):
         await clusters.find_cluster("small")
     monkeypatch.setattr(clusters, "find_spec", lambda _: None)
