@@ -94,7 +94,7 @@ async def mirror(
         compare,
         traffic,
         tolerance=rules.tolerance,
-        slices=await _slices(environment, release),
+        slices=_list_slices(environment, release, live),
         private=of_live | _list_private(workspace.parameters),
     )
 
@@ -104,11 +104,17 @@ def _list_private(parameters: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(map(str, parameters.get("data", {}).get("private") or ()))
 
 
-async def _slices(environment: HostEnvironment, release: Release) -> tuple[str, ...]:
-    """Return the slices of the gate that judges the release; none where it has no rules."""
-    workspace, live = release.package.workspace, release.before
+def _list_slices(
+    environment: HostEnvironment, release: Release, parameters: str
+) -> tuple[str, ...]:
+    """List the slices of the gate that judges the release; none where it has no rules.
+
+    Args:
+        environment: The environment.
+        release: The release.
+        parameters: Text of the params.yaml of the live version.
+    """
     try:
-        parameters = await read_at(workspace, live.commit, PARAMETERS) if live else ""
         trusted = gate_rules(environment)
         rules, _ = find_rules(trusted, release.metrics, release.label_before, parameters)
     except ConfigurationError:
