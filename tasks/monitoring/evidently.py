@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.core import commands, uv
-from tasks.core.commands import Argv
+from tasks.core import commands
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import CHECKOUT, Settings
@@ -28,7 +27,7 @@ from tasks.monitoring.drift import Reference
 from tasks.monitoring.profile import Column
 from tasks.monitoring.records import Value
 from tasks.monitoring.window import Answer
-from tasks.package.environment import make_environment, read_lock
+from tasks.package.environment import make_environment, read_lock, write_lock
 from tasks.runs.retrying import capability
 from tasks.sandbox.box import Box, start_in
 
@@ -123,14 +122,8 @@ async def _install() -> Path:
     path = Settings().environments / f"evidently-{fingerprint(requirements, version)}"
     if not path.is_dir():
         commands.run_logger().info("installing Evidently into %s: about 920 MB, once", path)
-    await make_environment(path, version, partial(_write_requirements, requirements), _STATE)
+    await make_environment(path, version, partial(write_lock, requirements), _STATE)
     return path / "bin" / "python"
-
-
-def _write_requirements(requirements: str, folder: Path) -> Argv:
-    file = folder / "requirements.txt"
-    file.write_text(requirements)
-    return uv.pinned([file], hashed=True)
 
 
 def make_tables(reference: Reference, answers: Sequence[Answer]) -> dict[str, Any]:

@@ -50,6 +50,13 @@ async def read_lock(project: Path, state: str) -> str:
     return result.stdout
 
 
+def write_lock(requirements: str, folder: Path) -> Argv:
+    """Write what `read_lock` has read into a folder; return the arguments that name it to uv."""
+    file = folder / "requirements.txt"
+    file.write_text(requirements)
+    return uv.pinned([file], hashed=True)
+
+
 def check_pinned(requirements: str, state: str) -> None:
     """Refuse requirements but pinned packages of an index.
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
 from tasks.bucket import dvc
 from tasks.bucket.boxed_dvc import run_dvc
 from tasks.bucket.transfer import restore
-from tasks.core import commands, uv
-from tasks.core.commands import Argv
+from tasks.core import commands
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError
 from tasks.core.fast_yaml import read_yaml
 from tasks.core.fingerprint import file_digest, fingerprint
 from tasks.core.settings import Settings
 from tasks.core.yaml12 import load_yaml
-from tasks.package.environment import make_environment, read_lock
+from tasks.package.environment import make_environment, read_lock, write_lock
 from tasks.package.package import read_at
 from tasks.repository.workspace import Workspace
 from tasks.runs.artifacts import Progress, artifact_key
@@ -58,13 +58,8 @@ async def make_model_environment(workspace: Workspace) -> Path:
             next_step="correct it, run `uv lock --project model`, commit, and run again",
         ) from error
 
-    def write(folder: Path) -> Argv:
-        file = folder / "requirements.txt"
-        file.write_text(requirements)
-        return uv.pinned([file], hashed=True)
-
     path = Settings().environments / f"model-{fingerprint(requirements, python)}"
-    await make_environment(path, python, write, _UNTRAINED)
+    await make_environment(path, python, partial(write_lock, requirements), _UNTRAINED)
     return path
 
 
