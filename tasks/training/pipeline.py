@@ -87,10 +87,10 @@ async def run_pipeline(workspace: Workspace, until: str, *, force: bool = False)
 
 async def _bring_up_to_date(workspace: Workspace, until: str, *, force: bool) -> bool:
     """Run what has changed; return whether anything has."""
-    await restore(workspace, sources=True)  # without its data, a stage looks changed
-    certain = force or is_certainly_changed(workspace.path, until)
-    if not (certain or await has_changed(workspace, until)):
-        return False
+    if not (force or is_certainly_changed(workspace.path, until)):
+        await restore(workspace, sources=True)  # without its data, a stage looks changed
+        if not await has_changed(workspace, until):
+            return False
     environment = await make_model_environment(workspace)
     await restore(workspace, sources=False)
     await reproduce(workspace, environment, until, force=force)
