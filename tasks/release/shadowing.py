@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
 from prefect.runtime import flow_run
@@ -21,6 +19,7 @@ from tasks.platforms.base.target import ReleasedT, StagedT, Target
 from tasks.platforms.catalogue import gate_rules
 from tasks.release.steps import rollback_on_error
 from tasks.reports.release_report import Release
+from tasks.repository.parameters import list_private
 from tasks.runs.retrying import capability
 from tasks.training.rules import PARAMETERS, find_rules
 
@@ -86,7 +85,7 @@ async def mirror(
             release.label_before,
         )
         return None
-    of_live = _list_private(load_yaml(live) or {})
+    of_live = list_private(load_yaml(live) or {})
     traffic = await target.shadow(staged, of_live)
     if traffic is None:
         return None
@@ -95,13 +94,8 @@ async def mirror(
         traffic,
         tolerance=rules.tolerance,
         slices=_list_slices(environment, release, live),
-        private=of_live | _list_private(workspace.parameters),
+        private=of_live | list_private(workspace.parameters),
     )
-
-
-def _list_private(parameters: Mapping[str, Any]) -> frozenset[str]:
-    """List the private columns of a version, from its params.yaml."""
-    return frozenset(map(str, parameters.get("data", {}).get("private") or ()))
 
 
 def _list_slices(

@@ -22,6 +22,7 @@ from tasks.reports.pictures import (
     thin,
 )
 from tasks.repository.git import remote_head
+from tasks.repository.parameters import list_private
 from tasks.repository.release_history import champion_for, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
@@ -155,8 +156,7 @@ def _measure_slices(
     rows = list(read_rows(file))
     if len(rows) != len(answers.actual):
         return []
-    private = set(map(str, workspace.parameters["data"].get("private") or ()))
-    return measure_slices(rules, rows, answers, private)
+    return measure_slices(rules, rows, answers, list_private(workspace.parameters))
 
 
 @capability("report model", run_name="model card of {workspace.model}", timeout=180)

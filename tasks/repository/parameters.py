@@ -51,6 +51,11 @@ def read_parameters(path: Path, ref: str) -> dict[str, Any]:
     return dict(values)
 
 
+def list_private(parameters: Mapping[str, Any]) -> frozenset[str]:
+    """List the columns that `params.yaml` names as private."""
+    return frozenset(map(str, parameters.get("data", {}).get("private") or ()))
+
+
 def _holds_more(value: object, most: int) -> bool:
     waiting, count = [value], 0
     while waiting and count <= most:

@@ -24,6 +24,7 @@ from tasks.package.bundle import Bundle, make_bundle
 from tasks.package.package import Package, make_body, read_package, verify_artifact
 from tasks.package.runtime import make_runtime
 from tasks.package.server import run_server
+from tasks.repository.parameters import list_private
 from tasks.repository.workspace import Workspace
 from tasks.training.evidence import TEST
 from tasks.training.groups import read_keys
@@ -127,7 +128,7 @@ async def load_model(
     file = await files.fetch(workspace, package.artifact)
     await files.verify(package, file)
     named = workspace.parameters["data"]
-    private = frozenset(map(str, named.get("private") or ()))
+    private = list_private(workspace.parameters)
     data = Data(train, test, str(named["target"]), inputs, read_keys(workspace), private)
     return Model(package, file, data, runtime.get("classes") or (), files.make_python)
 
