@@ -229,7 +229,7 @@ async def publish_report(report: Report, text: str, *, has_evidently: bool = Fal
     data = {
         "environment": report.environment,
         "summary": f"{window}: {report.summary}",
-        "page": page_key(report),
+        "page": place,
         "evidently": evidently_key(report) if has_evidently else None,
         "report": report.model_dump(mode="json"),
     }
