@@ -91,13 +91,11 @@ class Worker:
 def worker(tmp_path: Path) -> Iterator[Worker]:
     worker = Worker(tmp_path)
     (tmp_path / "run").mkdir()
-    for name in fork.LIBRARIES:
-        module = tmp_path / "modules" / f"{name.replace('.', '/')}"
-        if name != "runpy":
-            module.mkdir(parents=True, exist_ok=True)
-            for folder in (module, *module.parents):
-                if folder.is_relative_to(tmp_path / "modules") and folder.name != "modules":
-                    (folder / "__init__.py").touch()
+    modules = tmp_path / "modules"
+    for name in set(fork.LIBRARIES) - {"runpy"}:
+        (modules / name.replace(".", "/")).mkdir(parents=True, exist_ok=True)
+    for folder in list(modules.rglob("*")):
+        (folder / "__init__.py").touch()
     yield worker
     for process in worker.started:
         process.kill()
