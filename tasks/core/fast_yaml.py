@@ -6,8 +6,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["read_yaml"]
-
 # The C library calls itself for each level: some ten thousands of them end the process.
 _DEEPEST = 100
 

@@ -40,7 +40,7 @@ _shared: ContextVar[_SharedFolder | None] = ContextVar("shared folder", default=
 @asynccontextmanager
 async def share_workspaces() -> AsyncIterator[None]:
     """Have workspaces that are opened one after the other use one clone while nobody changes it."""
-    async with make_folder() as path:
+    async with _make_folder() as path:
         token = _shared.set(_SharedFolder(path))
         try:
             yield
@@ -53,7 +53,7 @@ async def take_folder() -> AsyncIterator[Path]:
     """Provide the folder that workspaces share, if there is one and it is free, else a new one."""
     shared = _shared.get()
     if shared is None or not shared.free:
-        async with make_folder() as path:
+        async with _make_folder() as path:
             yield path
         return
     shared.free = False
@@ -64,7 +64,7 @@ async def take_folder() -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def make_folder() -> AsyncIterator[Path]:
+async def _make_folder() -> AsyncIterator[Path]:
     """Provide the path of a new folder, and remove it at the end."""
     folder = Settings().workspaces
     path = folder / f"{flow_run.get_id() or 'by-hand'}-{uuid4().hex[:4]}"
