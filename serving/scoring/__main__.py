@@ -18,6 +18,7 @@ from typing import Any
 from serving.bundle import BundleError, read_bundle
 from serving.interface import read_interface
 from serving.scoring import chunks
+from serving.scoring.cells import list_carried
 from serving.scoring.cutting import Chunk, cut_files, read_header
 from serving.scoring.job import (
     PARQUET,
@@ -149,7 +150,7 @@ def check_headers(job: Job) -> None:
             more = len(missing) - _SHOWN
             names = ", ".join(missing[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
             raise SourceError(f"{name} lacks {names}, which {bundle.name} needs")
-        others = chunks.list_carried(header, needs)
+        others = list_carried(header, needs)
         own = {*PLACE, *STAMP}
         for column in others:
             if column in own or column.startswith((PREDICTION, PROBABILITY)):

@@ -74,7 +74,7 @@ def read_csv(
         reading: how numbers are written.
     """
     names = [column.name for column in columns]
-    others = [name for name in header if name not in frozenset(names)]
+    others = list_carried(header, names)
     texts = [column.name for column in columns if column.kind in {Kind.TEXT, Kind.DATETIME}]
     common: dict[str, Any] = {
         "names": list(header), "header": None, "sep": reading.separator, "engine": "c",
@@ -98,6 +98,12 @@ def read_csv(
         {name: frame[name].to_numpy() for name in others},
         lambda: read(dtype=object, na_filter=False),
     )
+
+
+def list_carried(header: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """List the columns that the model does not take; the result has them, too."""
+    names = frozenset(taken)
+    return [name for name in header if name not in names]
 
 
 def list_missing(column: Column, reading: Reading) -> set[str]:

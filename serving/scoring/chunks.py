@@ -15,7 +15,7 @@ from serving.interface import read_interface
 from serving.predictor import Predictor, load_predictor
 from serving.requests import make_request_adapter
 from serving.scoring import parquet_files
-from serving.scoring.cells import Cells, Checked, check, read_csv
+from serving.scoring.cells import Cells, Checked, check, list_carried, read_csv
 from serving.scoring.cutting import Chunk, read_text
 from serving.scoring.job import (
     PARQUET,
@@ -213,12 +213,6 @@ class Scorer:
             "rejected": len(reasons),
             "problems": {reason: [counts[reason], first[reason]] for reason in counts},
         }
-
-
-def list_carried(header: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """List the columns that the model does not take; the result has them, too."""
-    names = frozenset(taken)
-    return [name for name in header if name not in names]
 
 
 def find_free_name(name: str, header: Sequence[str]) -> str:
