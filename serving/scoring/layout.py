@@ -21,13 +21,10 @@ def count_rows(block: bytes, reading: Reading) -> int:
         0 if only Python's module for CSV can tell: a line is blank, or a quote stands elsewhere
         than around a cell.
     """
-    content = np.frombuffer(block, dtype=np.uint8)
-    marks = content == ord(reading.quote) if _has_quote(block, reading) else None
+    content, marks = _find_quotes(block, reading)
     if marks is not None and not _enclose_cells(content, np.flatnonzero(marks), reading):
         return 0
-    ends = _find_outside(content, _NEWLINE, marks)
-    if not block.endswith(b"\n"):
-        ends = np.append(ends, len(block))
+    ends = _find_ends(content, _find_quoted(marks))
     lengths = np.diff(ends, prepend=-1) - 1
     first = content[np.minimum(ends - lengths, len(content) - 1)]
     is_blank = (lengths == 0) | ((lengths == 1) & (first == _RETURN))
@@ -36,18 +33,18 @@ def count_rows(block: bytes, reading: Reading) -> int:
 
 def is_even(text: bytes, width: int, reading: Reading) -> bool:
     """Check that each row of a text, whose rows can be counted, has as many cells as columns."""
-    content = np.frombuffer(text, dtype=np.uint8)
-    marks = content == ord(reading.quote) if _has_quote(text, reading) else None
-    ends = _find_outside(content, _NEWLINE, marks)
-    if not text.endswith(b"\n"):
-        ends = np.append(ends, len(text))
-    separators = _find_outside(content, ord(reading.separator), marks)
-    cells = np.diff(np.searchsorted(separators, ends), prepend=0)
+    content, marks = _find_quotes(text, reading)
+    quoted = _find_quoted(marks)
+    separators = _find_outside(content, ord(reading.separator), quoted)
+    cells = np.diff(np.searchsorted(separators, _find_ends(content, quoted)), prepend=0)
     return bool((cells == width - 1).all())
 
 
-def _has_quote(block: bytes, reading: Reading) -> bool:
-    return bool(reading.quote) and reading.quote.encode() in block
+def _find_quotes(block: bytes, reading: Reading) -> tuple[Any, Any]:
+    """Return a block as an array, and the mask of its quotes; None if it has none."""
+    content = np.frombuffer(block, dtype=np.uint8)
+    has_quote = bool(reading.quote) and reading.quote.encode() in block
+    return content, content == ord(reading.quote) if has_quote else None
 
 
 def _enclose_cells(content: Any, places: Any, reading: Reading) -> bool:
@@ -59,10 +56,21 @@ def _enclose_cells(content: Any, places: Any, reading: Reading) -> bool:
     return len(places) % 2 == 0 and bool(opens.all() and closes.all())
 
 
-def _find_outside(content: Any, byte: int, marks: Any) -> Any:
+def _find_quoted(marks: Any) -> Any:
+    """Return the mask of what is between quotes; None without quotes."""
+    return None if marks is None else np.logical_xor.accumulate(marks)
+
+
+def _find_ends(content: Any, quoted: Any) -> Any:
+    """Return the places where rows end; the last one may end without a line break."""
+    ends = _find_outside(content, _NEWLINE, quoted)
+    return ends if bytes(content[-1:]) == b"\n" else np.append(ends, len(content))
+
+
+def _find_outside(content: Any, byte: int, quoted: Any) -> Any:
     """Return the places of a byte that are not between quotes."""
     places = np.flatnonzero(content == byte)
-    return places if marks is None else places[~np.logical_xor.accumulate(marks)[places]]
+    return places if quoted is None else places[~quoted[places]]
 
 
 def read_records(lines: Iterator[str], reading: Reading) -> Iterator[list[str]]:
