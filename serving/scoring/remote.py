@@ -19,8 +19,6 @@ from serving.scoring import chunks, parquet_files
 from serving.scoring.cutting import Chunk, read_text
 from serving.scoring.job import Job, SourceError, read_job
 
-_PROBLEMS: dict[str, type[Exception]] = {"source": SourceError, "model": BundleError}
-
 
 def send_chunks(
     job: Job, waiting: Iterable[Chunk], replies: IO[bytes], messages: IO[bytes]
@@ -56,13 +54,14 @@ def _take_result(job: Job, replies: IO[bytes]) -> dict[str, Any]:
     if message is None:
         raise EOFError
     number, content = message
-    kind, result, files = pickle.loads(content)  # of the same code, in another box
-    if kind:
-        raise _PROBLEMS[kind](result)
+    reply = pickle.loads(content)  # of the same code, in another box
+    if isinstance(reply, Exception):
+        raise reply
+    record, files = reply
     for name, text in files.items():
         (job.result / name).write_bytes(text)
-    chunks.write_record(job, number, result)
-    return dict(result)
+    chunks.write_record(job, number, record)
+    return dict(record)
 
 
 def serve_chunks(
@@ -74,7 +73,7 @@ def serve_chunks(
         chunk = pickle.loads(content)  # of the same code, in another box
         for path in _list_files(job):
             path.unlink()
-        reply: tuple[str, Any, dict[str, bytes]]
+        reply: Exception | tuple[dict[str, Any], dict[str, bytes]]
         try:
             if isinstance(scorer, BundleError):
                 raise scorer
@@ -83,10 +82,9 @@ def serve_chunks(
                 path.relative_to(job.result).as_posix(): path.read_bytes()
                 for path in _list_files(job)
             }
-            reply = ("", record, files)
+            reply = record, files
         except (SourceError, BundleError) as error:
-            kind = "source" if isinstance(error, SourceError) else "model"
-            reply = (kind, str(error), {})
+            reply = error
         write_message(replies, number, pickle.dumps(reply))
 
 
