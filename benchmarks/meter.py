@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -93,5 +93,10 @@ class Meter:
                 times = process.cpu_times()
             except psutil.Error:
                 continue
-            total += times.user + times.system + times.children_user + times.children_system
+            total += add_up(times)
         return total
+
+
+def add_up(times: Any) -> float:
+    """Return the CPU seconds of a process, with those of its children that have ended."""
+    return float(times.user + times.system + times.children_user + times.children_system)

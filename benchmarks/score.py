@@ -30,8 +30,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import psutil
-
+from benchmarks.servers import read_memory
 from tasks.core.settings import CHECKOUT
 
 _BARE = """
@@ -62,7 +61,7 @@ class Cost:
 
     seconds: float
     cpu_seconds: float
-    peak_bytes: int
+    peak_megabytes: float
 
 
 def main(bundle: Path, python: Path, rows: int, passes: int, seed: int) -> None:
@@ -87,7 +86,7 @@ def main(bundle: Path, python: Path, rows: int, passes: int, seed: int) -> None:
                     Cost(
                         whole.seconds - start.seconds,
                         whole.cpu_seconds - start.cpu_seconds,
-                        whole.peak_bytes,
+                        whole.peak_megabytes,
                     )
                 )
     for name, measured in costs.items():
@@ -97,7 +96,7 @@ def main(bundle: Path, python: Path, rows: int, passes: int, seed: int) -> None:
         )
         print(
             f"{name}: {seconds:.1f} s, {cpu:.1f} CPU s, {rows / cpu:,.0f} rows a CPU s,"
-            f" {peak / 1e6:,.0f} MB"
+            f" {peak:,.0f} MB"
         )
     _compare(costs, "bare loop", "1 process", "cpu_seconds")
     _compare(costs, "1 process", "2 processes", "cpu_seconds")
@@ -170,9 +169,9 @@ def _measure(argvs: list[list[str]]) -> Cost:
     programs = [
         subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) for argv in argvs
     ]
-    peak = 0
+    peak = 0.0
     while any(program.poll() is None for program in programs):
-        peak = max(peak, sum(_read_memory(program.pid) for program in programs))
+        peak = max(peak, sum(read_memory(program.pid) for program in programs))
         time.sleep(_POLL_SECONDS)
     seconds, after = time.monotonic() - started, os.times()
     if any(program.returncode for program in programs):
@@ -180,17 +179,6 @@ def _measure(argvs: list[list[str]]) -> Cost:
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
     return Cost(seconds, cpu, peak)
-
-
-def _read_memory(pid: int) -> int:
-    """Return the memory of a process and its children; what they share counts once."""
-    try:
-        root = psutil.Process(pid)
-        return sum(
-            process.memory_full_info().pss for process in (root, *root.children(recursive=True))
-        )
-    except psutil.Error:
-        return 0
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import statistics
 import subprocess
 import time
@@ -12,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import uv
 
+from benchmarks.meter import add_up
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tests.code.serving.running import clean_environment
@@ -153,8 +153,8 @@ def running(argv: list[str], url: str, **variables: str) -> Iterator[int]:
         yield process.pid
     finally:
         for member in list_tree(process.pid):  # some servers start workers in groups of their own
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(member, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
         process.wait()
 
 
@@ -171,38 +171,28 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     raise RuntimeError(f"not ready after {START_SECONDS} s: {process.args!r}")
 
 
-def list_tree(process: int) -> list[int]:
+def list_tree(process: int) -> list[psutil.Process]:
     """List a process and its descendants."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                parent = int(_read_stat(int(folder.name))[1])
-                children.setdefault(parent, []).append(int(folder.name))
-    tree = [process]
-    for member in tree:  # which grows meanwhile
-        tree += children.get(member, [])
-    return tree
+    try:
+        root = psutil.Process(process)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def read_cpu_seconds(process: int) -> float:
     """Return the CPU time that a process and its descendants have taken so far."""
-    ticks = 0
+    seconds = 0.0
     for member in list_tree(process):
-        with contextlib.suppress(OSError):
-            ticks += sum(map(int, _read_stat(member)[11:15]))  # ended children included
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with contextlib.suppress(psutil.Error):
+            seconds += add_up(member.cpu_times())
+    return seconds
 
 
 def read_memory(process: int) -> float:
     """Return the proportional set size (PSS) of a process and its descendants, in MB."""
-    kilobytes = 0
+    used = 0.0
     for member in list_tree(process):
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
-            kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return kilobytes * 1024 / 1e6
-
-
-def _read_stat(process: int) -> list[str]:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        with contextlib.suppress(psutil.Error):
+            used += member.memory_full_info().pss
+    return used / 1e6
