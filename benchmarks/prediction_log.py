@@ -8,43 +8,28 @@ time is that of a server over several passes, what it writes after them included
 
 import argparse
 import asyncio
-import contextlib
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.servers import (
+    ModelServer,
     load,
     make_bundles,
     make_request,
     read_answer,
     read_body,
     run,
-    running,
+    serve,
 )
-from tasks.core.free_port import find_free_port
 
 BLOCK = 4  # passes of each server over which its CPU time is measured
 CONNECTIONS = 64  # of the clients that ask at a fixed rate
 
 Results = dict[str, list[tuple[float, ...]]]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server."""
-
-    port: int
-    process: int
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that its threads have taken so far, to the nanosecond."""
-        threads = Path(f"/proc/{self.process}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def main() -> None:
@@ -71,7 +56,7 @@ def main() -> None:
         ):
             servers = {"without": plain, "without again": twin, "with": logged}
 
-            def saturate(server: Server) -> tuple[float, ...]:
+            def saturate(server: ModelServer) -> tuple[float, ...]:
                 return asyncio.run(load(server.port, 16, body, given.seconds))
 
             full: Results = {name: [] for name in servers}
@@ -86,7 +71,7 @@ def main() -> None:
                     full[name] += block[name]
             half = statistics.median(rate for rate, _ in full["without"]) / 2
 
-            def pace(server: Server) -> tuple[float, ...]:
+            def pace(server: ModelServer) -> tuple[float, ...]:
                 return asyncio.run(ask_steadily(server.port, body, half, given.seconds))
 
             steady = measure(servers, pace, given.passes, order)
@@ -104,8 +89,8 @@ def main() -> None:
 
 
 def measure(
-    servers: dict[str, Server],
-    ask: Callable[[Server], tuple[float, ...]],
+    servers: dict[str, ModelServer],
+    ask: Callable[[ModelServer], tuple[float, ...]],
     passes: int,
     order: random.Random,
 ) -> Results:
@@ -168,15 +153,6 @@ async def ask_steadily(port: int, body: bytes, rate: float, seconds: float) -> t
         for _ in range(CONNECTIONS):
             due.put_nowait(0.0)
     return statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
-
-
-@contextlib.contextmanager
-def serve(python: Path, bundle: Path, **variables: str) -> Iterator[Server]:
-    """Run a model server."""
-    port = find_free_port()
-    argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
-    with running(argv, f"http://127.0.0.1:{port}/readyz", **variables) as process:
-        yield Server(port, process)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
+from tasks.package import server
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
 from tests.code.light_model import write_light_model
@@ -77,9 +78,7 @@ class Servers:
         self._ports = route.ports
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
-        argv = [
-            *map(str, (self._python, "-m", "serving", "--bundle", self._bundle, "--port", port))
-        ]
+        argv = server.serve(self._python, self._bundle, port)
         return subprocess.Popen(
             argv, cwd=CHECKOUT, env=self._variables,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

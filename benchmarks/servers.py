@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,14 +15,34 @@ import psutil
 import uv
 
 from benchmarks.meter import add_up
+from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
+from tasks.package import server
 from tests.code.serving.running import clean_environment
 
 # Trains and saves the models, those of the tests, with the real MLEM.
 MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
 QUIET_MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
 START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """A running model server."""
+
+    port: int
+    process: int
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that its threads have taken so far, to the nanosecond."""
+        threads = Path(f"/proc/{self.process}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 async def load(port: int, clients: int, body: bytes, seconds: float) -> tuple[float, float]:
@@ -123,6 +144,15 @@ def run(*argv: str | Path, **variables: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{argv}\n{done.stdout}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def serve(python: Path, bundle: Path, **variables: str) -> Iterator[ModelServer]:
+    """Run a model server until the end of the block."""
+    port = find_free_port()
+    argv = server.serve(python, bundle, port)
+    with running(argv, f"http://127.0.0.1:{port}/readyz", **variables) as process:
+        yield ModelServer(port, process)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from benchmarks.servers import (
     read_cpu_seconds,
     read_memory,
     running,
+    serve,
 )
 from benchmarks.serving_report import (
     ALONE,
@@ -39,7 +40,7 @@ from benchmarks.serving_report import (
 from benchmarks.wrk import PASSES, Server
 from deployments.local import gateway
 from deployments.local.ports import HOST
-from tasks.core.free_port import find_free_ports
+from tasks.core.free_port import find_free_port, find_free_ports
 from tasks.platforms.host.gateway import Gateway
 from tasks.platforms.host.route import Route
 from tests.code.serving.running import clean_environment
@@ -85,7 +86,6 @@ def start_servers(
     packages = json.loads((bundle / f"{MODEL}.runtime.json").read_text())["packages"]
     rows = golden["inputs"]
     many = [rows[number % len(rows)] for number in range(LARGE_ROWS)]
-    servers = {}
 
     def write_body(name: str, body: Any) -> Path:
         path = folder / f"{name}.json"
@@ -94,16 +94,16 @@ def start_servers(
 
     body = write_body(OURS, {"data": {"values": rows[:1]}})
     large = write_body(f"{OURS}-large", {"data": {"values": many}})
-    for name, variables in ((OURS, {}), (ALONE, {"SLIPWAY_BATCH_ROWS": "1"})):
-        (port,) = find_free_ports(1)
-        argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
-        url = f"http://{HOST}:{port}"
-        process = stack.enter_context(running(argv, f"{url}/readyz", **ONE_THREAD, **variables))
-        servers[name] = Server(f"{url}/predict", process, body, large)
-    proxied = stack.enter_context(start_proxy(folder, servers[OURS].url))
-    servers[PROXIED] = Server(f"{proxied}/predict", servers[OURS].process, body, large)
+    ours = stack.enter_context(serve(python, bundle, **ONE_THREAD))
+    alone = stack.enter_context(serve(python, bundle, SLIPWAY_BATCH_ROWS="1", **ONE_THREAD))
+    proxy = stack.enter_context(start_proxy(folder, ours.port))
+    servers = {
+        OURS: Server(f"{ours.url}/predict", ours.process, body, large),
+        ALONE: Server(f"{alone.url}/predict", alone.process, body, large),
+        PROXIED: Server(f"{proxy}/predict", ours.process, body, large),
+    }
     for number, peer in enumerate(PEERS):
-        (port,) = find_free_ports(1)
+        port = find_free_port()
         own = folder / f"peer-{number}"
         own.mkdir()
         place = Place(bundle / MODEL, rows[0], own, make_environment(peer.packages, packages), port)
@@ -121,14 +121,13 @@ def start_servers(
 
 
 @contextlib.contextmanager
-def start_proxy(folder: Path, server: str) -> Iterator[str]:
+def start_proxy(folder: Path, port: int) -> Iterator[str]:
     """Start the local stack's proxy, with a route as a deploy writes it; yields its URL."""
     routes = folder / "routes"
     routes.mkdir()
     api, entry = find_free_ports(2)
     ports = {gateway.API_PORT: api, "local": entry}
     program = gateway.program(Path(sys.executable).parent, routes, ports, ("local",))
-    port = int(server.removesuffix("/predict").rpartition(":")[2])
     with running([*program.argv], program.health or "", **program.environment):
         Gateway(routes, f"http://{HOST}:{api}", "local").switch(Route("release", (port,)))
         yield f"http://{HOST}:{entry}"
@@ -138,10 +137,8 @@ def measure_starts(python: Path, bundle: Path, folder: Path) -> dict[str, float]
     """Return the CPU time until the server is ready, and that of importing scikit-learn alone."""
     ready, imported = [], []
     for _ in range(STARTS):
-        (port,) = find_free_ports(1)
-        argv = [str(python), "-m", "serving", "--bundle", str(bundle), "--port", str(port)]
-        with running(argv, f"http://{HOST}:{port}/readyz", **ONE_THREAD) as process:
-            ready.append(read_cpu_seconds(process))
+        with serve(python, bundle, **ONE_THREAD) as server:
+            ready.append(read_cpu_seconds(server.process))
         imported.append(run_measured([str(python), "-c", "import sklearn"])[1])
     ratios = [start / alone for start, alone in zip(ready, imported, strict=True)]
     return {

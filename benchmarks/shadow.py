@@ -20,8 +20,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.prediction_log import ask_steadily, serve
-from benchmarks.servers import load, make_bundles, read_body
+from benchmarks.prediction_log import ask_steadily
+from benchmarks.servers import load, make_bundles, read_body, serve
 from deployments.local import gateway
 from tasks.core.free_port import find_free_ports
 from tasks.core.settings import CHECKOUT
