@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import SECONDS, FlowProcess, Lab, flow_environment
+from tests.code.flows.harness import SECONDS, FlowProcess, Lab
 from tests.stack_access import prefect_http, wait_for_end
 
 pytestmark = pytest.mark.timeout(900)
@@ -126,8 +126,7 @@ def _name_source(lab: Lab, database: Path) -> None:
         "data/source/.gitignore": "/wines.csv\n",
     }
     lab.commit(files, "main", "main")
-    arguments = ["slipway-database-wines", f"sqlite:///{database}"]
-    _run(lab, _SAVE_SECRET, arguments)
+    lab.run_code(_SAVE_SECRET, ["slipway-database-wines", f"sqlite:///{database}"])
 
 
 def _ask(lab: Lab, world: _World, windows: int) -> list[str]:
@@ -173,18 +172,9 @@ def _start(lab: Lab, window: str) -> FlowProcess:
 
 def _judge(lab: Lab, windows: list[str]) -> list[Any]:
     """Judge windows one after the other: outcome, number of rows, and if there is an alarm."""
-    lines = _run(lab, _JUDGE, [json.dumps(windows)]).splitlines()
+    lines = lab.run_code(_JUDGE, [json.dumps(windows)], **_RULES).splitlines()
     prefix = "WINDOW "
     return [json.loads(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
-
-
-def _run(lab: Lab, code: str, arguments: list[str]) -> str:
-    """Run a program on the stack; return its output."""
-    process = lab.forks.start(code, arguments, flow_environment(lab.stack) | _RULES)
-    with process.stdout as output:
-        log = output.read()
-    assert process.wait(SECONDS) == 0, log
-    return log
 
 
 def test_alarm_ends_with_the_model_that_it_has_brought(
