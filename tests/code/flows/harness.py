@@ -434,6 +434,20 @@ class Lab:
         lines = [line for body in bodies for line in gzip.decompress(body.read()).splitlines()]
         return [json.loads(line) for line in lines if line.startswith(b'{"specversion"')]
 
+    def wait_for_record(self, prefix: str, identifier: str) -> None:
+        """Wait until the record of a request is in the bucket; each object is read once."""
+        s3, keys = self.s3(), set[str]()
+        deadline = time.monotonic() + SECONDS
+        while True:
+            listed = s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+            for key in sorted({item["Key"] for item in listed} - keys):
+                body = s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+                if f'"id":"{identifier}"'.encode() in gzip.decompress(body):
+                    return
+                keys.add(key)
+            assert time.monotonic() < deadline, f"the record of {identifier} is not in the bucket"
+            time.sleep(0.5)
+
     def read_stored(self, commit: str, path: str) -> str:
         """Read an output of the pipeline at a commit, which DVC stores in the bucket."""
         lock = yaml.safe_load(self.git("show", f"{commit}:dvc.lock"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import obstore
@@ -134,16 +133,14 @@ def test_predictions_are_in_the_bucket_by_one_who_may_only_put_them(
         headers = {"X-Request-Id": "an-order"}
         answer = client.post("/predict", json={"data": {"values": [row]}}, headers=headers)
     prefix = "predictions/wine/local/"
-    deadline = time.monotonic() + 60
-    while not (records := [r for r in lab.read_log(prefix) if r["id"] == "an-order"]):
-        assert time.monotonic() < deadline, "the record is not in the bucket"
-        time.sleep(0.2)
-    (record,) = records
+    lab.wait_for_record(prefix, "an-order")
+    log = lab.read_log(prefix)
+    (record,) = [record for record in log if record["id"] == "an-order"]
     assert (record["type"], record["subject"]) == ("slipway.prediction", "v0.0.1")
     assert record["data"]["commit"] == delivered.commit
     assert record["data"]["inputs"] == [row]
     assert record["data"]["outputs"] == answer.json()
-    assert "slipway.proof" in {record["type"] for record in lab.read_log(prefix)}
+    assert "slipway.proof" in {record["type"] for record in log}
     identity = lab.stack.credentials.put
     store = S3Store(
         lab.bucket, endpoint=lab.stack.s3_endpoint_url, region="us-east-1",

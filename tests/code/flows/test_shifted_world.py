@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from tests.code.flows.conftest import Delivery
-from tests.code.flows.harness import SECONDS, FlowProcess, Lab
+from tests.code.flows.harness import FlowProcess, Lab
 from tests.stack_access import prefect_http, wait_for_end
 
 pytestmark = pytest.mark.timeout(900)
@@ -145,25 +145,10 @@ def _ask(lab: Lab, world: _World, windows: int) -> list[str]:
                 spans.append(f"{start:%Y-%m-%dT%H:%M:%S}/{end:%Y-%m-%dT%H:%M:%S}")
                 time.sleep((end - datetime.now(UTC)).total_seconds())
     folder = f"predictions/wine/local/date={start:%Y-%m-%d}"
-    _wait_for_record(lab, f"{folder}/", identifier)
+    lab.wait_for_record(f"{folder}/", identifier)
     key = f"{folder}/version={lab.live()['version']}/host-0-0.jsonl.gz"
     lab.s3().put_object(Bucket=lab.bucket, Key=key, Body=gzip.compress(b"no record\n"))
     return spans
-
-
-def _wait_for_record(lab: Lab, prefix: str, identifier: str) -> None:
-    """Wait until the record of a request is in the bucket; each object is read once."""
-    s3, keys = lab.s3(), set[str]()
-    deadline = time.monotonic() + SECONDS
-    while True:
-        listed = s3.list_objects_v2(Bucket=lab.bucket, Prefix=prefix).get("Contents", [])
-        for key in sorted({item["Key"] for item in listed} - keys):
-            body = s3.get_object(Bucket=lab.bucket, Key=key)["Body"].read()
-            if f'"id":"{identifier}"'.encode() in gzip.decompress(body):
-                return
-            keys.add(key)
-        assert time.monotonic() < deadline, f"the record of {identifier} is not in the bucket"
-        time.sleep(0.5)
 
 
 def _start(lab: Lab, window: str) -> FlowProcess:
