@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
-from tasks.monitoring.profile import Column, Profile
+from tasks.monitoring.profile import OTHERS, Column, Profile
 from tasks.monitoring.records import Value
 from tasks.monitoring.two_samples import Difference, compare_categories, compare_numbers
 from tasks.monitoring.window import Answer
@@ -21,7 +21,6 @@ from tasks.training.rows import normalize
 # fewer than one window in 100 raises one (benchmarks/drift.py).
 LEVEL = 0.02
 Subject = Literal["values", "missing", "predictions", "probabilities"]
-_OTHERS = "(others)"
 _MISSING = "(missing)"
 
 
@@ -129,8 +128,8 @@ def _compare_column(
     missing = sum(value is None for value in values)
     compared: list[tuple[Subject, Difference]] = []
     if column.kind == "category":
-        before = {**column.counts, _OTHERS: column.others}
-        compared.append(("values", compare_categories(before, _count(column, values))))
+        after = _count(column, values)
+        compared.append(("values", compare_categories(column.categories, after)))
     elif column.kind == "number":
         present = _select_numbers(values)
         difference = compare_numbers(column.points, rows - column.missing, present)
@@ -151,7 +150,7 @@ def _count(column: Column, values: Sequence[Value]) -> Mapping[str, int]:
     """Count the categories of present values; those without a count of their own together."""
     counts = Counter(str(value) for value in values if value is not None)
     others = sum(number for name, number in counts.items() if name not in column.counts)
-    return {name: counts[name] for name in column.counts} | {_OTHERS: others}
+    return {name: counts[name] for name in column.counts} | {OTHERS: others}
 
 
 def _select_numbers(values: Sequence[Value]) -> list[float]:
@@ -169,7 +168,7 @@ def _is_number(value: Value) -> bool:
 
 def _compare_outputs(reference: Reference, outputs: Sequence[Value]) -> Difference:
     if reference.is_regression:
-        points = sorted(_select_numbers([_to_number(text) for text in reference.predicted]))
+        points = sorted(_select_numbers([to_number(text) for text in reference.predicted]))
         return compare_numbers(points, len(points), _select_numbers(outputs))
     before = Counter(map(normalize, reference.predicted))
     return compare_categories(before, Counter(map(normalize, outputs)))
@@ -195,9 +194,10 @@ def _compare_probabilities(
     return compared
 
 
-def _to_number(text: str) -> float | None:
+def to_number(value: Value) -> float | None:
+    """Return a number, or a text that has one, as a number; None if it is none."""
     try:
-        return float(text)
+        return None if value is None or isinstance(value, bool) else float(value)
     except ValueError:
         return None
 

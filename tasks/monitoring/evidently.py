@@ -23,8 +23,8 @@ from tasks.core import commands
 from tasks.core.errors import SlipwayError, TerminalError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.settings import CHECKOUT, Settings
-from tasks.monitoring.drift import Reference
-from tasks.monitoring.profile import Column
+from tasks.monitoring.drift import Reference, to_number
+from tasks.monitoring.profile import OTHERS, Column
 from tasks.monitoring.records import Value
 from tasks.monitoring.window import Answer
 from tasks.package.environment import make_environment, read_lock, write_lock
@@ -39,7 +39,6 @@ _MOST_ROWS = 10_000
 _MOST_BYTES = 64 << 20  # of the page; usual are 4 MB
 # What few clients have sent may be a name: the report is read by more people than the log.
 _LEAST_ROWS = 5
-_OTHERS = "(others)"
 _PREDICTION = "(prediction)"
 # The page is a program: no text of a client may end it and begin another.
 _SIGNS = str.maketrans(dict.fromkeys("<>&\"'`\\", "_"))
@@ -170,8 +169,7 @@ def _draw(column: Column, rows: int, size: int, name: str) -> list[Value]:
         count = size - missing
         values = [column.points[at * len(column.points) // count] for at in range(count)]
     elif column.kind == "category":
-        counts = {**column.counts, _OTHERS: column.others}
-        for text, number in counts.items():
+        for text, number in column.categories.items():
             values += [text.translate(_SIGNS)] * round(number * size / rows)
     values = [*values, *[None] * size][:size]  # what is left after rounding is missing
     random.Random(name).shuffle(values)
@@ -181,19 +179,12 @@ def _draw(column: Column, rows: int, size: int, name: str) -> list[Value]:
 def _clean(values: Sequence[Value], kind: Kind, known: Mapping[str, int]) -> list[Value]:
     """Return numbers, or categories that the training rows or enough clients have."""
     if kind == "number":
-        return [_to_number(value) for value in values]
+        return [to_number(value) for value in values]
     texts = [None if value is None else str(value) for value in values]
     counts = Counter(texts)
     return [
         None
         if text is None
-        else (text if text in known or counts[text] >= _LEAST_ROWS else _OTHERS).translate(_SIGNS)
+        else (text if text in known or counts[text] >= _LEAST_ROWS else OTHERS).translate(_SIGNS)
         for text in texts
     ]
-
-
-def _to_number(value: Value) -> float | None:
-    try:
-        return None if value is None or isinstance(value, bool) else float(value)
-    except ValueError:
-        return None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.errors import TerminalError
 
 PROFILE = "data/profile.json"
+OTHERS = "(others)"  # stands for all categories without a count of their own
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -32,6 +33,11 @@ class Column(_Part):
     points: tuple[float, ...] = ()
     counts: dict[str, _Count] = {}
     others: _Count = 0
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Number of rows of each frequent category, and of all others together."""
+        return {**self.counts, OTHERS: self.others}
 
 
 class Profile(_Part):
