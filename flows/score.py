@@ -115,7 +115,7 @@ async def score(
 async def _score(package: Package, job: Job, task: Task) -> Totals:
     model = await fetch_output(package.workspace, package.artifact)
     await verify_artifact(package, model)
-    python = await make_runtime(package, "pyarrow" if task.needs_parquet else "")
+    python = await make_runtime(package, task.further)
     return await score_rows(package, model, python, job, task)
 
 

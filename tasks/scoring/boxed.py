@@ -70,9 +70,10 @@ class Task:
     cluster: str = ""
 
     @property
-    def needs_parquet(self) -> bool:
-        """True if the source or the result is Parquet."""
-        return PARQUET in {self.ending, *(file.suffix for file in self.files.values())}
+    def further(self) -> str:
+        """The package that is needed beside those of the model, for Parquet; empty for none."""
+        endings = {self.ending, *(file.suffix for file in self.files.values())}
+        return "pyarrow" if PARQUET in endings else ""
 
 
 @capability("score", run_name="score by {package.label}", timeout=_SECONDS + 600)
@@ -148,8 +149,7 @@ async def _make_shipment(
     """Describe what a cluster needs to make boxes, and return the program that uses it."""
     start = job.read_start()
     assert start is not None
-    further = "pyarrow" if task.needs_parquet else ""
-    requirements = await read_requirements(package, further)
+    requirements = await read_requirements(package, task.further)
     shipment = job.folder / "shipment.json"
     content = {
         "address": task.cluster,
