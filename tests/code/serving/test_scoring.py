@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uv
 
 from tests.code.serving.running import HERE, ROOT, clean_environment
-from tests.code.serving.running import run as run_program
 
 Score = Callable[..., dict[str, Any]]
 _NAMES = ["id", "age", "visits", "colour", "member", "size"]
@@ -30,15 +28,11 @@ _CELLS = {
 
 
 @pytest.fixture(scope="module")
-def score(
-    runtime: Path, bundles: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Score]:
+def score(runtime: Path, bundles: Path, install: Callable[[Path, str], Path]) -> Iterator[Score]:
     """Scores a text of CSV in a process that has the model loaded."""
     program = [str(runtime), "-W", "error", str(HERE / "score_tables.py")]
     # What a model whose lock has pyarrow has beside it.
-    pyarrow = tmp_path_factory.mktemp("pyarrow")
-    install = ["pip", "install", "--quiet", "--python", runtime, "--target", pyarrow]
-    run_program(uv.find_uv_bin(), *install, "pyarrow>=26,<27")
+    pyarrow = install(runtime, "pyarrow>=26,<27")
     environment = {**clean_environment(), "PYTHONPATH": f"{ROOT}:{pyarrow}"}
     with subprocess.Popen(
         program, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
