@@ -50,7 +50,7 @@ with open(sys.argv[2], "w") as target:
             result[f"probability_{place}"] = share
         result.to_csv(target, index=False, header=not number)
 """
-STAMP = {"model": "m", "version": "v1", "commit": "c" * 40, "run": "r" * 36, "time": "2026-11-30"}
+_STAMP = {"model": "m", "version": "v1", "commit": "c" * 40, "run": "r" * 36, "time": "2026-11-30"}
 _POLL_SECONDS = 0.2
 _WAYS = ("bare loop", "1 process", "2 processes", "2 bare loops")
 
@@ -151,14 +151,27 @@ def _score(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     job = folder / "job.json"
-    job.write_text(
+    write_job(job, bundle, sources, folder, single=False, processes=processes)
+    return [str(python), "-m", "serving.scoring", str(job)]
+
+
+def write_job(path: Path, bundle: Path, sources: list[Path], folder: Path, **options: int) -> None:
+    """Write the description of a job that scores files of CSV with probabilities.
+
+    Args:
+        path: Of the description.
+        bundle: Folder of the model.
+        sources: The files.
+        folder: Of the job.
+        options: More of its attributes.
+    """
+    path.write_text(
         json.dumps({
             "bundle": str(bundle), "files": {file.name: str(file) for file in sources},
             "folder": str(folder), "method": "predict_proba", "reading": {}, "ending": ".csv",
-            "single": False, "stamp": STAMP, "processes": processes,
+            "stamp": _STAMP, **options,
         })
     )  # fmt: skip
-    return [str(python), "-m", "serving.scoring", str(job)]
 
 
 def _measure(argvs: list[list[str]]) -> Cost:

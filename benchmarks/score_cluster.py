@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.score import STAMP, write_rows
+from benchmarks.score import write_job, write_rows
 from benchmarks.servers import make_bundles
 from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
@@ -70,14 +70,8 @@ class Run:
         for path in (self._work, folder / "tmp"):
             path.mkdir(parents=True)
         description = folder / "job.json"
-        description.write_text(
-            json.dumps({
-                "bundle": str(bundle), "files": {source.name: str(source)},
-                "folder": str(self._work), "method": "predict_proba", "reading": {},
-                "ending": ".csv", "single": True, "stamp": STAMP, "processes": 1,
-                "block_bytes": 1 << 20,
-            })
-        )  # fmt: skip
+        options = {"single": True, "processes": 1, "block_bytes": 1 << 20}
+        write_job(description, bundle, [source], self._work, **options)
         runtime = json.loads((bundle / f"{_MODEL}.runtime.json").read_text())
         packages = [f"{name}=={version}\n" for name, version in runtime["packages"].items()]
         serving = asyncio.run(read_lock(CHECKOUT / "serving", ""))
