@@ -1,6 +1,6 @@
 """Run the benchmarks that compare Slipway with others: `make bench ONLY=serving`.
 
-Each is a module with `measure() -> Report`. Reports are printed, and written to
+Each is a module of this folder with `measure() -> Report`. Reports are printed, and written to
 `.slipway/benchmarks/` as text, JSON and a picture.
 """
 
@@ -12,10 +12,7 @@ import sys
 from benchmarks.report import write_report
 from tasks.core.settings import CHECKOUT
 
-SUBJECTS = {
-    "serving": "benchmarks.serving",
-    "delivery": "benchmarks.delivery",
-}
+SUBJECTS = ("serving", "delivery")
 FOLDER = CHECKOUT / ".slipway" / "benchmarks"
 
 
@@ -30,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     missed = 0
     for name in subjects:
-        report = importlib.import_module(SUBJECTS[name]).measure()
+        report = importlib.import_module(f"benchmarks.{name}").measure()
         print(write_report(FOLDER, name, report))
         missed += sum(not goal.is_met for goal in report.goals)
     print(f"Written to {FOLDER}; goals missed: {missed}")
