@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     # Until the model is loaded: there is little garbage yet, and a tenth of a start goes into it.
     gc.disable()
-    sys.setswitchinterval(0.001)  # a batch on a thread yields to the other clients sooner
+    sys.setswitchinterval(0.001)  # a large request yields to the other clients sooner
     try:
         return _serve(settings)
     except BundleError as error:

@@ -1,4 +1,4 @@
-"""Run predictions: small ones at once, larger ones on a few threads with a bounded queue."""
+"""Predict large requests on a few threads with a bounded queue."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A bounded number of threads and of batches that wait for one."""
+    """A bounded number of threads and of requests that wait for one."""
 
     def __init__(self, threads: int, queue: int) -> None:
         """Set the bounds.
 
         Args:
-            threads: batches computed at the same time.
-            queue: batches that may wait.
+            threads: requests predicted at the same time.
+            queue: requests that may wait.
         """
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
         self._room = threads + queue
@@ -27,7 +27,7 @@ class Workers:
         """Run a function on a thread, so that others are served meanwhile.
 
         Raises:
-            RequestError: as many batches as allowed are waiting already.
+            RequestError: as many requests as allowed are waiting already.
         """
         if self._room <= 0:
             raise RequestError(
@@ -39,7 +39,7 @@ class Workers:
         future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
         self._room -= 1
         future.add_done_callback(self._free_room)
-        # A client that has disconnected does not make room: its batch is still being computed.
+        # A client that has disconnected does not make room: its request is still being predicted.
         try:
             return await asyncio.shield(future)
         finally:
