@@ -19,11 +19,8 @@ from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
 from tasks.core.tls import ssl_context
 from tasks.package import server
-from tests.code.serving.running import clean_environment
+from tests.code.serving.running import HERE, clean_environment, model_python
 
-# Trains and saves the models, those of the tests, with the real MLEM.
-MAKE_BUNDLES = CHECKOUT / "tests" / "code" / "serving" / "make_bundles.py"
-QUIET_MLEM = {"MLEM_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
 START_SECONDS = 120
 
 
@@ -99,12 +96,9 @@ async def read_answer(reader: asyncio.StreamReader) -> None:
 
 
 def make_bundles(folder: Path) -> tuple[Path, Path]:
-    """Train and save the models; return the folder of their bundles, and a Python that serves."""
+    """Train and save the tests' models; return the folder of bundles, and a Python that serves."""
     bundles = folder / "bundles"
-    run(
-        uv.find_uv_bin(), "run", "--quiet", "--project", "model", "--frozen",
-        "python", MAKE_BUNDLES, bundles, **QUIET_MLEM,
-    )  # fmt: skip
+    model_python(HERE / "make_bundles.py", bundles)
     return bundles, runtime(folder, bundles / "wine" / "wine.runtime.json")
 
 
@@ -170,7 +164,8 @@ def running(argv: list[str], url: str, **variables: str) -> Iterator[int]:
     extensions = ",".join(f"mlem.contrib.{name}" for name in ("numpy", "pandas", "sklearn"))
     environment = {
         **clean_environment(),
-        **QUIET_MLEM,
+        "MLEM_NO_ANALYTICS": "1",
+        "ITERATIVE_DO_NOT_TRACK": "1",
         "MLEM_ADDITIONAL_EXTENSIONS": extensions,
         **variables,
     }
