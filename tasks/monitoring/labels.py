@@ -14,12 +14,13 @@ from typing import Any
 from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
+from tasks.core.programs import run_module
 from tasks.core.settings import Settings
 from tasks.monitoring.records import Value, normalize_value
 from tasks.monitoring.settings import REQUEST, LabelTable
 from tasks.monitoring.window import Answer
 from tasks.runs.retrying import capability
-from tasks.training.database import find_url, make_variables, name_block, run_module
+from tasks.training.database import find_url, make_variables, name_block
 from tasks.training.database_names import UNREACHABLE
 
 _ROW = "row"  # optional column beside the request's id: which of its rows, from 0

@@ -9,9 +9,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.core import commands
+from tasks.core import commands, programs
 from tasks.core.errors import ConfigurationError, TerminalError, TransientError
-from tasks.core.settings import CHECKOUT
 from tasks.package.bundle import make_bundle
 from tasks.package.package import Package
 from tasks.package.runtime import read_requirements
@@ -24,7 +23,6 @@ from tasks.scoring.cluster_names import CLUSTER, VERSIONS
 from tasks.scoring.clusters import explain_cluster
 from tasks.scoring.jobs import Job, Start
 from tasks.scoring.places import PARQUET
-from tasks.training.database import run_module
 
 _SECONDS = 24 * 3600.0
 _STEP = 1.0  # percent between two updates of the progress
@@ -119,7 +117,7 @@ async def score_rows(package: Package, model: Path, python: Path, job: Job, task
                 shown = percent
                 await bar.set(percent)
 
-        own = {"PYTHONPATH": str(CHECKOUT)} if task.cluster else None
+        own = programs.VARIABLES if task.cluster else None
         result = await commands.run(
             argv, timeout=_SECONDS, cwd=job.work, env=own, log=False, watch=watch
         )
@@ -160,7 +158,7 @@ async def _make_shipment(
         "python": package.minor_python,
     }
     shipment.write_text(json.dumps(content))
-    return run_module("tasks.scoring.cluster", shipment, json.dumps(box))
+    return programs.run_module("tasks.scoring.cluster", shipment, json.dumps(box))
 
 
 def _describe(package: Package, bundle: Path, job: Job, start: Start, task: Task) -> dict[str, Any]:

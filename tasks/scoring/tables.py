@@ -12,10 +12,11 @@ from sqlalchemy.engine import make_url
 from tasks.core import commands
 from tasks.core.commands import Argv
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
+from tasks.core.programs import run_module
 from tasks.core.secret_blocks import variable
 from tasks.core.settings import Settings
 from tasks.scoring.places import STATE, Place
-from tasks.training.database import find_url, make_variables, name_block, run_module
+from tasks.training.database import find_url, make_variables, name_block
 from tasks.training.database_names import UNREACHABLE
 
 _LOAD_SECONDS = 6 * 3600.0

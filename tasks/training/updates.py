@@ -14,8 +14,9 @@ from tasks.core import commands
 from tasks.core.commands import Argv, CommandResult, CommandTimeout
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.fingerprint import file_digest
+from tasks.core.programs import run_module
 from tasks.core.settings import Settings
-from tasks.training.database import make_variables, run_module
+from tasks.training.database import make_variables
 from tasks.training.database_names import UNREACHABLE
 from tasks.training.sources import UNCHANGED, Source
 

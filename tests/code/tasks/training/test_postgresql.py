@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from deployments.local import postgres
+from tasks.core import programs
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
 from tasks.monitoring import labels
@@ -24,7 +25,7 @@ from tasks.monitoring.window import Answer
 from tasks.scoring import load
 from tasks.scoring.places import Place
 from tasks.scoring.tables import has_table, load_rows, run_query
-from tasks.training import database, query, updates
+from tasks.training import query, updates
 from tasks.training.database_names import URL_VARIABLE
 from tasks.training.sources import Source
 from tests.containers import end_with, free_port
@@ -95,7 +96,7 @@ def connection(driver: Path, url: str) -> Iterator[Any]:
 @pytest.fixture
 def _programs(connection: Any, driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have programs that talk to a database find the driver."""
-    monkeypatch.setattr(database, "CHECKOUT", f"{CHECKOUT}{os.pathsep}{driver}")
+    monkeypatch.setitem(programs.VARIABLES, "PYTHONPATH", f"{CHECKOUT}{os.pathsep}{driver}")
 
 
 @pytest.fixture
