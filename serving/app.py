@@ -32,8 +32,7 @@ log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-PAGES = ("/", "/docs", "/model.json", "/openapi.json")
-DOCUMENTED = ("/healthz", "/readyz", "/version", "/metrics", "/interface.json")
+ASSETS = ("/static/{name}", "/favicon.ico")  # of pages; not measured by themselves
 
 
 def create_app(
@@ -74,18 +73,19 @@ def create_app(
         yield
         service.close()
 
-    methods = _list_methods(service)
-    sagemaker_routes = ["/ping", "/invocations"]
+    routes = _make_routes(service)
+    # These take requests for predictions, and feedback on them.
+    recorded = [route.path for route in routes if "POST" in (route.methods or ())]
     app = Starlette(
-        routes=_make_routes(service),
+        routes=routes,
         lifespan=lifespan,
         middleware=[
             Middleware(
                 Measure,
                 metrics=service.metrics,
-                routes=[*PAGES, *DOCUMENTED, *sagemaker_routes, *methods],
+                routes=[route.path for route in routes if route.path not in ASSETS],
             ),
-            *_record(service, [*methods, "/invocations"]),
+            *_record(service, recorded),
             *_allow_origins(limits),
             Middleware(FailureAnswer, failures=service.failures),
             Middleware(ConnectionLimit, connections=connections),
@@ -99,12 +99,6 @@ def create_app(
     app.state.service = service
     app.state.connections = connections
     return app
-
-
-def _list_methods(service: Service) -> list[str]:
-    """List the paths that take requests for predictions, and feedback on them."""
-    methods = [f"/{method}" for method in service.interface.methods]
-    return [*methods, "/feedback"] if service.takes_feedback else methods
 
 
 def _make_routes(service: Service) -> list[Route]:
