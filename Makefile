@@ -58,8 +58,13 @@ doctor: setup  ## Check the set-up, and say how to fix each problem
 check: setup  ## Check what a deploy needs: make check ENVIRONMENT=production
 	@$(SLIPWAY) check $(or $(ENVIRONMENT),local)
 
-test: setup lint  ## Lint, check types, and run all tests on a stack of their own
-	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --durations 10
+# The lint runs beside the first tests, which leave a core idle. Not by make's own --jobs: its
+# variables would reach the makes that tests start.
+test: setup  ## Lint, check types, and run all tests on a stack of their own
+	@$(MAKE) --no-print-directory lint & lint=$$!; trap 'kill $$lint' INT TERM; \
+	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --durations 10; tests=$$?; \
+	wait $$lint || { echo "make lint failed: see the first lines of this output" >&2; exit 1; }; \
+	exit $$tests
 
 test-model: setup  ## Test your model: parameters, pipeline, the served model, tests/model, tests/data
 	$(PYTHON) -m pytest tests/pipeline tests/model tests/data
