@@ -1,8 +1,9 @@
 -- Ask for predictions; print what was measured as one line of JSON.
--- Variables: BENCHMARK_BODY (a file), BENCHMARK_PAUSE (ms between two requests of a client, on average).
+-- Variables: BENCHMARK_BODY (a file), BENCHMARK_TYPE (its media type, if it is not JSON), BENCHMARK_PAUSE
+-- (ms between two requests of a client, on average).
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-local file = io.open(os.getenv("BENCHMARK_BODY"))
+wrk.headers["Content-Type"] = os.getenv("BENCHMARK_TYPE") or "application/json"
+local file = io.open(os.getenv("BENCHMARK_BODY"), "rb")
 wrk.body = file:read("*a")
 file:close()
 

@@ -49,10 +49,13 @@ class RequestError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
-        self.body = {
-            "error": message,  # MLEM's client reads this one
-            "detail": detail or [{"loc": ["body"], "msg": message, "type": kind}],
-        }
+        self.detail = detail or [{"loc": ["body"], "msg": message, "type": kind}]
+        self.body = {"error": message, "detail": self.detail}  # MLEM's client reads `error`
+
+    @property
+    def names_row(self) -> bool:
+        """Say that the error is that of a row, and not of the request as a whole."""
+        return any(isinstance(part, int) for part in self.detail[0]["loc"])
 
     def make_response(self) -> Response:
         """Make the HTTP response."""
@@ -77,13 +80,21 @@ def to_json(content: Any) -> bytes:
     return _JSON.dump_json(content)
 
 
-def explain(error: ValidationError, interface: Interface, max_rows: int) -> RequestError:
+def make_too_many_rows(max_rows: int) -> RequestError:
+    """Make the error of a request with more rows than are allowed."""
+    return RequestError(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
+
+
+def explain(
+    error: ValidationError, interface: Interface, max_rows: int, skipped: int = 0
+) -> RequestError:
     """Explain in words what is wrong with a request, naming row and column but no value.
 
     Args:
         error: from pydantic; validation stops at the first bad row.
         interface: the model's.
         max_rows: the limit that was applied.
+        skipped: rows of the request before those that were validated.
 
     Returns:
         An error with status 400, 413 or 422.
@@ -102,13 +113,16 @@ def explain(error: ValidationError, interface: Interface, max_rows: int) -> Requ
             400, f"The body is not valid JSON{f' ({at[0]})' if at else ''}.", kind="json_invalid"
         )
     if kind == "too_long" and len(place) == depth:
-        return RequestError(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
+        return make_too_many_rows(max_rows)
     if kind == "too_short" and len(place) == depth:
         message = "The list of rows is empty: give at least one."
         return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
     if len(place) <= depth:
         message = f"The body must be {_describe_body(interface)}. {_list_columns(interface)}"
         return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
+    for problem in problems:
+        loc = problem["loc"]
+        problem["loc"] = (*loc[:depth], int(loc[depth]) + skipped, *loc[depth + 1 :])
     missing = [str(e["loc"][-1]) for e in problems if e["type"] == "missing"]
     # A whole number may come as 10 or 10.0: what fits neither has a problem with each.
     places = {tuple(e["loc"][: depth + 2]): e for e in reversed(problems)}

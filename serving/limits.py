@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,20 +57,18 @@ class BodyLimit:
 
     async def _read(self, receive: Receive) -> bytes | None:
         """Collect the body; return None if the client has disconnected."""
-        parts: list[bytes] = []
-        size = 0
+        body = io.BytesIO()  # joined parts would take the memory of two bodies
         try:
             async with asyncio.timeout(self._seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self._max_bytes:
+                    body.write(message.get("body", b""))
+                    if body.tell() > self._max_bytes:
                         raise self._make_too_large()
                     if not message.get("more_body"):
-                        return b"".join(parts)
+                        return body.getvalue()
         except TimeoutError:
             raise RequestError(408, "The body took too long to arrive.", kind="timeout") from None
 

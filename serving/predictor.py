@@ -61,43 +61,17 @@ class Predictor:
         self._model = model
         self._categories = read_categories(model, interface)
 
-    def answer(self, method: str, body: bytes) -> Answer:
-        """Validate a request, predict, and serialize.
-
-        Args:
-            method: one of the interface's.
-            body: the request's JSON.
-
-        Returns:
-            The response's JSON, as MLEM's server gives it, and the number of rows.
-
-        Raises:
-            RequestError: the request is not valid.
-        """
-        return self.answer_rows(method, self.rows(body))
-
-    def answer_rows(self, method: str, rows: Sequence[Any]) -> Answer:
-        """Predict validated rows and serialize.
-
-        Args:
-            method: one of the interface's.
-            rows: from `rows`.
-
-        Returns:
-            The response's JSON, the number of rows, and what the model has never seen.
-        """
-        return self.make_answer(rows, self.predict(method, rows))
-
     def make_answer(self, rows: Sequence[Any], predictions: Sequence[Any]) -> Answer:
         """Serialize the predictions of validated rows, and count what the model has never seen."""
         unseen_categories = count_unseen_categories(self._categories, rows)
         return Answer(to_json(predictions), len(rows), unseen_categories)
 
-    def rows(self, body: bytes) -> list[Any]:
+    def rows(self, body: bytes, skipped: int = 0) -> list[Any]:
         """Validate a request.
 
         Args:
-            body: the request's JSON.
+            body: the request's JSON, or that of a piece of one.
+            skipped: rows before this piece.
 
         Returns:
             Its rows.
@@ -108,7 +82,7 @@ class Predictor:
         try:
             return self.interface.unwrap(self._adapter.validate_json(body))
         except ValidationError as error:
-            raise explain(error, self.interface, self._max_rows) from None
+            raise explain(error, self.interface, self._max_rows, skipped) from None
 
     def predict(self, method: str, rows: Sequence[Any]) -> list[Any]:
         """Run one of the model's methods.

@@ -16,11 +16,8 @@ from serving.bundle import Bundle, BundleError
 from serving.categories import make_unseen_header
 from serving.errors import RequestError
 from serving.failures import Failures
-from serving.interface import (
-    Interface,
-    estimate_row_bytes,
-    read_interface,
-)
+from serving.interface import Interface, estimate_row_bytes, read_interface
+from serving.large import LargeRequests
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, keep
 from serving.predictor import Answer, Predictor, load_predictor
@@ -65,10 +62,11 @@ class Service:
         if log_settings is not None:
             private |= log_settings.private
         self.failures = Failures(is_private=bool(private))
-        self.large = Workers(limits.threads, limits.queue)
+        self.workers = Workers(limits.threads, limits.queue)
         # Small requests wait for each other only, and only the bound on connections turns them
         # away.
         self._small: dict[str, Batcher] = {}  # of each method
+        self._large: dict[str, LargeRequests] = {}
         self._pool: ThreadPoolExecutor | None = None  # of the small requests of a slow model
         self.predictor: Predictor | None = None
         self.log: PredictionLog | None = None
@@ -162,10 +160,10 @@ class Service:
 
     async def _answer(self, predictor: Predictor, method: str, body: bytes) -> Answer:
         if len(body) > INLINE_BYTES:
-            return await self.large.run(predictor.answer, method, body)
+            return await self.workers.run(self._large[method].answer(body))
         rows = predictor.rows(body)
         if len(rows) > self.limits.inline_rows:
-            return await self.large.run(predictor.answer_rows, method, rows)
+            return await self.workers.run(self._large[method].answer_rows([rows]))
         return predictor.make_answer(rows, await self._small[method].predict(rows))
 
     def _prepare_batches(self, predictor: Predictor) -> None:
@@ -181,12 +179,13 @@ class Service:
                 partial(predictor.predict, method),
                 most_rows, self.metrics.batch_requests, self._pool, threads,
             )  # fmt: skip
+            self._large[method] = LargeRequests(predictor, method, most_rows, self.limits.max_rows)
         self.metrics.batch_rows.set(most_rows)
         log.info("%s: up to %d rows of concurrent requests in a batch", self.bundle.name, most_rows)
 
     def close(self) -> None:
         """Let running predictions finish, and write the log, when the server stops."""
-        self.large.close()
+        self.workers.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         if self.log is not None:

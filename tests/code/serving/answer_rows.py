@@ -24,7 +24,8 @@ for folder, method, rows in json.load(sys.stdin):
     predictor = load_predictor(bundle, interface, make_request_adapter(interface, ROWS), ROWS)
     try:
         body = json.dumps(interface.wrap(rows)).encode()
-        answer = predictor.answer(method, body)
+        read = predictor.rows(body)
+        answer = predictor.make_answer(read, predictor.predict(method, read))
         answers.append({"answer": json.loads(answer.body), "unseen": answer.unseen_categories})
     except RequestError as error:
         answers.append({"answer": str(error), "unseen": {}})

@@ -46,6 +46,17 @@ def batcher(model, most_rows=MOST, **options):
     return Batcher(model.predict, most_rows, sizes, **options)
 
 
+def step(function, *arguments):
+    """A request that is answered in one step."""
+    return function(*arguments)
+    yield
+
+
+def take(workers, predict):
+    """A function that predicts on the threads of large requests."""
+    return lambda rows: workers.run(step(predict, rows))
+
+
 async def ask(batcher, *requests):
     return await asyncio.gather(*map(batcher.predict, requests), return_exceptions=True)
 
@@ -143,7 +154,7 @@ async def test_client_gets_an_answer_whatever_the_model_raises(failure, monkeypa
     with ThreadPoolExecutor(1) as pool:
         batchers = batcher(model), batcher(model, pool=pool)
         workers = Workers(1, 1)
-        for run in (batchers[0].predict, batchers[1].predict, partial(workers.run, predict)):
+        for run in (batchers[0].predict, batchers[1].predict, take(workers, predict)):
             answers = await asyncio.wait_for(ask(SimpleNamespace(predict=run), [1], [2]), 5)
             assert [type(answer) for answer in answers] == [RuntimeError] * 2
             assert failure.__name__ in str(answers[0])
@@ -169,7 +180,7 @@ async def test_rows_of_a_request_that_failed_are_freed_at_once():
     model, workers = Model(), Workers(1, 1)
     with ThreadPoolExecutor(1) as pool:
         batchers = batcher(model), batcher(model, pool=pool)
-        large = partial(workers.run, model.predict)
+        large = take(workers, model.predict)
         gc.disable()
         try:
             for run in (batchers[0].predict, batchers[1].predict, large):

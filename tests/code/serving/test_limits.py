@@ -10,6 +10,7 @@ import pytest
 from serving.errors import RequestError
 from serving.limits import BodyLimit
 from serving.work import Workers
+from tests.code.serving.test_batching import step
 
 LIMIT = 100
 
@@ -106,32 +107,32 @@ async def test_client_that_disconnects_is_forgotten():
 async def test_batches_wait_in_a_bounded_queue():
     workers = Workers(threads=1, queue=1)
     go = threading.Event()
-    first, second = (asyncio.create_task(workers.run(go.wait, 5)) for _ in range(2))
+    first, second = (asyncio.create_task(workers.run(step(go.wait, 5))) for _ in range(2))
     await asyncio.sleep(0.05)
     with pytest.raises(RequestError) as caught:
-        await workers.run(go.wait, 5)
+        await workers.run(step(go.wait, 5))
     assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
     go.set()
     assert await first
     assert await second
-    assert await workers.run(int, "3") == 3
+    assert await workers.run(step(int, "3")) == 3
     workers.close()
 
 
 async def test_client_that_disconnects_does_not_free_room():
     workers = Workers(threads=1, queue=0)
     go = threading.Event()
-    task = asyncio.create_task(workers.run(go.wait, 5))
+    task = asyncio.create_task(workers.run(step(go.wait, 5)))
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.sleep(0)
     with pytest.raises(RequestError):
-        await workers.run(int)
+        await workers.run(step(int))
     go.set()
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(RequestError):
-                assert await workers.run(int) == 0
+                assert await workers.run(step(int)) == 0
                 break
             await asyncio.sleep(0.01)
     workers.close()

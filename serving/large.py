@@ -1,0 +1,116 @@
+"""Answer large requests in short steps, so that small ones are answered between them."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+from serving.errors import RequestError, make_too_many_rows
+from serving.pieces import LISTS, OBJECTS, VALUES, cut_rows
+from serving.predictor import Answer, Predictor
+
+CHUNK_SECONDS = 0.01  # of the processor: how long a chunk should take
+MOST_ROWS = 8192  # of a chunk: bounds the memory
+GROWTH = 2.0  # of a chunk over the last one
+
+Steps = Generator[None, None, Answer]
+
+
+class WrongCut(Exception):
+    """A piece of a request is not valid: the request is not, or was not cut between two rows."""
+
+
+class LargeRequests:
+    """Makes the answers to the large requests of one method."""
+
+    def __init__(self, predictor: Predictor, method: str, proven_rows: int, max_rows: int) -> None:
+        """Begin with small chunks.
+
+        Args:
+            predictor: has a loaded model.
+            method: one of the interface's.
+            proven_rows: are predicted together as each alone; 1 if that is not proven: then all
+                rows of a request are predicted at once.
+            max_rows: of a request.
+        """
+        self._predictor = predictor
+        self._method = method
+        self._max_rows = max_rows
+        self._least_rows = proven_rows if proven_rows > 1 else max_rows
+        self._most_rows = max(MOST_ROWS, self._least_rows)
+        self._rows = self._least_rows  # of the next chunk
+        interface = predictor.interface
+        lists = VALUES if interface.flat else LISTS
+        self._frame = OBJECTS if interface.container == "dataframe" else lists
+
+    def answer(self, body: bytes) -> Steps:
+        """Validate a request, predict, and serialize.
+
+        Args:
+            body: the request's JSON.
+
+        Returns:
+            Steps, which end with the response's JSON, as MLEM's server gives it.
+
+        Raises:
+            RequestError: the request is not valid.
+        """
+        with contextlib.suppress(WrongCut):
+            return (yield from self.answer_rows(self._read(body)))
+        return (yield from self.answer_rows([self._predictor.rows(body)]))
+
+    def answer_rows(self, parts: Iterable[Sequence[Any]]) -> Steps:
+        """Predict validated rows, and serialize.
+
+        Args:
+            parts: rows, as they are read: one part in a step.
+        """
+        texts: list[bytes] = []
+        unseen = Counter[str]()
+        rows: list[Any] = []
+        count = 0
+        for part in parts:
+            if count:
+                yield
+            rows += part
+            count += len(part)
+            while len(rows) >= self._rows:
+                chunk = rows[: self._rows]
+                del rows[: len(chunk)]
+                texts.append(self._predict(chunk, unseen))
+                yield
+        if rows:
+            texts.append(self._predict(rows, unseen))
+        return Answer(b"[%b]" % b",".join(texts), count, unseen)
+
+    def _read(self, body: bytes) -> Iterator[list[Any]]:
+        """Validate the rows of a request, one piece after the other."""
+        count = 0
+        for piece in cut_rows(body, self._frame):
+            try:
+                rows = self._predictor.rows(piece, count)
+            except RequestError as error:
+                if piece is body or error.names_row:
+                    raise
+                raise WrongCut from None
+            count += len(rows)
+            if count > self._max_rows:
+                raise make_too_many_rows(self._max_rows)
+            yield rows
+
+    def _predict(self, rows: Sequence[Any], unseen: Counter[str]) -> bytes:
+        """Predict a chunk; return its JSON without the brackets."""
+        begin = time.thread_time()
+        answer = self._predictor.make_answer(rows, self._predictor.predict(self._method, rows))
+        unseen.update(answer.unseen_categories)
+        # Of the processor alone: a machine that is busy just now must not count as a slow model.
+        self._adapt(len(rows), time.thread_time() - begin)
+        return answer.body[1:-1]
+
+    def _adapt(self, rows: int, seconds: float) -> None:
+        """Choose the rows of the next chunk by the time of the last one."""
+        if rows < self._rows and seconds < CHUNK_SECONDS:
+            return  # the rest of a request: its call costs more than its rows
+        fitting = int(rows * min(GROWTH, CHUNK_SECONDS / max(seconds, 1e-6)))
+        self._rows = min(max(fitting, self._least_rows), self._most_rows)
