@@ -35,7 +35,9 @@ _ON_A_STACK = tuple(
 _SECOND_STACK = "on a second stack"
 # Files that share a worker's Prefect server with a password: all of their tests, or some.
 _PASSWORD_SERVER = "on a server with a password"
-_ON_A_SERVER = tuple(f"{_DEPLOYMENTS}test_{name}.py" for name in ("apply", "cli", "trigger"))
+_ON_A_SERVER = tuple(
+    f"{_DEPLOYMENTS}test_{name}.py" for name in ("apply", "cli", "polling", "trigger")
+)
 # Groups that take minutes, the longest first: a worker that got one of them last would work on
 # when all others are through.
 _LONG = (

@@ -4,18 +4,26 @@ Before it takes on anything, it recovers runs that have lost their process: they
 running, and hold the slot that the next one waits for. The automations of the server would do the
 same a minute later (`deployments/catalogue/automations.py`), as they do for workers elsewhere; each
 leaves alone what the other has done, so no run is started twice.
+
+Then it is Prefect's process worker, as `prefect worker start` would run it, which polls as soon as
+the server's events say that there may be a run (`polling.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import sys
 import time
 
 import psutil
+from prefect.logging.configuration import setup_logging
+from prefect.settings import get_current_settings
+from prefect.utilities.processutils import setup_signal_handlers_worker
+from prefect.workers.process import ProcessWorker
 
 from deployments.local import processes
+from deployments.local.polling import Poller
 from deployments.local.prefect_programs import WORK_POOL
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import State
@@ -64,8 +72,35 @@ def recover_lost_runs(api: PrefectAPI, token: str) -> list[str]:
     return [run.id for run in lost]
 
 
+async def work() -> None:
+    """Run Prefect's worker until it is stopped, with SIGTERM or SIGINT.
+
+    It starts no more runs then, and those that it has started end by themselves.
+    """
+    setup_signal_handlers_worker(os.getpid(), "the process worker", print)
+    settings = get_current_settings().worker
+    worker = ProcessWorker(
+        name="local",
+        work_pool_name=WORK_POOL,
+        create_pool_if_not_found=False,
+        prefetch_seconds=settings.prefetch_seconds,
+        heartbeat_interval_seconds=int(settings.heartbeat_seconds),
+    )
+    poller = Poller(worker, WORK_POOL, int(settings.prefetch_seconds))
+    # In the order in which they are stopped: polls need the client that the worker closes.
+    tasks = [asyncio.create_task(poller.run()), asyncio.create_task(worker.start())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 def main() -> None:
-    """Recover lost runs, then become Prefect's worker."""
+    """Recover lost runs, then be Prefect's worker."""
     deadline = time.monotonic() + _SERVER_SECONDS
     with PrefectAPI.from_environment() as api:
         while not api.is_healthy():
@@ -78,9 +113,9 @@ def main() -> None:
             time.sleep(0.5)
         for run_id in recover_lost_runs(api, os.environ[processes.MARKER]):
             print(f"flow run {run_id} has lost its process", flush=True)
-    command = ["-m", "prefect", "--no-prompt", "worker", "start", "--name=local"]
-    options = [f"--pool={WORK_POOL}", "--type=process", "--no-create-pool-if-not-found"]
-    os.execv(sys.executable, [sys.executable, *command, *options])  # noqa: S606
+    setup_logging()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(work())
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         # How soon `make demo` shows a line; the default is 2 s.
         "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # The worker polls upon events (`polling.py`), and at this interval whatever comes of them.
+        "PREFECT_WORKER_QUERY_SECONDS": "60",
         "SLIPWAY_CHECKOUT": str(layout.checkout),
         "SLIPWAY_GATEWAY": str(layout.routes),
         "SLIPWAY_GATEWAY_API": layout.gateway_api_url,

@@ -177,6 +177,7 @@ def another_worker(lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
         **os.environ,
         **stack.environment(),
         processes.MARKER: stack.credentials.stack,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",  # it is Prefect's own, which polls at an interval
         "TZ": "Asia/Kolkata",
     }
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
