@@ -42,17 +42,11 @@ class Server:
     def ask(self, clients: int, pause: float = 0, seconds: int = SECONDS) -> Pass:
         """Have keep-alive clients ask for predictions; pause: milliseconds between requests."""
         variables = {"BENCHMARK_BODY": str(self.body), "BENCHMARK_PAUSE": str(pause)}
-        return self._ask(self._command(clients, seconds), variables)
-
-    def ask_large(self, seconds: int = SECONDS) -> Pass:
-        """Have one client ask for many rows, again and again."""
-        return self._ask(self._command(1, seconds), self._large_variables)
-
-    def _ask(self, command: list[str], variables: dict[str, str]) -> Pass:
         begin = read_cpu_seconds(self.process)
         done = subprocess.run(
-            command, env={**os.environ, **variables}, capture_output=True, text=True, check=True
-        )
+            self._command(clients, seconds), env={**os.environ, **variables},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
         cpu = read_cpu_seconds(self.process) - begin
         result = json.loads(done.stdout.splitlines()[-1])
         count = max(1, result["requests"])
@@ -66,16 +60,13 @@ class Server:
 
     def ask_beside_large(self) -> Pass:
         """Have 8 clients ask for one row while another asks for many, again and again."""
-        environment = {**os.environ, **self._large_variables}
+        variables = {"BENCHMARK_BODY": str(self.large), "BENCHMARK_TYPE": self.media_type}
+        environment = {**os.environ, **variables}
         with subprocess.Popen(
             self._command(1, SECONDS + 2), env=environment, stdout=subprocess.DEVNULL
         ):
             time.sleep(1)  # until the first is being answered
             return self.ask(8, pause=10)
-
-    @property
-    def _large_variables(self) -> dict[str, str]:
-        return {"BENCHMARK_BODY": str(self.large), "BENCHMARK_TYPE": self.media_type}
 
     def _command(self, clients: int, seconds: int) -> list[str]:
         return ["wrk", "-t1", f"-c{clients}", f"-d{seconds}", "-s", str(SCRIPT), self.url]

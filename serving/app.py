@@ -170,7 +170,7 @@ def _make_pages(service: Service, operations: Mapping[str, Endpoint]) -> list[Ro
         if service.takes_feedback:
             others.insert(0, pages.describe_feedback(_take_feedback))
         content = pages.make_openapi(
-            service.bundle, service.interface, service.adapter, text, others
+            service.bundle, service.interface, service.adapter, text, others, split=service.split
         )
         return to_json(content)
 

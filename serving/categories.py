@@ -1,9 +1,10 @@
 """Find the categories of a request that the model was not trained on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from serving.inputs import Columns
 from serving.interface import Interface
 
 ATTRIBUTE = "seen_categories_"  # of a model: `model/categories.py` records them
@@ -32,7 +33,7 @@ def read_categories(model: Any, interface: Interface) -> dict[str, frozenset[str
 
 
 def count_unseen_categories(
-    categories: Mapping[str, frozenset[str | None]], rows: Sequence[Mapping[str, Any]]
+    categories: Mapping[str, frozenset[str | None]], rows: Sequence[Mapping[str, Any]] | Columns
 ) -> dict[str, int]:
     """Count the rows with a category that the model was not trained on, by column.
 
@@ -40,9 +41,11 @@ def count_unseen_categories(
         categories: from `read_categories`.
         rows: validated rows.
     """
-    counts = {
-        name: sum(row[name] not in known for row in rows) for name, known in categories.items()
-    }
+    counts = {}
+    for name, known in categories.items():
+        values: Iterable[Any]
+        values = rows.values[name] if isinstance(rows, Columns) else (row[name] for row in rows)
+        counts[name] = sum(value not in known for value in values)
     return {name: count for name, count in counts.items() if count}
 
 

@@ -8,13 +8,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from serving.interface import Column, Interface, Kind
+from serving.interface import ARGUMENT, Column, Interface, Kind
 
 SHOWN_PROBLEMS = 20
 SHOWN_COLUMNS = 12
 NAME_CHARACTERS = 64
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+SPLIT_BODY = '{"columns": [names], "data": [one list a row]}'
 
 EXPECTED = {
     Kind.INTEGER: "a whole number",
@@ -86,7 +88,12 @@ def make_too_many_rows(max_rows: int) -> RequestError:
 
 
 def explain(
-    error: ValidationError, interface: Interface, max_rows: int, skipped: int = 0
+    error: ValidationError,
+    interface: Interface,
+    max_rows: int,
+    *,
+    skipped: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> RequestError:
     """Explain in words what is wrong with a request, naming row and column but no value.
 
@@ -94,7 +101,8 @@ def explain(
         error: from pydantic; validation stops at the first bad row.
         interface: the model's.
         max_rows: the limit that was applied.
-        skipped: rows of the request before those that were validated.
+        skipped: rows of the request before those that were validated, if only rows were.
+        names: the request's columns in their order, if it names them once; else None.
 
     Returns:
         An error with status 400, 413 or 422.
@@ -104,9 +112,17 @@ def explain(
             422, f"Too many unknown names. {_list_columns(interface)}", kind="extra_forbidden"
         )
     problems = error.errors(include_url=False, include_context=False, include_input=False)
+    rows = (
+        (ARGUMENT, "values")
+        if interface.container == "dataframe" and names is None
+        else (ARGUMENT,)
+    )
+    depth = len(rows)
+    if skipped is not None:
+        for problem in problems:
+            problem["loc"] = (*rows, *problem["loc"])
     first = problems[0]
     kind, place = first["type"], first["loc"]
-    depth = 2 if interface.container == "dataframe" else 1  # of the list of rows
     if kind == "json_invalid":
         at = re.search(r"line \d+ column \d+", first["msg"])
         return RequestError(
@@ -117,12 +133,18 @@ def explain(
     if kind == "too_short" and len(place) == depth:
         message = "The list of rows is empty: give at least one."
         return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
-    if len(place) <= depth:
-        message = f"The body must be {_describe_body(interface)}. {_list_columns(interface)}"
+    if len(place) <= depth or (names is not None and place[0] != ARGUMENT):
+        body = _describe_body(interface) if names is None else SPLIT_BODY
+        message = f"The body must be {body}. {_list_columns(interface)}"
         return RequestError(422, message, kind=kind, detail=[_make_problem(place, message, kind)])
+    # Beside a bad row there may be an unknown name, which is no problem of a row.
+    problems = [e for e in problems if len(e["loc"]) > depth and e["loc"][0] == ARGUMENT]
     for problem in problems:
         loc = problem["loc"]
-        problem["loc"] = (*loc[:depth], int(loc[depth]) + skipped, *loc[depth + 1 :])
+        inner = loc[depth + 1 :]
+        if names is not None and inner:  # of a row that is too short only the row is wrong
+            inner = () if problem["type"] == "missing" else (names[int(inner[0])],)
+        problem["loc"] = (*loc[:depth], int(loc[depth]) + (skipped or 0), *inner)
     missing = [str(e["loc"][-1]) for e in problems if e["type"] == "missing"]
     # A whole number may come as 10 or 10.0: what fits neither has a problem with each.
     places = {tuple(e["loc"][: depth + 2]): e for e in reversed(problems)}
@@ -140,12 +162,12 @@ def _describe_problem(
 ) -> str:
     row = f"Row {int(place[depth]) + 1}"
     if len(place) == depth + 1:
-        return f"{row}: must be {_describe_row(interface)}."
+        return f"{row}: must be {_describe_row(interface, depth)}."
     last = place[depth + 1]
     if kind == "missing":
         return f"{row}: column '{last}' is missing."
     if kind == "extra_forbidden":
-        return f"{row}: {_explain_unknown(str(last), missing, interface)}"
+        return f"{row}: {explain_unknown(str(last), missing, interface)}"
     if interface.container == "ndarray":
         column, place_name = interface.columns[0], f"value {int(last) + 1}"
     else:
@@ -158,10 +180,10 @@ def _describe_problem(
     return f"{row}, {place_name}: must be {describe_values(column)}."
 
 
-def _describe_row(interface: Interface) -> str:
+def _describe_row(interface: Interface, depth: int) -> str:
     if interface.flat:
         return describe_values(interface.columns[0])
-    if interface.container == "ndarray":
+    if depth == 1:
         return f"a list of {len(interface.columns)} values"
     return "an object with the columns as its names"
 
@@ -172,7 +194,8 @@ def describe_values(column: Column) -> str:
     return f"{text}, or null for a missing value" if column.nullable else text
 
 
-def _explain_unknown(name: str, missing: Sequence[str], interface: Interface) -> str:
+def explain_unknown(name: str, missing: Sequence[str], interface: Interface) -> str:
+    """Explain that a column is unknown, with a hint at the one that may be meant."""
     candidates = missing or [column.name for column in interface.columns]
     folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
     close = difflib.get_close_matches(name[:NAME_CHARACTERS].casefold(), folded, n=1)

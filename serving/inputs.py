@@ -2,9 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from serving.interface import Column, Interface
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Validated rows, as values by column."""
+
+    values: Mapping[str, Sequence[Any]]
+    rows: int
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.rows
 
 
 def make_array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
@@ -29,6 +42,26 @@ def make_array_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:
     return lambda rows: np.array(
         [[row[name] for name in names] for row in rows], dtype=common, order="F"
     )
+
+
+def make_matrix_builder(interface: Interface) -> Callable[[Mapping[str, Sequence[Any]]], Any]:
+    """Make a function from values by column to the array that `make_array_builder` gives.
+
+    Args:
+        interface: of an all-numeric model on DataFrames.
+    """
+    import numpy as np
+
+    names = [column.name for column in interface.columns]
+    common = np.result_type(*(np.dtype(column.dtype) for column in interface.columns))
+
+    def build(values: Mapping[str, Sequence[Any]]) -> Any:
+        matrix = np.empty((len(values[names[0]]), len(names)), dtype=common, order="F")
+        for number, name in enumerate(names):
+            matrix[:, number] = values[name]
+        return matrix
+
+    return build
 
 
 def make_frame_builder(interface: Interface) -> Callable[[Sequence[Any]], Any]:

@@ -70,8 +70,15 @@ class Interface:
     def unwrap(self, body: Any) -> list[Any]:
         """Take the rows out of a validated request."""
         data = body[ARGUMENT]
+        if "columns" in body:
+            return name_values(body["columns"], data)
         rows: list[Any] = data["values"] if self.container == "dataframe" else data
         return rows
+
+
+def name_values(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Make one object a row of lists of values."""
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def read_interface(bundle: Bundle) -> Interface:

@@ -3,11 +3,12 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from serving.errors import RequestError, make_too_many_rows
-from serving.pieces import LISTS, OBJECTS, VALUES, cut_rows
+from serving.inputs import Columns
+from serving.pieces import LISTS, choose_frame, cut_rows
 from serving.predictor import Answer, Predictor
 
 CHUNK_SECONDS = 0.01  # of the processor: how long a chunk should take
@@ -15,6 +16,8 @@ MOST_ROWS = 8192  # of a chunk: bounds the memory
 GROWTH = 2.0  # of a chunk over the last one
 
 Steps = Generator[None, None, Answer]
+Read = Callable[[bytes, int], list[Any]]
+Make = Callable[[Sequence[Any]], Columns]
 
 
 class WrongCut(Exception):
@@ -40,9 +43,7 @@ class LargeRequests:
         self._least_rows = proven_rows if proven_rows > 1 else max_rows
         self._most_rows = max(MOST_ROWS, self._least_rows)
         self._rows = self._least_rows  # of the next chunk
-        interface = predictor.interface
-        lists = VALUES if interface.flat else LISTS
-        self._frame = OBJECTS if interface.container == "dataframe" else lists
+        self._frame = choose_frame(predictor.interface)
 
     def answer(self, body: bytes) -> Steps:
         """Validate a request, predict, and serialize.
@@ -56,15 +57,25 @@ class LargeRequests:
         Raises:
             RequestError: the request is not valid.
         """
-        with contextlib.suppress(WrongCut):
-            return (yield from self.answer_rows(self._read(body)))
-        return (yield from self.answer_rows([self._predictor.rows(body)]))
+        split = self._predictor.split
+        if split is not None and split.matches(body):
+            request = split.open(body)
+            pieces = None if request.begin is None else cut_rows(body, LISTS, request.begin)
+            read, read_piece, make = request.read, request.read_piece, request.make_columns
+        else:
+            pieces = cut_rows(body, self._frame)
+            read, read_piece, make = self._predictor.rows, self._predictor.read_piece, None
+        if pieces is not None:
+            with contextlib.suppress(WrongCut):
+                return (yield from self.answer_rows(self._read(pieces, read_piece), make))
+        return (yield from self.answer_rows([read(body)], make))
 
-    def answer_rows(self, parts: Iterable[Sequence[Any]]) -> Steps:
+    def answer_rows(self, parts: Iterable[Sequence[Any]], make: Make | None = None) -> Steps:
         """Predict validated rows, and serialize.
 
         Args:
             parts: rows, as they are read: one part in a step.
+            make: makes of rows what the predictor takes.
         """
         texts: list[bytes] = []
         unseen = Counter[str]()
@@ -78,20 +89,20 @@ class LargeRequests:
             while len(rows) >= self._rows:
                 chunk = rows[: self._rows]
                 del rows[: len(chunk)]
-                texts.append(self._predict(chunk, unseen))
+                texts.append(self._predict(make(chunk) if make else chunk, unseen))
                 yield
         if rows:
-            texts.append(self._predict(rows, unseen))
+            texts.append(self._predict(make(rows) if make else rows, unseen))
         return Answer(b"[%b]" % b",".join(texts), count, unseen)
 
-    def _read(self, body: bytes) -> Iterator[list[Any]]:
+    def _read(self, pieces: Iterable[bytes], read: Read) -> Iterator[list[Any]]:
         """Validate the rows of a request, one piece after the other."""
         count = 0
-        for piece in cut_rows(body, self._frame):
+        for piece in pieces:
             try:
-                rows = self._predictor.rows(piece, count)
+                rows = read(piece, count)
             except RequestError as error:
-                if piece is body or error.names_row:
+                if error.names_row:
                     raise
                 raise WrongCut from None
             count += len(rows)
@@ -99,7 +110,7 @@ class LargeRequests:
                 raise make_too_many_rows(self._max_rows)
             yield rows
 
-    def _predict(self, rows: Sequence[Any], unseen: Counter[str]) -> bytes:
+    def _predict(self, rows: Sequence[Any] | Columns, unseen: Counter[str]) -> bytes:
         """Predict a chunk; return its JSON without the brackets."""
         begin = time.thread_time()
         answer = self._predictor.make_answer(rows, self._predictor.predict(self._method, rows))

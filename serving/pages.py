@@ -15,6 +15,7 @@ from serving.categories import UNSEEN
 from serving.errors import describe_values
 from serving.interface import Column, Interface, Kind
 from serving.settings import Limits
+from serving.split import SplitReader
 
 STATIC = Path(__file__).parent / "static"
 SAMPLES = 50  # of the golden inputs, to choose from on the page
@@ -136,6 +137,8 @@ def make_openapi(
     adapter: TypeAdapter[Any],
     text: str,
     others: Sequence[tuple[str, dict[str, Any]]],
+    *,
+    split: SplitReader | None = None,
 ) -> dict[str, Any]:
     """Make the OpenAPI description, with real examples.
 
@@ -145,6 +148,7 @@ def make_openapi(
         adapter: the validator of requests, whose schema is shown.
         text: describes the model.
         others: paths beside the model's methods, and what can be done there.
+        split: of requests that name the columns once, if the model takes any.
 
     Returns:
         The whole description.
@@ -153,6 +157,12 @@ def make_openapi(
     schema = adapter.json_schema(ref_template=template)
     schemas = {**schema.pop("$defs", {}), "Request": schema, "Problem": PROBLEM}
     inputs = bundle.golden.get("inputs") or []
+    bodies = [{"$ref": template.format(model="Request")}]
+    if split is not None:
+        data = [[row[column.name] for column in interface.columns] for row in inputs[:1]]
+        example = {"columns": [column.name for column in interface.columns], "data": data}
+        schemas["SplitRequest"] = {**split.describe(), "examples": [example]}
+        bodies.append({"$ref": template.format(model="SplitRequest")})
     paths: dict[str, Any] = {}
     for method in interface.methods:
         outputs = (bundle.golden.get("outputs") or {}).get(method) or []
@@ -160,7 +170,7 @@ def make_openapi(
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"$ref": template.format(model="Request")},
+                    "schema": {"oneOf": bodies} if split else bodies[0],
                     "example": interface.wrap(inputs[:1]),
                 }
             },

@@ -4,9 +4,13 @@ A parser of JSON lets no other thread run until it is done. A cut at a wrong pla
 text, never passes unnoticed: the piece before it is not valid JSON.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from serving.interface import Interface
 
 PIECE_BYTES = 256 << 10  # about 2 ms
 _TAIL_BYTES = 256  # in which the brackets after the last row end; there may be space between them
@@ -39,25 +43,62 @@ LISTS = Frame(_compile(r' \{ "data" : \['), _compile(r"\] \} \Z"), _compile(r"\]
 VALUES = Frame(LISTS.head, LISTS.tail, _compile(r"(,) [^\s\]]"))
 
 
-def cut_rows(body: bytes, frame: Frame) -> Iterator[bytes]:
-    """Cut a request into smaller ones of the same form, which have its rows in their order.
+# Where the rows of a request begin that names the columns once. Nothing is looked behind: a search
+# for a pattern that begins with a plain text is many times as fast.
+_DATA = _compile('"data" : \\[')
+
+
+def choose_frame(interface: Interface) -> Frame:
+    """Choose the frame of the requests that MLEM's client sends."""
+    if interface.container == "dataframe":
+        return OBJECTS
+    return VALUES if interface.flat else LISTS
+
+
+def find_columns(body: bytes) -> tuple[Any, int] | None:
+    """Read what is before the rows of a request that names the columns once.
+
+    Returns:
+        The JSON without the rows, and where the first of these begins; None if the columns come
+        after them, or the request is another one.
+    """
+    match = _DATA.search(body)
+    if match is None or body[match.start() - 1 : match.start()] == b"\\":
+        return None
+    try:
+        head = json.loads(body[: match.end()] + b"]}")
+    except (ValueError, RecursionError):
+        return None
+    is_complete = isinstance(head, dict) and "columns" in head and head.get("data") == []
+    return (head, match.end()) if is_complete else None
+
+
+def cut_rows(body: bytes, frame: Frame, begin: int | None = None) -> Iterator[bytes] | None:
+    """Cut the rows of a request into lists, each of which is valid JSON if the request is.
+
+    They have to be read as lists: within an object the text `]}, "data": [` would begin the rows
+    anew, and drop those before.
 
     Args:
         body: the request.
         frame: of its form.
+        begin: of the first row, if it is known.
 
     Returns:
-        The requests; the body alone if it is written in another way, or is small.
+        The lists; None if the request is small, or is not written in that form.
     """
-    head = frame.head.match(body)
-    tail_begin = max(0, len(body) - _TAIL_BYTES)
-    tail = frame.tail.search(body, tail_begin)
-    if head is None or tail is None or tail.start() - head.end() <= PIECE_BYTES:
-        yield body
-        return
-    before, begin, after, end = head[0], head.end(), tail[0], tail.start()
+    if begin is None:
+        head = frame.head.match(body)
+        begin = len(body) if head is None else head.end()
+    tail = frame.tail.search(body, max(begin, len(body) - _TAIL_BYTES))
+    if tail is None or tail.start() - begin <= PIECE_BYTES:
+        return None
+    return _cut(body, frame.between, begin, tail.start())
+
+
+def _cut(body: bytes, between: re.Pattern[bytes], begin: int, end: int) -> Iterator[bytes]:
     while begin < end:
-        comma = frame.between.search(body, min(begin + PIECE_BYTES, end), end)
+        comma = between.search(body, min(begin + PIECE_BYTES, end), end)
         stop, following = comma.span(1) if comma else (end, end)
-        yield b"".join((before, memoryview(body)[begin:stop], after))
+        yield b"".join((b"[", memoryview(body)[begin:stop], b"]"))
         begin = following

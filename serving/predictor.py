@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,8 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from serving.bundle import Bundle, BundleError, load_model
 from serving.categories import count_unseen_categories, read_categories
 from serving.errors import RequestError, explain, to_json
-from serving.inputs import make_array_builder, make_frame_builder
+from serving.inputs import (
+    Columns,
+    make_array_builder,
+    make_frame_builder,
+    make_matrix_builder,
+    make_table_builder,
+)
 from serving.interface import Interface, Kind
+from serving.requests import make_rows_adapter
+from serving.split import make_split_reader
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +67,22 @@ class Predictor:
         self._methods = {name: getattr(model, name) for name in interface.methods}
         builder = make_frame_builder if self.path == "dataframe" else make_array_builder
         self._build = builder(interface)
+        self.split = make_split_reader(interface, max_rows)
+        if self.split is not None:
+            self._build_columns = make_table_builder(interface)
         self._model = model
         self._categories = read_categories(model, interface)
 
-    def make_answer(self, rows: Sequence[Any], predictions: Sequence[Any]) -> Answer:
+    def make_answer(self, rows: Sequence[Any] | Columns, predictions: Sequence[Any]) -> Answer:
         """Serialize the predictions of validated rows, and count what the model has never seen."""
         unseen_categories = count_unseen_categories(self._categories, rows)
         return Answer(to_json(predictions), len(rows), unseen_categories)
 
-    def rows(self, body: bytes, skipped: int = 0) -> list[Any]:
+    def rows(self, body: bytes) -> list[Any]:
         """Validate a request.
 
         Args:
-            body: the request's JSON, or that of a piece of one.
-            skipped: rows before this piece.
+            body: the request's JSON.
 
         Returns:
             Its rows.
@@ -79,12 +90,35 @@ class Predictor:
         Raises:
             RequestError: it is not valid; says why.
         """
+        if self.split is not None and self.split.matches(body):
+            request = self.split.open(body)
+            return request.make_rows(request.read(body))
         try:
             return self.interface.unwrap(self._adapter.validate_json(body))
         except ValidationError as error:
-            raise explain(error, self.interface, self._max_rows, skipped) from None
+            raise explain(error, self.interface, self._max_rows) from None
 
-    def predict(self, method: str, rows: Sequence[Any]) -> list[Any]:
+    def read_piece(self, piece: bytes, skipped: int) -> list[Any]:
+        """Validate some rows of a request.
+
+        Args:
+            piece: from `cut_rows`.
+            skipped: rows before these.
+
+        Raises:
+            RequestError: one is not valid; or they are no rows.
+        """
+        try:
+            rows: list[Any] = self._rows_adapter.validate_json(piece)
+        except ValidationError as error:
+            raise explain(error, self.interface, self._max_rows, skipped=skipped) from None
+        return rows
+
+    @cached_property
+    def _rows_adapter(self) -> TypeAdapter[Any]:
+        return make_rows_adapter(self.interface, self._max_rows)
+
+    def predict(self, method: str, rows: Sequence[Any] | Columns) -> list[Any]:
         """Run one of the model's methods.
 
         Args:
@@ -98,7 +132,11 @@ class Predictor:
             Exception: what the model raises.
         """
         try:
-            result: list[Any] = self._methods[method](self._build(rows)).tolist()
+            if isinstance(rows, Columns):
+                inputs = self._build_columns(rows.values)
+            else:
+                inputs = self._build(rows)
+            result: list[Any] = self._methods[method](inputs).tolist()
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise
@@ -160,6 +198,7 @@ class Predictor:
             return
         warnings.filterwarnings("ignore", message=NAMES_WARNING)
         self._build, self.path = fast, "ndarray"
+        self._build_columns = make_matrix_builder(self.interface)
 
     def replay(self, golden: Mapping[str, Any]) -> int:
         """Predict the golden inputs as for a client, compare the answers, and time one row.

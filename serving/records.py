@@ -4,14 +4,15 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from serving.bundle import Bundle
 from serving.errors import to_json
-from serving.interface import Interface
+from serving.interface import Interface, name_values
+from serving.pieces import LISTS, OBJECTS, choose_frame, cut_rows, find_columns
 
 PROOF = "slipway-proof-"  # begins the ids of requests with which a deploy proves the server
 SPLICE = re.compile(rb'\s*\{\s*"data"\s*:\s*\{\s*"values"\s*:\s*(\[.*\])\s*\}\s*\}\s*', re.DOTALL)
@@ -123,8 +124,28 @@ class RecordWriter:
             match = SPLICE.fullmatch(body)
             if match:
                 return match[1].translate(None, b"\r\n")  # they can only stand between values
-        rows = self._interface.unwrap(json.loads(body))
-        return to_json([self._describe(row) for row in rows])
+        try:
+            parts = [self._write_rows(rows) for rows in self._read_pieces(body)]
+        except ValueError:  # it was cut at a wrong place
+            parts = [self._write_rows(self._interface.unwrap(json.loads(body)))]
+        return b"[%b]" % b",".join(parts)
+
+    def _read_pieces(self, body: bytes) -> Iterator[list[Any]]:
+        """Read the rows of a valid request; those of a large one are not all in memory at once."""
+        frame = choose_frame(self._interface)
+        head = None
+        if frame is OBJECTS and OBJECTS.head.match(body) is None:
+            head = find_columns(body)
+        pieces = cut_rows(body, frame) if head is None else cut_rows(body, LISTS, head[1])
+        if pieces is None:
+            yield self._interface.unwrap(json.loads(body))
+            return
+        for piece in pieces:
+            rows = json.loads(piece)
+            yield rows if head is None else name_values(head[0]["columns"], rows)
+
+    def _write_rows(self, rows: Sequence[Any]) -> bytes:
+        return to_json([self._describe(row) for row in rows])[1:-1]
 
     def _describe(self, row: Any) -> dict[str, Any]:
         if not isinstance(row, Mapping):

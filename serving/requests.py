@@ -35,26 +35,35 @@ def make_request_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any
     Returns:
         A strict adapter; it stops at the first bad row.
     """
-    rows = (FailFast(), Field(min_length=1, max_length=max_rows))
+    data = _make_rows_type(interface, max_rows)
+    if interface.container == "dataframe":
+        data = make_object_type("Frame", {"values": data})
+    return TypeAdapter(make_object_type("Request", {ARGUMENT: data}))
+
+
+def make_rows_adapter(interface: Interface, max_rows: int) -> TypeAdapter[Any]:
+    """Build the validator of rows alone, as the pieces of a large request have them."""
+    return TypeAdapter(_make_rows_type(interface, max_rows))
+
+
+def _make_rows_type(interface: Interface, max_rows: int) -> Any:
     row: Any
     if interface.container == "dataframe":
-        row = _make_object_type("Row", {c.name: _make_annotation(c) for c in interface.columns})
-        data: Any = _make_object_type("Frame", {"values": Annotated[(list[row], *rows)]})
+        row = make_object_type("Row", {c.name: make_annotation(c) for c in interface.columns})
     else:
-        row, width = _make_annotation(interface.columns[0]), len(interface.columns)
+        row, width = make_annotation(interface.columns[0]), len(interface.columns)
         if not interface.flat:
             row = Annotated[(list[row], Field(min_length=width, max_length=width))]
-        data = Annotated[(list[row], *rows)]
-    return TypeAdapter(_make_object_type("Request", {ARGUMENT: data}))
+    return Annotated[(list[row], FailFast(), Field(min_length=1, max_length=max_rows))]
 
 
-def _make_object_type(name: str, fields: Mapping[str, Any]) -> Any:
+def make_object_type(name: str, fields: Mapping[str, Any]) -> Any:
     """Make a type of JSON objects with exactly these names, which may be any text."""
     make: Any = TypedDict
     return with_config(ConfigDict(extra="forbid"))(make(name, fields))
 
 
-def _make_annotation(column: Column) -> Any:
+def make_annotation(column: Column) -> Any:
     """Make the pydantic type of a column's values."""
     annotation: Any
     if column.kind is Kind.INTEGER:

@@ -24,6 +24,7 @@ from serving.predictor import Answer, Predictor, load_predictor
 from serving.records import RecordWriter
 from serving.requests import make_request_adapter
 from serving.settings import Limits, LogSettings
+from serving.split import make_split_reader
 from serving.work import Workers
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Service:
         self.limits = limits
         self.interface: Interface = read_interface(bundle)
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
+        self.split = make_split_reader(self.interface, limits.max_rows)
         self.metrics = Metrics()
         private = {*(bundle.runtime.get("private") or ())}
         if log_settings is not None:

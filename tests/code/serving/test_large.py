@@ -4,21 +4,17 @@ import asyncio
 import itertools
 import json
 import threading
-import time
+from functools import partial
 
 import pytest
 
 from serving import large, pieces
 from serving.errors import RequestError
-from serving.interface import read_interface
-from serving.large import LargeRequests
 from serving.pieces import LISTS, OBJECTS, VALUES, cut_rows
-from serving.predictor import Predictor
-from serving.requests import make_request_adapter
 from serving.work import Workers
-from tests.code.serving.test_interface import array, bundle, frame
+from tests.code.serving.large_requests import MOST_ROWS, Model, finish, make_large
+from tests.code.serving.test_interface import array, frame
 
-MOST_ROWS = 5000
 NASTY = ["},{", '"},{"', "],[", '],\n["', "\\", '\\"', ', "', "é😀", '{"data": [', ""]
 
 
@@ -27,53 +23,9 @@ def short_pieces(monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_BYTES", 500)
 
 
-class Array(list):
-    """A list that can be made one, as an array."""
-
-    def tolist(self):
-        return list(self)
-
-
-class Model:
-    """Answers each row by its first value, takes a while a row, and notes the rows of each call."""
-
-    def __init__(self, seconds=0.0):
-        self.calls = []
-        self.seconds = seconds
-
-    def predict(self, rows):
-        self.calls.append(len(rows))
-        end = time.thread_time() + self.seconds * len(rows)
-        while time.thread_time() < end:
-            pass
-        firsts = (next(iter(row.values())) if isinstance(row, dict) else row for row in rows)
-        return Array(first[0] if isinstance(first, list) else first for first in firsts)
-
-
 @pytest.fixture
 def requests(monkeypatch):
-    """Makes large requests of a kind of input: `requests(frame(a="float64"))`."""
-    for name in ("frame", "array"):
-        monkeypatch.setattr(f"serving.predictor.make_{name}_builder", lambda _: list)
-
-    def make(given, proven_rows=64, model=None):
-        interface = read_interface(bundle(given))
-        adapter = make_request_adapter(interface, MOST_ROWS)
-        predictor = Predictor(model or Model(), interface, adapter, MOST_ROWS)
-        return LargeRequests(predictor, "predict", proven_rows, MOST_ROWS)
-
-    return make
-
-
-def finish(steps):
-    """The number of steps and the answer."""
-    count = 1
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return count, end.value
-        count += 1
+    return partial(make_large, monkeypatch)
 
 
 def write(rows, **options):
@@ -97,13 +49,11 @@ def refusal(requests, body):
 )
 def test_request_is_cut_between_rows(frame, wrap, row, options):
     rows = [row(number) for number in range(1000)]
-    cut = [
-        json.loads(piece) for piece in cut_rows(json.dumps(wrap(rows), **options).encode(), frame)
-    ]
-    joined = [part["data"]["values"] if frame is OBJECTS else part["data"] for part in cut]
-    assert [*itertools.chain(*joined)] == rows
-    assert len(cut) > 5
-    assert max(map(len, joined)) < 300
+    pieces = [*cut_rows(json.dumps(wrap(rows), **options).encode(), frame)]
+    lists = [*map(json.loads, pieces)]
+    assert [*itertools.chain(*lists)] == rows
+    assert len(lists) > 5
+    assert max(map(len, pieces)) < 700
 
 
 def test_steps_are_short_and_the_answer_is_that_of_all_rows(requests):
@@ -168,6 +118,18 @@ def test_refusals_are_those_of_the_whole_request(requests, change, status, messa
     problem = refusal(requests(frame(a="float64")), body)
     assert problem.status == status
     assert str(problem).startswith(message)
+
+
+SECOND = {"values": [{"a": 2.0}]}
+
+
+@pytest.mark.parametrize("change", [', "d\\u0061ta": %s}', ', "data": %s}'])
+def test_rows_that_are_given_twice_count_once(requests, change):
+    """Of a name that stands twice, the last counts, as for a small request."""
+    body = write([{"a": 1.0}] * 500)[:-1] + (change % json.dumps(SECOND)).encode()
+    assert json.loads(finish(requests(frame(a="float64")).answer(body))[1].body) == [2.0]
+    body = write([{"a": 1.0}] * 500)[:-2] + b', "values": [{"a": 2.0}]}}'
+    assert json.loads(finish(requests(frame(a="float64")).answer(body))[1].body) == [2.0]
 
 
 async def test_loop_has_a_turn_between_steps():

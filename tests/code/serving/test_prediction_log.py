@@ -218,6 +218,7 @@ def make_writer(
     columns = [SimpleNamespace(name=name, missing_words=words) for name in ("ash", "name")]
     settings: Any = {
         "columns": columns,
+        "container": "dataframe",
         "wrap": lambda rows: {"data": {"values": rows}},
         "unwrap": lambda body: body["data"]["values"],
         **interface,
