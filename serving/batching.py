@@ -19,7 +19,8 @@ from typing import Any
 
 from prometheus_client import Histogram
 
-from serving.predictor import Predictor, is_same
+from serving.comparison import is_same
+from serving.predictor import Predictor
 
 log = logging.getLogger(__name__)
 

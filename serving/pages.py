@@ -157,24 +157,17 @@ def make_openapi(
     schema = adapter.json_schema(ref_template=template)
     schemas = {**schema.pop("$defs", {}), "Request": schema, "Problem": PROBLEM}
     inputs = bundle.golden.get("inputs") or []
-    bodies = [{"$ref": template.format(model="Request")}]
     if split is not None:
-        data = [[row[column.name] for column in interface.columns] for row in inputs[:1]]
-        example = {"columns": [column.name for column in interface.columns], "data": data}
-        schemas["SplitRequest"] = {**split.describe(), "examples": [example]}
-        bodies.append({"$ref": template.format(model="SplitRequest")})
+        schemas["SplitRequest"] = split.describe(inputs[:1])
+    bodies = [{"$ref": template.format(model=name)} for name in schemas if "Request" in name]
+    content = {
+        "schema": {"oneOf": bodies} if split else bodies[0],
+        "example": interface.wrap(inputs[:1]),
+    }
+    request = {"required": True, "content": {"application/json": content}}
     paths: dict[str, Any] = {}
     for method in interface.methods:
         outputs = (bundle.golden.get("outputs") or {}).get(method) or []
-        request = {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"oneOf": bodies} if split else bodies[0],
-                    "example": interface.wrap(inputs[:1]),
-                }
-            },
-        }
         responses = {
             "200": {
                 "description": "One prediction for each row",

@@ -1,7 +1,6 @@
 """Answer requests with a loaded model, on the fastest path that gives the same predictions."""
 
 import logging
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from serving.bundle import Bundle, BundleError, load_model
 from serving.categories import count_unseen_categories, read_categories
+from serving.comparison import is_same
 from serving.errors import RequestError, explain, to_json
 from serving.inputs import (
     Columns,
@@ -32,7 +32,6 @@ SINGLE_ROWS = 25  # of them are also replayed one by one
 # Of them are predicted one by one on both paths, to choose one: paths differ in what is done, not
 # by row, and all rows are compared at once. After imports a start costs most here.
 PATH_ROWS = 8
-RELATIVE, ABSOLUTE = 1e-6, 1e-9  # processors differ in the last digits of a float
 NAMES_WARNING = "X does not have valid feature names"
 
 
@@ -305,27 +304,3 @@ def load_predictor(
         bundle.name, count, 1000 * predictor.seconds_a_row, predictor.path,
     )  # fmt: skip
     return predictor
-
-
-def is_same(expected: Any, predicted: Any) -> bool:
-    """Compare a prediction with the expected one: floats nearly, everything else exactly.
-
-    Args:
-        expected: as saved, from JSON.
-        predicted: as predicted, in plain Python types.
-
-    Returns:
-        True if they agree in shape and value.
-    """
-    if isinstance(expected, list) or isinstance(predicted, list):
-        return (
-            isinstance(expected, list)
-            and isinstance(predicted, list)
-            and len(expected) == len(predicted)
-            and all(is_same(e, p) for e, p in zip(expected, predicted, strict=True))
-        )
-    if isinstance(predicted, float) and not math.isfinite(predicted):
-        return expected is None  # as it is served
-    if isinstance(predicted, float) and isinstance(expected, int | float):
-        return math.isclose(expected, predicted, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return bool(expected == predicted)

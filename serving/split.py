@@ -6,7 +6,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import GenericAlias
@@ -50,14 +50,20 @@ class SplitReader:
         self.find_adapter = lru_cache(ORDERS)(self._make_whole_adapter)
         self.find_rows_adapter = lru_cache(ORDERS)(self._make_rows_adapter)
 
-    def describe(self) -> dict[str, Any]:
-        """Describe such requests as a JSON schema."""
+    def describe(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Describe such requests as a JSON schema.
+
+        Args:
+            rows: of the example.
+        """
         names = [*self._types]
+        example = {COLUMNS: names, "data": [[row[name] for name in names] for row in rows]}
         width = {"minItems": len(names), "maxItems": len(names)}
         return {
             "type": "object",
             "title": "SplitRequest",
             "description": "The columns once, in any order, and a list of values for each row.",
+            "examples": [example],
             "required": [COLUMNS, "data"],
             "additionalProperties": False,
             "properties": {

@@ -125,7 +125,7 @@ SECOND = {"values": [{"a": 2.0}]}
 
 @pytest.mark.parametrize("change", [', "d\\u0061ta": %s}', ', "data": %s}'])
 def test_rows_that_are_given_twice_count_once(requests, change):
-    """Of a name that stands twice, the last counts, as for a small request."""
+    """The last of two equal names counts, as for a small request."""
     body = write([{"a": 1.0}] * 500)[:-1] + (change % json.dumps(SECOND)).encode()
     assert json.loads(finish(requests(frame(a="float64")).answer(body))[1].body) == [2.0]
     body = write([{"a": 1.0}] * 500)[:-2] + b', "values": [{"a": 2.0}]}}'
