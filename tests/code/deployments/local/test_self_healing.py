@@ -444,6 +444,7 @@ def test_kills_during_a_deploy_cost_no_request_and_leave_nothing(lab: Lab, night
         lab.stack.up(print)
         final = wait_for_end(lab.api, run.id, every=1)
     assert final.succeeded, final.message
+    assert "Crashed" not in state_names(lab, run.id)  # it went on without its worker
     assert traffic.failures == []
     assert lab.is_live(lab.head())
     assert [*scene.check_releases()] == []
