@@ -5,6 +5,9 @@ closes the rest:
 
 - Foreign `Host` names are refused: with one that leads to loopback, a page of another site would be
   of the server's own origin (DNS rebinding).
+- Nothing is done for a page of another site, even if a browser sends the credential along: its
+  requests name their `Origin`. Prefect's own protection against them would cost each client, and
+  so each run, a request for a token that the server writes into its database.
 - No page of another site shows the UI in a frame.
 - A ticket signs a browser in: it is given to who has the credential, and works once. The page
   stores the credential where the UI's own login form does.
@@ -33,6 +36,8 @@ from deployments.prefect_api.server_auth import basic
 # Long enough to read the output of `make demo` before the click.
 TICKET_SECONDS = 600.0
 _ALIAS = "localhost"
+# They change nothing, and who may read their answers is for browsers and CORS to say.
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
 # `prefect-password` is where Prefect's UI keeps what its login form was given, in Base64.
 _SCRIPT = """
 const [, ticket, page] = location.hash.match(/^#([\\w-]+)(\\/.*)$/) ?? [];
@@ -91,14 +96,19 @@ def guard(app: ASGIApp, *, port: int, login: str) -> ASGIApp:
     root = f"http://{HOST}:{port}"
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] in {"http", "websocket"} else Headers()
+
         async def send_without_frames(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Frame-Options"] = "DENY"
             await send(message)
 
-        if scope["type"] != "http":
+        if headers.get("origin", root) != root and scope.get("method") not in _HARMLESS:
+            refusal = PlainTextResponse("pages of other sites can change nothing here", 403)
+            await refusal(scope, receive, send)
+        elif scope["type"] != "http":
             await app(scope, receive, send)
-        elif Headers(scope=scope).get("host", "").partition(":")[0] == _ALIAS:
+        elif headers.get("host", "").partition(":")[0] == _ALIAS:
             # The UI's origin is one: what it stores, and may read, is not another name's.
             query = scope["query_string"].decode()
             url = f"{root}{scope['path']}{'?' if query else ''}{query}"

@@ -48,7 +48,6 @@ def server(
             # Without them, every web page and every user of this machine runs what it likes here.
             "PREFECT_SERVER_API_AUTH_STRING": login,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
-            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             # The form for approval of v2 does not show what is approved; v2 asks amplitude.com too.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

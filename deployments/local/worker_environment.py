@@ -87,6 +87,8 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         "PREFECT_API_SSL_CERT_FILE": str(layout.objects / object_store.AUTHORITY),
         "PREFECT_API_URL": layout.prefect_api_url,
         "PREFECT_CLI_COLORS": "false",
+        # The stack's server wants no token: `browser_guard` refuses what one protects from.
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
         "PREFECT_HOME": str(layout.prefect_home),
         "PREFECT_LOGGING_COLORS": "false",
         # How soon `make demo` shows a line; the default is 2 s.

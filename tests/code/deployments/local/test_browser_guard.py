@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin, Subprotocol
 
 from deployments.catalogue.resources.work_pools import fix_template
 from deployments.local.browser_guard import Tickets
@@ -21,24 +22,8 @@ from tests.stack_access import prefect_http
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Browser
-
 FOREIGN = "http://foreign.example"
 BLOCKS = "/block_documents/filter"
-# What the page of another site tries: to read all blocks with their secrets, and to start a run.
-ATTACK = """async ([api, deployment]) => {
-  const results = [];
-  for (const [path, mode] of [["/block_documents/filter", "cors"], ["/block_documents/filter",
-      "no-cors"], [`/deployments/${deployment}/create_flow_run`, "no-cors"]]) {
-    const body = JSON.stringify({include_secrets: true, job_variables: {command: "touch /tmp/x"}});
-    const headers = {"Content-Type": mode == "cors" ? "application/json" : "text/plain"};
-    try {
-      const answer = await fetch(api + path, {method: "POST", mode, headers, body});
-      results.push(answer.type == "opaque" ? "" : await answer.text());
-    } catch (error) { results.push(""); }
-  }
-  return results;
-}"""
 
 
 @pytest.fixture
@@ -75,6 +60,26 @@ def test_page_of_another_origin_gets_no_leave_to_ask(stack: Stack, anybody: http
         assert "access-control-allow-origin" not in answer.headers
     answer = anybody.options(BLOCKS, headers={**ask, "Origin": stack.prefect_ui_url})
     assert answer.headers["access-control-allow-origin"] == stack.prefect_ui_url
+
+
+def test_page_of_another_origin_changes_nothing_even_with_the_credential(stack: Stack) -> None:
+    with prefect_http(stack) as http:
+        for origin in (FOREIGN, "null", stack.model_url("local"), "http://localhost:4200", ""):
+            for method in ("POST", "PUT", "PATCH", "DELETE"):
+                answer = http.request(method, "/variables/", headers={"Origin": origin}, json={})
+                assert (answer.status_code, "other sites" in answer.text) == (403, True), origin
+        own = http.post("/variables/filter", headers={"Origin": stack.prefect_ui_url}, json={})
+        assert own.is_success
+
+
+async def test_page_of_another_origin_opens_no_websocket(stack: Stack) -> None:
+    url = f"{stack.prefect_api_url.replace('http', 'ws', 1)}/events/out"
+    protocols = [Subprotocol("prefect")]
+    async with connect(url, origin=Origin(stack.prefect_ui_url), subprotocols=protocols):
+        pass
+    with pytest.raises(InvalidStatus, match="403"):
+        async with connect(url, origin=Origin(FOREIGN), subprotocols=protocols):
+            pass
 
 
 def test_foreign_host_name_is_refused(stack: Stack, anybody: httpx.Client) -> None:
@@ -188,54 +193,3 @@ def test_refusal_of_a_server_without_tokens_is_its_own() -> None:
     with httpx.Client(transport=httpx.MockTransport(answer), auth=auth) as client:
         refused = client.post("http://server/api/x", json={})
     assert (refused.status_code, refused.text) == (403, "forbidden")
-
-
-@pytest.fixture
-def foreign_page() -> Iterator[str]:
-    """The address of an empty page of another origin."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Write no log."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
-def test_link_signs_a_browser_in_and_a_foreign_page_in_it_gets_nothing(
-    stack: Stack, browser: Browser, foreign_page: str
-) -> None:
-    with prefect_http(stack) as http:
-        deployment = http.get("/deployments/name/train/train").raise_for_status().json()["id"]
-        runs = http.post("/flow_runs/count", json={}).json()
-    context = browser.new_context()
-    page = context.new_page()
-    link = stack.sign_in_url(f"{stack.prefect_ui_url}/deployments")
-    page.goto(link)
-    page.get_by_text("docker").first.wait_for()
-    assert page.url == f"{stack.prefect_ui_url}/deployments"
-
-    page.goto(foreign_page)
-    assert page.evaluate(ATTACK, [stack.prefect_api_url, deployment]) == ["", "", ""]
-    # A name of the attacker's that leads to loopback, as after DNS rebinding.
-    rebound = stack.prefect_ui_url.replace("127.0.0.1", "rebound.localhost")
-    answer = page.goto(rebound)
-    assert answer
-    assert answer.status == 400
-    context.close()
-
-    other = browser.new_context()
-    page = other.new_page()
-    page.goto(link)
-    page.get_by_text("was used before").wait_for()
-    other.close()
-    with prefect_http(stack) as http:
-        assert http.post("/flow_runs/count", json={}).json() == runs
