@@ -25,7 +25,12 @@ from tasks.release.watching import plan_watch, schedule_watch
 from tasks.reports.milestones import Milestone
 from tasks.reports.release_report import Release, release_report
 from tasks.repository.release_history import fetch_history, rollback_of, tag_message
-from tasks.repository.versions import Version, record_release, register_version
+from tasks.repository.versions import (
+    Version,
+    expected_version,
+    record_release,
+    register_version,
+)
 from tasks.repository.workspace import is_older, open_workspace
 from tasks.runs.cancellation import stop_when_cancelled
 from tasks.runs.run_names import run_name
@@ -121,7 +126,7 @@ async def bring_live(
 
     file = await pull(workspace, package.artifact, package.md5)
     await verify_artifact(package, file)
-    staged = await steps.preflight(target, package, file)
+    staged = await steps.preflight(target, package, file, await expected_version(workspace))
     release.milestone = Milestone.STAGED
     await run_shadow(environment, release, target, staged)
     await wait_for_answer(approval, release, target, staged)

@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.bucket.held_spools import is_held
 from tasks.bucket.log_store import PREFIX, open_store
 from tasks.bucket.shipper_gauges import write_gauges
 from tasks.core.plain_file import open_plain
@@ -129,7 +130,7 @@ def read_waiting(spool: Path) -> Waiting:
     """Read how much of a spool waits for the bucket, and why."""
     facts = [
         facts
-        for path in spool.glob("*/*/*/*.jsonl")
+        for path in _list_files(spool, ".jsonl")
         if (facts := _facts(path)) and stat.S_ISREG(facts.st_mode)
     ]
     try:
@@ -162,16 +163,21 @@ def make_room(spool: Path, most: int = _MOST_SPOOL_BYTES) -> int:
 
 def _complete_files(spool: Path) -> list[Path]:
     """List the files that nobody writes any more, oldest first."""
-    for part in spool.glob("*/*/*/*.jsonl.part"):
+    for part in _list_files(spool, ".jsonl.part"):
         facts = _facts(part)
         if facts and time.time() - facts.st_mtime > _ABANDONED_SECONDS:
             _complete(part)
     dated = [
         (facts.st_mtime, path)
-        for path in spool.glob("*/*/*/*.jsonl")
+        for path in _list_files(spool, ".jsonl")
         if (facts := _facts(path)) and stat.S_ISREG(facts.st_mode)
     ]
     return [path for _, path in sorted(dated)]
+
+
+def _list_files(spool: Path, suffix: str) -> list[Path]:
+    files = spool.glob(f"*/*/*/*{suffix}")
+    return [path for path in files if not is_held(path.parent)]
 
 
 def _complete(part: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from tasks.bucket.held_spools import is_held
 from tasks.core import commands
 from tasks.core.settings import Settings
 
@@ -27,7 +28,11 @@ async def wait_for_shipment(source: str, seconds: float = _SHIP_SECONDS) -> None
     if not folder.is_dir():
         return  # its servers run elsewhere
     await asyncio.sleep(_QUEUE_SECONDS)
-    files = {path.with_name(path.name.removesuffix(".part")) for path in folder.glob("*/*.jsonl*")}
+    files = {
+        path.with_name(path.name.removesuffix(".part"))
+        for path in folder.glob("*/*.jsonl*")
+        if not is_held(path.parent)
+    }
     end = time.monotonic() + seconds
     while files := {
         path for path in files if path.exists() or path.with_name(f"{path.name}.part").exists()

@@ -139,9 +139,11 @@ async def _find_champion(
 
 
 @capability("preflight", run_name="preflight {package.label}", timeout=1800)
-async def preflight(target: Target[StagedT, ReleasedT], package: Package, file: Path) -> StagedT:
-    """Boot the candidate in isolation, and replay its golden predictions."""
-    return await target.preflight(package, file)
+async def preflight(
+    target: Target[StagedT, ReleasedT], package: Package, file: Path, version: str
+) -> StagedT:
+    """Boot the candidate without traffic, and replay its golden predictions."""
+    return await target.preflight(package, file, version)
 
 
 @capability("release", run_name="release {staged.package.label}", timeout=1800)

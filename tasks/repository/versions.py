@@ -82,6 +82,17 @@ async def named_version(workspace: Workspace, name: str) -> Version:
     )
 
 
+async def expected_version(workspace: Workspace) -> str:
+    """Return the name that the workspace's commit has as a version, or would get next.
+
+    Another model version may be registered meanwhile: only `register_version` gives it the name.
+    """
+    if version := await version_of(workspace, workspace.commit):
+        return version.name
+    tag = gto.next_version(workspace.model, await tag_names(workspace))
+    return tag.rpartition("@")[2]
+
+
 @capability("register version", run_name="register {workspace.label}", timeout=300)
 async def register_version(workspace: Workspace) -> Version:
     """Tag the workspace's commit as the next version of its model, unless it has one.

@@ -131,7 +131,7 @@ FAULTS = (
     ),
     Fault(
         "platforms/docker", "tasks/platforms/docker/target.py",
-        r"if (_\w+_preflight)\(container\):", r"if not \1(container):",
+        r'container\.status != "exited"', 'container.status == "exited"',
         f"{_PLATFORMS}/test_docker.py",
         Old("tasks/targets/docker.py", f"{_OLD_PLATFORMS}/test_docker.py"),
     ),

@@ -39,7 +39,7 @@ class CloudTarget(ImageTarget[E], Target[StagedImage, R]):
         """The page to try the live model; None if browsers cannot."""
         return self.url
 
-    async def preflight(self, package: Package, file: Path) -> StagedImage:
+    async def preflight(self, package: Package, file: Path, version: str) -> StagedImage:
         """Prove the package on the worker, push its image, prove it on the platform if possible."""
         if self._trial is None:  # else the trial has passed, and this is a repetition
             tried = Staged(package, name_of_release(package))

@@ -119,8 +119,8 @@ def describe_counts(metrics: str) -> str:
     return f"{text}, {dropped:,} dropped" if dropped else text
 
 
-def make_spool(folder: Path, model: str, environment: str, version: str) -> Path:
-    """Make the folder in which servers of one version leave their records.
+def find_spool(folder: Path, model: str, environment: str, version: str) -> Path:
+    """Return the folder in which servers of one version leave their records.
 
     Args:
         folder: Folder of all spools of this host.
@@ -132,8 +132,12 @@ def make_spool(folder: Path, model: str, environment: str, version: str) -> Path
         The folder. Its path says whose records are in it: code of a model can write into the
         folder, and cannot change the path.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    spool = folder / model / environment / version
+    return folder / model / environment / version
+
+
+def make_spool(spool: Path) -> Path:
+    """Make the folder in which servers of one version leave their records, and return it."""
+    spool.parents[2].mkdir(mode=0o700, parents=True, exist_ok=True)
     spool.mkdir(parents=True, exist_ok=True)
     spool.chmod(_SHARED_MODE)
     return spool

@@ -1,6 +1,6 @@
 """The protocol of a target: the steps of a deploy, the same on all platforms.
 
-    staged = preflight(package)     prove it in isolation
+    staged = preflight(package)     prove it without traffic
     shadow(staged)                  ask it what clients ask the live one, if the environment says so
     released = release(staged)      start it beside the live release
     verify(released)                prove it where it runs
@@ -132,11 +132,12 @@ class Target(Protocol[StagedT, ReleasedT]):
         """Return the release that is live, None if there is none."""
 
     @abstractmethod
-    async def preflight(self, package: Package, file: Path) -> StagedT:
-        """Boot what would be released, in isolation, and prove it.
+    async def preflight(self, package: Package, file: Path, version: str) -> StagedT:
+        """Boot what would be released, without traffic, and prove it.
 
         Args:
             file: Its verified model file.
+            version: The name that its version has, or is expected to get.
 
         Raises:
             TerminalError: It crashes, does not get ready, or predicts something else.

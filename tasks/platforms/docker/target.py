@@ -10,20 +10,17 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from tasks.core.free_port import find_free_port
 from tasks.core.threads import in_thread
 from tasks.images.image import LABEL, PORT
 from tasks.images.reference import parse_reference
 from tasks.package.package import Package
 from tasks.platforms.base.image_target import ImageTarget, StagedImage
-from tasks.platforms.base.prediction_log import FOLDER, without_log
-from tasks.platforms.base.proof import Candidate, prove
+from tasks.platforms.base.prediction_log import FOLDER
 from tasks.platforms.docker.engine import Engine
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.host.host_release import HostRelease
 from tasks.platforms.host.host_target import HostTarget
 
-_PREFLIGHT = "preflight"
 _SPOOL = "/spool"
 # Of processors, where others want them; a container has 1024. With much fewer, a version would
 # answer too late on a busy host, and that counts as a different answer.
@@ -71,6 +68,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         super().__init__(environment)
         self._environment = environment
         self._engine = Engine(environment.engine)
+        self._base = environment.base
 
     async def _check_runner(self) -> Sequence[str]:
         engine = await in_thread(self._engine.version)
@@ -89,25 +87,6 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
         await asyncio.to_thread(self._engine.pull, str(image.reference), login)
         return StagedImage(package, release, image)
 
-    async def _boot(self, staged: StagedImage) -> None:
-        port = find_free_port()
-        says = {"environment": self._environment.name, "release": staged.release}
-        options = await self._options(port, {**says, "role": _PREFLIGHT})
-        options |= {"restart_policy": {"Name": "no"}}
-        options["environment"] = without_log(options["environment"])
-        await self._run(f"{self._container(staged.release)}-{_PREFLIGHT}", staged, options)
-        (container,) = await in_thread(self._containers, staged.release)
-        candidate = Candidate(
-            f"http://127.0.0.1:{port}",
-            staged.package,
-            staged.release,
-            crashed=lambda: self._engine.has_ended(container),
-            last_lines=lambda: self._engine.last_lines(container),
-            base=self._environment.base,
-        )
-        await prove(candidate, self._environment.ready_seconds)
-        await in_thread(self._stop, staged.release)
-
     async def _start(self, released: HostRelease[StagedImage]) -> None:
         route = released.route
         says = {
@@ -120,7 +99,7 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
             options["environment"] |= released.server_variables(self._environment.log)
             if released.is_shadow:
                 options["cpu_shares"] = _SHADOW_SHARES
-            if spool := self._make_spool(released):
+            if spool := self._spools.make(released):
                 options["environment"] |= {FOLDER: _SPOOL}
                 options["volumes"] = {str(spool): {"bind": _SPOOL, "mode": "rw"}}
             await self._run(self._container(route.release, number), released.staged, options)
@@ -135,25 +114,16 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
 
     def _stop(self, release: str) -> None:
         for container in self._containers(release):
-            if _is_of_preflight(container):
-                self._engine.remove(container)
-            else:
-                self._engine.stop(container)
+            self._engine.stop(container)
 
     def _discard(self, release: str) -> None:
-        for container in self._containers(release):  # else it would be started again as it is
-            self._engine.stop(container)
+        # Removed, or it would be started again as it is; killed, as no client waits for an answer.
+        for container in self._containers(release):
             self._engine.remove(container)
 
     def _running(self) -> list[str]:
-        # A container of a killed preflight counts even if it has ended: it must be removed.
-        return sorted(
-            {
-                _release(container)
-                for container in self._containers()
-                if container.status != "exited" or _is_of_preflight(container)
-            }
-        )
+        running = (container for container in self._containers() if container.status != "exited")
+        return sorted({_release(container) for container in running})
 
     def _has_crashed(self, release: str) -> bool:
         there = self._containers(release)
@@ -194,10 +164,6 @@ class DockerTarget(HostTarget[StagedImage], ImageTarget[DockerEnvironment]):
     def _container(self, release: str, number: int = 1) -> str:
         replica = f"-{number}" if number > 1 else ""
         return f"slipway-{self._environment.name}-{release}{replica}"
-
-
-def _is_of_preflight(container: Container) -> bool:
-    return bool(container.labels.get(f"{LABEL}.role") == _PREFLIGHT)
 
 
 def _image(container: Container) -> str:

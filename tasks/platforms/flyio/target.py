@@ -65,10 +65,10 @@ class FlyioTarget(CloudTarget[FlyioEnvironment, Released[StagedImage]]):
             healthy=routed_releases(machines) == {release} and answer.get("release") == release,
         )
 
-    async def preflight(self, package: Package, file: Path) -> StagedImage:
+    async def preflight(self, package: Package, file: Path, version: str) -> StagedImage:
         """Prove the package on the worker, push its image; if that fails, leave no new app."""
         try:
-            return await super().preflight(package, file)
+            return await super().preflight(package, file, version)
         except TransientError:  # the repetition needs the app
             raise
         except BaseException:

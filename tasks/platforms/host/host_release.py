@@ -22,11 +22,13 @@ class HostRelease(Released[S]):
         route: Its private route.
         old: The route that had the traffic before, None if there was none.
         private: Columns that its log leaves out beside its own private ones.
+        on_trial: True if it was started to be proven: it may still be refused.
     """
 
     route: Route
     old: Route | None
     private: Collection[str] = ()
+    on_trial: bool = False
 
     @property
     def is_shadow(self) -> bool:

@@ -22,7 +22,6 @@ from tasks.core.threads import in_thread
 from tasks.monitoring.records import SHADOW
 from tasks.monitoring.shadow import Traffic
 from tasks.package.package import Package
-from tasks.platforms.base.prediction_log import make_spool
 from tasks.platforms.base.proof import Candidate, prove, soak, version
 from tasks.platforms.base.settings import HostEnvironment
 from tasks.platforms.base.target import Live, Target, name_of_release
@@ -35,6 +34,7 @@ from tasks.platforms.host.judgement import Limits
 from tasks.platforms.host.route import Route
 from tasks.platforms.host.samples import describe_samples, read_last_hour
 from tasks.platforms.host.shadow import mirror_traffic
+from tasks.platforms.host.spools import Spools
 from tasks.platforms.host.watch import Watch
 
 
@@ -55,11 +55,14 @@ class GatewaySettings(BaseSettings):
 class HostTarget(Target[S, HostRelease[S]]):
     """One environment on the worker's own host, behind its proxy."""
 
+    _base = ""  # of the image, if there is one
+
     def __init__(self, environment: HostEnvironment) -> None:
         host = GatewaySettings()  # type: ignore[call-arg]  # from the environment
         self._host = environment
         self._gateway = Gateway(host.gateway, host.gateway_api, environment.name)
         self._samples = Settings().counters
+        self._spools = Spools(environment)
         self._variables = environment.variable_reader()
         self._started: HostRelease[S] | None = None
         self._switched = False
@@ -100,19 +103,20 @@ class HostTarget(Target[S, HostRelease[S]]):
             replicas=replicas,
         )
 
-    async def preflight(self, package: Package, file: Path) -> S:
-        """Stage the release, and boot it in isolation."""
+    async def preflight(self, package: Package, file: Path, version: str) -> S:
+        """Stage the release, start it as it is to run, and prove it; it stays, without traffic."""
         release = name_of_release(package)
         try:
             staged = await self._make(package, file, release)
-            await self._boot(staged)
+            await self.verify(await self._launch(staged, version, on_trial=True))
         except BaseException:
             with anyio.CancelScope(shield=True):  # a cancelled deploy leaves nothing either
                 try:
+                    await self._abandon(release)
                     await self._drop([release])
                 except SlipwayError as error:  # must not hide why it came to this
                     commands.run_logger().warning(
-                        "files and images of %s stay until the next deploy: %s",
+                        "server, files and images of %s stay until the next deploy: %s",
                         release, error.what,
                     )  # fmt: skip
             raise
@@ -123,6 +127,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         rules, live = self._host.shadow, await in_thread(self._gateway.route)
         if rules is None or live is None:
             return None
+        await self._abandon(staged.release)  # it has other variables than one that is asked so
         await in_thread(self._sweep, live)
         description = await in_thread(self._describe, live.release)
         if description is None or not await live.answers():
@@ -130,30 +135,31 @@ class HostTarget(Target[S, HostRelease[S]]):
             return None
         route = Route(staged.release, find_free_ports(self._host.replicas))
         trial = HostRelease(staged, SHADOW, route, live, private)
-        spools = [
-            make_spool(Settings().spool, model, self._host.name, version)
-            for model, version in (
-                (description["name"], description.get("version") or SHADOW),
-                (staged.package.model, SHADOW),
-            )
-        ]
+        spools = (
+            self._spools.make_for(description["name"], description.get("version") or SHADOW),
+            self._spools.make_for(staged.package.model, SHADOW),
+        )
         try:
             await self._start(trial)
             await self.verify(trial)
-            return await mirror_traffic(self._gateway, rules, live, route, (spools[0], spools[1]))
+            return await mirror_traffic(self._gateway, rules, live, route, spools)
         finally:
             with anyio.CancelScope(shield=True):
                 await in_thread(self._discard, staged.release)
 
     async def release(self, staged: S, version: str) -> HostRelease[S]:
-        """Start the new version beside the live one."""
-        if self._started is None:  # else this is a repetition
-            old = await in_thread(self._gateway.route)
-            await in_thread(self._sweep, old)
-            ports = find_free_ports(self._host.replicas)
-            self._started = HostRelease(staged, version, Route(staged.release, ports), old)
-        await self._start(self._started)
-        return self._started
+        """Let the servers that preflight has proven serve, or start new ones beside the live one.
+
+        New ones are started if one has ended since, if preflight left none, or if the version got
+        another name than was expected.
+        """
+        if self._started and (
+            self._started.version != version or await in_thread(self._has_crashed, staged.release)
+        ):
+            await self._abandon(staged.release)
+        started = self._started or await self._launch(staged, version)
+        await in_thread(self._confirm, started)
+        return started
 
     async def verify(self, released: HostRelease[S]) -> None:
         """Prove each new server at its private URL."""
@@ -196,6 +202,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             for url in self._started.route.urls:
                 await version(url)
             await in_thread(self._stop, staged.release)
+            await in_thread(self._spools.remove_held)
         await self._drop([staged.release])
 
     async def tidy(self) -> None:
@@ -210,12 +217,26 @@ class HostTarget(Target[S, HostRelease[S]]):
         await in_thread(self._sweep, None)
         await self._prune(None, 0)
 
-    def _make_spool(self, released: HostRelease[S]) -> Path | None:
-        """Make the folder for the records of a release's servers; None without a log."""
-        if not self._host.log:
-            return None
-        model = released.staged.package.model
-        return make_spool(Settings().spool, model, self._host.name, released.version)
+    async def _launch(self, staged: S, version: str, *, on_trial: bool = False) -> HostRelease[S]:
+        """Start the servers of a release beside the live ones."""
+        old = await in_thread(self._gateway.route)
+        await in_thread(self._sweep, old)
+        ports = find_free_ports(self._host.replicas)
+        route = Route(staged.release, ports)
+        self._started = started = HostRelease(staged, version, route, old, on_trial=on_trial)
+        await self._start(started)
+        return started
+
+    async def _abandon(self, release: str) -> None:
+        """Stop what was started of a release that has no traffic, and remove its records."""
+        if self._started:
+            await in_thread(self._discard, release)
+            await in_thread(self._spools.remove_held)
+            self._started = None
+
+    def _confirm(self, released: HostRelease[S]) -> None:
+        """End the trial of a release's servers, if they are on trial; may be called again."""
+        self._spools.let_go(released)
 
     def _candidates(self, released: HostRelease[S]) -> list[Candidate]:
         return [self._candidate(released, url) for url in released.route.urls]
@@ -228,6 +249,7 @@ class HostTarget(Target[S, HostRelease[S]]):
             release,
             crashed=lambda: self._has_crashed(release),
             last_lines=lambda: self._last_lines(release),
+            base=self._base,
         )
 
     async def _live_beside(self, route: Route) -> Route | None:
@@ -249,6 +271,7 @@ class HostTarget(Target[S, HostRelease[S]]):
         for release in self._running():
             if live is None or release != live.release:
                 self._stop(release)
+        self._spools.remove_held()
 
     @abstractmethod
     async def _check_runner(self) -> Sequence[str]:
@@ -263,12 +286,8 @@ class HostTarget(Target[S, HostRelease[S]]):
         """Stage the release: make the files or the image of its server."""
 
     @abstractmethod
-    async def _boot(self, staged: S) -> None:
-        """Boot the server in isolation, prove it, and stop it."""
-
-    @abstractmethod
     async def _start(self, released: HostRelease[S]) -> None:
-        """Start the servers where they stay, one per port; may be called again."""
+        """Start the servers where they stay, one per port."""
 
     @abstractmethod
     def _stop(self, release: str) -> None:
@@ -284,7 +303,7 @@ class HostTarget(Target[S, HostRelease[S]]):
 
     @abstractmethod
     def _has_crashed(self, release: str) -> bool:
-        """Return whether a server of a release that was started has ended."""
+        """Return whether a server of a release has ended, even if it was started again."""
 
     @abstractmethod
     def _last_lines(self, release: str) -> str:

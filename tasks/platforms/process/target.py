@@ -7,10 +7,12 @@ import re
 import shutil
 import signal
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -22,10 +24,10 @@ from tasks.package.package import Package
 from tasks.package.server import serve_in_box, stage
 from tasks.platforms.base.prediction_log import FOLDER
 from tasks.platforms.base.target import Staged
-from tasks.platforms.base.trial import boot
 from tasks.platforms.host.host_release import HostRelease
 from tasks.platforms.host.host_target import HostTarget
 from tasks.platforms.process import launch
+from tasks.platforms.process.launch import trial_of
 from tasks.platforms.process.settings import ProcessEnvironment
 from tasks.platforms.process.supervisor import (
     Program,
@@ -95,16 +97,12 @@ class ProcessTarget(HostTarget[StagedBundle]):
         )
         return StagedBundle(package, release, bundle)
 
-    async def _boot(self, staged: StagedBundle) -> None:
-        variables = (await self._variables.read()).reveal()
-        await boot(staged.bundle, self._environment.ready_seconds, variables)
-
     async def _start(self, released: HostRelease[StagedBundle]) -> None:
         bundle, route = released.staged.bundle, released.route
         bundle.describe(released.version)
         variables = (await self._variables.read()).reveal()
         variables |= released.server_variables(self._environment.log)
-        if spool := self._make_spool(released):
+        if spool := self._spools.make(released):
             variables |= {FOLDER: str(spool)}
         for name, port in zip(self._names(route.release), route.ports, strict=True):
             program = Program(
@@ -116,7 +114,14 @@ class ProcessTarget(HostTarget[StagedBundle]):
                 environment=variables,
                 stop_seconds=_STOP_SECONDS,
             )
+            if released.on_trial:
+                trial_of(record_of(name, self._logs)).touch()
             await in_thread(self._supervisor.add, program, self._programs, self._logs)
+
+    def _confirm(self, released: HostRelease[StagedBundle]) -> None:
+        super()._confirm(released)
+        for name in self._names(released.staged.release):
+            _end_trial(record_of(name, self._logs))
 
     def _stop(self, release: str) -> None:
         program = self._program(release)
@@ -136,9 +141,11 @@ class ProcessTarget(HostTarget[StagedBundle]):
         return sorted({name[1] for name in matches if name})
 
     def _has_crashed(self, release: str) -> bool:
-        states = self._supervisor.programs(self._program(release))
+        programs = self._supervisor.programs(self._program(release))
         return any(
-            states.get(name, {}).get("statename") not in {"STARTING", "RUNNING"}
+            name not in programs
+            or programs[name]["statename"] not in {"STARTING", "RUNNING"}
+            or programs[name]["stop"]  # when it ended last: supervisord has started it again
             for name in self._names(release)
         )
 
@@ -162,3 +169,17 @@ class ProcessTarget(HostTarget[StagedBundle]):
 
     def _program(self, release: str) -> str:
         return f"model-{self._environment.name}-{release}"
+
+
+def _end_trial(record: Path) -> None:
+    """Give a program on trial the score again that it had: it is no longer the first to go."""
+    trial, process = trial_of(record), launch.read_process(record)
+    if not trial.exists():
+        return
+    score = trial.read_text()
+    trial.unlink()
+    if score and process:
+        with suppress(psutil.Error, OSError):
+            box = psutil.Process(process)
+            for member in (box, *box.children(recursive=True)):
+                Path(f"/proc/{member.pid}/oom_score_adj").write_text(score)

@@ -12,7 +12,11 @@ import pytest
 from tasks.platforms.process.supervisor import Program
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import Lab, is_in_box, select_running
-from tests.code.platforms.bad_models import answer_clients_otherwise, when_released
+from tests.code.platforms.bad_models import (
+    answer_clients_otherwise,
+    end_under_traffic,
+    end_when_proven_again,
+)
 from tests.stack_access import prefect_http
 
 
@@ -142,8 +146,8 @@ def test_server_that_crashes_at_start_is_rejected_in_preflight(lab: Lab, live: s
 
 
 def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -> None:
-    crash = when_released("raise SystemExit('no room here')")
-    commit = _broken(lab, live, "two-faced", "serving/__main__.py", crash)
+    path = "serving/predictor.py"
+    commit = _broken(lab, live, "two-faced", path, end_when_proven_again)
     with lab.traffic() as traffic:
         failed = lab.run("deploy", {"ref": commit})
     assert failed.error == "CandidateRejected", failed.log
@@ -154,10 +158,10 @@ def test_server_that_fails_after_preflight_is_rolled_back(lab: Lab, live: str) -
 
 
 def test_server_that_crashes_under_traffic_is_rolled_back(lab: Lab, live: str) -> None:
-    # The public URL is proven last: this one dies a second after it was verified.
-    death = when_released("import threading; threading.Timer(4.0, lambda: os._exit(1)).start()")
-    commit = _broken(lab, live, "mortal", "serving/__main__.py", death)
-    failed = lab.run("deploy", {"ref": commit}, SLIPWAY_LOCAL_SOAK_SECONDS="12")
+    # The public URL is proven last: this one dies half a second after a client has asked it.
+    commit = _broken(lab, live, "mortal", "serving/predictor.py", end_under_traffic)
+    with lab.traffic():
+        failed = lab.run("deploy", {"ref": commit}, SLIPWAY_LOCAL_SOAK_SECONDS="60")
     assert failed.state == "Failed", failed.log
     assert "rolled back" in failed.log
     _untouched(lab, live)
@@ -202,13 +206,14 @@ def test_newer_of_two_concurrent_deploys_ends_live(lab: Lab, child: str) -> None
 
 def test_deploy_completes_after_runs_killed_at_each_step(lab: Lab, live: str, child: str) -> None:
     with lab.traffic(clients=2) as traffic:
-        # After the one, nothing has been started; after the other, two servers run.
+        # After each, two servers run.
         for step in ("preflight", "release"):
             run = lab.start("deploy", {"ref": child})
             # A step's name is in the log when it has finished: kill the run in the one after it.
             run.wait_for(f"'{step} wine@{child[:7]}' - Finished")
             run.kill()
             assert lab.live()["commit"] == live
+            assert len(lab.servers()) == 2
         # When traffic has moved: what nobody has seen through its soak is proven anew.
         run = lab.start("deploy", {"ref": child}, SLIPWAY_LOCAL_SOAK_SECONDS="60")
         while not lab.is_live(child):
@@ -284,11 +289,11 @@ def test_old_releases_are_removed_but_not_those_of_an_environment_with_a_longer_
 def test_preflight_server_of_a_killed_run_is_ended_by_the_next_run(lab: Lab, live: str) -> None:
     commit = _broken(lab, live, "waiting", "serving/__main__.py", _SLEEP)
     run = lab.start("deploy", {"ref": commit})
-    servers = run.wait_for_children("serving --bundle")
+    while len(lab.servers()) < 2:
+        assert run.process.poll() is None, run.log
+        time.sleep(0.05)
     run.kill(alone=True)
-    assert select_running(servers)
     assert lab.run("deploy", {"ref": live}).data["reason"] == "already live"
-    assert not select_running(servers)
     _untouched(lab, live)
 
 

@@ -53,7 +53,7 @@ class MemoryTarget:
     async def status(self) -> Live | None:
         return self.live
 
-    async def preflight(self, package: Package, file: Path) -> Staged:
+    async def preflight(self, package: Package, file: Path, version: str) -> Staged:
         await self._step("preflight")
         return Staged(package, "a-release")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-# Whether a server is the one that was released, not that of preflight: only that has a version.
+# Whether a server may get traffic: one that is only tried on the worker has no version.
 _RELEASED = """
 import json, os, sys, pathlib
 _facts = json.loads(os.environ.get("SLIPWAY_RELEASE") or "{}")
@@ -24,6 +24,25 @@ _ENDS = """
         return _make_answer(self, rows, predictions)
     Predictor.make_answer = _answer
 """
+
+
+_ENDS_PROVEN = """
+import os, sys
+_make_answer = Predictor.make_answer
+_answered = set()
+def _answer(self, rows, predictions):
+    if len(rows) > 1 and repr(predictions) in _answered:
+        print('no room here', file=sys.stderr, flush=True)
+        os._exit(1)
+    _answered.add(repr(predictions))
+    return _make_answer(self, rows, predictions)
+Predictor.make_answer = _answer
+"""
+
+
+def end_when_proven_again(source: str) -> str:
+    """Change `serving/predictor.py` so that a server passes one proof, and ends at the next."""
+    return f"{source}{_ENDS_PROVEN}"
 
 
 def end_under_traffic(source: str) -> str:
@@ -62,7 +81,10 @@ def in_main(code: str) -> Callable[[str], str]:
 
 
 def when_released(deed: str) -> Callable[[str], str]:
-    """Change `serving/__main__.py` so that servers do this first, but not in preflight."""
+    """Change `serving/__main__.py` so that servers do this first, but not in a trial on the worker.
+
+    On the worker's own host there is none: the server of preflight is the one that is released.
+    """
     return in_main(_RELEASED.replace("DEED", deed))
 
 

@@ -100,7 +100,7 @@ class Place(ABC):
         """Deploy as the flow does; with `until`, only so far, as if the run were killed there."""
         target = self.target(**settings)
         file = package.workspace.path / "model" / "wine"
-        staged = await again(lambda: target.preflight(package, file), tries)
+        staged = await again(lambda: target.preflight(package, file, "v1"), tries)
         progress = Progress(target, staged)
         if until == "preflight":
             return progress

@@ -83,7 +83,7 @@ async def test_failed_retention_does_not_hide_why_preflight_failed(
     target: _Refusing, paper: Package, tmp_path: Path
 ) -> None:
     with pytest.raises(TerminalError, match="the token is read-only"):
-        await target.preflight(paper, tmp_path)
+        await target.preflight(paper, tmp_path, "v1")
 
 
 async def test_rollback_completes_although_old_images_stay(

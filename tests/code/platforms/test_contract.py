@@ -11,6 +11,7 @@ from tasks.core.errors import TerminalError, TransientError
 from tasks.package.package import Package
 from tests.code.platforms.bad_models import (
     end_under_traffic,
+    end_when_proven_again,
     in_main,
     other_prediction,
     when_released,
@@ -94,27 +95,23 @@ async def test_refused_preflight_leaves_nothing(
     await place.assert_live(live)
 
 
-@pytest.mark.parametrize(
-    ("path", "change", "soak"),
-    [
-        ("serving/__main__.py", when_released("raise SystemExit('no room here')"), 0.3),
-        ("serving/predictor.py", end_under_traffic, 60.0),
-    ],
-    ids=["at start", "during soak"],
-)
+@pytest.mark.parametrize("when", ["before traffic", "during soak"])
 async def test_failure_after_preflight_is_rolled_back(
     place: Place,
     live: Package,
     make_package: Callable[..., Package],
-    path: str,
-    change: Callable[[str], str],
-    soak: float,
+    when: str,
 ) -> None:
+    never_served = when == "before traffic"
+    path, change = "serving/predictor.py", end_under_traffic
+    if never_served and place.proves_on_worker:
+        path, change = "serving/__main__.py", when_released("raise SystemExit('no room here')")
+    elif never_served:
+        change = end_when_proven_again
     before, bad = await place.snapshot(), make_package("bad", **{path: change})
     with place.traffic(live) as traffic, pytest.raises(TerminalError):
-        await place.deploy(bad, soak_seconds=soak)
+        await place.deploy(bad, soak_seconds=0.3 if never_served else 60.0)
     # A server that ends under traffic loses some of it, whatever the target does.
-    never_served = soak < 1
     assert not (never_served and traffic.failures), traffic.failures
     assert await place.snapshot() == before
     await place.assert_live(live)
@@ -142,7 +139,7 @@ async def test_next_run_completes_after_kill_at_any_step(
             assert (await place.live_version())["commit"] in {live.commit, strict.commit}
         # Each step may be repeated, as a flow does whose step was not told that it succeeded.
         target = place.target(**given)
-        staged = await target.preflight(strict, strict.workspace.path / "model" / "wine")
+        staged = await target.preflight(strict, strict.workspace.path / "model" / "wine", "v2")
         for _ in range(2):
             released = await target.release(staged, "v2")
         for step in (target.verify, target.settle):

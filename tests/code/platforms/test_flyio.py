@@ -116,7 +116,7 @@ async def test_error_after_switch_does_not_name_old_version(
 
 async def _fail(target: FlyioTarget, error: type[Exception] = ConfigurationError) -> None:
     with pytest.raises(error):
-        await target.preflight(_PACKAGE, Path("nowhere"))
+        await target.preflight(_PACKAGE, Path("nowhere"), "v1")
 
 
 async def test_failed_preflight_deletes_new_app(fly: Fly, target: FlyioTarget) -> None:

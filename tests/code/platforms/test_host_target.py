@@ -40,7 +40,7 @@ async def test_failed_clean_up_does_not_hide_why_preflight_failed(
         name="docker", target="docker", repository="registry.example/wine", engine=nowhere
     )
     with pytest.raises(TerminalError, match="no wheel of it fits"):
-        await _Refusing(environment).preflight(paper, tmp_path)
+        await _Refusing(environment).preflight(paper, tmp_path, "v1")
     assert "stay until the next deploy: the Docker engine does not answer" in caplog.text
 
 

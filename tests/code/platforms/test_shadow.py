@@ -51,9 +51,9 @@ async def test_new_version_is_asked_what_clients_ask(
     other = make_package("other", **{"serving/predictor.py": answer_clients_otherwise})
     file = other.workspace.path / "model" / "wine"
     with process_place.traffic(live) as traffic:
-        killed = process_place.target(shadow=ShadowRules(time="1h"))
-        staged = await killed.preflight(other, file)
         before = await process_place.snapshot()
+        killed = process_place.target(shadow=ShadowRules(time="1h"))
+        staged = await killed.preflight(other, file, "v1")
         mirroring = asyncio.create_task(killed.shadow(staged, ()))
         while not gateway.mirrored_percent():
             assert not mirroring.done(), mirroring.exception()
@@ -107,7 +107,7 @@ async def test_version_that_crashes_under_shadow_leaves_nothing(
 
     target = process_place.target(shadow=ShadowRules(time="5s"))
     other = next(item for item in models if item is not live)
-    staged = await target.preflight(other, other.workspace.path / "model" / "wine")
+    staged = await target.preflight(other, other.workspace.path / "model" / "wine", "v1")
     monkeypatch.setattr("tasks.platforms.host.host_target.prove", refuse)
     with pytest.raises(TerminalError, match="predicts otherwise"):
         await target.shadow(staged, ())

@@ -17,6 +17,7 @@ from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package
 from tasks.platforms.base.prediction_log import (
     describe_counts,
+    find_spool,
     last_lines_without_records,
     make_spool,
     without_log,
@@ -190,7 +191,7 @@ def test_part_of_a_record_is_not_shown(log: str) -> None:
 
 def test_records_are_of_no_other_user(tmp_path: Path) -> None:
     """Servers in containers write as another user, below a folder that only its owner enters."""
-    spool = make_spool(tmp_path / "home" / "spool", "wine", "local", "v0.0.1")
+    spool = make_spool(find_spool(tmp_path / "home" / "spool", "wine", "local", "v0.0.1"))
     assert spool.stat().st_mode & 0o7777 == 0o1777
     assert (tmp_path / "home" / "spool").stat().st_mode & 0o077 == 0
 

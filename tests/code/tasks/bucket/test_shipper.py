@@ -17,6 +17,7 @@ from obstore.store import MemoryStore
 
 from serving.spool import Spool
 from tasks.bucket import shipper
+from tasks.bucket.held_spools import hold_new, is_held, let_go, remove_held
 from tasks.bucket.shipper import key_of, make_room, read_waiting, ship
 
 _DAY = "2026-11-30"
@@ -55,6 +56,36 @@ def test_files_of_a_server_become_objects_by_day_and_version(tmp_path: Path, fol
     assert key.endswith(".jsonl.gz")
     assert content == b'{"id":"a"}\n'
     assert not list(folder.iterdir())
+
+
+def test_spool_is_held_until_its_version_is_released(tmp_path: Path) -> None:
+    spools, new = tmp_path / "spool", tmp_path / "spool" / "wine" / "local" / "v0.0.3"
+    hold_new(new)
+    new.mkdir()
+    leave(new, f"{_DAY}.a.jsonl")
+    left = leave(new, f"{_DAY}.b.jsonl.part", age=3600)
+    assert ship(spools, MemoryStore()) == 0
+    assert read_waiting(spools).files == 0
+    assert left.exists()
+    hold_new(new)  # by a run that is repeated
+    let_go(new)
+    hold_new(new)  # what was released stays so
+    assert ship(spools, MemoryStore()) == 2
+
+
+def test_spools_of_refused_versions_are_removed_in_their_environment_only(tmp_path: Path) -> None:
+    refused, others = (tmp_path / "wine" / name / "v0.0.3" for name in ("local", "local-eu"))
+    released = tmp_path / "wine" / "local" / "v0.0.2"
+    released.mkdir(parents=True)
+    for spool in (refused, others, released):
+        hold_new(spool)
+        spool.mkdir(exist_ok=True)
+        leave(spool, f"{_DAY}.a.jsonl")
+    remove_held(tmp_path, "local")
+    assert not refused.exists()
+    assert not is_held(refused)
+    assert is_held(others)
+    assert list(released.iterdir())
 
 
 def test_file_that_was_shipped_before_a_kill_is_not_shipped_twice(
