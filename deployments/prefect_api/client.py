@@ -192,7 +192,7 @@ class PrefectAPI(Connection):
 
         Args:
             run_id: The run.
-            every: Seconds between two requests.
+            every: Seconds between two requests, unless an event of the run comes.
             patience: Seconds for which the server may be away meanwhile.
 
         Yields:
@@ -202,19 +202,20 @@ class PrefectAPI(Connection):
             TransientError: The server was away for longer than that.
         """
         deadline = time.monotonic() + patience
-        while True:
-            try:
-                runs = self.read_run_tree(run_id)
-                lines = self.read_logs([run.id for run in runs], count=1)
-            except TransientError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                deadline = time.monotonic() + patience
-                yield Progress(runs, lines[-1] if lines else None)
-                if runs[0].finished:
-                    return
-            time.sleep(every)
+        with self.run_events(run_id) as events:
+            while True:
+                try:
+                    runs = self.read_run_tree(run_id)
+                    lines = self.read_logs([run.id for run in runs], count=1)
+                except TransientError:
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    deadline = time.monotonic() + patience
+                    yield Progress(runs, lines[-1] if lines else None)
+                    if runs[0].finished:
+                        return
+                events.wait(every)
 
     # What runs leave behind
 

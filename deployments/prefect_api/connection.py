@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from deployments.prefect_api.run_events import RunEvents
 from deployments.prefect_api.server_auth import ServerAuth, basic
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 
@@ -40,6 +41,7 @@ class Connection:
         self.url = url.rstrip("/")
         self._ui = (ui or "").rstrip("/")
         self._local = is_local(url)
+        self._authorization = authorization
         self._http = httpx.Client(
             base_url=self.url,
             auth=ServerAuth(self.url, authorization),
@@ -120,6 +122,10 @@ class Connection:
     def _ui_of(self, version: str) -> str:
         path = self._ui_settings.get(f"{version}_base_url") or ""
         return f"{self.url.removesuffix('/api')}{path}".rstrip("/")
+
+    def run_events(self, run_id: str) -> RunEvents:
+        """Return a connection to the events of a run, not yet open."""
+        return RunEvents(self.url, self._authorization, run_id, local=self._local)
 
     def get(self, path: str) -> Any:
         """Send a GET request."""

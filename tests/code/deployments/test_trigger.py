@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from deployments import trigger
 from deployments.github.job import DeployResult, annotation, summary
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.release_note import ReleaseNote, read_release_note
+from deployments.prefect_api.run_events import RunEvents
+from deployments.prefect_api.server_auth import basic
 from tasks.core.errors import ConfigurationError
 from tasks.core.settings import CHECKOUT
 from tasks.reports import markdown
@@ -230,6 +233,48 @@ def test_following_survives_a_restart_of_the_server(server: PrefectServer, api: 
         assert line.refused
     assert process.returncode == 0, output
     assert "superseded" in output
+
+
+def follow(api: PrefectAPI, server: PrefectServer, run_id: str, *, every: float) -> float:
+    """Return the seconds in which the end of a run is seen, once following it has begun."""
+    progress = api.follow(run_id, every=every)
+    next(progress)
+    ended_at = []
+
+    def end() -> None:
+        server.set_state(run_id, "COMPLETED", "Completed")
+        ended_at.append(time.monotonic())
+
+    timer = threading.Timer(0.5, end)
+    timer.start()
+    *_, last = progress
+    timer.join()
+    assert last.run.succeeded
+    return time.monotonic() - ended_at[0]
+
+
+def test_end_of_a_run_is_seen_by_its_event(server: PrefectServer, api: PrefectAPI) -> None:
+    run = trigger.request_deploy(api, "staffed", COMMIT.replace("0", "6"))
+    assert follow(api, server, run.id, every=60) < 30
+
+
+@pytest.mark.parametrize("fault", ["no package", "wrong key", "cut"])
+def test_without_events_a_run_is_followed_by_polls(
+    server: PrefectServer, api: PrefectAPI, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    run = trigger.request_deploy(api, "staffed", COMMIT.replace("0", "7"), again=fault)
+    with line_to(server.port) as line:
+        if fault == "no package":  # as in a job on GitHub
+            monkeypatch.setitem(sys.modules, "websockets.exceptions", None)
+            monkeypatch.setitem(sys.modules, "websockets.sync.client", None)
+        else:
+            login = basic(PASSWORD if fault == "cut" else "admin:wrong")
+            url = server.url.replace(str(server.port), str(line.port))
+            events = RunEvents(url, login, run.id, local=True)
+            monkeypatch.setattr(api, "run_events", lambda _: events)
+        if fault == "cut":
+            threading.Timer(0.2, line.cut, [0]).start()
+        assert follow(api, server, run.id, every=0.2) < 30
 
 
 def test_restarted_crashed_run_is_followed_further(server: PrefectServer, api: PrefectAPI) -> None:
