@@ -45,12 +45,14 @@ class Pauses:
     Args:
         idle: With nothing due. Prefect calls a queue that nobody polls for 60 s not ready.
         due: While a run that is due has not started, and while no events come.
+        no_slot: While a run waits for a slot, for what no event tells of: a lease that is over.
         after_event: If a poll upon an event has not found what it announced. The server sends an
             event before it commits the change.
     """
 
     idle: float = 15.0
     due: float = 1.0
+    no_slot: float = 3.0
     after_event: float = 0.3
 
 
@@ -175,7 +177,9 @@ class Poller:
                 upon_event and start - self._prefetch <= now
             ):  # is its slot free, and not yet committed?
                 return self._pauses.after_event
-            if run.state_name != _NO_SLOT:
-                start -= self._prefetch
-            seconds = min(seconds, max((start - now).total_seconds(), self._pauses.due))
+            if run.state_name == _NO_SLOT:
+                seconds = min(seconds, self._pauses.no_slot)
+            else:
+                left = (start - self._prefetch - now).total_seconds()
+                seconds = min(seconds, max(left, self._pauses.due))
         return seconds

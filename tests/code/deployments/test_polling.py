@@ -208,6 +208,7 @@ async def test_run_of_a_schedule_starts_on_time() -> None:
         ([-60], "Late", False, 1),  # due, and not started: as often as without events
         ([-60], "Late", True, 0.3),
         ([3], "AwaitingConcurrencySlot", False, 3),
+        ([-1], "AwaitingConcurrencySlot", False, 3),
         ([3], "AwaitingConcurrencySlot", True, 0.3),  # a slot is free, but not yet committed
     ],
 )
