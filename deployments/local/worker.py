@@ -73,10 +73,7 @@ def recover_lost_runs(api: PrefectAPI, token: str) -> list[str]:
 
 
 async def work() -> None:
-    """Run Prefect's worker until it is stopped, with SIGTERM or SIGINT.
-
-    It starts no more runs then, and those that it has started end by themselves.
-    """
+    """Run Prefect's worker until it is stopped, with SIGTERM or SIGINT; its runs end with it."""
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     settings = get_current_settings().worker
     worker = ProcessWorker(

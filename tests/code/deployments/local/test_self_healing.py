@@ -152,7 +152,12 @@ def trained(lab: Lab) -> FlowRun:
     wait_until(lambda: logs_contain(lab, run.id, "Running stage 'train'"), "training starts")
     os.kill(adoption.running_programs(lab.stack.logs)[prefect_programs.SERVER], signal.SIGKILL)
     wait_until(lambda: not lab.api.is_healthy(), "the server is gone")
-    return wait_for_end(lab.api, run.id, every=1)
+    run = wait_for_end(lab.api, run.id, every=1)
+    log = lab.stack.logs / f"{prefect_programs.WORKER}.log"
+    wait_until(
+        lambda: log.read_text().count("gets the events") == 2, "the worker gets events again"
+    )
+    return run
 
 
 @pytest.fixture(scope="module")
