@@ -11,6 +11,7 @@ import difflib
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from model.sections import Data, Gate, MetricRule, Save, Section, Train
 
 FILE = Path("params.yaml")
 CONFIG_ERROR = 2  # exit code
+ADD_PYARROW = "add it: uv add --project model --group custom pyarrow"
 
 
 class ConfigError(Exception):
@@ -61,6 +63,10 @@ def load() -> Params:
         raise ConfigError("", "\n".join(lines).removeprefix(f"{FILE}: ")) from None
     _check_name(params.name)
     _check_metrics(params)
+    # Before anything is trained, though the model is saved last.
+    if params.save.arrow and find_spec("pyarrow") is None:
+        problem = f"the model environment has no pyarrow; {ADD_PYARROW}"
+        raise ConfigError("save.arrow", problem)
     return params
 
 

@@ -56,7 +56,8 @@ def main(params: Params) -> None:
         {"format": 1, "inputs": golden.make_records(inputs), "outputs": outputs},
     )
     remove_former_models(params.name)
-    packages = requirements.find_versions(r.module for r in meta.requirements.installable)
+    modules = [requirement.module for requirement in meta.requirements.installable]
+    packages = find_packages(modules, with_arrow=params.save.arrow)
     write_json(
         get_model_path(params.name, ".runtime.json"),
         {
@@ -71,6 +72,11 @@ def main(params: Params) -> None:
             "hashes": requirements.find_hashes(packages, LOCK),
         },
     )
+
+
+def find_packages(modules: list[str], *, with_arrow: bool) -> dict[str, str]:
+    """Find the versions of the packages of the model's server, beside its own."""
+    return requirements.find_versions([*modules, "pyarrow"] if with_arrow else modules)
 
 
 def describe_inputs(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -153,6 +153,7 @@ class Save(Section):
     """Files beside the model."""
 
     golden: int = Field(32, ge=20, le=1000)
+    arrow: bool = False  # the model's server takes Arrow and Parquet, too
 
 
 class _Percent(ConstrainedStr):

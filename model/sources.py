@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from sklearn import datasets
 
-from model.params import ConfigError, suggest
+from model.params import ADD_PYARROW, ConfigError, suggest
 from model.sections import Data
 
 BUNDLED = {
@@ -182,8 +182,7 @@ def _read_parquet_rows(path: Path, data: Data) -> Iterator[list[str]]:
         from pyarrow import parquet
     except ImportError:
         problem = f"{path}: the model environment has no package that reads Parquet"
-        hint = "add it: uv add --project model --group custom pyarrow"
-        raise ConfigError("data.source", f"{problem}; {hint}") from None
+        raise ConfigError("data.source", f"{problem}; {ADD_PYARROW}") from None
     try:
         file = parquet.ParquetFile(path)
         fields = list(file.schema_arrow)

@@ -82,6 +82,19 @@ def to_json(content: Any) -> bytes:
     return _JSON.dump_json(content)
 
 
+def make_row_error(row: int, column: Column, kind: str) -> RequestError:
+    """Make the error of one value of a table.
+
+    Args:
+        row: of the request, from 0.
+        column: of the model.
+        kind: as of pydantic's.
+    """
+    message = f"Row {row + 1}, column '{column.name}': {_describe_value(kind, column)}"
+    detail = [_make_problem((ARGUMENT, row, column.name), message, kind)]
+    return RequestError(422, message, kind=kind, detail=detail)
+
+
 def make_too_many_rows(max_rows: int) -> RequestError:
     """Make the error of a request with more rows than are allowed."""
     return RequestError(413, f"Too many rows: at most {max_rows} a request.", kind="too_long")
@@ -173,11 +186,15 @@ def _describe_problem(
     else:
         column = next(c for c in interface.columns if c.name == last)
         place_name = f"column '{column.name}'"
+    return f"{row}, {place_name}: {_describe_value(kind, column)}"
+
+
+def _describe_value(kind: str, column: Column) -> str:
     if kind == "finite_number":
-        return f"{row}, {place_name}: must be a finite number."
+        return "must be a finite number."
     if kind in {"less_than_equal", "greater_than_equal"}:
-        return f"{row}, {place_name}: must be within the range of {column.dtype}."
-    return f"{row}, {place_name}: must be {describe_values(column)}."
+        return f"must be within the range of {column.dtype}."
+    return f"must be {describe_values(column)}."
 
 
 def _describe_row(interface: Interface, depth: int) -> str:

@@ -4,12 +4,15 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from serving.columnar import TableReader
 from serving.errors import RequestError, make_too_many_rows
 from serving.inputs import Columns
 from serving.pieces import LISTS, choose_frame, cut_rows
 from serving.predictor import Answer, Predictor
+from serving.results import JsonWriter, TableRecord, Writer
 
 CHUNK_SECONDS = 0.01  # of the processor: how long a chunk should take
 MOST_ROWS = 8192  # of a chunk: bounds the memory
@@ -18,6 +21,17 @@ GROWTH = 2.0  # of a chunk over the last one
 Steps = Generator[None, None, Answer]
 Read = Callable[[bytes, int], list[Any]]
 Make = Callable[[Sequence[Any]], Columns]
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """A table, and how it is to be answered."""
+
+    body: bytes
+    media_type: str
+    reader: TableReader
+    writer: Writer
+    is_recorded: bool  # in the prediction log, which holds JSON
 
 
 class WrongCut(Exception):
@@ -77,7 +91,7 @@ class LargeRequests:
             parts: rows, as they are read: one part in a step.
             make: makes of rows what the predictor takes.
         """
-        texts: list[bytes] = []
+        writer = JsonWriter()
         unseen = Counter[str]()
         rows: list[Any] = []
         count = 0
@@ -89,11 +103,33 @@ class LargeRequests:
             while len(rows) >= self._rows:
                 chunk = rows[: self._rows]
                 del rows[: len(chunk)]
-                texts.append(self._predict(make(chunk) if make else chunk, unseen))
+                writer.add(self._predict(make(chunk) if make else chunk, unseen))
                 yield
         if rows:
-            texts.append(self._predict(make(rows) if make else rows, unseen))
-        return Answer(b"[%b]" % b",".join(texts), count, unseen)
+            writer.add(self._predict(make(rows) if make else rows, unseen))
+        return Answer(writer.close(), count, unseen)
+
+    def answer_table(self, request: TableRequest) -> Steps:
+        """Check a table, predict, and write the answer.
+
+        Raises:
+            RequestError: the request is not valid, or cannot be answered in that form.
+        """
+        reader, writer = request.reader, request.writer
+        table = yield from reader.open(request.body, request.media_type)
+        unseen = Counter[str]()
+        record = TableRecord() if request.is_recorded else None
+        count = 0
+        while count < table.num_rows:
+            columns = reader.convert(table.slice(count, self._rows), count)
+            predictions = self._predict(columns, unseen)
+            writer.add(predictions)
+            if record is not None:
+                record.add(columns, predictions)
+            count += len(columns)
+            yield
+        texts = record.close() if record is not None else None
+        return Answer(writer.close(), count, unseen, writer.media_type, texts)
 
     def _read(self, pieces: Iterable[bytes], read: Read) -> Iterator[list[Any]]:
         """Validate the rows of a request, one piece after the other."""
@@ -110,14 +146,14 @@ class LargeRequests:
                 raise make_too_many_rows(self._max_rows)
             yield rows
 
-    def _predict(self, rows: Sequence[Any] | Columns, unseen: Counter[str]) -> bytes:
-        """Predict a chunk; return its JSON without the brackets."""
+    def _predict(self, rows: Sequence[Any] | Columns, unseen: Counter[str]) -> Any:
+        """Predict a chunk; return the model's array."""
         begin = time.thread_time()
-        answer = self._predictor.make_answer(rows, self._predictor.predict(self._method, rows))
-        unseen.update(answer.unseen_categories)
+        predictions = self._predictor.predict_array(self._method, rows)
+        unseen.update(self._predictor.count_unseen(rows))
         # Of the processor alone: a machine that is busy just now must not count as a slow model.
         self._adapt(len(rows), time.thread_time() - begin)
-        return answer.body[1:-1]
+        return predictions
 
     def _adapt(self, rows: int, seconds: float) -> None:
         """Choose the rows of the next chunk by the time of the last one."""

@@ -22,6 +22,7 @@ from serving.inputs import (
     make_table_builder,
 )
 from serving.interface import Interface, Kind
+from serving.media_types import JSON
 from serving.requests import make_rows_adapter
 from serving.split import make_split_reader
 
@@ -42,6 +43,8 @@ class Answer:
     body: bytes
     rows: int
     unseen_categories: Mapping[str, int]  # column -> rows that have one
+    media_type: str = JSON
+    texts: tuple[bytes, bytes] | None = None  # request and answer as JSON, if these are not
 
 
 class Predictor:
@@ -72,10 +75,9 @@ class Predictor:
         self._model = model
         self._categories = read_categories(model, interface)
 
-    def make_answer(self, rows: Sequence[Any] | Columns, predictions: Sequence[Any]) -> Answer:
+    def make_answer(self, rows: Sequence[Any], predictions: Sequence[Any]) -> Answer:
         """Serialize the predictions of validated rows, and count what the model has never seen."""
-        unseen_categories = count_unseen_categories(self._categories, rows)
-        return Answer(to_json(predictions), len(rows), unseen_categories)
+        return Answer(to_json(predictions), len(rows), self.count_unseen(rows))
 
     def rows(self, body: bytes) -> list[Any]:
         """Validate a request.
@@ -118,6 +120,15 @@ class Predictor:
         return make_rows_adapter(self.interface, self._max_rows)
 
     def predict(self, method: str, rows: Sequence[Any] | Columns) -> list[Any]:
+        """Run one of the model's methods: see `predict_array`.
+
+        Returns:
+            One prediction a row, in plain Python types.
+        """
+        predictions: list[Any] = self.predict_array(method, rows).tolist()
+        return predictions
+
+    def predict_array(self, method: str, rows: Sequence[Any] | Columns) -> Any:
         """Run one of the model's methods.
 
         Args:
@@ -125,7 +136,7 @@ class Predictor:
             rows: validated rows.
 
         Returns:
-            One prediction a row, in plain Python types.
+            The array that the model returns: one prediction a row.
 
         Raises:
             Exception: what the model raises.
@@ -135,14 +146,17 @@ class Predictor:
                 inputs = self._build_columns(rows.values)
             else:
                 inputs = self._build(rows)
-            result: list[Any] = self._methods[method](inputs).tolist()
+            return self._methods[method](inputs)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise
             # A panic of Rust code, `sys.exit`: it would end the server, or its clients would wait
             # for ever, as no future takes a StopIteration.
             raise RuntimeError(f"the model raised {type(error).__name__}: {error}") from error
-        return result
+
+    def count_unseen(self, rows: Sequence[Any] | Columns) -> dict[str, int]:
+        """Count the validated rows with what the model has never seen, by column."""
+        return count_unseen_categories(self._categories, rows)
 
     def predict_table(self, method: str, table: Any) -> Any:
         """Run one of the model's methods on a table, on the path that requests take.

@@ -14,15 +14,18 @@ from starlette.responses import Response
 from serving.batching import Batcher, prove_batch_rows
 from serving.bundle import Bundle, BundleError
 from serving.categories import make_unseen_header
+from serving.columnar import TableReader, has_pyarrow
 from serving.errors import RequestError
 from serving.failures import Failures
 from serving.interface import Interface, estimate_row_bytes, read_interface
-from serving.large import LargeRequests
+from serving.large import LargeRequests, TableRequest
+from serving.media_types import JSON, TABLES
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, keep
 from serving.predictor import Answer, Predictor, load_predictor
 from serving.records import RecordWriter
 from serving.requests import make_request_adapter
+from serving.results import choose_writer
 from serving.settings import Limits, LogSettings
 from serving.split import make_split_reader
 from serving.work import Workers
@@ -59,6 +62,7 @@ class Service:
         self.interface: Interface = read_interface(bundle)
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.split = make_split_reader(self.interface, limits.max_rows)
+        self.tables: TableReader | None = None  # until the model is loaded
         self.metrics = Metrics()
         private = {*(bundle.runtime.get("private") or ())}
         if log_settings is not None:
@@ -95,6 +99,8 @@ class Service:
                 self.bundle, self.interface, self.adapter, self.limits.max_rows
             )
             self._prepare_batches(predictor)
+            if self.split is not None and has_pyarrow():
+                self.tables = TableReader(self.interface, self.split, self.limits.max_rows)
         except BundleError as error:
             self._fail(str(error))
         except BaseException as error:  # nothing may leave the service waiting for ever
@@ -138,25 +144,23 @@ class Service:
                 raise RequestError(
                     503, "The model is still loading.", kind="loading", headers={"Retry-After": "1"}
                 )
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json" and not kind.endswith("+json"):
-                raise RequestError(
-                    415, "Send JSON with the header Content-Type: application/json.",
-                    kind="content_type",
-                )  # fmt: skip
+            kind = self._read_media_type(request.headers.get("content-type", ""))
             body = await request.body()
             try:
-                answer = await self._answer(predictor, method, body)
+                if kind in TABLES:
+                    answer = await self._answer_table(method, body, kind, request)
+                else:
+                    answer = await self._answer(predictor, method, body)
             except RequestError:
                 raise
             except Exception as error:
                 raise self._make_model_error(method, error) from error
-            keep(request.scope, method, body, answer.body)
+            keep(request.scope, method, *(answer.texts or (body, answer.body)))
             rows_counter.inc(answer.rows)
             for column, count in answer.unseen_categories.items():
                 self.metrics.unseen.labels(column).inc(count)
             headers = make_unseen_header(answer.unseen_categories)
-            return Response(answer.body, headers=headers, media_type="application/json")
+            return Response(answer.body, headers=headers, media_type=answer.media_type)
 
         return endpoint
 
@@ -167,6 +171,38 @@ class Service:
         if len(rows) > self.limits.inline_rows:
             return await self.workers.run(self._large[method].answer_rows([rows]))
         return predictor.make_answer(rows, await self._small[method].predict(rows))
+
+    async def _answer_table(
+        self, method: str, body: bytes, media_type: str, request: Request
+    ) -> Answer:
+        assert self.tables is not None
+        classes = self.bundle.runtime.get("classes") if method == "predict_proba" else None
+        writer = choose_writer(request.headers.get("accept", ""), classes)
+        is_recorded = self.log is not None
+        table = TableRequest(body, media_type, self.tables, writer, is_recorded)
+        return await self.workers.run(self._large[method].answer_table(table))
+
+    def _read_media_type(self, header: str) -> str:
+        """Read the type of a request.
+
+        Raises:
+            RequestError: this server does not take it.
+        """
+        kind = header.partition(";")[0].strip().lower()
+        if kind == JSON or kind.endswith("+json"):
+            return JSON
+        if kind not in TABLES:
+            message = "Send JSON with the header Content-Type: application/json."
+        elif self.split is None:
+            message = "This model takes arrays, no tables: send JSON."
+        elif self.tables is None:
+            message = (
+                "This server cannot read Arrow or Parquet: send JSON, or set save.arrow in"
+                " params.yaml, retrain and deploy."
+            )
+        else:
+            return kind
+        raise RequestError(415, message, kind="content_type")
 
     def _prepare_batches(self, predictor: Predictor) -> None:
         """Prove how many rows may be predicted together, and prepare the batches of each method."""

@@ -96,11 +96,16 @@ class SplitReader:
             names = self._head.validate_json(text)[COLUMNS]
         except ValidationError as error:
             raise explain(error, self.interface, self.max_rows, names=()) from None
-        self._check(names)
+        self.check(names)
         begin = None if head is None else head[1]
         return SplitRequest(self, tuple(names), begin)
 
-    def _check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str]) -> None:
+        """Check that the columns of a request are those of the model, in any order.
+
+        Raises:
+            RequestError: one is unknown, missing or there twice; says which.
+        """
         given = Counter(names)
         missing = [name for name in self._types if name not in given]
         for name in names:

@@ -136,7 +136,7 @@ sys.path.append(sys.argv[1])
 os.chdir(sys.argv[2])
 import pyarrow
 from pyarrow import parquet
-from model import fetch, params
+from model import fetch, params, save
 source = pathlib.Path("data/source/shop")
 source.mkdir()
 rows = {
@@ -153,6 +153,8 @@ parquet.write_table(table, source / "1.parquet")
 parquet.write_table(table.select(table.column_names[::-1]), source / "2.parquet")
 given = params.load()
 fetch.main(given)
+assert {"numpy", "pyarrow"} == {*save.find_packages(["numpy"], with_arrow=True)}
+assert {"numpy"} == {*save.find_packages(["numpy"], with_arrow=False)}
 print(json.dumps(pathlib.Path("data/raw.csv").read_text()))
 def refuse():
     try:

@@ -43,6 +43,7 @@ BAD = [
     ("scoring: f1_macro", "scoring: f1_macor", "train.scoring: unknown scorer", "'f1_macro'?"),
     ("scoring: f1_macro", "scoring: r2x", "train.scoring: unknown scorer", "neg_log_loss"),
     ("golden: 32", "golden: 3", "save.golden: ensure this value is greater than", "20"),
+    ("golden: 32", "golden: 32\n  arrow: true", "save.arrow: the model environment has", "uv add"),
     ("metric: f1_macro", "metric: f1", "gate.metric: 'f1' is not measured", "f1_macro"),
     ("metric: f1_macro", "metric: log_loss", "gate.minimum: less of log_loss is better", "maximum"),
     (
