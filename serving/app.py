@@ -23,8 +23,8 @@ from serving.connections import ConnectionLimit, Connections, fit_open_files
 from serving.errors import RequestError, json_response, to_json
 from serving.failures import FailureAnswer
 from serving.limits import BodyLimit
-from serving.metrics import Measure
-from serving.prediction_log import Recorder, read_feedback
+from serving.measure import Measure
+from serving.prediction_log import read_feedback
 from serving.service import Service
 from serving.settings import Limits, LogSettings
 
@@ -84,8 +84,9 @@ def create_app(
                 Measure,
                 metrics=service.metrics,
                 routes=[route.path for route in routes if route.path not in ASSETS],
+                log=service.log,
+                recorded=recorded,
             ),
-            *_record(service, recorded),
             *_allow_origins(limits),
             Middleware(FailureAnswer, failures=service.failures),
             Middleware(ConnectionLimit, connections=connections),
@@ -203,13 +204,6 @@ async def _take_feedback(request: Request) -> Response:
     """Keep the right answer to an earlier request in the prediction log."""
     await read_feedback(request)
     return json_response({"status": "kept"})
-
-
-def _record(service: Service, routes: list[str]) -> list[Middleware]:
-    """Keep requests and answers in the prediction log, if there is to be one."""
-    if service.log is None:
-        return []
-    return [Middleware(Recorder, log=service.log, routes=routes)]
 
 
 def _allow_origins(limits: Limits) -> list[Middleware]:

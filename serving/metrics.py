@@ -1,7 +1,4 @@
-"""Prometheus metrics of one service, and the ASGI middleware that measures every request."""
-
-import time
-from collections.abc import Collection
+"""Prometheus metrics of one service."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,22 +12,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-OTHER = "other"  # a path of the client's own invention must not become a label
-
-SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-]
-API_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 
 class Metrics:
@@ -86,51 +69,3 @@ class Metrics:
     def make_response(self) -> Response:
         """Make the response of `/metrics`, in Prometheus' text format."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-class Measure:
-    """ASGI middleware: counts and times requests, and adds the security headers."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: answers the requests.
-            metrics: count them.
-            routes: known paths; each is its own label.
-        """
-        self._app = app
-        self._metrics = metrics
-        self._seconds = {r: metrics.seconds.labels(r) for r in (*routes, OTHER)}
-        self._counters: dict[tuple[str, int], Counter] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        route = path if path in self._seconds else OTHER
-        status = 500
-
-        async def send_measured(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = message["headers"]
-                page = any(k == b"content-type" and v.startswith(b"text/html") for k, v in headers)
-                message["headers"] = [*headers, *(SECURITY_HEADERS if page else API_HEADERS)]
-            await send(message)
-
-        start = time.perf_counter()
-        self._metrics.in_flight.inc()
-        try:
-            await self._app(scope, receive, send_measured)
-        finally:
-            self._metrics.in_flight.dec()
-            self._seconds[route].observe(time.perf_counter() - start)
-            counter = self._counters.get((route, status))
-            if counter is None:
-                counter = self._metrics.requests.labels(route, str(status))
-                self._counters[route, status] = counter
-            counter.inc()

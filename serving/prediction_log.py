@@ -13,12 +13,11 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Collection
-from itertools import groupby
+from itertools import compress, count
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from serving.errors import RequestError
 from serving.metrics import Metrics
@@ -35,6 +34,7 @@ BATCH = 1_000  # records written at once; the interpreter lets other threads run
 # Between two batches: waking a thread costs as much as writing 100 records.
 WAIT_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+DAY_SECONDS = 86_400
 IDENTIFIER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_ACTUAL = 64 << 10  # bytes of a feedback
@@ -66,6 +66,7 @@ class PredictionLog:
                 settings.spool_bytes,
                 self._lost["spool"].inc,
             )
+        self._identifier, self._numbers = secrets.token_hex(8).encode() + b"-%x", count(1)
         self._queue: deque[Exchange] = deque()
         # Each is changed by one thread only: what waits is their difference.
         self._bytes_added = self._bytes_taken = 0
@@ -84,11 +85,30 @@ class PredictionLog:
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
-    def add(self, exchange: Exchange) -> None:
-        """Keep an exchange that has ended, if it is of the share and there is room."""
-        # Feedback follows its prediction.
-        if not self._has_share(exchange.prediction or exchange.id):
+    def begin(self, scope: Scope) -> Exchange:
+        """Give a request an id, unless it brings one, and prepare its record."""
+        headers = dict(scope["headers"])
+        identifier = headers.get(b"x-request-id", b"")
+        if not identifier or not IDENTIFIER.fullmatch(identifier):
+            identifier = self._identifier % next(self._numbers)
+        traceparent = headers.get(b"traceparent", b"")
+        if traceparent and not TRACE.fullmatch(traceparent):
+            traceparent = b""
+        exchange = Exchange(identifier, traceparent, time.time(), scope["path"][1:])
+        scope[STATE] = exchange
+        return exchange
+
+    def end(self, exchange: Exchange, seconds: float) -> None:
+        """Keep an exchange that has ended, if it is of the share and there is room.
+
+        Not where the client has gone before it had an answer, or has not asked the model.
+        """
+        if not exchange.body and not exchange.prediction and exchange.status in {0, 200}:
             return
+        # Feedback follows its prediction.
+        if self.settings.share < 1 and not self._has_share(exchange.prediction or exchange.id):
+            return
+        exchange.milliseconds = 1000 * seconds
         size = exchange.size
         waiting = self._bytes_added - self._bytes_taken
         if len(self._queue) >= MOST_EXCHANGES or waiting + size > MOST_BYTES:
@@ -99,9 +119,8 @@ class PredictionLog:
         if self._is_resting or waiting > MOST_BYTES / 4:
             self._wake.set()
 
-    def _has_share(self, identifier: str) -> bool:
-        share = self.settings.share
-        return share >= 1 or zlib.crc32(identifier.encode()) < share * 2**32
+    def _has_share(self, identifier: bytes) -> bool:
+        return zlib.crc32(identifier) < self.settings.share * 2**32
 
     def _run(self) -> None:
         while True:
@@ -126,19 +145,24 @@ class PredictionLog:
         while last > 0:
             batch: list[Exchange] = []
             size = 0
-            while len(batch) < min(BATCH, last) and size < FILE_BYTES:
-                batch.append(self._queue.popleft())
-                size += batch[-1].size
+            for _ in range(min(last, BATCH)):
+                exchange = self._queue.popleft()
+                batch.append(exchange)
+                size += exchange.size
+                if size >= FILE_BYTES:
+                    break
             last -= len(batch)
-            for day, exchanges in groupby(batch, key=lambda exchange: exchange.day):
-                self._write(day, list(exchanges))
+            days = [exchange.time // DAY_SECONDS for exchange in batch]
+            for day in sorted({*days}):
+                text = time.strftime("%Y-%m-%d", time.gmtime(day * DAY_SECONDS))
+                self._write(text, [*compress(batch, [other == day for other in days])])
+            self._bytes_taken += size
 
     def _write(self, day: str, exchanges: list[Exchange]) -> None:
         lines = []
-        for exchange in exchanges:
-            self._bytes_taken += exchange.size
+        for exchange, rows in zip(exchanges, self._writer.copy_rows(exchanges), strict=True):
             try:
-                lines.append(self._writer.write(exchange))
+                lines.append(self._writer.write(exchange, rows))
             except Exception as error:  # one exchange must not end the thread
                 self._lost["record"].inc()
                 self._warn(error)
@@ -161,65 +185,6 @@ class PredictionLog:
         if not self._is_failing:
             log.warning("the prediction log drops records until it can be written: %r", error)
         self._is_failing = True
-
-
-class Recorder:
-    """ASGI middleware that gives requests an id, and hands them to the log with their answers."""
-
-    def __init__(self, app: ASGIApp, log: PredictionLog, routes: Collection[str]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: answers the requests.
-            log: keeps them.
-            routes: the paths whose requests are kept.
-        """
-        self._app = app
-        self._log = log
-        self._routes = frozenset(routes)
-        self._prefix, self._number = secrets.token_hex(8), 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if (
-            scope["type"] != "http"
-            or scope["method"] != "POST"
-            or scope["path"] not in self._routes
-        ):
-            await self._app(scope, receive, send)
-            return
-        begin = time.perf_counter()
-        exchange = self._begin(scope)
-        scope[STATE] = exchange
-        header = (b"x-request-id", exchange.id.encode())
-
-        async def send_recorded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                message["headers"] = [*message["headers"], header]
-            elif exchange.status != 200:
-                exchange.answer = message.get("body") or exchange.answer
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_recorded)
-        finally:
-            # None where the client has gone before it had an answer, or has not asked the model.
-            if exchange.status not in {0, 200} or exchange.body or exchange.prediction:
-                exchange.milliseconds = 1000 * (time.perf_counter() - begin)
-                self._log.add(exchange)
-
-    def _begin(self, scope: Scope) -> Exchange:
-        identifier = traceparent = ""
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and IDENTIFIER.fullmatch(value):
-                identifier = value.decode()
-            elif name == b"traceparent" and TRACE.fullmatch(value):
-                traceparent = value.decode()
-        if not identifier:
-            self._number += 1
-            identifier = f"{self._prefix}-{self._number:x}"
-        return Exchange(identifier, traceparent, time.time(), method=scope["path"][1:])
 
 
 def keep(scope: Scope, method: str, body: bytes, answer: bytes) -> None:
@@ -254,7 +219,7 @@ async def read_feedback(request: Request) -> None:
     if not all(map(_is_value, actual if isinstance(actual, list) else [actual])):
         raise _refuse("actual must be a number, a text, true or false, or a list of them.")
     exchange: Exchange = request.scope[STATE]
-    exchange.prediction, exchange.answer = identifier, json.dumps(actual).encode()
+    exchange.prediction, exchange.answer = identifier.encode(), json.dumps(actual).encode()
 
 
 def _is_value(value: Any) -> bool:

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from serving.errors import RequestError
+from serving.measure import Measure
 from serving.metrics import Metrics
 from serving.prediction_log import (
     MOST_BYTES,
     STATE,
     PredictionLog,
-    Recorder,
     keep,
     read_feedback,
 )
@@ -219,6 +219,7 @@ def make_writer(
     settings: Any = {
         "columns": columns,
         "container": "dataframe",
+        "methods": ("predict",),
         "wrap": lambda rows: {"data": {"values": rows}},
         "unwrap": lambda body: body["data"]["values"],
         **interface,
@@ -228,32 +229,48 @@ def make_writer(
 
 
 def make_exchange(body: str, **values: Any) -> Exchange:
-    facts = {"id": "a", "traceparent": "", "time": 0.0, "method": "predict", "status": 200}
+    facts = {"id": b"a", "traceparent": b"", "time": 0.0, "method": "predict", "status": 200}
     return Exchange(**{**facts, "body": body.encode(), "answer": b"[1]", **values})
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        '{"data":{"values":[{"ash":1.5,"name":"x"}]}}',
-        ' {"data" :\r\n {"values": [ {"ash": 1.5,\n "name": "x"} ] } } ',
-        '{"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
-        '{"data":{"values":[{"ash":0,"name":"no"}]},"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
-        '{"data":{"values":[{"ash":0,"name":"no"}],"values":[{"ash":1.5,"name":"x"}]}}',
-    ],
+def write_lines(writer: RecordWriter, *exchanges: Exchange) -> list[bytes]:
+    copies = writer.copy_rows(exchanges)
+    return [writer.write(*pair) for pair in zip(exchanges, copies, strict=True)]
+
+
+def write_line(writer: RecordWriter, body: str, **values: Any) -> bytes:
+    (line,) = write_lines(writer, make_exchange(body, **values))
+    return line
+
+
+# Each has the same row, to the server's own parser: of a name that stands twice, the last counts.
+BODIES_OF_A_ROW = (
+    '{"data":{"values":[{"ash":1.5,"name":"x"}]}}',
+    ' {"data" :\r\n {"values": [ {"ash": 1.5,\n "name": "x"} ] } } ',
+    '{"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
+    '{"data":{"values":[{"ash":0,"name":"no"}]},"d\\u0061ta":{"values":[{"ash":1.5,"name":"x"}]}}',
+    '{"data":{"values":[{"ash":0,"name":"no"}],"values":[{"ash":1.5,"name":"x"}]}}',
+    '{"data":0,"data":{"values":[{"ash":1.5,"name":"x"}]}}',
 )
-def test_inputs_are_those_that_the_model_saw(body):
-    """As the server's own parser reads them: of a name that stands twice, the last counts."""
-    line = make_writer().write(make_exchange(body))
-    assert line.count(b"\n") == 1
-    record = json.loads(line)
-    assert record["data"]["inputs"] == [{"ash": 1.5, "name": "x"}]
-    assert record["time"] == "1970-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("body", BODIES_OF_A_ROW)
+def test_inputs_are_those_that_the_model_saw(body: str):
+    """Also beside any other request in a batch."""
+    for other in BODIES_OF_A_ROW:
+        lines = write_lines(
+            make_writer(), make_exchange(body, id=b"1"), make_exchange(other, id=b"2")
+        )
+        assert [line.count(b"\n") for line in lines] == [1, 1]
+        records = [json.loads(line) for line in lines]
+        assert [record["data"]["inputs"] for record in records] == 2 * [[{"ash": 1.5, "name": "x"}]]
+        assert [record["id"] for record in records] == ["1", "2"]
+        assert records[0]["time"] == "1970-01-01T00:00:00.000Z"
 
 
 def test_rows_without_names_become_objects():
     writer = make_writer(unwrap=lambda body: body["data"])
-    line = writer.write(make_exchange('{"data":[[1.5,"x"],[2.5,"y"]]}'))
+    line = write_line(writer, '{"data":[[1.5,"x"],[2.5,"y"]]}')
     assert json.loads(line)["data"]["inputs"] == [
         {"ash": 1.5, "name": "x"}, {"ash": 2.5, "name": "y"}
     ]  # fmt: skip
@@ -262,23 +279,21 @@ def test_rows_without_names_become_objects():
 def test_private_columns_are_left_out_or_hashed():
     rows = [{"ash": 1.5, "name": "Ada"}, {"ash": 1, "name": "Ada"}, {"ash": 1, "name": None}]
     body = json.dumps({"data": {"values": rows}})
-    line = make_writer(("name",)).write(make_exchange(body))
+    line = write_line(make_writer(("name",)), body)
     assert json.loads(line)["data"]["inputs"] == [{"ash": 1.5}, {"ash": 1}, {"ash": 1}]
     # What the live version keeps private, a version under shadow does, too.
-    shadow = make_writer(("ash",), private_beside=("name",)).write(make_exchange(body))
+    shadow = write_line(make_writer(("ash",), private_beside=("name",)), body)
     assert json.loads(shadow)["data"]["inputs"] == [{}, {}, {}]
-    hashed = make_writer(("name",), b"key").write(make_exchange(body))
+    hashed = write_line(make_writer(("name",), b"key"), body)
     first, second, third = json.loads(hashed)["data"]["inputs"]
     assert first["name"] == second["name"]
     assert len(first["name"]) == 32
     assert third["name"] is None
     assert b"Ada" not in hashed + line
     body = json.dumps({"data": {"values": [{"ash": 1, "name": 7}, {"ash": 1, "name": 7.0}]}})
-    first, second = json.loads(make_writer(("name",), b"key").write(make_exchange(body)))["data"][
-        "inputs"
-    ]
+    first, second = json.loads(write_line(make_writer(("name",), b"key"), body))["data"]["inputs"]
     assert first == second
-    other = make_writer(("name",), b"other").write(make_exchange(body))
+    other = write_line(make_writer(("name",), b"other"), body)
     assert json.loads(other)["data"]["inputs"][0]["name"] != first["name"]
 
 
@@ -286,17 +301,17 @@ def test_private_columns_are_left_out_or_hashed():
 def test_proof_of_a_deploy_is_no_traffic(name: str, kind: str):
     """A client that takes an id like a proof's does not hide what it asks."""
     body = json.dumps({"data": {"values": [{"ash": 1.5, "name": name}]}})
-    exchange = make_exchange(body, id="slipway-proof-1")
-    assert json.loads(make_writer().write(exchange))["type"] == f"slipway.{kind}"
+    line = write_line(make_writer(), body, id=b"slipway-proof-1")
+    assert json.loads(line)["type"] == f"slipway.{kind}"
 
 
 def test_word_for_a_missing_value_is_recorded_as_one():
     """The model sees none, and the profile of the training rows counts none."""
     rows = [{"ash": 1.5, "name": "n/a"}, {"ash": 1.5, "name": "Ada"}]
     body = json.dumps({"data": {"values": rows}})
-    record = json.loads(make_writer(words=("n/a",)).write(make_exchange(body)))
+    record = json.loads(write_line(make_writer(words=("n/a",)), body))
     assert [row["name"] for row in record["data"]["inputs"]] == [None, "Ada"]
-    hashed = json.loads(make_writer(("name",), b"key", ("n/a",)).write(make_exchange(body)))
+    hashed = json.loads(write_line(make_writer(("name",), b"key", ("n/a",)), body))
     assert hashed["data"]["inputs"][0]["name"] is None
 
 
@@ -311,15 +326,16 @@ def test_queue_is_bounded_in_bytes(tmp_path):
     log = PredictionLog(LogSettings(folder=tmp_path), make_writer(), metrics)
     large = make_exchange("x" * (MOST_BYTES // 3))
     for _ in range(5):
-        log.add(large)
+        log.end(large, 0.001)
     assert count(metrics, "dropped: queue") == 3
 
 
 def test_share_is_decided_by_the_identifier(tmp_path):
     log = PredictionLog(LogSettings(folder=tmp_path, share=0.2), make_writer(), Metrics())
     for number in range(2000):
-        log.add(make_exchange(NO_ROWS, id=f"request-{number}"))
-        log.add(make_exchange("", id=f"feedback-{number}", prediction=f"request-{number}"))
+        log.end(make_exchange(NO_ROWS, id=b"request-%d" % number), 0.001)
+        feedback = make_exchange("", id=b"feedback-%d" % number, prediction=b"request-%d" % number)
+        log.end(feedback, 0.001)
     log.start()
     log.close()
     (path,) = tmp_path.iterdir()
@@ -332,23 +348,49 @@ def test_share_is_decided_by_the_identifier(tmp_path):
 @pytest.mark.parametrize(
     ("status", "body", "count"), [(200, b"", 0), (200, b"{}", 1), (503, b"", 1)]
 )
-async def test_what_the_model_was_not_asked_is_not_kept(status: int, body: bytes, count: int):
+async def test_what_the_model_was_not_asked_is_not_kept(
+    tmp_path: Path, status: int, body: bytes, count: int
+):
     """Such as the version of the release, on SageMaker by the same address."""
-    log = SimpleNamespace(exchanges=[])
-    log.add = log.exchanges.append
+    log = PredictionLog(LogSettings(folder=tmp_path), make_writer(), Metrics())
 
     async def app(scope, receive, send):
         if body:
-            keep(scope, "predict", body, b"[1]")
+            keep(scope, "predict", NO_ROWS.encode(), b"[]")
         await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"[1]"})
+        await send({"type": "http.response.body", "body": b'{"detail": []}'})
 
     async def send(message):
         assert message["type"].startswith("http.response")
 
     scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
-    await Recorder(app, log, ["/invocations"])(scope, None, send)  # type: ignore[arg-type]
-    assert len(log.exchanges) == count
+    measure = Measure(app, Metrics(), ["/invocations"], log, ["/invocations"])
+    await measure(scope, None, send)  # type: ignore[arg-type]
+    log.start()
+    log.close()
+    assert sum(path.read_bytes().count(b"\n") for path in tmp_path.iterdir()) == count
+
+
+def test_record_goes_to_the_day_of_its_request(tmp_path):
+    log = PredictionLog(LogSettings(folder=tmp_path), make_writer(), Metrics())
+    for number, moment in enumerate((86_399.9996, 86_400.0, 86_399.0)):
+        log.end(make_exchange(NO_ROWS, id=b"%d" % number, time=moment), 0.001)
+    log.start()
+    log.close()
+    times: dict[str, list[str]] = {}
+    for path in tmp_path.iterdir():
+        lines = path.read_text().splitlines()
+        times[path.name[:10]] = [json.loads(line)["time"] for line in lines]
+    assert times == {
+        "1970-01-01": ["1970-01-01T23:59:59.999Z", "1970-01-01T23:59:59.000Z"],
+        "1970-01-02": ["1970-01-02T00:00:00.000Z"],
+    }
+
+
+def test_answer_that_fails_after_its_prediction_is_a_refusal():
+    exchange = make_exchange(BODIES_OF_A_ROW[0], status=500, answer=b'{"detail": []}')
+    (line,) = write_lines(make_writer(), exchange)
+    assert json.loads(line)["type"] == "slipway.refusal"
 
 
 def open_spool(folder: Path, drop: Callable[[int], None] = lambda _: None, files: int = 9) -> Spool:
