@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,12 @@ import httpx
 from deployments.catalogue import block_variables
 from deployments.catalogue.block_variables import ObjectStorage
 from deployments.diagnosis.finding import Finding
+from deployments.fork import LIBRARIES
 from deployments.local import ports, postgres
 from deployments.local.credentials import S3Identity
 from deployments.local.ports import HOST
 from tasks.core.settings import CHECKOUT
+from tests.fork_server import ForkServer
 from tests.template import ENVIRONMENTS
 
 STORAGE = ObjectStorage(
@@ -46,6 +49,10 @@ class PrefectServer:
         self.http = httpx.Client(
             base_url=self.url, auth=(user, password), trust_env=False, timeout=30
         )
+        # Of packages alone: what is of the repository, each clone has in its own version.
+        self.forks = ForkServer(
+            [*LIBRARIES, "prefect.cli", "typer.rich_utils"], clean_environment() | self.variables()
+        )
 
     def __enter__(self) -> Self:
         try:
@@ -57,6 +64,7 @@ class PrefectServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.forks.close()
         self.http.close()
 
     def start(self) -> None:
@@ -192,20 +200,37 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+# Of what it is started in, Prefect remembers what these variables say.
+_REMEMBERED = "PREFECT_"
+_RUN = """
+import os, runpy, sys
+sys.path.insert(0, os.getcwd())
+os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 2)
+del sys.argv[:2]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A clone from which a server is set up; without a model environment."""
+    """A clone from which a server is set up; without a model environment.
+
+    Args:
+        folder: Where it is.
+        variables: Those of its shell.
+        forks: Forks programs in its shell, so that Prefect is imported once.
+    """
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    forks: ForkServer | None = None
 
     def start(self, *arguments: str, **variables: str | None) -> subprocess.Popen[str]:
         """Start a Python module of it; a variable that is None is not set."""
-        environment = {**clean_environment(), **self.variables, **variables}
         return subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=self.folder,
-            env={name: value for name, value in environment.items() if value is not None},
+            env=self._environment(variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -213,6 +238,8 @@ class Repository:
 
     def run(self, *arguments: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
         """Run a Python module of it to its end."""
+        if self.forks and not any(name.startswith(_REMEMBERED) for name in variables):
+            return self._fork(self.forks, arguments, variables)
         process = self.start(*arguments, **variables)
         out, err = process.communicate()
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -220,6 +247,21 @@ class Repository:
     def apply(self, *options: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
         """Apply it."""
         return self.run("deployments.cli", "apply", *options, **variables)
+
+    def _environment(self, variables: Mapping[str, str | None]) -> dict[str, str]:
+        environment = {**clean_environment(), **self.variables, **variables}
+        return {name: value for name, value in environment.items() if value is not None}
+
+    def _fork(
+        self, forks: ForkServer, arguments: Sequence[str], variables: Mapping[str, str | None]
+    ) -> subprocess.CompletedProcess[str]:
+        with tempfile.NamedTemporaryFile("r") as errors:
+            process = forks.start(
+                _RUN, [errors.name, *arguments], self._environment(variables), self.folder
+            )
+            with process.stdout as output:
+                out = output.read()
+            return subprocess.CompletedProcess(arguments, process.wait(), out, errors.read())
 
     def commit(self, message: str) -> str:
         """Commit everything; return the commit."""
@@ -249,13 +291,11 @@ CHECKED_OUT = Repository(CHECKOUT, {"SLIPWAY_ENVIRONMENTS_FOLDER": str(ENVIRONME
 def clone(source: Path, folder: Path, server: PrefectServer) -> Repository:
     """Clone the repository for use with a server."""
     subprocess.run(["git", "clone", "--quiet", str(source), str(folder)], check=True)
-    return Repository(
-        folder,
-        {
-            **server.variables(),
-            **STORAGE.to_environment(),
-            "SLIPWAY_CHECKOUT": str(folder),
-            "SLIPWAY_GIT_TOKEN": "secret-git-token",
-            block_variables.NOTIFY_VARIABLE: "http://127.0.0.1:9/secret-path",
-        },
-    )
+    variables = {
+        **server.variables(),
+        **STORAGE.to_environment(),
+        "SLIPWAY_CHECKOUT": str(folder),
+        "SLIPWAY_GIT_TOKEN": "secret-git-token",
+        block_variables.NOTIFY_VARIABLE: "http://127.0.0.1:9/secret-path",
+    }
+    return Repository(folder, variables, server.forks)
