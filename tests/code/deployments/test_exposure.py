@@ -63,7 +63,7 @@ async def test_each_protection_is_found() -> None:
 async def test_local_stack_is_closed(stack: Stack) -> None:
     findings = await listed(check_exposure(stack.prefect_api_url))
     assert {thing: finding.text for thing, finding in findings.items()} == {
-        CREDENTIAL: "refuses to read blocks (403)",
+        CREDENTIAL: "refuses to read blocks (401)",
         ORIGIN: "may not read its answers",
         HOST: "is refused (400)",
     }

@@ -259,7 +259,7 @@ def wait_for_worker_and_engine(stack: Stack, run_id: str) -> list[psutil.Process
         for process in processes.of_stack(stack.credentials.stack):
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
                 words = process.cmdline()
-                if words[1:4] == ["-m", "prefect", "--no-prompt"]:
+                if words[1:3] == ["-m", "deployments.local.worker"]:
                     worker.append(process)
                 elif (
                     "prefect.engine" in words
