@@ -145,7 +145,8 @@ class Service:
                     503, "The model is still loading.", kind="loading", headers={"Retry-After": "1"}
                 )
             kind = self._read_media_type(request.headers.get("content-type", ""))
-            body = await request.body()
+            # In one piece, from `BodyLimit`; `request.body()` would copy it.
+            body = (await request.receive())["body"]
             try:
                 if kind in TABLES:
                     answer = await self._answer_table(method, body, kind, request)
