@@ -11,7 +11,7 @@ from serving.errors import RequestError
 from tests.code.serving.large_requests import MOST_ROWS, Model, finish, make_large
 from tests.code.serving.test_bad_input import CHANGES, SECRET
 from tests.code.serving.test_interface import frame
-from tests.code.serving.test_prediction_log import make_exchange, make_writer
+from tests.code.serving.test_prediction_log import make_exchange, make_writer, write_lines
 
 COLUMNS = {"b": "object", "a": "float64", "c": "int64"}
 ROWS = [{"b": f"x{number}", "a": number / 2, "c": number} for number in range(2000)]
@@ -151,7 +151,8 @@ def test_record_of_the_prediction_log_is_that_of_the_other_form(monkeypatch, pie
 
     def read(content, *private):
         writer = make_writer(*private, unwrap=unwrap)
-        return json.loads(writer.write(make_exchange(json.dumps(content))))["data"]["inputs"]
+        (line,) = write_lines(writer, make_exchange(json.dumps(content)))
+        return json.loads(line)["data"]["inputs"]
 
     def unwrap(content):
         values = SimpleNamespace(**content).data
