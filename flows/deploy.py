@@ -70,7 +70,9 @@ async def deploy(
     approval = await read_approval(settings)
     target = make_target(settings)
     async with (
-        open_workspace(approval.commit or ref, signed_tags=settings.signed) as workspace,
+        open_workspace(
+            approval.commit or ref, signed_tags=settings.signed, whole=False
+        ) as workspace,
         release_report(environment, target) as report,
     ):
         release = report.begin(read_package(workspace))

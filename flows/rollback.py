@@ -52,7 +52,7 @@ async def rollback(
     settings = load_environment(environment)
     target = make_target(settings)
     async with (
-        open_workspace(DEFAULT_BRANCH, signed_tags=settings.signed) as newest,
+        open_workspace(DEFAULT_BRANCH, signed_tags=settings.signed, whole=False) as newest,
         release_report(environment, target, rollback=True) as report,
         hold(lock_of(settings), version or "an earlier version"),
     ):

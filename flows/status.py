@@ -32,7 +32,7 @@ async def status(environment: EnvironmentOrAll = "") -> State[list[dict[str, str
     names = [environment] if environment else environment_names()
     observations = await asyncio.gather(*map(observe, names))
     # Cloned after all observations: a release made meanwhile is in its history.
-    async with open_workspace(DEFAULT_BRANCH) as workspace:
+    async with open_workspace(DEFAULT_BRANCH, whole=False) as workspace:
         statuses = [await read_status(workspace, observation) for observation in observations]
     await publish_status(statuses)
 

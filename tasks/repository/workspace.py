@@ -169,25 +169,32 @@ async def _has_changed(workspace: Workspace, refs: Collection[str]) -> bool:
 
 
 @asynccontextmanager
-async def open_workspace(ref: str, *, signed_tags: bool = False) -> AsyncIterator[Workspace]:
+async def open_workspace(
+    ref: str, *, signed_tags: bool = False, whole: bool = True
+) -> AsyncIterator[Workspace]:
     """Clone origin at a ref into a new folder, and remove the folder at the end.
 
     The next run removes a folder that a killed run left behind.
 
     Args:
         ref: Branch, tag or commit on origin.
+        signed_tags: Whether tags count only if an allowed signer has signed them.
+        whole: Whether to check every file out, or what a release reads.
 
     Raises:
         TerminalError: The ref does not exist, or origin denies access.
         TransientError: Origin cannot be reached.
     """
     async with take_folder() as path:
-        yield replace(await check_out(ref, path, Settings().origin), signed_tags=signed_tags)
+        workspace = await check_out(ref, path, Settings().origin, whole=whole)
+        yield replace(workspace, signed_tags=signed_tags)
 
 
-async def _is_untouched(clone: Workspace) -> bool:
+async def _is_untouched(clone: Workspace, *, whole: bool) -> bool:
     """Check for a clone in which nothing was changed or added, not even what Git ignores."""
     # An earlier try may have been ended at any moment.
+    if (clone.path / git.SPARSE_FILE).exists() == whole:
+        return False
     if not (clone.path / ".git").is_dir() or not clone.tool_cache.is_dir():
         return False
     if any(clone.tool_cache.iterdir()):
@@ -198,7 +205,7 @@ async def _is_untouched(clone: Workspace) -> bool:
 
 
 @capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)
-async def check_out(ref: str, path: Path, origin: str) -> Workspace:
+async def check_out(ref: str, path: Path, origin: str, *, whole: bool = True) -> Workspace:
     """Clone origin and check a ref out: a branch, tag or commit.
 
     A clone that an earlier flow of the run has left as it was is used again.
@@ -208,13 +215,17 @@ async def check_out(ref: str, path: Path, origin: str) -> Workspace:
         TransientError: Origin cannot be reached.
     """
     clone = Workspace(path, "", ref)
-    if not await _is_untouched(clone):
+    if await _is_untouched(clone, whole=whole):
+        await clone.git(git.fetch())
+    else:
         remove(path)
-        result = await run_git(git.clone(origin, path), timeout=_GIT_SECONDS)
+        result = await run_git(git.clone(origin, path, whole=whole), timeout=_GIT_SECONDS)
         if result.code:
             raise _git_failed(result)
+        if not whole:
+            (path / git.SPARSE_FILE).parent.mkdir(exist_ok=True)
+            (path / git.SPARSE_FILE).write_text(git.SPARSE)
         clone.tool_cache.mkdir(mode=0o700)
-    await clone.git(git.fetch())
     commit = await resolve(clone, ref)
     await clone.git(git.checkout(commit))
     await asyncio.to_thread(refuse_escapes, path, f"the commit {commit[:7]}")

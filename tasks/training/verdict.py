@@ -170,7 +170,9 @@ async def _try_models(workspace: Workspace, old: str, rules: Rules, evidence: Ev
     async with AsyncExitStack() as stack:
 
         async def load_champion(columns: Inputs) -> Model:
-            return await load_model(await stack.enter_async_context(open_workspace(old)), columns)
+            return await load_model(
+                await stack.enter_async_context(open_workspace(old, whole=False)), columns
+            )
 
         pair = Pair(partial(load_model, workspace), load_champion if old else None)
         if old:

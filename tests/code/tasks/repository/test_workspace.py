@@ -13,8 +13,9 @@ from tasks.bucket import dvc
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.core.settings import CHECKOUT
+from tasks.repository import git
 from tasks.repository.folders import remove, share_workspaces
-from tasks.repository.git import Git
+from tasks.repository.git import NOTES, RUN_REFS, Git
 from tasks.repository.git_variables import git_variables
 from tasks.repository.parameters import read_parameters
 from tasks.repository.versions import register_version
@@ -212,6 +213,31 @@ async def test_clone_that_was_ended_midway_is_made_anew(origin: Path, tmp_path: 
     (clone / ".git" / "index.lock").touch()  # or while it was checked out
     await check_out.fn("main", clone, str(origin))
     assert (clone / "params.yaml").read_text() == "name: wine\n"
+
+
+async def test_clone_for_a_release_leaves_out_what_no_release_reads(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "home"))
+    left_out = {"tasks/core/errors.py", "tests/code/tasks/test_a.py", "docs/targets/a.md"}
+    read = {"serving/app.py", "model/custom/a.py", "tests/model/test_a.py", "tests/code/data.dvc"}
+    start = Git(tmp_path / "start")
+    for path in left_out | read:
+        (tmp_path / "start" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "start" / path).write_text("one\n")
+    start("add", "--all")
+    start("commit", "--quiet", "--message=Grow")
+    refs = (f"{RUN_REFS}/wine-1", NOTES, "refs/tags/left")
+    start("push", "--quiet", str(origin), "main", *(f"main:{ref}" for ref in refs))
+    clone = await check_out.fn("main", tmp_path / "clone", str(origin), whole=False)
+    there = {path for path in left_out | read if (clone.path / path).is_file()}
+    assert there == read
+    # The clone has every commit that origin names, and takes nothing for removed.
+    for ref in (f"{RUN_REFS}/wine-1", NOTES, "refs/tags/left"):
+        assert (await clone.git(git.resolve(ref))).stdout.strip() == clone.commit
+    assert not (await clone.git(git.list_all_changes())).stdout
+    again = await check_out.fn("main", clone.path, str(origin))  # for another flow of the run
+    assert all((again.path / path).is_file() for path in left_out | read)
 
 
 async def test_flows_of_a_run_share_a_clone_until_something_is_changed_in_it(
