@@ -81,7 +81,7 @@ def serve(worker: int, listener: socket.socket) -> tuple[socket.socket, dict[str
     end_of_worker = os.pidfd_open(worker)
     # Process 1 of a container does not collect ended servers: it would have one more every time.
     idle_seconds = None if worker == 1 else _IDLE_SECONDS
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    signal.signal(signal.SIGCHLD, _collect_keepers)
     # A fork has none of the threads of its parent, but all the locks that these held.
     while len([*Path("/proc/self/task").iterdir()]) == 1:
         ready = select.select([listener.fileno(), end_of_worker], [], [], idle_seconds)[0]
@@ -106,6 +106,13 @@ def serve(worker: int, listener: socket.socket) -> tuple[socket.socket, dict[str
             connection.close()
     address.unlink()
     sys.exit()
+
+
+def _collect_keepers(*_: object) -> None:
+    """Wait for ended keepers, or the kernel would forget the CPU time of their runs."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _connect(worker: int) -> socket.socket | None:

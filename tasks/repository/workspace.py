@@ -186,8 +186,7 @@ async def open_workspace(
         TransientError: Origin cannot be reached.
     """
     async with take_folder() as path:
-        workspace = await check_out(ref, path, Settings().origin, whole=whole)
-        yield replace(workspace, signed_tags=signed_tags)
+        yield await check_out(ref, path, Settings().origin, signed_tags=signed_tags, whole=whole)
 
 
 async def _is_untouched(clone: Workspace, *, whole: bool) -> bool:
@@ -205,7 +204,9 @@ async def _is_untouched(clone: Workspace, *, whole: bool) -> bool:
 
 
 @capability("check out", run_name=run_name("check out {ref}"), timeout=2 * _GIT_SECONDS)
-async def check_out(ref: str, path: Path, origin: str, *, whole: bool = True) -> Workspace:
+async def check_out(
+    ref: str, path: Path, origin: str, *, signed_tags: bool = False, whole: bool = True
+) -> Workspace:
     """Clone origin and check a ref out: a branch, tag or commit.
 
     A clone that an earlier flow of the run has left as it was is used again.
@@ -214,7 +215,7 @@ async def check_out(ref: str, path: Path, origin: str, *, whole: bool = True) ->
         TerminalError: The ref does not exist, leads outside, or origin denies access.
         TransientError: Origin cannot be reached.
     """
-    clone = Workspace(path, "", ref)
+    clone = Workspace(path, "", ref, signed_tags)
     if await _is_untouched(clone, whole=whole):
         await clone.git(git.fetch())
     else:
@@ -229,7 +230,7 @@ async def check_out(ref: str, path: Path, origin: str, *, whole: bool = True) ->
     commit = await resolve(clone, ref)
     await clone.git(git.checkout(commit))
     await asyncio.to_thread(refuse_escapes, path, f"the commit {commit[:7]}")
-    workspace = Workspace(path, commit, ref)
+    workspace = replace(clone, commit=commit)
     commands.run_logger().info("checked out %s: %s", ref, workspace.label)
     return workspace
 
