@@ -165,18 +165,25 @@ def _make_pages(service: Service, operations: Mapping[str, Endpoint]) -> list[Ro
         return json_response(description)
 
     @cache
-    def describe_api() -> bytes:
+    def describe_api(*, takes_tables: bool) -> bytes:
         text = _describe(service.bundle, service)
         others = [pages.describe_operation(*route) for route in operations.items()]
         if service.takes_feedback:
             others.insert(0, pages.describe_feedback(_take_feedback))
         content = pages.make_openapi(
-            service.bundle, service.interface, service.adapter, text, others, split=service.split
+            service.bundle,
+            service.interface,
+            service.adapter,
+            text,
+            others,
+            split=service.split,
+            takes_tables=takes_tables,
         )
         return to_json(content)
 
     async def openapi(_: Request) -> Response:
-        return Response(describe_api(), media_type="application/json")
+        content = describe_api(takes_tables=service.tables is not None)
+        return Response(content, media_type="application/json")
 
     async def page(_: Request) -> Response:
         return pages.read_page("page.html")

@@ -14,6 +14,7 @@ from serving.bundle import Bundle
 from serving.categories import UNSEEN
 from serving.errors import describe_values
 from serving.interface import Column, Interface, Kind
+from serving.media_types import JSON, TABLES
 from serving.settings import Limits
 from serving.split import SplitReader
 
@@ -139,6 +140,7 @@ def make_openapi(
     others: Sequence[tuple[str, dict[str, Any]]],
     *,
     split: SplitReader | None = None,
+    takes_tables: bool = False,
 ) -> dict[str, Any]:
     """Make the OpenAPI description, with real examples.
 
@@ -149,6 +151,7 @@ def make_openapi(
         text: describes the model.
         others: paths beside the model's methods, and what can be done there.
         split: of requests that name the columns once, if the model takes any.
+        takes_tables: whether tables of Arrow and Parquet are taken, too.
 
     Returns:
         The whole description.
@@ -164,22 +167,14 @@ def make_openapi(
         "schema": {"oneOf": bodies} if split else bodies[0],
         "example": interface.wrap(inputs[:1]),
     }
-    request = {"required": True, "content": {"application/json": content}}
+    tables: dict[str, Any] = {kind: {"schema": {}} for kind in TABLES if takes_tables}
+    request = {"required": True, "content": {JSON: content, **tables}}
     paths: dict[str, Any] = {}
     for method in interface.methods:
         outputs = (bundle.golden.get("outputs") or {}).get(method) or []
-        responses = {
-            "200": {
-                "description": "One prediction for each row",
-                "headers": {UNSEEN: UNSEEN_DESCRIPTION},
-                "content": {
-                    "application/json": {
-                        "schema": _make_result_schema(interface.returns[method]),
-                        "example": outputs[:1],
-                    }
-                },
-            },
-            **{status: _make_problem(problem) for status, problem in PROBLEMS.items()},
+        answer = {
+            "schema": _make_result_schema(interface.returns[method]),
+            "example": outputs[:1],
         }
         paths[f"/{method}"] = {
             "post": {
@@ -187,7 +182,7 @@ def make_openapi(
                 "summary": _make_title(method),
                 "operationId": method,
                 "requestBody": request,
-                "responses": responses,
+                "responses": _describe_responses({JSON: answer, **tables}),
             }
         }
     return {
@@ -200,6 +195,15 @@ def make_openapi(
         "paths": {**paths, **dict(others)},
         "components": {"schemas": schemas},
     }
+
+
+def _describe_responses(content: Mapping[str, Any]) -> dict[str, Any]:
+    good = {
+        "description": "One prediction for each row",
+        "headers": {UNSEEN: UNSEEN_DESCRIPTION},
+        "content": content,
+    }
+    return {"200": good, **{status: _make_problem(text) for status, text in PROBLEMS.items()}}
 
 
 def describe_operation(
@@ -248,9 +252,9 @@ def _make_title(name: str) -> str:
 
 
 PROBLEMS = {
-    "400": "The body is not valid JSON",
+    "400": "The body is not valid JSON, or no table",
     "413": "The body is too large or has too many rows",
-    "415": "The body is not declared as JSON",
+    "415": "The body is of a type that this server does not take",
     "422": "A row does not fit the model; names the row and the column",
     "500": "The model failed; has a reference to the service's log",
     "503": "Still loading, or too much work at once; try again after Retry-After seconds",

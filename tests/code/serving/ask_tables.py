@@ -128,7 +128,7 @@ BODIES = {
 }  # fmt: skip
 
 
-async def ask(app, path, media_type, body, **headers):
+async def ask(app, path, media_type, body, method="POST", **headers):
     """The status, headers and content of an answer."""
     sent = []
     received = [{"type": "http.request", "body": body, "more_body": False}]
@@ -141,7 +141,7 @@ async def ask(app, path, media_type, body, **headers):
 
     given = {"content-type": media_type, **headers}
     scope = {
-        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": b"", "http_version": "1.1", "scheme": "http", "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         "server": ("localhost", 1), "client": ("localhost", 2), "asgi": {"version": "3.0"},
@@ -187,6 +187,8 @@ async def main():
         else:
             table = parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False).to_pydict()
         proba[accept] = [kind, table]
+    description = await ask(app, "/openapi.json", "", b"", method="GET")
+    operation = json.loads(description[2])["paths"]["/predict"]["post"]
     draw = random.Random(1)
     statuses = []
     for _ in range(150):
@@ -199,6 +201,10 @@ async def main():
     (record,) = [line for line in map(json.loads, lines) if line["id"] == "tables"]
     print(json.dumps({
         "answers": answers, "proba": proba, "statuses": statuses, "record": record["data"],
+        "described": [
+            [*operation["requestBody"]["content"]],
+            [*operation["responses"]["200"]["content"]],
+        ],
         "is_trapped": TRAP.exists(), "rows": ROWS,
     }))  # fmt: skip
 

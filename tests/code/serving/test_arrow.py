@@ -106,6 +106,10 @@ def test_answer_is_a_table_if_the_client_accepts_one(report):
     assert proba[f"text/html, {ARROW};q=0.5"] == [ARROW, columns]
 
 
+def test_docs_name_the_types(report):
+    assert report["described"] == [["application/json", ARROW, PARQUET]] * 2
+
+
 def test_record_has_the_rows_as_json_without_private_columns(report):
     record = report["record"]
     rows = [{name: row[name] for name in row if name != "colour"} for row in report["rows"]] * 400
