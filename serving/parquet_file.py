@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.errors import RequestError, make_too_many_rows
 
-MOST_BYTES = 128 << 20  # of all pages, and of all texts, when they are not compressed
+MOST_BYTES = 64 << 20  # of all pages, and of all texts, when they are not compressed
 MOST_PAGES = 20_000
 MOST_GROUPS = 1_000
 MOST_FOOTER = {"thrift_string_size_limit": 8 << 20, "thrift_container_size_limit": 100_000}
