@@ -1,8 +1,9 @@
 """CPU time of a request with the prediction log and without, in one process, without HTTP.
 
-`benchmarks.prediction_log` runs it with a model's own Python: arguments are BUNDLE PASSES SEED.
-Three applications answer 40 requests in turn: one with the log, two without, whose difference is
-the noise. Time is that of the thread that answers; that of the log's own thread is added.
+`benchmarks.prediction_log` runs it with a model's own Python: arguments are BUNDLE PASSES CLIENTS
+SEED. Three applications are asked in turn, by as many clients at the same time: one with the log,
+two without, whose difference is the noise. Time is that of the thread that answers; that of the
+log's own thread follows.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from serving.app import create_app
 from serving.bundle import read_bundle
 from serving.settings import Limits, LogSettings
 
-REQUESTS = 40
+ROUNDS = 4  # of one request from each client, in a pass
 
 
 async def ask(app: Any, body: bytes) -> None:
@@ -52,7 +53,7 @@ def writer_seconds() -> float:
     return int(schedstat.split()[0]) / 1e9
 
 
-async def main(folder: Path, passes: int, seed: int) -> None:
+async def main(folder: Path, passes: int, clients: int, seed: int) -> None:
     """Measure, and print a line."""
     golden = json.loads(next(folder.glob("*.golden.json")).read_text())
     body = json.dumps({"data": {"values": golden["inputs"][:1]}}).encode()
@@ -71,21 +72,21 @@ async def main(folder: Path, passes: int, seed: int) -> None:
         for number in range(passes + 1):
             for name in order.sample([*apps], len(apps)):
                 begin = time.thread_time()
-                for _ in range(REQUESTS):
-                    await ask(apps[name], body)
+                for _ in range(ROUNDS):
+                    await asyncio.gather(*(ask(apps[name], body) for _ in range(clients)))
                 if number:  # the first is to warm up
-                    times[name].append(1e6 * (time.thread_time() - begin) / REQUESTS)
+                    times[name].append(1e6 * (time.thread_time() - begin) / (ROUNDS * clients))
         await asyncio.sleep(1)  # the log is written
-        writer = 1e6 * writer_seconds() / (REQUESTS * (passes + 1))
+        writer = 1e6 * writer_seconds() / (ROUNDS * clients * (passes + 1))
         apps["with"].state.service.close()
     base = times["without"]
-    line = f"without {statistics.median(base):.0f}"
+    line = f"without {statistics.median(base):.1f}"
     for name in ("without again", "with"):
         ratios = [value / other for value, other in zip(times[name], base, strict=True)]
-        line += f" | {name} {statistics.median(times[name]):.0f} ratio "
+        line += f" | {name} {statistics.median(times[name]):.1f} ratio "
         line += f"{statistics.median(ratios):.3f}"
-    print(f"{line} | the log's thread {writer:.0f}")
+    print(f"{line} | the log's thread {writer:.1f}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1, help="of each pass")
     parser.add_argument("--passes", type=int, default=40, help="of each server")
+    parser.add_argument("--clients", type=int, default=32, help="that ask at the same time")
     parser.add_argument("--model", default="wine")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
             servers = {"without": plain, "without again": twin, "with": logged}
 
             def saturate(server: ModelServer) -> tuple[float, ...]:
-                return asyncio.run(load(server.port, 16, body, given.seconds))
+                return asyncio.run(load(server.port, given.clients, body, given.seconds))
 
             full: Results = {name: [] for name in servers}
             cpu: Results = {name: [] for name in servers}
@@ -77,10 +78,13 @@ def main() -> None:
             steady = measure(servers, pace, given.passes, order)
         records = sum(path.read_bytes().count(b"\n") for path in spool.iterdir())
         inside = run(
-            python, "-m", "benchmarks.log_cost", bundle, "300", str(given.seed),
+            python, "-m", "benchmarks.log_cost", bundle, "300", str(given.clients), str(given.seed),
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS")},
         )  # fmt: skip
-    print(f"{given.model}, {given.passes} passes of {given.seconds:g} s; {records} records")
+    print(
+        f"{given.model}, {given.clients} clients, {given.passes} passes of {given.seconds:g} s; "
+        f"{records} records"
+    )
     report("requests/s", full, 0)
     report("CPU µs a request", cpu, 0)
     print(f"of it without HTTP   | {inside.strip()}")

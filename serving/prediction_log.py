@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from itertools import compress, count
+from itertools import count
 from typing import Any
 
 from starlette.requests import Request
@@ -109,7 +109,7 @@ class PredictionLog:
         if self.settings.share < 1 and not self._has_share(exchange.prediction or exchange.id):
             return
         exchange.milliseconds = 1000 * seconds
-        size = exchange.size
+        exchange.size = size = len(exchange.body) + len(exchange.answer) + 1000
         waiting = self._bytes_added - self._bytes_taken
         if len(self._queue) >= MOST_EXCHANGES or waiting + size > MOST_BYTES:
             self._lost["queue"].inc()
@@ -152,10 +152,9 @@ class PredictionLog:
                 if size >= FILE_BYTES:
                     break
             last -= len(batch)
-            days = [exchange.time // DAY_SECONDS for exchange in batch]
-            for day in sorted({*days}):
+            for day in sorted({exchange.time // DAY_SECONDS for exchange in batch}):
                 text = time.strftime("%Y-%m-%d", time.gmtime(day * DAY_SECONDS))
-                self._write(text, [*compress(batch, [other == day for other in days])])
+                self._write(text, [e for e in batch if e.time // DAY_SECONDS == day])
             self._bytes_taken += size
 
     def _write(self, day: str, exchanges: list[Exchange]) -> None:

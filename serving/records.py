@@ -35,11 +35,7 @@ class Exchange:
     body: bytes = b""  # of a request that was answered
     answer: bytes = b""
     prediction: bytes = b""  # the id of the prediction, if this is feedback
-
-    @property
-    def size(self) -> int:
-        """The approximate bytes of memory."""
-        return len(self.body) + len(self.answer) + 1000
+    size: int = 0  # the approximate bytes of memory, once it has ended
 
 
 class RecordWriter:
