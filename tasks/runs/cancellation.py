@@ -1,7 +1,8 @@
-"""The watch of each flow run for its own cancellation, which outlives outages of the server.
+"""How each flow run ends when it is cancelled: surely, and where it waits.
 
 Prefect watches from the process that started the run, but gives up for good after three failed
-looks, half a minute of outage: from then on such a run could not be cancelled.
+looks, half a minute of outage: from then on such a run could not be cancelled. So each run has a
+watch of its own. If Prefect does see the cancellation, it sends SIGTERM, see `_end_where_it_waits`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
@@ -39,8 +42,9 @@ def stop_when_cancelled(
     async def run(*args: P.args, **kwargs: P.kwargs) -> R:
         limit = asyncio.timeout(None)
         try:
-            async with limit, _watch(limit):
-                return await function(*args, **kwargs)
+            with _end_where_it_waits():
+                async with limit, _watch(limit):
+                    return await function(*args, **kwargs)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -49,6 +53,40 @@ def stop_when_cancelled(
     # Prefect looks for the types of a flow's parameters in this module otherwise.
     run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return run
+
+
+@contextlib.contextmanager
+def _end_where_it_waits() -> Iterator[None]:
+    """Let SIGTERM cancel what the flow waits for, once, and raise what Prefect then expects.
+
+    Prefect's own handler raises between any two instructions of the main thread. If these are of a
+    callback of the event loop, asyncio logs the exception, and the run goes on until it is killed.
+
+    Raises:
+        TerminationSignal: The signal came.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield  # signals are for the main thread alone
+        return
+    is_asked = False
+
+    def cancel(*_: object) -> None:
+        nonlocal is_asked
+        if not is_asked:  # another one would break off the clean-up
+            is_asked = True
+            loop.call_soon_threadsafe(task.cancel)
+
+    handler_before = signal.signal(signal.SIGTERM, cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not is_asked:
+            raise
+        task.uncancel()
+        raise TerminationSignal(signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler_before)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,10 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Running
+from prefect.utilities.engine import capture_sigterm
 
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
@@ -140,3 +142,25 @@ def test_every_flow_stops_itself() -> None:
     flows = {name: names for name, names in decorators.items() if "flow" in names}
     assert "deploy" in flows
     assert {tuple(names) for names in flows.values()} == {("flow", "stop_when_cancelled")}
+
+
+async def test_signal_ends_the_flow_where_it_waits_and_lets_it_clean_up() -> None:
+    """Prefect's own handler raises in the callback, where asyncio swallows it."""
+    done = []
+
+    async def wait() -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.05)
+            done.append("cleaned up")
+
+    ends = pytest.raises(TerminationSignal)
+    with capture_sigterm(), ends, cancellation._end_where_it_waits():
+        await asyncio.wait_for(wait(), 30)
+    assert done == ["cleaned up"]
+    task = asyncio.current_task()
+    assert task
+    assert not task.cancelling()
