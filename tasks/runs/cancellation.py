@@ -1,8 +1,8 @@
-"""How each flow run ends when it is cancelled: surely, and where it waits.
+"""How each flow run ends when it is cancelled, whatever is lost on the way.
 
 Prefect watches from the process that started the run, but gives up for good after three failed
 looks, half a minute of outage: from then on such a run could not be cancelled. So each run has a
-watch of its own. If Prefect does see the cancellation, it sends SIGTERM, see `_end_where_it_waits`.
+watch of its own. If Prefect does see the cancellation, it sends SIGTERM, see `_lose_no_signal`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import functools
 import inspect
 import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -42,7 +41,7 @@ def stop_when_cancelled(
     async def run(*args: P.args, **kwargs: P.kwargs) -> R:
         limit = asyncio.timeout(None)
         try:
-            with _end_where_it_waits():
+            with _lose_no_signal():
                 async with limit, _watch(limit):
                     return await function(*args, **kwargs)
         except TimeoutError:
@@ -55,38 +54,39 @@ def stop_when_cancelled(
     return run
 
 
-@contextlib.contextmanager
-def _end_where_it_waits() -> Iterator[None]:
-    """Let SIGTERM cancel what the flow waits for, once, and raise what Prefect then expects.
+class _Termination(TerminationSignal, SystemExit):
+    """Prefect's exception upon SIGTERM, of a kind that the event loop passes on from a callback."""
 
-    Prefect's own handler raises between any two instructions of the main thread. If these are of a
-    callback of the event loop, asyncio logs the exception, and the run goes on until it is killed.
+    code = 1  # of the process, as without this class
+
+
+@contextlib.contextmanager
+def _lose_no_signal() -> Iterator[None]:
+    """Let SIGTERM end the event loop also while it runs a callback.
+
+    Prefect's handler raises between any two instructions. If these are of a callback, asyncio logs
+    the exception, and the run goes on until it is killed. Another handler is no way out: without
+    its own, Prefect takes the end of the run for a crash.
 
     Raises:
-        TerminationSignal: The signal came.
+        TerminationSignal: From the loop, whose tasks are cancelled then.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is None or threading.current_thread() is not threading.main_thread():
-        yield  # signals are for the main thread alone
-        return
-    is_asked = False
+    loop = asyncio.get_running_loop()
+    handler_before = loop.get_exception_handler()
 
-    def cancel(*_: object) -> None:
-        nonlocal is_asked
-        if not is_asked:  # another one would break off the clean-up
-            is_asked = True
-            loop.call_soon_threadsafe(task.cancel)
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(error := context.get("exception"), TerminationSignal):
+            raise _Termination(signal.SIGTERM) from error
+        if handler_before:
+            handler_before(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
-    handler_before = signal.signal(signal.SIGTERM, cancel)
+    loop.set_exception_handler(handle)
     try:
         yield
-    except asyncio.CancelledError:
-        if not is_asked:
-            raise
-        task.uncancel()
-        raise TerminationSignal(signal.SIGTERM) from None
     finally:
-        signal.signal(signal.SIGTERM, handler_before)
+        loop.set_exception_handler(handler_before)
 
 
 @contextlib.asynccontextmanager
