@@ -17,7 +17,14 @@ from tasks.repository.tags import make_tag, tag_names
 from tasks.repository.workspace import Workspace
 from tests.fork_server import ForkServer
 
-_GTO = "import sys; from gto.cli import app; sys.exit(app())"
+# GTO's tags have the time of the clock, Git's that of the variable.
+_GTO = """
+import os, sys, time
+time.time = lambda: int(os.environ["GIT_COMMITTER_DATE"].split()[0])
+from gto.cli import app
+sys.exit(app())
+"""
+_MOMENT = 1_764_000_000  # seconds since 1970
 # A model; its commit, by the number of steps before HEAD; the environments it is released to.
 _STORY = [
     ("wine", 4, ["local"]),
@@ -75,11 +82,13 @@ def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, P
 
 
 async def test_tags_are_those_that_gto_makes(
-    twins: tuple[Workspace, Path], gto: ForkServer
+    twins: tuple[Workspace, Path], gto: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = twins
     clone = Git(ours.path)
-    for model, steps, environments in _STORY:
+    for number, (model, steps, environments) in enumerate(_STORY):
+        # GTO orders tags by their second; what is of the same one it orders by chance.
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"{_MOMENT + number} +0000")
         commit = clone("rev-parse", f"HEAD~{steps}")
         tag = next_version(model, await tag_names(ours))
         await make_tag(ours, tag, commit, "Registered")
@@ -92,7 +101,7 @@ async def test_tags_are_those_that_gto_makes(
                 gto, theirs, "assign", model, "--version", version, "--stage", environment,
                 "--simple", "false", "--force", "--message", "Released by Slipway\n\nFlow-Run: 7",
             )  # fmt: skip
-    names = "--format=%(objecttype) %(*objectname) %(refname)"
+    names = "--format=%(objecttype) %(*objectname) %(refname) %(taggerdate)"
     assert clone("for-each-ref", names, "refs/tags") == Git(theirs)(
         "for-each-ref", names, "refs/tags"
     )
