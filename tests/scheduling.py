@@ -51,10 +51,6 @@ _LONG = (
     "tests/code/images/test_build.py",
 )
 
-# Tests of minutes that begin their group: a worker gets its next group when two tests are left of
-# the one before, and would keep it from others meanwhile.
-_FIRST = (f"{_FLOWS}test_shifted_world.py",)
-
 # Groups of few tests that take half a minute or more: last of all, where they fill what is left.
 _LATE = (
     "model",
@@ -87,11 +83,10 @@ def group_of(nodeid: str) -> str:
     return file
 
 
-def rank(nodeid: str) -> tuple[int, bool]:
-    """Return a test's place in the order of all: of its group, then in it; equals stay in order."""
+def rank(nodeid: str) -> int:
+    """Return the place of a test's group in the order of all; equals stay as collected."""
     group = group_of(nodeid)
-    place = _LONG.index(group) if group in _LONG else len(_LONG) + (group in _LATE)
-    return place, not nodeid.startswith(_FIRST)
+    return _LONG.index(group) if group in _LONG else len(_LONG) + (group in _LATE)
 
 
 def check(item: pytest.Item) -> None:
@@ -123,6 +118,14 @@ class Scheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give a worker its next group when it begins its last test, not its last but one.
+
+        That may take minutes, for which the group would be kept from workers that are free.
+        """
+        if self._pending_of(self.assigned_work[node]) <= 1 or not self.workqueue:
+            super()._reschedule(node)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         takes_long = self.nodes.index(node) < len(self.nodes) // 2
