@@ -1,7 +1,7 @@
 """Read a stream of Arrow, message by message, without reading what would take more memory."""
 
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from serving.errors import RequestError
@@ -10,15 +10,12 @@ from serving.errors import RequestError
 _HEADER, _ENDIANNESS, _COMPRESSION = 2, 0, 3
 
 
-def read_stream(
-    body: bytes, check_schema: Callable[[Any], None], max_rows: int
-) -> Generator[Any, None, None]:
+def read_stream(body: bytes, check_schema: Callable[[Any], None]) -> Iterator[Any]:
     """Read the batches of a stream.
 
     Args:
         body: the stream.
         check_schema: raises an error if it is not what the model takes.
-        max_rows: of a batch.
 
     Raises:
         RequestError: a batch is compressed.

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import re
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Iterator
 from typing import Any
 
 from serving.errors import EXPECTED, RequestError, make_row_error, make_too_many_rows
@@ -18,12 +18,11 @@ from serving.interface import Column, Interface, Kind
 from serving.media_types import ARROW, PARQUET
 from serving.requests import NUMBER_LIMITS, find_integer_bounds, read_moment
 from serving.split import SplitReader
+from serving.work import Steps
 
 OLDEST = (14, 0, 1)  # before, pyarrow unpickled what a client sent
 PLAIN = re.compile(r"(u?int|float)(8|16|32|64)|bool")  # types of NumPy's that Arrow has, too
 EXACT = 2**53  # up to which a float is surely the whole number that it looks like
-
-Tables = Generator[None, None, Any]
 
 
 def has_pyarrow() -> bool:
@@ -49,7 +48,7 @@ class TableReader:
         self._names = names
         self._max_rows = max_rows
 
-    def open(self, body: bytes, media_type: str) -> Tables:
+    def open(self, body: bytes, media_type: str) -> Steps[Any]:
         """Read a request, and check all but its values.
 
         Args:
@@ -64,17 +63,10 @@ class TableReader:
         """
         import pyarrow
 
-        from serving.arrow_stream import read_stream
-
-        read: Callable[..., Generator[Any, None, None]] = read_stream
-        if media_type == PARQUET:
-            from serving.parquet_file import read_file
-
-            read = read_file
         batches: list[Any] = []
         rows = 0
         try:
-            for batch in read(body, self._check_schema, self._max_rows):
+            for batch in self._read_batches(body, media_type):
                 batch.validate(full=True)
                 rows += max(1, batch.num_rows)  # an empty one costs time, too
                 if rows > self._max_rows:
@@ -89,6 +81,15 @@ class TableReader:
                 422, "There are no rows in the table: give at least one.", kind="too_short"
             )
         return table
+
+    def _read_batches(self, body: bytes, media_type: str) -> Iterator[Any]:
+        if media_type == PARQUET:
+            from serving.parquet_file import read_file
+
+            return read_file(body, self._check_schema, self._max_rows)
+        from serving.arrow_stream import read_stream
+
+        return read_stream(body, self._check_schema)
 
     def _check_schema(self, schema: Any) -> None:
         """Check names and types of the columns.

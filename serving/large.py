@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,14 @@ from serving.columnar import TableReader
 from serving.errors import RequestError, make_too_many_rows
 from serving.inputs import Columns
 from serving.pieces import LISTS, choose_frame, cut_rows
-from serving.predictor import Answer, Predictor
-from serving.results import JsonWriter, TableRecord, Writer
+from serving.predictor import Predictor
+from serving.results import Answer, JsonWriter, TableRecord, Writer
+from serving.work import Steps
 
 CHUNK_SECONDS = 0.01  # of the processor: how long a chunk should take
 MOST_ROWS = 8192  # of a chunk: bounds the memory
 GROWTH = 2.0  # of a chunk over the last one
 
-Steps = Generator[None, None, Answer]
 Read = Callable[[bytes, int], list[Any]]
 Make = Callable[[Sequence[Any]], Columns]
 
@@ -59,7 +59,7 @@ class LargeRequests:
         self._rows = self._least_rows  # of the next chunk
         self._frame = choose_frame(predictor.interface)
 
-    def answer(self, body: bytes) -> Steps:
+    def answer(self, body: bytes) -> Steps[Answer]:
         """Validate a request, predict, and serialize.
 
         Args:
@@ -84,7 +84,9 @@ class LargeRequests:
                 return (yield from self.answer_rows(self._read(pieces, read_piece), make))
         return (yield from self.answer_rows([read(body)], make))
 
-    def answer_rows(self, parts: Iterable[Sequence[Any]], make: Make | None = None) -> Steps:
+    def answer_rows(
+        self, parts: Iterable[Sequence[Any]], make: Make | None = None
+    ) -> Steps[Answer]:
         """Predict validated rows, and serialize.
 
         Args:
@@ -109,7 +111,7 @@ class LargeRequests:
             writer.add(self._predict(make(rows) if make else rows, unseen))
         return Answer(writer.close(), count, unseen)
 
-    def answer_table(self, request: TableRequest) -> Steps:
+    def answer_table(self, request: TableRequest) -> Steps[Answer]:
         """Check a table, predict, and write the answer.
 
         Raises:

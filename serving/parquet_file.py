@@ -1,7 +1,7 @@
 """Read a Parquet file after measuring what its pages would take, whatever its footer says."""
 
 import io
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from serving.errors import RequestError, make_too_many_rows
@@ -19,9 +19,7 @@ _DATA_HEADERS = {5: _ENCODING, 8: 4}  # of both versions of pages, and where the
 _INTEGERS, _BINARY, _STRUCT = {3, 4, 5, 6}, 8, 12  # types of Thrift's compact protocol
 
 
-def read_file(
-    body: bytes, check_schema: Callable[[Any], None], max_rows: int
-) -> Generator[Any, None, None]:
+def read_file(body: bytes, check_schema: Callable[[Any], None], max_rows: int) -> Iterator[Any]:
     """Read the row groups of a file.
 
     Args:

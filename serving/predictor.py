@@ -4,7 +4,6 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,9 +21,9 @@ from serving.inputs import (
     make_table_builder,
 )
 from serving.interface import Interface, Kind
-from serving.media_types import JSON
 from serving.requests import make_rows_adapter
-from serving.split import make_split_reader
+from serving.results import Answer
+from serving.split import SplitReader
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +35,16 @@ PATH_ROWS = 8
 NAMES_WARNING = "X does not have valid feature names"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A prediction, ready to send."""
-
-    body: bytes
-    rows: int
-    unseen_categories: Mapping[str, int]  # column -> rows that have one
-    media_type: str = JSON
-    texts: tuple[bytes, bytes] | None = None  # request and answer as JSON, if these are not
-
-
 class Predictor:
     """A loaded model with its interface: bytes of a request in, bytes of a response out."""
 
     def __init__(
-        self, model: Any, interface: Interface, adapter: TypeAdapter[Any], max_rows: int
+        self,
+        model: Any,
+        interface: Interface,
+        adapter: TypeAdapter[Any],
+        max_rows: int,
+        split: SplitReader | None = None,
     ) -> None:
         """Serve a model, at first on the path that MLEM takes: through a DataFrame.
 
@@ -60,6 +53,7 @@ class Predictor:
             interface: what it takes and gives.
             adapter: the validator of requests, from `make_request_adapter`.
             max_rows: the limit the adapter applies, for messages.
+            split: reads requests that name the columns once, if these are taken.
         """
         self.interface = interface
         self.path = "dataframe" if interface.container == "dataframe" else "ndarray"
@@ -69,8 +63,8 @@ class Predictor:
         self._methods = {name: getattr(model, name) for name in interface.methods}
         builder = make_frame_builder if self.path == "dataframe" else make_array_builder
         self._build = builder(interface)
-        self.split = make_split_reader(interface, max_rows)
-        if self.split is not None:
+        self.split = split
+        if interface.container == "dataframe":
             self._build_columns = make_table_builder(interface)
         self._model = model
         self._categories = read_categories(model, interface)
@@ -94,10 +88,7 @@ class Predictor:
         if self.split is not None and self.split.matches(body):
             request = self.split.open(body)
             return request.make_rows(request.read(body))
-        try:
-            return self.interface.unwrap(self._adapter.validate_json(body))
-        except ValidationError as error:
-            raise explain(error, self.interface, self._max_rows) from None
+        return self.interface.unwrap(self._validate(self._adapter, body))
 
     def read_piece(self, piece: bytes, skipped: int) -> list[Any]:
         """Validate some rows of a request.
@@ -109,11 +100,14 @@ class Predictor:
         Raises:
             RequestError: one is not valid; or they are no rows.
         """
+        rows: list[Any] = self._validate(self._rows_adapter, piece, skipped)
+        return rows
+
+    def _validate(self, adapter: TypeAdapter[Any], text: bytes, skipped: int | None = None) -> Any:
         try:
-            rows: list[Any] = self._rows_adapter.validate_json(piece)
+            return adapter.validate_json(text)
         except ValidationError as error:
             raise explain(error, self.interface, self._max_rows, skipped=skipped) from None
-        return rows
 
     @cached_property
     def _rows_adapter(self) -> TypeAdapter[Any]:
@@ -281,7 +275,11 @@ class Predictor:
 
 
 def load_predictor(
-    bundle: Bundle, interface: Interface, adapter: TypeAdapter[Any], max_rows: int
+    bundle: Bundle,
+    interface: Interface,
+    adapter: TypeAdapter[Any],
+    max_rows: int,
+    split: SplitReader | None = None,
 ) -> Predictor:
     """Load a bundle's model, choose its path and replay its golden predictions.
 
@@ -290,6 +288,7 @@ def load_predictor(
         interface: from `read_interface`.
         adapter: from `make_request_adapter`.
         max_rows: the limit the adapter applies.
+        split: reads requests that name the columns once, if these are taken.
 
     Returns:
         A predictor that gives the golden predictions.
@@ -301,7 +300,7 @@ def load_predictor(
     for method in interface.methods:
         if not callable(getattr(model, method, None)):
             raise BundleError(f"{bundle.name}: the model has no method {method!r}")
-    predictor = Predictor(model, interface, adapter, max_rows)
+    predictor = Predictor(model, interface, adapter, max_rows, split)
     try:
         samples = (bundle.golden.get("inputs") or [])[: min(REPLAY_ROWS, max_rows)]
         if samples:

@@ -1,6 +1,7 @@
 """Write predictions as a client asks for them, chunk by chunk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -8,6 +9,17 @@ from serving.errors import RequestError, to_json
 from serving.inputs import Columns
 from serving.media_types import ARROW, JSON, PARQUET
 from serving.scoring.job import PREDICTION, PROBABILITY
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction, ready to send."""
+
+    body: bytes
+    rows: int
+    unseen_categories: Mapping[str, int]  # column -> rows that have one
+    media_type: str = JSON
+    texts: tuple[bytes, bytes] | None = None  # request and answer as JSON, if these are not
 
 
 class Writer(Protocol):

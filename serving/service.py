@@ -22,10 +22,10 @@ from serving.large import LargeRequests, TableRequest
 from serving.media_types import JSON, TABLES
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, keep
-from serving.predictor import Answer, Predictor, load_predictor
+from serving.predictor import Predictor, load_predictor
 from serving.records import RecordWriter
 from serving.requests import make_request_adapter
-from serving.results import choose_writer
+from serving.results import Answer, choose_writer
 from serving.settings import Limits, LogSettings
 from serving.split import make_split_reader
 from serving.work import Workers
@@ -96,7 +96,7 @@ class Service:
         """Load the model and replay its golden predictions; on failure report the reason."""
         try:
             predictor = load_predictor(
-                self.bundle, self.interface, self.adapter, self.limits.max_rows
+                self.bundle, self.interface, self.adapter, self.limits.max_rows, self.split
             )
             self._prepare_batches(predictor)
             if self.split is not None and has_pyarrow():

@@ -173,9 +173,8 @@ class Poller:
         for run in runs:
             if (start := run.next_scheduled_start_time) is None:
                 continue
-            if (
-                upon_event and start - self._prefetch <= now
-            ):  # is its slot free, and not yet committed?
+            # Its slot may be free already, and that not yet be committed.
+            if upon_event and start - self._prefetch <= now:
                 return self._pauses.after_event
             if run.state_name == _NO_SLOT:
                 seconds = min(seconds, self._pauses.no_slot)

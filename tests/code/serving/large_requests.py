@@ -6,6 +6,7 @@ from serving.interface import read_interface
 from serving.large import LargeRequests
 from serving.predictor import Predictor
 from serving.requests import make_request_adapter
+from serving.split import make_split_reader
 from tests.code.serving.test_interface import bundle
 
 MOST_ROWS = 5000
@@ -43,7 +44,8 @@ def make_large(monkeypatch, given, proven_rows=64, model=None):
         monkeypatch.setattr(f"serving.predictor.make_{name}_builder", lambda _, build=build: build)
     interface = read_interface(bundle(given))
     adapter = make_request_adapter(interface, MOST_ROWS)
-    predictor = Predictor(model or Model(), interface, adapter, MOST_ROWS)
+    split = make_split_reader(interface, MOST_ROWS)
+    predictor = Predictor(model or Model(), interface, adapter, MOST_ROWS, split)
     return LargeRequests(predictor, "predict", proven_rows, MOST_ROWS)
 
 
