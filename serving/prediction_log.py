@@ -124,9 +124,11 @@ class PredictionLog:
 
     def _run(self) -> None:
         while True:
+            # Read before the batches: what came while they were written waits for a last turn.
+            is_last = self._is_closing
             self._wake.clear()
             self._write_batches()
-            if self._is_closing:
+            if is_last:
                 self._flush(is_last=True)
                 return
             self._flush()

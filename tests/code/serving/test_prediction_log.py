@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -328,6 +329,28 @@ def test_queue_is_bounded_in_bytes(tmp_path):
     for _ in range(5):
         log.end(large, 0.001)
     assert count(metrics, "dropped: queue") == 3
+
+
+def test_close_writes_what_came_while_others_were_written(tmp_path, monkeypatch):
+    log = PredictionLog(LogSettings(folder=tmp_path), make_writer(), Metrics())
+    write, closers = RecordWriter.write, []
+
+    def stop_meanwhile(writer: RecordWriter, *arguments: Any) -> bytes:
+        if not closers:
+            log.end(make_exchange(NO_ROWS, id=b"second"), 0.001)
+            closers.append(threading.Thread(target=log.close))
+            closers[0].start()
+            while not log._is_closing:
+                time.sleep(0.001)
+        return write(writer, *arguments)
+
+    monkeypatch.setattr(RecordWriter, "write", stop_meanwhile)
+    log.end(make_exchange(NO_ROWS, id=b"first"), 0.001)
+    log.start()
+    log._thread.join(_WAIT_SECONDS)
+    (path,) = tmp_path.iterdir()
+    identifiers = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+    assert identifiers == ["first", "second"]
 
 
 def test_share_is_decided_by_the_identifier(tmp_path):
