@@ -16,6 +16,8 @@ _FLOWS, _PLATFORMS = "tests/code/flows/", "tests/code/platforms/"
 _DEPLOYMENTS, _TRAINING = "tests/code/deployments/", "tests/code/training/"
 # Files of these share servers of models, and processes that have imported what stages import.
 _SERVING, _STAGES = "tests/code/serving/", "tests/code/model/"
+# Those that train, half of the folder's time: one group of all would end last, alone.
+_ESTIMATORS = tuple(f"{_STAGES}test_{name}.py" for name in ("training", "card", "splits"))
 # The repository's own model is trained and served once.
 _MODEL = ("tests/data/", "tests/model/", "tests/pipeline/")
 # Files whose tests release to the platform in their parameter, or to the worker's host.
@@ -55,6 +57,7 @@ _LONG = (
 # tests end in the first minutes.
 _LATE = (
     _STAGES,
+    f"{_STAGES} estimators",
     "model",
     f"{_PLATFORMS}test_kubernetes.py",
     "tests/code/tasks/release/test_locks.py",
@@ -72,6 +75,8 @@ _LATE = (
 def group_of(nodeid: str) -> str:
     """Return the group of a test: those of a group run on one worker, in turn."""
     file, _, test = nodeid.partition("::")
+    if file in _ESTIMATORS:
+        return f"{_STAGES} estimators"
     for folder in (_FLOWS, _SERVING, _STAGES):
         if file.startswith(folder):
             return folder
