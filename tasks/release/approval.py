@@ -168,6 +168,7 @@ async def _description(release: Release, until: datetime) -> str:
                 markdown.findings_table(release.verdict.findings) if release.verdict else "",
                 markdown.comparison_table(release.metrics, old),
                 describe_shadow(release.shadow) if release.shadow else "",
+                f"Shadow traffic: {release.shadow_absence}." if release.shadow_absence else "",
                 await picture_of(
                     package.workspace,
                     package.commit,

@@ -56,6 +56,8 @@ async def run_shadow(
         async with rollback_on_error(release, target, staged):
             release.shadow = await mirror(environment, rules, release, target, staged)
         if release.shadow is None:
+            if release.before is not None:
+                release.shadow_absence = _describe_absence(rules)
             return
         await _keep(key, release.shadow)
     commands.run_logger().info("shadow traffic: %s", release.shadow.summary)
@@ -114,6 +116,16 @@ def _list_slices(
     except ConfigurationError:
         return ()
     return rules.slices
+
+
+def _describe_absence(rules: ShadowRules) -> str:
+    """Say that a version goes on unjudged; else no fix of a dead live version could be released."""
+    unchecked = rules.max_disagreement is not None
+    return (
+        "**none**: the new version's answers were not compared with the live one's"
+        + (", nor checked against `shadow.max_disagreement`" if unchecked else "")
+        + ". The log of the run has the reason"
+    )
 
 
 async def _read(key: str) -> ShadowReport | None:

@@ -47,6 +47,7 @@ class Release:
         replace: Whether it may have another interface than what was live before.
         verdict: The gate's verdict, None before the gate was asked and for a rollback.
         shadow: What shadow traffic has shown, None if there was none.
+        shadow_absence: That there was none although the environment has it; else empty.
         rollback: Whether it goes back to an earlier version.
         rollback_reason: Why it goes back; empty if nobody said.
         rolled_back: Whether what was live before serves again, None if nothing had to be undone.
@@ -71,6 +72,7 @@ class Release:
     replace: bool = False
     verdict: Verdict | None = None
     shadow: ShadowReport | None = None
+    shadow_absence: str = ""
     rollback: bool = False
     rollback_reason: str = ""
     rolled_back: bool | None = None
@@ -162,7 +164,7 @@ class Release:
             "before": before,
             "rollback": f"rolls back {before}{reason}" if data.rollback else "",
             "gate": self.verdict.text if self.verdict else "",
-            "shadow traffic": self.shadow.summary if self.shadow else "",
+            "shadow traffic": self.shadow.summary if self.shadow else self.shadow_absence,
             "forced": self.force_reason,
             "approval": self.approval,
             "page": f"[{page}]({page}), its API: [{page}/docs]({page}/docs)" if page else "",

@@ -130,7 +130,22 @@ async def test_first_release_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = _Lab(monkeypatch, None)
     release = await lab.run({"time": "1m", "max_disagreement": 0.1})
     assert release.shadow is None
+    assert not release.shadow_absence
     assert not lab.inputs
+
+
+async def test_release_without_a_comparison_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def draw(*_: object) -> str:
+        return ""
+
+    monkeypatch.setattr(approval, "picture_of", draw)
+    live: Any = SimpleNamespace(commit="1" * 40, label="wine@x", version="v1", metrics=None)
+    rules = {"time": "1m", "max_disagreement": 0.1}
+    release = await _Lab(monkeypatch, None).run(rules, before=live)
+    release.package.workspace = None  # type: ignore[misc]
+    form = await approval._description(release, _START)
+    assert "Shadow traffic: **none**" in form
+    assert "nor checked against `shadow.max_disagreement`" in form
 
 
 @pytest.mark.parametrize(
