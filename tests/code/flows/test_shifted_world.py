@@ -21,6 +21,7 @@ import httpx
 import pytest
 import yaml
 
+from tasks.monitoring.window import parse_span
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import FlowProcess, Lab
 from tests.stack_access import prefect_http, wait_for_end
@@ -183,10 +184,17 @@ def test_alarm_ends_with_the_model_that_it_has_brought(
     assert report.data["reasons"][0].startswith("values of alcohol differ by 0.")
     assert report.data["log"]["rows"] == _REQUESTS * _ROWS
     assert report.data["log"]["invalid"] >= 1
+    killed = _start(lab, second)
+    killed.wait_for("the alarm has started")  # and the report is not stored yet
+    killed.kill()
+    numbers = f"{_REQUESTS} requests of {report.data['version']}, {_REQUESTS * _ROWS} rows"
+    assert numbers in killed.log
     two_at_once = [_start(lab, second) for _ in range(2)]
     report, other = (process.outcome() for process in two_at_once)
     assert (report.state, report.data["alarm"], report.data["acts"]) == ("Alarm", True, True)
     assert report.data == other.data, "a window has one report"
+    assert report.data["log"]["rows"] == _REQUESTS * _ROWS
+    assert _count_reports(lab, second) == 1
     _check_pages(lab)
 
     (run,) = lab.api.find_runs(flows=["retrain"])[:-retrains]
@@ -200,6 +208,13 @@ def test_alarm_ends_with_the_model_that_it_has_brought(
     report = _start(lab, later[-1]).outcome()
     assert (report.state, report.data["alarm"]) == ("Completed", False), report.log
     assert len(lab.api.find_runs(flows=["retrain"])) == retrains + 1
+
+
+def _count_reports(lab: Lab, window: str) -> int:
+    name = parse_span(window, datetime.now(UTC)).name
+    listed = lab.s3().get_paginator("list_objects_v2").paginate(Bucket=lab.bucket)
+    keys = [stored["Key"] for page in listed for stored in page.get("Contents", [])]
+    return sum(key.endswith(f"/{name}.json") for key in keys)
 
 
 def _check_pages(lab: Lab) -> None:
