@@ -22,6 +22,8 @@ class Settings(BaseSettings):
         home: Folder for all files that flows write: caches, workspaces, releases. None of it is
             state that Git, S3, Prefect or the platform do not have as well.
         origin: Git URL or path that flows clone from and push to.
+        forge: Kind of the site that hosts origin, for links to its pages and for `doctor`; empty to
+            tell it by the host's name.
         read_write_block: Name of the `S3Bucket` block used to push.
         training_seconds: Time limit for all stages of a pipeline together.
         refresh_seconds: Time limit for refreshing the data from their source.
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
 
     home: Path = CHECKOUT / ".slipway"
     origin: str = str(CHECKOUT)
+    forge: Literal["", "github", "gitlab"] = ""
     training_seconds: float = 4 * 3600.0
     refresh_seconds: float = Field(default=1800.0, gt=0)
     sources: str = ""

@@ -23,6 +23,7 @@ from tasks.release.locks.holder import Holder
 from tasks.release.locks.lock import lock_of
 from tasks.reports import markdown
 from tasks.reports.monitor_report import artifact_key as monitor_key
+from tasks.repository.forge import Forge, own_forge
 from tasks.repository.release_history import Entry, format_minute, read_history
 from tasks.repository.workspace import Workspace
 from tasks.runs import artifacts
@@ -210,24 +211,24 @@ async def read_status(workspace: Workspace, observation: Observation) -> Status:
 
 async def publish_status(statuses: Sequence[Status]) -> None:
     """Publish the status of all environments as one table."""
-    ui, origin = get_current_settings().ui_url or "", Settings().origin
+    ui, forge = get_current_settings().ui_url or "", own_forge()
     header = [
         "environment", "health", "model", "version", "commit", "replicas", "since", "by",
         "predictions", "monitor", "platform",
     ]  # fmt: skip
-    rows = [_row(status.to_json(), ui, origin) for status in statuses]
+    rows = [_row(status.to_json(), ui, forge) for status in statuses]
     table = markdown.markdown_table(header, rows)
     await artifacts.publish_markdown("environments", table, "What is live, and its health")
 
 
-def _row(values: dict[str, str], ui: str, origin: str) -> list[str]:
+def _row(values: dict[str, str], ui: str, forge: Forge | None) -> list[str]:
     name, url, commit, run = (values[key] for key in ("environment", "url", "commit", "flow_run"))
     return [
         f"[{name}]({url})" if url else name,
         f"**{values['health']}**" if values["problem"] else values["health"],
         values["model"],
         values["version"],
-        markdown.commit_link(origin, commit, short=True) if commit else "",
+        markdown.commit_link(forge, commit, short=True) if commit else "",
         values["replicas"],
         values["since"],
         f"[run]({ui}/runs/flow-run/{run})" if run else "",

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.reports.pictures import as_data_uri
+from tasks.repository.forge import Forge
 from tasks.runs.artifacts import best_effort
 from tasks.training.findings import Finding
 
 Number = int | float
-
-
-# https://[user:token@]host/path.git, ssh://git@host/path.git, git@host:path.git
-_WEB = re.compile(
-    r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)(?P<host>[\w.-]+\.\w+)[:/](?P<path>[\w./-]+?)(?:\.git)?/?"
-)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -93,20 +87,16 @@ def picture(title: str, draw: Callable[[], bytes]) -> str:
     return ""
 
 
-def commit_link(origin: str, commit: str, *, short: bool = False) -> str:
-    """Return a commit as a link, or as code where origin is no URL of a Git host.
-
-    Credentials in the URL are left out.
+def commit_link(forge: Forge | None, commit: str, *, short: bool = False) -> str:
+    """Return a commit as a link, or as code where there are no pages of commits.
 
     Args:
-        origin: Git URL or path.
+        forge: The site that hosts origin, None if there is none.
         commit: The commit.
         short: Show its first seven digits only.
     """
     label = commit[:7] if short else commit
-    if place := _WEB.fullmatch(origin):
-        return f"[`{label}`](https://{place['host']}/{place['path']}/commit/{commit})"
-    return f"`{label}`"
+    return f"[`{label}`]({forge.commit_page(commit)})" if forge else f"`{label}`"
 
 
 def nested_table(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ from prefect.settings import get_current_settings
 
 from tasks.core.commands import run_logger
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
-from tasks.core.settings import Settings
 from tasks.monitoring.shadow_report import ShadowReport
 from tasks.package.package import Package, metrics_at, read_metrics
 from tasks.platforms.base.target import AnyTarget, Live
@@ -24,6 +23,7 @@ from tasks.reports.mlflow_bridge import log_version
 from tasks.reports.release_data import KEY_SUFFIX, Outcome, PreviousRelease, ReleaseData
 from tasks.reports.shadow_report import describe_shadow
 from tasks.reports.timeline import timeline
+from tasks.repository.forge import own_forge
 from tasks.repository.release_history import read_history
 from tasks.runs import artifacts
 from tasks.training.gate import Verdict
@@ -160,7 +160,7 @@ class Release:
             "outcome": f"**{data.outcome}**",
             "environment": data.environment,
             "version": data.version or "-",
-            "commit": markdown.commit_link(Settings().origin, data.commit),
+            "commit": markdown.commit_link(own_forge(), data.commit),
             "before": before,
             "rollback": f"rolls back {before}{reason}" if data.rollback else "",
             "gate": self.verdict.text if self.verdict else "",
@@ -220,8 +220,8 @@ class ReleaseReport:
             await artifacts.publish_markdown(f"{key}-release", release.note(data), title)
         with artifacts.best_effort("the timeline of releases"):
             entries = await read_history(package.workspace, self.environment)
-            ui, origin = get_current_settings().ui_url or "", Settings().origin
-            history = timeline(entries, ui=ui, origin=origin)
+            ui = get_current_settings().ui_url or ""
+            history = timeline(entries, ui=ui, forge=own_forge())
             about = f"Releases of {package.model} to {self.environment}"
             await artifacts.publish_markdown(f"{key}-timeline", history, about)
         if release.outcome == "live" and (page := self.target.page):

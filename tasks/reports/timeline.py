@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.reports import markdown
+from tasks.repository.forge import Forge
 from tasks.repository.release_history import Entry, format_minute, rollback_of
 
 
-def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
+def timeline(entries: Sequence[Entry], *, ui: str, forge: Forge | None) -> str:
     """Return the releases as a markdown table, or a hint where there are none.
 
     Args:
         entries: The releases, newest first.
         ui: Address of the Prefect UI, for links to the runs.
-        origin: Git URL, for links to the commits.
+        forge: The site that hosts origin, for links to the commits.
     """
     if not entries:
         return "Nothing was released yet."
@@ -22,7 +23,7 @@ def timeline(entries: Sequence[Entry], *, ui: str, origin: str) -> str:
         [
             format_minute(entry.at),
             f"**{entry.version}**" if entry is entries[0] else entry.version,
-            markdown.commit_link(origin, entry.commit, short=True),
+            markdown.commit_link(forge, entry.commit, short=True),
             _status(entries, entry),
             f"[run]({ui}/runs/flow-run/{entry.run})" if entry.run else "-",
             entry.approval,

@@ -113,7 +113,7 @@ async def test_second_try_records_the_release(workspace: Unlucky) -> None:
     assert "refs/tags/wine#local#3" not in _on_origin(workspace)
     newest = (await read_history(workspace, "local"))[0]
     assert (newest.force_reason, newest.run) == ("a new disk", "a-run")
-    table = timeline([newest], ui="", origin="")
+    table = timeline([newest], ui="", forge=None)
     assert "live, forced: a new disk" in table
     assert isinstance(version, Version)
     assert await champion_of(replace(workspace, signed_tags=True), "local") == version

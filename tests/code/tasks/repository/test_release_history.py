@@ -9,6 +9,7 @@ import pytest
 
 from tasks.reports.markdown import commit_link
 from tasks.reports.timeline import timeline
+from tasks.repository.forge import find_forge
 from tasks.repository.git import Git
 from tasks.repository.gto import next_release
 from tasks.repository.release_history import (
@@ -143,7 +144,7 @@ def test_rollback_of_a_release_is_the_first_after_it() -> None:
 
 
 def test_timeline_shows_what_was_rolled_back() -> None:
-    lines = timeline(_history("a b <a"), ui="", origin="").splitlines()[2:]
+    lines = timeline(_history("a b <a"), ui="", forge=None).splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == [
         "live, by a rollback", "rolled back", "was live",
     ]  # fmt: skip
@@ -154,7 +155,9 @@ def test_timeline_shows_the_newest_as_live_and_links_runs() -> None:
         Entry("v0.0.2", "b" * 40, _AT, "wine@aaaaaaa", "approved | fine", "123"),
         Entry("v0.0.1", "a" * 40, _AT, "-", "", ""),
     ]
-    lines = timeline(entries, ui="http://ui", origin="git@github.com:me/wine.git").splitlines()
+    lines = timeline(
+        entries, ui="http://ui", forge=find_forge("git@github.com:me/wine.git")
+    ).splitlines()
     link = f"[`bbbbbbb`](https://github.com/me/wine/commit/{'b' * 40})"
     assert lines[2] == (
         f"| 2026-11-25 22:48 UTC | **v0.0.2** | {link} | live | [run](http://ui/runs/flow-run/123)"
@@ -162,7 +165,7 @@ def test_timeline_shows_the_newest_as_live_and_links_runs() -> None:
     )
     assert "| v0.0.1 |" in lines[3]
     assert "| was live | - |" in lines[3]
-    assert "Nothing was released" in timeline([], ui="", origin="")
+    assert "Nothing was released" in timeline([], ui="", forge=None)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +179,11 @@ def test_timeline_shows_the_newest_as_live_and_links_runs() -> None:
     ],
 )
 def test_commit_is_a_link_if_origin_has_pages(origin: str) -> None:
-    assert commit_link(origin, "a" * 40, short=True) == (
+    assert commit_link(find_forge(origin), "a" * 40, short=True) == (
         f"[`aaaaaaa`](https://github.com/me/wine/commit/{'a' * 40})"
     )
 
 
 @pytest.mark.parametrize("origin", ["/srv/origin.git", "file:///srv/origin.git", "../origin"])
 def test_commit_of_a_local_origin_is_no_link(origin: str) -> None:
-    assert commit_link(origin, "a" * 40) == f"`{'a' * 40}`"
+    assert commit_link(find_forge(origin), "a" * 40) == f"`{'a' * 40}`"
