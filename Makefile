@@ -74,8 +74,8 @@ lint: setup  ## Check style, types and workflows
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-logo --no-cache
-	.venv/bin/actionlint
-	.venv/bin/zizmor --offline --quiet --persona=pedantic .github
+	[ ! -d .github/workflows ] || .venv/bin/actionlint
+	[ ! -d .github/workflows ] || .venv/bin/zizmor --offline --quiet --persona=pedantic .github
 
 format: setup  ## Fix style
 	$(PYTHON) -m ruff check --fix

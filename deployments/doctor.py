@@ -27,7 +27,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         notify: Whether to send a message through the notification block.
     """
     # They import Prefect, which has to find its variables set.
-    from deployments.diagnosis import checks, github, origin, signing
+    from deployments.diagnosis import checks, forge, origin, signing
 
     async def on_server(client: PrefectClient) -> AsyncIterator[Finding]:
         yield await checks.check_worker(client, Manifest.read(CHECKOUT).work_pool)
@@ -37,7 +37,7 @@ async def examine(options: frozenset[str], *, local: bool, notify: bool) -> Asyn
         async for finding in checks.check_secrets():
             yield finding
         yield await signing.check_signing()
-        async for finding in github.check_github():
+        async for finding in forge.check_forge():
             yield finding
         yield await checks.check_notification(client, send=notify)
 

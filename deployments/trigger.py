@@ -1,9 +1,9 @@
 """Request a deploy from Prefect, once per commit and environment, and wait for its outcome.
 
 `python -m deployments.trigger deploy --ref "$(git rev-parse HEAD)" --environment local --wait`.
-GitHub Actions, the hook of the local origin and `make demo` use it. The server is that of
-`PREFECT_API_URL`, see `Connection.from_environment`. Needs httpx and nothing else: CI installs no
-more, so it is no subcommand of `slipway`.
+GitHub Actions, GitLab CI, the hook of the local origin and `make demo` use it. The server is that
+of `PREFECT_API_URL`, see `Connection.from_environment`. Needs httpx and nothing else: CI installs
+no more, so it is no subcommand of `slipway`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from deployments.github.job import DeployResult, GitHubJob
+from deployments.ci.job import DeployJob, DeployResult
+from deployments.github.job import GitHubJob
+from deployments.gitlab.job import GitLabJob
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.models import FlowRun
 from deployments.prefect_api.release_note import read_release_note
@@ -108,7 +110,7 @@ def require_worker(api: PrefectAPI, name: str) -> None:
 def main() -> int:
     """Run the command line, and return 0 if the deploy completed."""
     arguments = _arguments()
-    job = GitHubJob.from_environment()
+    job = GitLabJob.from_environment() or GitHubJob.from_environment()
     job.title = f"{arguments.ref[:7]} to {arguments.environment}"
     try:
         with PrefectAPI.from_environment() as api:
@@ -123,7 +125,7 @@ def main() -> int:
         return 1
 
 
-def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> int:
+def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: DeployJob) -> int:
     run = request_deploy_patiently(api, arguments.environment, arguments.ref, again=arguments.again)
     job.link_run(api.ui_url(run))
     before = f", which was requested before and is {run.label}" if run.finished else ""
@@ -143,7 +145,7 @@ def _deploy(api: PrefectAPI, arguments: argparse.Namespace, job: GitHubJob) -> i
         api,
         runs,
         _write,
-        next_step=f"open {api.ui_url(run)}; to try the same commit again: run the workflow by hand"
+        next_step=f"open {api.ui_url(run)}; to try the same commit again: run the job by hand"
         " with `again`, or this command with --again",
     )
     page = note.data.page if note else None

@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 
 from deployments.diagnosis.finding import Finding
-from tasks.core import secret_blocks
-from tasks.core.settings import Settings
-from tasks.core.tls import ssl_context
+from deployments.diagnosis.repository_settings import KEY, read_settings
 from tasks.platforms.catalogue import environment_names
 
-KEY = "PREFECT_API_KEY"
-_REPOSITORY = re.compile(r"github\.com[/:]([\w.-]+/[\w.-]+?)(\.git)?/?$")
-_API = "https://api.github.com"
-_SECONDS = 20.0
-_PAGE = {"per_page": "100"}
 _PAGE_OF_DOCS = "see docs/github.md#set-it-up"
-
-
-def repository_of(origin: str) -> str | None:
-    """Return owner and name of a repository on GitHub, None if it is elsewhere."""
-    match = _REPOSITORY.search(origin)
-    return match[1] if match else None
-
-
-async def check_github() -> AsyncIterator[Finding]:
-    """Check the repository with the worker's own token, as far as that may read the settings."""
-    from prefect.blocks.system import Secret
-
-    repository = repository_of(Settings().origin)
-    if repository is None:
-        return
-    try:
-        block: Any = await Secret.aload(secret_blocks.GIT_TOKEN)
-    except ValueError:
-        return  # origin is reached by SSH, or needs no token
-    async with httpx.AsyncClient(
-        base_url=f"{os.environ.get('GITHUB_API_URL') or _API}/repos/{repository}",
-        headers={"Authorization": f"Bearer {block.get()}"},
-        timeout=_SECONDS,
-        verify=ssl_context(),
-    ) as client:
-        async for finding in examine_repository(client):
-            yield finding
 
 
 async def examine_repository(client: httpx.AsyncClient) -> AsyncIterator[Finding]:
@@ -57,19 +20,19 @@ async def examine_repository(client: httpx.AsyncClient) -> AsyncIterator[Finding
         client: A client of the repository's REST API.
     """
     thing = "GitHub, secrets of the repository"
-    secrets = await _read(client, "/actions/secrets", "secrets")
+    secrets = await read_settings(client, "/actions/secrets", "GitHub")
     if isinstance(secrets, str):
         yield Finding(thing, secrets)
-    elif KEY in {secret["name"] for secret in secrets}:
+    elif KEY in {secret["name"] for secret in secrets["secrets"]}:
         text = f"everyone who may push a branch can read {KEY}, which is a shell on the worker"
         yield Finding(thing, text, f"make it a secret of an environment, {_PAGE_OF_DOCS}")
     else:
         yield Finding(thing, f"{KEY} is none of them")
-    known = await _read(client, "/environments", "environments")
+    known = await read_settings(client, "/environments", "GitHub")
     if isinstance(known, str):
         yield Finding("GitHub, environments", known)
         return
-    for environment in known:
+    for environment in known["environments"]:
         if (name := environment["name"]) not in environment_names():
             continue
         thing = f"GitHub, environment {name}"
@@ -78,14 +41,3 @@ async def examine_repository(client: httpx.AsyncClient) -> AsyncIterator[Finding
         else:
             fix = f"choose its deployment branches, {_PAGE_OF_DOCS}"
             yield Finding(thing, "a workflow of any branch can use its secrets", fix)
-
-
-async def _read(client: httpx.AsyncClient, path: str, key: str) -> list[dict[str, Any]] | str:
-    """Return a list of GitHub's, or why it cannot be read, which is no fault of the set-up."""
-    try:
-        response = await client.get(path, params=_PAGE)
-    except httpx.HTTPError as error:
-        return f"not checked: GitHub does not answer: {error}"
-    if response.is_error:
-        return f"not checked: the worker's token may not read them ({response.status_code})"
-    return list(response.json()[key])

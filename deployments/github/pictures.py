@@ -20,9 +20,6 @@ from tasks.core.errors import TerminalError
 
 BRANCH = "slipway-reports"
 _REF = f"refs/heads/{BRANCH}"
-_PNG = b"\x89PNG\r\n\x1a\n"
-_LARGEST = 2_000_000
-_MOST = 20
 # Seconds before each try: the job of another pull request may push at the same time.
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 _VARIABLES = {
@@ -32,20 +29,6 @@ _VARIABLES = {
     "GIT_COMMITTER_EMAIL": "slipway@localhost",
     "GIT_TERMINAL_PROMPT": "0",
 }
-
-
-def read_pictures(folder: Path) -> dict[str, bytes]:
-    """Return the PNGs in a folder by file name, without those too large or too many.
-
-    The folder comes from the code of a pull request and is not trusted.
-    """
-    pictures = {}
-    for path in sorted(folder.glob("*.png"))[:_MOST]:
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:
-            content = path.read_bytes()
-            if content.startswith(_PNG):
-                pictures[path.name] = content
-    return pictures
 
 
 def commit_pictures(url: str, token: str, pictures: Mapping[str, bytes], message: str) -> str:

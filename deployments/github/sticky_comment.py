@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,31 +15,12 @@ from typing import Any
 
 import httpx
 
-from deployments.github.pictures import commit_pictures, read_pictures
+from deployments.ci.comment import MARKER, REPORT, comment_text, read_pictures
+from deployments.github.pictures import commit_pictures
 from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
 
-MARKER = "<!-- slipway: report on the model -->"
-_REPORT = "report.md"
-_LONGEST = 65_000  # GitHub refuses a comment of more than 65,536 characters
 _PAGE = 100
-_PICTURE = re.compile(r"!\[([^]]*)\]\(([\w.-]+\.png)\)")
 _VARIABLES = ("GITHUB_API_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_TOKEN")
-
-
-def comment_text(report: str, pictures: Mapping[str, str]) -> str:
-    """Return the text of the comment.
-
-    Args:
-        report: The report, in which pictures are links to files beside it.
-        pictures: URLs of the pictures by file name. One that is missing is named and not shown.
-    """
-
-    def link(match: re.Match[str]) -> str:
-        url = pictures.get(match[2])
-        return f"![{match[1]}]({url})" if url else f"(no picture of {match[1]})"
-
-    text = f"{MARKER}\n{_PICTURE.sub(link, report)}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rpartition(chr(10))[0]}\n\n…"
 
 
 def write_comment(github: httpx.Client, number: int, text: str) -> str:
@@ -121,7 +101,7 @@ def publish_report(folder: Path, number: int, environment: Mapping[str, str] = o
         "Authorization": f"Bearer {token}",
         "X-GitHub-Api-Version": "2022-11-28",
     }
-    text = comment_text((folder / _REPORT).read_text(), urls)
+    text = comment_text((folder / REPORT).read_text(), urls)
     with httpx.Client(base_url=f"{api}/repos/{repository}", headers=headers, timeout=30) as github:
         return write_comment(github, number, text)
 

@@ -66,7 +66,7 @@ class Options:
     Attributes:
         source: Repository that origin is made from.
         usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
-        deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
+        deploy_on_push: Whether a push to origin's main deploys, as it does on a Git host.
     """
 
     source: Path

@@ -25,8 +25,8 @@ _MAIN = "refs/heads/main"
 _INCOMING = "refs/slipway/checkout"
 _HOOK = """\
 #!/bin/sh
-# Written by `make up`. Plays GitHub: a push to main that .github/workflows/deploy.yaml runs for
-# requests a deploy. In the background and without the pusher's variables, so that the push neither
+# Written by `make up`. Plays the CI: a push to main that GitHub or GitLab would deploy requests a
+# deploy. In the background and without the pusher's variables, so that the push neither
 # waits nor fails; `make down` ends it.
 while read -r old new ref; do
   [ "$ref" = {main} ] || continue
@@ -83,7 +83,7 @@ def bring_up_to_date(origin: Path, checkout: Path) -> list[str]:
 
 
 def deploy_on_push(origin: Path, checkout: Path, *, home: Path, marker: str, log: Path) -> None:
-    """Make every push to main that GitHub would deploy request a deploy from the local stack.
+    """Make every push to main that the CI would deploy request a deploy from the local stack.
 
     Args:
         origin: The bare repository.

@@ -39,7 +39,7 @@ class Stack:
         checkout: The checkout whose flows the worker runs.
         source: Repository that origin is made from, if not the checkout.
         usual_ports: Whether to try well-known ports first, so that URLs are easy to remember.
-        deploy_on_push: Whether a push to origin's main deploys, as it does on GitHub.
+        deploy_on_push: Whether a push to origin's main deploys, as it does on a Git host.
         main_environment: Where a push to origin's main deploys to; by default where it has so far.
     """
 

@@ -67,7 +67,7 @@ class Connection:
                 f"PREFECT_API_URL is {'not an http(s) URL' if url else 'not set'}",
                 state="no request was sent",
                 next_step="set it to the API URL of your Prefect server, which ends in /api, or to"
-                " that of a workspace of Prefect Cloud (`prefect config view` shows it); on GitHub"
+                " that of a workspace of Prefect Cloud (`prefect config view` shows it); in CI"
                 " it is a secret; for a server on this machine: slipway up",
             )
         authorization = _authorization(

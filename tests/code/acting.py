@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tasks.core.settings import CHECKOUT
 
 WORKFLOWS = CHECKOUT / ".github" / "workflows"
+# A repository on another site may have removed them.
+needs_workflows = pytest.mark.skipif(not WORKFLOWS.exists(), reason="there are no workflows")
 _SECONDS = 500.0
 _NOT_PASSED_ON = ("PREFECT_", "GITHUB_", "SLIPWAY_", "AWS_", "XDG_", "VIRTUAL_ENV")
 # What the real ones do, as far as the workflows need it. FOLDER is where artifacts are kept.

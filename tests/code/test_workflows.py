@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 from tasks.core.settings import CHECKOUT
-from tests.code.acting import WORKFLOWS, Act
+from tests.code.acting import WORKFLOWS, Act, needs_workflows
 from tests.commits import commit_all
+
+pytestmark = needs_workflows
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_whole_suite_runs_where_the_templates_own_code_changes(
     assert job.set_output("template") == template, job.output
 
 
-_PULL = CHECKOUT / ".github" / "scripts" / "pull.sh"
+_PULL = CHECKOUT / ".github" / "scripts" / "pull.sh"  # of the base, which is called by it
 # Stands in for DVC and uv: says which keys it sees, and how DVC is configured.
 _SPY = """#!/bin/sh
 echo "$(basename "$0") $1: key ${AWS_ACCESS_KEY_ID:-none}, $(cat .dvc/config* | tr '\\n' ' ')"
@@ -85,6 +88,8 @@ def test_pull_uses_code_and_configuration_of_the_base_alone(tmp_path: Path) -> N
         spy.parent.mkdir(parents=True, exist_ok=True)
         spy.write_text(_SPY)
         spy.chmod(0o755)
+    (base / "deployments" / "ci").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "deployments" / "ci" / "pull.sh", base / "deployments" / "ci")
     keys = {"AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS_KEY": "S", "AWS_ENDPOINT_URL": ""}
     done = subprocess.run(
         ["sh", str(_PULL), str(base), "save", "evaluate"],

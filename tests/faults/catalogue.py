@@ -230,9 +230,10 @@ FAULTS = (
         f"{_DEPLOYMENTS}/local/test_ports.py",
     ),
     Fault(
-        "deployments/github", "deployments/github/pull_request.py",
+        "deployments/ci", "deployments/ci/report.py",
         r"\) > _LONGEST_CARD:", ") < _LONGEST_CARD:",
-        f"{_DEPLOYMENTS}/github/test_pull_request.py",
+        f"{_DEPLOYMENTS}/ci/test_report.py",
+        Old("deployments/github/pull_request.py", f"{_DEPLOYMENTS}/github/test_pull_request.py"),
     ),
     Fault(
         "deployments/trigger", "deployments/trigger.py",

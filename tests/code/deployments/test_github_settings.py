@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from deployments.diagnosis.finding import Finding
-from deployments.diagnosis.github import KEY, examine_repository, repository_of
+from deployments.diagnosis.forge import api_of, kind_of
+from deployments.diagnosis.github import examine_repository
+from deployments.diagnosis.repository_settings import KEY
+from tasks.repository.forge import find_forge
 
 
 async def _examine(answers: dict[str, Any]) -> dict[str, Finding]:
@@ -53,13 +56,22 @@ async def test_token_without_the_right_to_look_is_no_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "repository"),
+    ("origin", "api"),
     [
-        ("https://github.com/you/wine.git", "you/wine"),
-        ("git@github.com:you/wine", "you/wine"),
-        ("https://gitlab.com/you/wine.git", None),
+        ("https://github.com/you/wine.git", "https://api.github.com/repos/you/wine"),
+        ("git@github.com:you/wine", "https://api.github.com/repos/you/wine"),
+        (
+            "https://gitlab.com/team/a/wine.git",
+            "https://gitlab.com/api/v4/projects/team%2Fa%2Fwine",
+        ),
+        ("https://code.example.com/you/wine", None),
         ("/srv/origin.git", None),
     ],
 )
-def test_repository_is_read_from_its_address(origin: str, repository: str | None) -> None:
-    assert repository_of(origin) == repository
+def test_api_of_a_repository_is_known_by_its_address(
+    origin: str, api: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GITHUB_API_URL", "GITLAB_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    forge = find_forge(origin)
+    assert (api_of(forge) if forge and kind_of(forge) else None) == api

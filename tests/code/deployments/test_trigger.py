@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from deployments import trigger
-from deployments.github.job import DeployResult, annotation, summary
+from deployments.ci.job import DeployResult, summary
+from deployments.github.job import annotation
 from deployments.prefect_api.client import PrefectAPI
 from deployments.prefect_api.release_note import ReleaseNote, read_release_note
 from deployments.prefect_api.run_events import RunEvents
@@ -24,8 +25,9 @@ from tasks.core.settings import CHECKOUT
 from tasks.reports import markdown
 from tasks.reports.release_data import Outcome, PreviousRelease, ReleaseData
 from tasks.repository.git import Git
-from tests.code.acting import Act, Job
+from tests.code.acting import Act, Job, needs_workflows
 from tests.code.deployments.servers import PASSWORD, PrefectServer
+from tests.code.gitlab_running import GitLabCI, install_gitlab_ci_local
 from tests.stand_ins.line import line_to
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -132,6 +134,7 @@ def push(act: Act, server: PrefectServer, environment: str, key: str) -> Job:
     )
 
 
+@needs_workflows
 def test_workflow_without_a_worker_fails_at_once(act: Act, server: PrefectServer) -> None:
     before = server.runs()
     job = push(act, server, "deserted", PASSWORD)
@@ -141,11 +144,45 @@ def test_workflow_without_a_worker_fails_at_once(act: Act, server: PrefectServer
     assert server.runs() == before
 
 
+@needs_workflows
 def test_workflow_with_a_wrong_key_fails(act: Act, server: PrefectServer) -> None:
     job = push(act, server, "staffed", "pnu_wrong")
     assert job.code == 1
     assert "refused the key (401)" in job.output
     assert "pnu_wrong" not in job.output
+
+
+def test_job_of_gitlab_follows_the_run_of_a_ref_and_links_it(
+    source: Path, run_folder: Path, tmp_path: Path, server: PrefectServer, api: PrefectAPI
+) -> None:
+    program = install_gitlab_ci_local(run_folder / "gitlab-ci-local")
+    checkout = tmp_path / "wine"
+    subprocess.run(["git", "clone", "--quiet", str(source), str(checkout)], check=True)
+    commit = Git(checkout)("rev-parse", "main")
+    run = trigger.request_deploy(api, "staffed", commit, again="8")
+    data = _release_data(outcome="live").to_json()
+    artifact = {"key": "wine-local-release-data", "type": "json", "data": json.dumps(data)}
+    response = server.http.post("/artifacts/", json={**artifact, "flow_run_id": run.id})
+    response.raise_for_status()
+    server.set_state(run.id, "RUNNING", "Running")
+    server.set_state(run.id, "COMPLETED", "Completed")
+    code, output = GitLabCI(program, checkout).run(
+        *("--input", "ref=main", "--input", "environment=staffed", "--input", "again=true"),
+        "deploy",
+        source="web",
+        variables={
+            "PREFECT_API_URL": server.url, "PREFECT_API_KEY": PASSWORD, "CI_PIPELINE_ID": "8",
+        },
+    )  # fmt: skip
+    assert code == 0, output
+    assert f"run {run.id}, which was requested before and is Completed" in output
+    job = checkout / ".slipway" / "job"
+    outputs = dict(line.split("=", 1) for line in (job / "outputs.env").read_text().splitlines())
+    assert outputs["SLIPWAY_RUN_URL"] == api.ui_url(run)
+    assert outputs["SLIPWAY_OUTCOME"] == "live"
+    links = json.loads((job / "links.json").read_text())["Slipway"]
+    assert links[0]["external_link"]["url"] == api.ui_url(run)
+    assert f"## Deploy {commit[:7]} to staffed: live" in (job / "summary.md").read_text()
 
 
 def test_paused_pool_is_refused(server: PrefectServer, api: PrefectAPI) -> None:
@@ -309,7 +346,8 @@ def test_links_lead_to_the_ui_of_prefect_cloud() -> None:
 
 
 def test_trigger_imports_httpx_and_nothing_slow() -> None:
-    code = "import sys, deployments.trigger, deployments.github.sticky_comment; print(*sys.modules)"
+    code = "import sys, deployments.trigger, deployments.github.sticky_comment"
+    code += ", deployments.gitlab.sticky_note; print(*sys.modules)"
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

@@ -11,13 +11,13 @@ import pytest
 from deployments.local.post_receive import match_any, paths_of
 from deployments.local.stack import Stack
 from tasks.core.settings import CHECKOUT
-from tests.code.acting import WORKFLOWS, Act, Job
+from tests.code.acting import WORKFLOWS, Act, Job, needs_workflows
 from tests.code.flows.conftest import Delivery
 from tests.code.flows.harness import SECONDS, Lab
 from tests.stack_access import wait_for_end
 
 # The fixtures deliver a model, and a test waits for several runs.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), needs_workflows]
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from deployments.github.pictures import BRANCH, commit_pictures, read_pictures
-from deployments.github.sticky_comment import MARKER, comment_text
+from deployments.ci.comment import MARKER, comment_text, read_pictures
+from deployments.github.pictures import BRANCH, commit_pictures
 from tasks.core.settings import CHECKOUT
 from tasks.repository.git import Git
 

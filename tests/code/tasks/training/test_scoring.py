@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.github.scoring import score
+from deployments.ci.scoring import score
 from tasks.core.settings import CHECKOUT
 from tasks.package.package import Package, read_metrics, verify_artifact
 from tasks.package.runtime import make_runtime

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deployments.github.pull_request import markdown, plot_specifications, read_rules, summary_of
+from deployments.ci.report import markdown, plot_specifications, read_rules
+from deployments.github.pull_request import summary_of
 from tasks.repository.git import Git
 from tasks.training.gate import Verdict
 from tests.commits import commit_all

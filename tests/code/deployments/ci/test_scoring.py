@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.github.scoring import Cache
+from deployments.ci.scoring import Cache
 from tasks.repository.workspace import Workspace
 from tasks.training.served import NotComparable
 from tests.commits import commit_all
