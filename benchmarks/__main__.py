@@ -12,7 +12,7 @@ import sys
 from benchmarks.report import write_report
 from tasks.core.settings import CHECKOUT
 
-SUBJECTS = ("serving", "bulk", "delivery")
+SUBJECTS = ("serving", "bulk", "delivery", "switching")
 FOLDER = CHECKOUT / ".slipway" / "benchmarks"
 
 
