@@ -12,11 +12,10 @@ from types import FrameType
 
 from serving import sagemaker
 from serving.bundle import BundleError, read_bundle
-from serving.settings import Limits, LogSettings, SettingError, Settings
+from serving.settings import FAILED, Limits, LogSettings, SettingError, Settings
 
 log = logging.getLogger("serving")
 
-FAILED = 3  # exit status: the bundle cannot be served
 MISUSED = 2  # exit status: a setting cannot be used
 
 
@@ -47,43 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings) -> int:
     # Only now, as this takes most of a second: the first process of a container ignores SIGTERM
     # until it handles it, and who stops it would wait for the end of its grace.
-    import uvicorn
+    if settings.limits.workers > 1:
+        from serving import forking
 
-    from serving.app import create_app
-    from serving.draining import Draining
+        return forking.serve(settings)
+    from serving.server import Server
 
-    failures: list[str] = []
-
-    def fail(reason: str) -> None:
-        log.error("cannot serve %s: %s", settings.bundle, reason)
-        failures.append(reason)
-        server.should_exit = True
-
-    app = create_app(
-        read_bundle(settings.bundle),
-        settings.limits,
-        fail,
-        listen_when_ready=settings.listen_when_ready,
-        log_settings=settings.log,
-    )
-    draining = Draining(app)
-    draining.start_on_signal()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            draining,
-            http=app.state.connections.make_protocol,
-            host=settings.host,
-            port=settings.port,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=settings.limits.keep_alive_seconds,
-            timeout_graceful_shutdown=settings.limits.shutdown_seconds,
-        )
-    )
+    server = Server(settings, read_bundle(settings.bundle))
     server.run()
-    return FAILED if failures or not server.started else 0
+    return server.status
 
 
 def _read_settings(arguments: Sequence[str] | None) -> Settings:

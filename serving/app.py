@@ -27,6 +27,7 @@ from serving.measure import Measure
 from serving.prediction_log import read_feedback
 from serving.service import Service
 from serving.settings import Limits, LogSettings
+from serving.shared_metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def create_app(
     *,
     listen_when_ready: bool = False,
     log_settings: LogSettings | None = None,
+    shared: SharedMetrics | None = None,
 ) -> Starlette:
     """Build the application of one model.
 
@@ -51,6 +53,7 @@ def create_app(
         fail: called with the reason, from another thread, if the model cannot be loaded.
         listen_when_ready: whether the server is to start listening only once the model is loaded.
         log_settings: of the prediction log; None for none.
+        shared: the metrics of all processes of the server; None if this is the only one.
 
     Returns:
         An ASGI application that loads the model once it is started.
@@ -58,17 +61,19 @@ def create_app(
     Raises:
         BundleError: the model's interface cannot be served.
     """
-    service = Service(bundle, limits, fail or log.error, log_settings)
+    service = Service(bundle, limits, fail or log.error, log_settings, shared)
     connections = Connections(fit_open_files(limits.connections), limits.header_seconds)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        # A daemon: a stop while the model loads does not wait for it.
+        # A daemon: a stop while the model loads does not wait for it. A worker has loaded it before
+        # it listens.
         loading = threading.Thread(target=service.load, name="load", daemon=True)
-        loading.start()
+        if service.predictor is None:
+            loading.start()
         if service.log is not None:
             service.log.start()
-        if listen_when_ready:
+        if listen_when_ready and service.predictor is None:
             await asyncio.to_thread(loading.join)
         yield
         service.close()

@@ -49,6 +49,7 @@ class Bundle:
     golden: dict[str, Any]
     release: dict[str, Any]
     digest: Digest | None = None  # of the file really loaded
+    model: Any = None  # loaded already, for processes that share it
 
     @property
     def model_file(self) -> Path:

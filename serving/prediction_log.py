@@ -58,7 +58,7 @@ class PredictionLog:
             reason: metrics.log_records.labels(f"dropped: {reason}")
             for reason in ("queue", "record", "sink", "spool")
         }
-        self._sink: Sink = StandardOutput()
+        self._sink: Sink = StandardOutput(settings.lock)
         if settings.folder is not None:
             self._sink = Spool(
                 settings.folder,

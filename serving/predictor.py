@@ -296,7 +296,7 @@ def load_predictor(
     Raises:
         BundleError: the bytes are not those recorded, or the predictions differ.
     """
-    model = load_model(bundle)
+    model = load_model(bundle) if bundle.model is None else bundle.model
     for method in interface.methods:
         if not callable(getattr(model, method, None)):
             raise BundleError(f"{bundle.name}: the model has no method {method!r}")

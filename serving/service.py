@@ -27,6 +27,7 @@ from serving.records import RecordWriter
 from serving.requests import make_request_adapter
 from serving.results import Answer, choose_writer
 from serving.settings import Limits, LogSettings
+from serving.shared_metrics import SharedMetrics
 from serving.split import make_split_reader
 from serving.work import Workers
 
@@ -45,6 +46,7 @@ class Service:
         limits: Limits,
         fail: Callable[[str], None],
         log_settings: LogSettings | None = None,
+        shared: SharedMetrics | None = None,
     ) -> None:
         """Prepare everything that needs no model.
 
@@ -53,6 +55,7 @@ class Service:
             limits: of the work it accepts.
             fail: called with the reason, from another thread, if the model cannot be loaded.
             log_settings: of the prediction log; None for none.
+            shared: the metrics of all processes of the server; None if this is the only one.
 
         Raises:
             BundleError: the model's interface cannot be served.
@@ -63,7 +66,7 @@ class Service:
         self.adapter = make_request_adapter(self.interface, limits.max_rows)
         self.split = make_split_reader(self.interface, limits.max_rows)
         self.tables: TableReader | None = None  # until the model is loaded
-        self.metrics = Metrics()
+        self.metrics = Metrics(shared)
         private = {*(bundle.runtime.get("private") or ())}
         if log_settings is not None:
             private |= log_settings.private

@@ -4,13 +4,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+FAILED = 3  # exit status: the bundle cannot be served
 PREFIX = "SLIPWAY_SERVING_"
 # Not below the prefix: an older server, which a rollback starts, refuses names there.
 LOG, LOG_FOLDER, LOG_KEY = "SLIPWAY_LOG", "SLIPWAY_LOG_FOLDER", "SLIPWAY_LOG_KEY"
-LATER_LIMITS = {"batch_rows": "SLIPWAY_BATCH_ROWS"}
+LATER_LIMITS = {"batch_rows": "SLIPWAY_BATCH_ROWS", "workers": "SLIPWAY_WORKERS"}
 
 
 class SettingError(ValueError):
@@ -34,6 +35,7 @@ class Limits:
     shutdown_seconds: int = 30  # for requests in flight after SIGTERM
     connections: int = 1_000  # one more closes the one that has been idle longest
     report_url: str = ""  # where people with access read the model card; the page links to it
+    workers: int = 1  # processes that serve the model, and share it in memory
     cors_origins: str = ""  # of sites whose pages may ask, with spaces between them; `*` for all
 
     @classmethod
@@ -83,6 +85,12 @@ class Limits:
             )
         return limits
 
+    def split(self) -> "Limits":
+        """Return the limits of one worker: its part of what is for the whole server."""
+        shared = ("threads", "queue", "connections")
+        parts = {name: -(-getattr(self, name) // self.workers) for name in shared}
+        return replace(self, **parts)
+
     @property
     def origins(self) -> list[str]:
         """Sites whose pages may ask the model; `*` for all."""
@@ -104,6 +112,7 @@ class LogSettings:
     feedback: bool = False  # whether `POST /feedback` is served
     key: bytes | None = None  # of the hash of private values; without it they are left out
     folder: Path | None = None  # of the spool; None for standard output
+    lock: int | None = None  # of standard output: an open file, shared with other processes
     private: frozenset[str] = frozenset()  # columns, beside those that the model itself names
 
     @classmethod
@@ -163,3 +172,12 @@ class Settings:
     listen_when_ready: bool  # for platforms that route to whatever listens
     limits: Limits
     log: LogSettings | None  # None: no prediction log
+
+    def split(self, lock: int) -> "Settings":
+        """Return the settings of one worker.
+
+        Args:
+            lock: an open file that all workers share.
+        """
+        log = None if self.log is None else replace(self.log, lock=lock)
+        return replace(self, limits=self.limits.split(), log=log)

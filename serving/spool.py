@@ -47,8 +47,27 @@ class StandardOutput:
 
     is_open = False
 
+    def __init__(self, lock: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            lock: an open file, shared with other processes that print records.
+        """
+        self._lock = lock
+
     def write(self, day: str, lines: bytes) -> None:
         """Print records."""
+        if self._lock is None:
+            self._print(lines)
+            return
+        # A pipe takes 4 KB at once; what others print would come in between.
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        try:
+            self._print(lines)
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+    def _print(self, lines: bytes) -> None:
         # Not through its buffer: a thread that waits there for a reader keeps the process from
         # ending.
         _write_all(sys.stdout.fileno(), lines)

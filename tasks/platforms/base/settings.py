@@ -12,7 +12,7 @@ from tasks.platforms.base.duration import Duration, seconds_of
 from tasks.platforms.base.policy import Policy
 from tasks.platforms.base.prediction_log import OptionalLog
 from tasks.platforms.base.shadow import OptionalShadow
-from tasks.platforms.base.variables import Table, VariableReader
+from tasks.platforms.base.variables import WORKERS, Table, VariableReader
 
 # How long these may take at most: the tasks of a rollout, and its flow, are given more.
 READY_SECONDS = 600.0
@@ -41,6 +41,7 @@ class Environment(Policy):
         ready_seconds: Longest time until a started model is ready.
         soak_seconds: Time for which a new release must answer correctly before it is settled.
         approval_hours: Time for the answer; without one the run fails, and nothing is released.
+        workers: Number of processes of a model server, which share the model in memory.
         variables: Variables of the model server, with their values.
         secrets: Secret variables of the model server, each with the Secret block of its value.
         monitor: Rules of the alarm, such as `{least_rows = 100}`: when live requests differ from
@@ -56,6 +57,7 @@ class Environment(Policy):
     ready_seconds: float = Field(60.0, gt=0, le=READY_SECONDS)
     soak_seconds: float = Field(2.0, ge=0, le=SOAK_SECONDS)
     approval_hours: float = Field(24.0, gt=0)
+    workers: int = Field(1, ge=1, le=64)
     variables: Table = Field(default_factory=dict)
     secrets: Table = Field(default_factory=dict)
     log: OptionalLog = None
@@ -70,6 +72,8 @@ class Environment(Policy):
     def variable_reader(self) -> VariableReader:
         """Make the reader of the environment's variables."""
         plain, secret = dict(self.variables), dict(self.secrets)
+        if self.workers > 1:
+            plain[WORKERS] = str(self.workers)
         if self.log:
             plain |= self.log.variables
             secret |= self.log.secrets

@@ -20,6 +20,7 @@ from tasks.core.secret_blocks import renewal
 LIMITS = "SLIPWAY_SERVING_"
 # `serving/settings.py` says why they are not below that prefix.
 LATER_LIMITS = frozenset({"SLIPWAY_BATCH_ROWS"})
+WORKERS = "SLIPWAY_WORKERS"  # the key `workers` sets it
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What the server and its image are started with; another value would break them.
 _RESERVED = frozenset({"HOME", "PATH", "PORT"})

@@ -22,7 +22,7 @@ from tasks.platforms.base.prediction_log import (
     make_spool,
     without_log,
 )
-from tasks.platforms.base.variables import LATER_LIMITS, LIMITS, VariableReader, Variables
+from tasks.platforms.base.variables import LATER_LIMITS, LIMITS, WORKERS, VariableReader, Variables
 from tasks.platforms.catalogue import load_environment
 from tasks.platforms.docker.settings import DockerEnvironment
 from tasks.platforms.docker.target import container_options
@@ -61,10 +61,20 @@ def test_limit_that_older_servers_do_not_know_has_a_name_that_they_ignore(tmp_pa
         " cors_origins"
     )
     later = {limit.name for limit in fields(Limits)} - {*known.split()}
-    assert {name_limit(limit) for limit in later} == LATER_LIMITS
-    assert not any(name.startswith(PREFIX) for name in LATER_LIMITS)
+    names = {*LATER_LIMITS, WORKERS}
+    assert {name_limit(limit) for limit in later} == names
+    assert not any(name.startswith(PREFIX) for name in names)
     environment = _load(tmp_path, "variables = {SLIPWAY_BATCH_ROWS = 1}")
     assert Limits.from_environment(environment.variables).batch_rows == 1
+
+
+async def test_workers_are_set_by_their_key(tmp_path: Path) -> None:
+    variables = await _load(tmp_path, "workers = 2").variable_reader().read()
+    assert Limits.from_environment(variables.reveal()).workers == 2
+    assert (await _load(tmp_path, "").variable_reader().read()).reveal() == {}
+    with pytest.raises(ConfigurationError, match="workers: ") as refusal:
+        _load(tmp_path, "workers = 0")
+    assert str(tmp_path / "staging.toml") in refusal.value.what
 
 
 def test_variable_of_the_worker_overrides_the_table(
