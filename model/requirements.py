@@ -1,7 +1,6 @@
 """Requirements of a pickled model wherever it is loaded: own source files, installed packages."""
 
 import ast
-import io
 import pickle
 import sys
 import tomllib
@@ -10,7 +9,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec, resolve_name
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote
 
 from packaging.requirements import Requirement
@@ -29,8 +28,8 @@ class Code(NamedTuple):
 class _Recorder(pickle.Unpickler):
     """An unpickler that records the module of each class and function that a pickle refers to."""
 
-    def __init__(self, pickled: bytes) -> None:
-        super().__init__(io.BytesIO(pickled))
+    def __init__(self, pickled: IO[bytes]) -> None:
+        super().__init__(pickled)
         self.modules: set[str] = set()
 
     def find_class(self, module: str, name: str) -> Any:
@@ -38,18 +37,19 @@ class _Recorder(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def trace(pickled: bytes) -> Code:
-    """Find the code a pickle refers to, following the imports of the user's own modules.
+def trace(pickled: Path) -> tuple[Any, Code]:
+    """Load a pickle, and find the code that it refers to, following imports of the user's own.
 
     Args:
-        pickled: the model, made by ourselves: it is unpickled here.
+        pickled: the file of the model, made by ourselves.
 
     Returns:
-        Files under the working directory, with the `__init__.py` of the packages they are in;
-        and the names of installed modules that these files or the pickle itself need.
+        The model; and of its code the files under the working directory, with the `__init__.py` of
+        the packages they are in, and the installed modules that they or the pickle itself need.
     """
-    recorder = _Recorder(pickled)
-    recorder.load()
+    with pickled.open("rb") as file:
+        recorder = _Recorder(file)
+        model = recorder.load()
     files: dict[str, bytes] = {}
     installed: set[str] = set()
     todo, visited = sorted(recorder.modules), set(recorder.modules)
@@ -64,7 +64,7 @@ def trace(pickled: bytes) -> Code:
         new = {*_find_imports(name, path), *([parent] if parent else [])} - visited
         visited |= new
         todo += sorted(new)
-    return Code(files, {name for name in installed if name in _find_distributions()})
+    return model, Code(files, {name for name in installed if name in _find_distributions()})
 
 
 def find_versions(modules: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ what is needed to run it: file hashes, Python version, exact package versions an
 """
 
 import hashlib
-import pickle
 import platform
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from model.params import ConfigError, Params, run
 
 LOCK = Path("model/uv.lock")
 SAMPLE_ROWS = 5  # enough for MLEM to infer columns and types
+CHUNK_BYTES = 1 << 20
 
 
 def main(params: Params) -> None:
@@ -35,13 +35,9 @@ def main(params: Params) -> None:
     Args:
         params: `name`, `save`, `seed`, `data.target` and `data.task`.
     """
-    pickled = ESTIMATOR.read_bytes()
     features, target, *_ = read_split(TEST, params.data.target)
-    code = requirements.trace(pickled)
     path = get_model_path(params.name)
-    meta = mlem_api.save(
-        pickle.loads(pickled), path, features.head(SAMPLE_ROWS), code.files, code.installed
-    )
+    modules = _save(path, features.head(SAMPLE_ROWS))
 
     model = mlem_api.load(path)
     columns = read_data()["columns"]
@@ -56,7 +52,6 @@ def main(params: Params) -> None:
         {"format": 1, "inputs": golden.make_records(inputs), "outputs": outputs},
     )
     remove_former_models(params.name)
-    modules = [requirement.module for requirement in meta.requirements.installable]
     packages = find_packages(modules, with_arrow=params.save.arrow)
     write_json(
         get_model_path(params.name, ".runtime.json"),
@@ -72,6 +67,15 @@ def main(params: Params) -> None:
             "hashes": requirements.find_hashes(packages, LOCK),
         },
     )
+
+
+def _save(path: Path, sample: "pd.DataFrame") -> list[str]:
+    """Save the estimator; return the installed modules that it needs.
+
+    When this returns, the estimator is no longer in memory, where the saved model is loaded next.
+    """
+    model, code = requirements.trace(ESTIMATOR)
+    return mlem_api.save(model, ESTIMATOR, path, sample, code)
 
 
 def find_packages(modules: list[str], *, with_arrow: bool) -> dict[str, str]:
@@ -122,12 +126,13 @@ def predict(model: Any, inputs: "pd.DataFrame", private: list[str]) -> list[Any]
 
 
 def _hash_file(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {
-        "size": len(content),
-        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    digests = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            for digest in digests.values():
+                digest.update(chunk)
+    hashes = {name: digest.hexdigest() for name, digest in digests.items()}
+    return {"size": path.stat().st_size, **hashes}
 
 
 if __name__ == "__main__":

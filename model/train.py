@@ -50,7 +50,8 @@ def main(params: Params) -> None:
         raise ConfigError("train.scoring", f"{problem}: use fewer folds, or another scorer")
     private = [name for name, column in data["columns"].items() if column.get("private")]
     record_categories(fitted.best_estimator_, rows.features.drop(columns=private))
-    ESTIMATOR.write_bytes(pickle.dumps(fitted.best_estimator_))
+    with ESTIMATOR.open("wb") as file:  # the fifth protocol writes an array without a copy of it
+        pickle.dump(fitted.best_estimator_, file, protocol=5)
     write_json(CV, _describe(fitted, search, params))
 
 

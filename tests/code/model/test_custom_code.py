@@ -73,6 +73,9 @@ def test_custom_code_is_inside_the_model(tmp_path: Path) -> None:
     assert reports[0]["saved"] == round(36 * reports[0]["accuracy"]) * 20
     assert set(reports[1]["best_params"]) == {"C", "ratio__power"}
 
+    trained = (own / "model/estimator.pkl").read_bytes()
+    assert (own / "model/m1").read_bytes() == trained, "it is copied, not pickled again"
+
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(own / "model/m1", alone / "m")
