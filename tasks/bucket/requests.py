@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
 from tasks.bucket.objects import StoredObject
@@ -30,7 +30,7 @@ async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
     """
 
     def read() -> bytes:
-        body = bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"]
+        body = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))["Body"]
         return bytes(body.read())
 
     try:
@@ -46,7 +46,7 @@ def download(bucket: Bucket, stored: StoredObject, file: Path) -> str:
     """Download an object, and return its md5."""
     digest = hashlib.md5(usedforsecurity=False)
     with explaining_s3_errors(bucket):
-        body = bucket.client.get_object(Bucket=bucket.name, Key=_key(bucket, stored))["Body"]
+        body = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))["Body"]
         with file.open("wb") as opened:
             for chunk in body.iter_chunks(_READ_BYTES):
                 digest.update(chunk)
@@ -92,32 +92,30 @@ def send_object(stored: StoredObject, bucket: Bucket, cache: Path, options: dict
     Args:
         options: As of `storage_options`.
     """
-    from boto3.s3.transfer import TransferConfig
+    file, key = cache / stored.key, object_key(bucket, stored)
+    # The store keeps this checksum; with a key of KMS its ETag tells nothing of the content.
+    arguments: dict[str, Any] = {"ChecksumAlgorithm": "SHA256", **options}
+    with explaining_s3_errors(bucket):
+        if file.stat().st_size <= _PART_BYTES:  # without threads of its own
+            with file.open("rb") as body:
+                bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body, **arguments)
+            return
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
-    config = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
-    key = _key(bucket, stored)
-    with explaining_s3_errors(bucket), (cache / stored.key).open("rb") as file:
-        bucket.client.upload_fileobj(file, bucket.name, key, options, Config=config)
+        config = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
+        with create_transfer_manager(bucket.client, config) as manager:
+            # By its name: of an open file, each of ten parts at once would be read into memory.
+            manager.upload(str(file), bucket.name, key, extra_args=arguments).result()
 
 
-def find_fault(bucket: Bucket, stored: StoredObject) -> str | None:
-    """Describe the fault of an object in the bucket; return None if it is right."""
-    key, md5 = _key(bucket, stored), stored.md5.removesuffix(".dir")
-    try:
-        with explaining_s3_errors(bucket):
-            head = bucket.client.head_object(Bucket=bucket.name, Key=key)
-            if stored.size is not None and head["ContentLength"] != stored.size:
-                return f"size is {head['ContentLength']}, should be {stored.size}"
-            # The ETag is the content's md5 unless it was uploaded in parts or encrypted with KMS.
-            if head["ETag"].strip('"') == md5:
-                return None
-            digest = hashlib.md5(usedforsecurity=False)
-            body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
-            for chunk in body.iter_chunks(_READ_BYTES):
-                digest.update(chunk)
-            return None if digest.hexdigest() == md5 else f"md5 is {digest.hexdigest()}"
-    except AbsentObject:
-        return "missing"
+def read_md5(bucket: Bucket, stored: StoredObject) -> tuple[str, str]:
+    """Read an object; return its md5 and its ETag."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with explaining_s3_errors(bucket):
+        answer = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))
+        for chunk in answer["Body"].iter_chunks(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest(), answer["ETag"]
 
 
 def list_objects(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
@@ -140,5 +138,6 @@ def make_address(bucket: Bucket, key: str, seconds: int) -> str:
     return bucket.client.generate_presigned_url("get_object", place, seconds)
 
 
-def _key(bucket: Bucket, stored: StoredObject) -> str:
-    return f"{bucket.prefix}/{stored.key}".lstrip("/")
+def object_key(bucket: Bucket, stored: StoredObject | None) -> str:
+    """Return the whole key of an object; without one, how the keys of all begin."""
+    return f"{bucket.prefix}/{stored.key if stored else 'files/md5/'}".lstrip("/")

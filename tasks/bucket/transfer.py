@@ -21,7 +21,8 @@ from tasks.bucket.bucket import (
 )
 from tasks.bucket.objects import StoredObject, outputs_of
 from tasks.bucket.placement import copy_files, list_copies
-from tasks.bucket.requests import download, fetch_object, find_fault, read_object, send_object
+from tasks.bucket.requests import download, fetch_object, read_object, send_object
+from tasks.bucket.verification import Verifier
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError
 from tasks.core.fingerprint import file_digest
@@ -82,9 +83,10 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
     """
     bucket, cache = await load_bucket("read-write"), Settings().dvc_cache
     objects = await _with_members(bucket, await outputs_of(workspace))
+    verifier = Verifier(bucket, cache)
     key = artifact_key(workspace.model, "upload")
     async with Progress(key, f"Upload of {workspace.label}") as progress:
-        faults = await _faults(bucket, objects)
+        faults = await verifier.find_faults(objects)
         log = commands.run_logger()
         if not faults:
             log.info("all %d objects are in %s", len(objects), bucket.url)
@@ -97,9 +99,9 @@ async def upload(workspace: Workspace) -> list[StoredObject]:
         # A listing after its files: who sees it may expect them.
         for folders in (False, True):
             missing = [stored for stored in faults if stored.is_folder == folders]
-            await _for_each(missing, send_object, bucket, cache, options)
+            await for_each(missing, send_object, bucket, cache, options)
         await progress.set(80)
-        faults = await _faults(bucket, objects)
+        faults = await verifier.find_faults(objects)
         if faults:
             stored, why = next(iter(faults.items()))
             raise TransientError(
@@ -150,7 +152,7 @@ async def _fetch(bucket: Bucket, cache: Path, outputs: Sequence[StoredObject]) -
         missing = [stored for stored in objects if not (cache / stored.key).is_file()]
         return list({stored.md5: stored for stored in missing}.values())
 
-    await _for_each(absent(outputs), fetch_object, bucket, cache)
+    await for_each(absent(outputs), fetch_object, bucket, cache)
     listings = [(stored, cache / stored.key) for stored in outputs if stored.is_folder]
     members = [
         member
@@ -158,10 +160,10 @@ async def _fetch(bucket: Bucket, cache: Path, outputs: Sequence[StoredObject]) -
         if file.is_file()
         for member in stored.members(file.read_bytes())
     ]
-    await _for_each(absent(members), fetch_object, bucket, cache)
+    await for_each(absent(members), fetch_object, bucket, cache)
 
 
-async def _for_each(
+async def for_each(
     objects: Iterable[StoredObject],
     transfer: Callable[Concatenate[StoredObject, P], None],
     *args: P.args,
@@ -235,14 +237,3 @@ def _missing(objects: Sequence[StoredObject]) -> TerminalError:
         if own
         else "run the train and save flows with force=true to make them again",
     )
-
-
-async def _faults(bucket: Bucket, objects: Sequence[StoredObject]) -> dict[StoredObject, str]:
-    limit = asyncio.Semaphore(CONNECTIONS)
-
-    async def check(stored: StoredObject) -> str | None:
-        async with limit:
-            return await asyncio.to_thread(find_fault, bucket, stored)
-
-    answers = await asyncio.gather(*map(check, objects))
-    return {stored: why for stored, why in zip(objects, answers, strict=True) if why}
