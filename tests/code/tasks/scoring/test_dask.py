@@ -81,9 +81,9 @@ def test_chunks_of_a_killed_worker_are_scored_by_another(
         worker = add_worker(HANGS_IN=str(mark))
         deadline = time.monotonic() + _SECONDS
         while not mark.exists():
-            said = (tmp_path / "log").read_text()
-            assert program.poll() is worker.poll() is None, said
-            assert time.monotonic() < deadline, said
+            output = (tmp_path / "log").read_text()
+            assert program.poll() is worker.poll() is None, output
+            assert time.monotonic() < deadline, output
             time.sleep(0.02)
         worker.kill()
         add_worker()
