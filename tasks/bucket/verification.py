@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from botocore.exceptions import ClientError
-
 from tasks.bucket.bucket import CONNECTIONS, AbsentObject, Bucket, explaining_s3_errors
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.requests import object_key, read_md5
@@ -128,7 +126,7 @@ class Verifier:
         key = object_key(self._bucket, stored)
         try:
             head = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key, PartNumber=1)
-        except ClientError:
+        except self._bucket.client.exceptions.ClientError:
             return 0
         return head["ContentLength"]
 
