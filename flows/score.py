@@ -28,7 +28,7 @@ from tasks.runs.run_names import run_name
 from tasks.scoring.boxed import Task, Totals, score_rows
 from tasks.scoring.clusters import find_cluster
 from tasks.scoring.jobs import Job, Start, hold_job
-from tasks.scoring.places import CSV, PARQUET, Place, read_place
+from tasks.scoring.places import CSV, PARQUET, Place, is_in_bucket, read_place
 from tasks.scoring.rejected_rows import require_few_rejected
 from tasks.scoring.snapshot import Snapshot, bring_files, require_unchanged, take_snapshot
 from tasks.scoring.targets import publish, require_absent
@@ -73,7 +73,7 @@ async def score(
         Version, numbers of rows, and why rows were rejected.
     """
     settings = load_environment(environment)
-    uses_bucket = source.startswith("s3://") or to.startswith("s3://")
+    uses_bucket = is_in_bucket(source) or is_in_bucket(to)
     bucket = await load_bucket("read-write") if uses_bucket else None
     name = bucket.name if bucket else ""
     origin, target = read_place(source, "source", name), read_place(to, "to", name)

@@ -2,7 +2,10 @@
 
 `slipway apply` saves them on the server. Of the bucket: `SLIPWAY_S3_BUCKET`,
 `_READ_WRITE_KEY_ID`, `_READ_WRITE_SECRET`, `_READ_KEY_ID`, `_READ_SECRET`, and if it is not AWS, or
-not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of the rest: see `tasks.core.secret_blocks` and `NOTIFY`.
+not us-east-1: `_ENDPOINT_URL`, `_REGION`. Of a container of Azure (`SLIPWAY_STORE=azure`):
+`SLIPWAY_AZURE_CONTAINER`, and `_ACCOUNT_URL` for identities without keys, or
+`_READ_WRITE_CONNECTION_STRING` and `_READ_CONNECTION_STRING`. Of the rest: see
+`tasks.core.secret_blocks` and `NOTIFY`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ RESULTS = "slipway-results"
 NAMES = frozenset({READ_WRITE, READ, RESULTS})
 DVC_FOLDER = "dvc"
 PREFIX = "SLIPWAY_S3_"
+AZURE_PREFIX = "SLIPWAY_AZURE_"
+PREFIXES = (PREFIX, AZURE_PREFIX)
 
 # The block by which automations notify: of any type, made in the UI, or from a webhook's URL.
 NOTIFY = "slipway-notify"
@@ -92,6 +97,55 @@ class ObjectStorage:
     def is_in(cls, environment: Mapping[str, str]) -> bool:
         """Return whether any of its variables is set."""
         return any(environment.get(PREFIX + key) for key in _NEEDED)
+
+
+@dataclass(frozen=True)
+class AzureStorage:
+    """A container of Azure Blob Storage, and its two identities or none.
+
+    Attributes:
+        container: Name of the container.
+        account_url: URL of the account, if workers are identities of Azure themselves.
+        read_write: Connection string of the identity that pushes models and stores results.
+        read: Connection string of the identity that pulls models when deploying.
+    """
+
+    container: str
+    account_url: str = ""
+    read_write: str = field(default="", repr=False)
+    read: str = field(default="", repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AzureStorage:
+        """Read it from variables `SLIPWAY_AZURE_*`.
+
+        Raises:
+            ConfigurationError: Variables are missing, or exclude each other; names them.
+        """
+        keys = ["READ_WRITE_CONNECTION_STRING", "READ_CONNECTION_STRING"]
+        names = ["CONTAINER", "ACCOUNT_URL", *keys]
+        values = {name: environment.get(AZURE_PREFIX + name, "") for name in names}
+        needed = ["CONTAINER", *([] if values["ACCOUNT_URL"] else keys)]
+        if missing := [AZURE_PREFIX + name for name in needed if not values[name]]:
+            raise ConfigurationError(
+                f"not set: {', '.join(missing)}",
+                state="nothing was changed",
+                next_step=f"export {missing[0]}=…, or write it into .env; with"
+                f" {AZURE_PREFIX}ACCOUNT_URL no connection strings are needed",
+            )
+        if values["ACCOUNT_URL"] and (given := [name for name in keys if values[name]]):
+            raise ConfigurationError(
+                f"{AZURE_PREFIX}ACCOUNT_URL and {AZURE_PREFIX}{given[0]} are both set: a block has"
+                " an identity without keys, or a connection string",
+                state="nothing was changed",
+                next_step=f"unset {AZURE_PREFIX}{given[0]}, or {AZURE_PREFIX}ACCOUNT_URL",
+            )
+        return cls(*(values[name] for name in names))
+
+    @classmethod
+    def is_in(cls, environment: Mapping[str, str]) -> bool:
+        """Return whether the container is set."""
+        return bool(environment.get(f"{AZURE_PREFIX}CONTAINER"))
 
 
 def secret_variables() -> frozenset[str]:

@@ -230,13 +230,13 @@ def digest(checkout: Path, environment: Mapping[str, str], options: Collection[s
         *checkout.glob("deployments/**/*.py"),
     ]
     variables = block_variables.secret_variables() | automation_timeouts.variables()
-    variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN"}
+    variables |= {"SLIPWAY_CHECKOUT", "SLIPWAY_ORIGIN", "SLIPWAY_STORE"}
     parts = [f"{path.relative_to(checkout)}\n{path.read_text()}" for path in sorted(files)]
     parts.append(render(checkout))
     parts += [
         f"{name}={value}"
         for name, value in sorted(environment.items())
-        if name in variables or name.startswith(block_variables.PREFIX)
+        if name in variables or name.startswith(block_variables.PREFIXES)
     ]
     parts += [*sorted(options), version("prefect"), Manifest.read(checkout).version(checkout)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

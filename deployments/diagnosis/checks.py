@@ -7,13 +7,14 @@ import base64
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from deployments.catalogue import block_variables
 from deployments.catalogue.resources.blocks import notification_block
 from deployments.diagnosis.finding import Finding, problem
 from deployments.diagnosis.origin import run_git
 from tasks.bucket.bucket import Bucket, explain, open_bucket
+from tasks.bucket.stores.catalogue import find_kind
 from tasks.core import secret_blocks
 from tasks.core.errors import SlipwayError, TransientError
 from tasks.core.settings import Settings
@@ -24,14 +25,12 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 _APPLY = "slipway apply"
+_NARROW = {
+    "s3": "set SLIPWAY_S3_READ_KEY_ID to a key that can only read",
+    "azure": "set SLIPWAY_AZURE_READ_CONNECTION_STRING to a signature that can only read and list,"
+    " or give the identity the role Storage Blob Data Reader",
+}
 _CONTENT = b"put here by `slipway doctor`; may be deleted"
-
-
-class ObjectKey(TypedDict):
-    """The place of an object, as boto3 takes it."""
-
-    Bucket: str
-    Key: str
 
 
 async def check_worker(client: PrefectClient, pool: str) -> Finding:
@@ -103,7 +102,7 @@ async def check_buckets() -> AsyncIterator[Finding]:
     settings = Settings()
     writer: Bucket | None = None
     for block in dict.fromkeys((settings.read_write_block, block_variables.RESULTS)):
-        thing = f"block s3-bucket/{block}"
+        thing = _name_block(block)
         try:
             bucket = await open_bucket(block, "probe")
             await asyncio.to_thread(_write_and_read, bucket)
@@ -122,7 +121,7 @@ async def check_reader(writer: Bucket | None = None) -> Finding:
         writer: A bucket that can write the object to read; without one, an existing object is read.
     """
     block = Settings().read_block
-    thing = f"block s3-bucket/{block}"
+    thing = _name_block(block)
     try:
         bucket = await open_bucket(block, "probe")
         return await asyncio.to_thread(_only_read, bucket, writer, thing)
@@ -185,15 +184,13 @@ def _write_and_read(bucket: Bucket) -> None:
         TerminalError: The bucket denied one of them.
         TransientError: The bucket is unreachable, or returned other bytes.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    probe = _probe(bucket)
+    store, key = bucket.store, _probe(bucket)
     try:
-        bucket.client.put_object(**probe, Body=_CONTENT)
-        size = bucket.client.head_object(**probe)["ContentLength"]
-        content = bucket.client.get_object(**probe)["Body"].read()
-        bucket.client.delete_object(**probe)
-    except (ClientError, BotoCoreError) as error:
+        store.put(key, _CONTENT)
+        size = store.head(key).size
+        content = store.open(key).read()
+        store.delete(key)
+    except store.errors as error:
         raise explain(bucket, error) from None
     if (size, content) != (len(_CONTENT), _CONTENT):
         raise TransientError(
@@ -205,36 +202,35 @@ def _write_and_read(bucket: Bucket) -> None:
 
 def _only_read(reader: Bucket, writer: Bucket | None, thing: str) -> Finding:
     """List and get objects, and expect that a put is denied."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    probe = _probe(reader)
+    store, key = reader.store, _probe(reader)
     try:
-        listing = reader.client.list_objects_v2(Bucket=reader.name, Prefix=reader.prefix, MaxKeys=1)
+        entry = next(store.list_objects(reader.prefix), None)
         if writer:
-            writer.client.put_object(**probe, Body=_CONTENT)
-            reader.client.get_object(**probe)["Body"].read()
-        for entry in listing.get("Contents", []):
-            reader.client.get_object(Bucket=reader.name, Key=entry["Key"])["Body"].close()
+            writer.store.put(key, _CONTENT)
+            store.open(key).read()
+        if entry:
+            store.open(entry.key).read(1)
         try:
-            reader.client.put_object(**probe, Body=_CONTENT)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {401, 403}:
+            store.put(key, _CONTENT)
+        except store.errors as error:
+            if store.diagnose(error).kind != "denied":
                 raise
             return Finding(thing, f"{reader.url}: can get, cannot put")
         return Finding(
             thing,
             f"{reader.url}: can put; deploys should have read access only",
-            f"set SLIPWAY_S3_READ_KEY_ID to a key that can only read, then: {_APPLY}",
+            f"{_NARROW[reader.kind.scheme]}, then: {_APPLY}",
         )
-    except (ClientError, BotoCoreError) as error:
+    except store.errors as error:
         return problem(thing, explain(reader, error))
     finally:
-        with contextlib.suppress(ClientError, BotoCoreError):
-            (writer or reader).client.delete_object(**probe)
+        with contextlib.suppress(*store.errors):
+            (writer or reader).store.delete(key)
 
 
-def _probe(bucket: Bucket) -> ObjectKey:
-    return {
-        "Bucket": bucket.name,
-        "Key": f"{bucket.prefix}/slipway-doctor/{uuid.uuid4()}".lstrip("/"),
-    }
+def _probe(bucket: Bucket) -> str:
+    return f"{bucket.prefix}/slipway-doctor/{uuid.uuid4()}".lstrip("/")
+
+
+def _name_block(block: str) -> str:
+    return f"block {find_kind(Settings().store).block_type}/{block}"

@@ -68,7 +68,7 @@ def worker_environment(layout: Layout, credentials: Credentials) -> dict[str, st
         **{
             name: value
             for name, value in inherit(_FOR_WORKER, _FOR_WORKER_PREFIXES).items()
-            if name not in _NOT_FOR_WORKER and not name.startswith(block_variables.PREFIX)
+            if name not in _NOT_FOR_WORKER and not name.startswith(block_variables.PREFIXES)
         },
         **git.IDENTITY,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -5,48 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal
 
-from tasks.core.aws_errors import DENIED
+from tasks.bucket.stores.base.store import ENCRYPTION_OPTIONS, Store
+from tasks.bucket.stores.catalogue import STORES, StoreKind, find_kind
 from tasks.core.errors import SlipwayError, TerminalError, TransientError
 from tasks.core.settings import Settings
 from tasks.repository.workspace import Workspace
 
-if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from mypy_boto3_s3 import S3Client
-
-CONNECTIONS = 16
-# The last two are of an object with other content than a request names.
-_ABSENT = {"404", "NoSuchKey", "NotFound", "412", "PreconditionFailed"}
-_STORAGE_OPTIONS = {"sse": "ServerSideEncryption", "sse_kms_key_id": "SSEKMSKeyId"}
 _REGISTER = "`make up` (local stack) or `slipway apply`"
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A folder of a bucket, as an `S3Bucket` block describes it.
+    """A folder of a bucket, as its block describes it.
 
     Attributes:
         remote: Name of the DVC remote for it.
         block: Name of the block.
-        name: Name of the bucket itself.
         prefix: The folder, without slashes around it.
         environment: Variables with the credentials, for DVC; never logged.
-        client: An S3 client with the same credentials.
+        store: The bucket itself, with the same credentials.
+        kind: Its kind.
     """
 
     remote: str
     block: str
-    name: str
     prefix: str
     environment: Mapping[str, str]
-    client: S3Client
+    store: Store
+    kind: StoreKind = STORES["s3"]
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket itself."""
+        return self.store.name
+
+    @property
+    def root(self) -> str:
+        """URL of the bucket itself, which ends in a slash."""
+        return f"{self.kind.scheme}://{self.name}/"
 
     @property
     def url(self) -> str:
         """URL of the DVC remote."""
-        return f"s3://{self.name}/{self.prefix}".rstrip("/")
+        return f"{self.root}{self.prefix}".rstrip("/")
+
+    @property
+    def block_label(self) -> str:
+        """The block, with its type."""
+        return f"{self.kind.block_type}/{self.block}"
 
     def __repr__(self) -> str:
         return f"Bucket({self.remote!r}, {self.url!r})"  # no credentials
@@ -71,69 +79,41 @@ async def open_bucket(block_name: str, remote: str) -> Bucket:
     """Read address and credentials of a bucket from a Prefect block.
 
     Args:
-        block_name: Name of the `S3Bucket` block.
+        block_name: Name of the block; its type is that of the host's kind of store.
         remote: Name of the DVC remote to make for it.
 
     Raises:
+        ConfigurationError: The kind of store is not known, or not installed.
         TerminalError: The block does not exist or is invalid.
         TransientError: The Prefect server does not answer.
     """
     import httpx
-    from botocore.config import Config
     from pydantic import ValidationError
 
-    from tasks.bucket.aws_blocks import S3Bucket
-
+    kind = find_kind(Settings().store)
+    kind.require_packages()
+    label = f"{kind.block_type}/{block_name}"
     try:
-        block = cast("S3Bucket", await S3Bucket.aload(block_name))
+        opened = await kind.open(block_name)
     except ValidationError as error:
         raise TerminalError(
-            f"block s3-bucket/{block_name} cannot be read ({error.error_count()} wrong fields)",
+            f"block {label} cannot be read ({error.error_count()} wrong fields)",
             state="nothing was started",
             next_step=f"register it again: {_REGISTER}",
         ) from None  # the error quotes the block's fields
     except ValueError as error:
         raise TerminalError(
-            f"block s3-bucket/{block_name} does not exist on the Prefect server",
+            f"block {label} does not exist on the Prefect server",
             state="nothing was started",
             next_step=f"create it: {_REGISTER}",
         ) from error
     except httpx.HTTPError as error:
         raise TransientError(
-            f"cannot read block s3-bucket/{block_name} from the Prefect server: {error!r}",
+            f"cannot read block {label} from the Prefect server: {error!r}",
             state="nothing was started",
             next_step="check PREFECT_API_URL and the server, then run the flow again",
         ) from error
-    session = block.credentials.get_boto3_session()
-    credentials = session.get_credentials()
-    if credentials is None:
-        raise TerminalError(
-            f"block s3-bucket/{block_name} has no credentials, and neither has this host",
-            state="nothing was started",
-            next_step="set them in the AwsCredentials block, or give the host a role",
-        )
-    keys = credentials.get_frozen_credentials()
-    endpoint = block.credentials.aws_client_parameters.endpoint_url
-    environment = {
-        "AWS_ACCESS_KEY_ID": str(keys.access_key),
-        "AWS_SECRET_ACCESS_KEY": str(keys.secret_key),
-        "AWS_DEFAULT_REGION": session.region_name or "us-east-1",
-    }
-    if keys.token:
-        environment["AWS_SESSION_TOKEN"] = keys.token
-    if endpoint:
-        environment["AWS_ENDPOINT_URL"] = endpoint
-    config = Config(
-        signature_version="s3v4",  # of addresses, too: new regions refuse the older one
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"total_max_attempts": 2, "mode": "standard"},
-        max_pool_connections=CONNECTIONS,
-    )
-    client = session.client("s3", endpoint_url=endpoint, config=config)
-    return Bucket(
-        remote, block_name, block.bucket_name, block.bucket_folder.strip("/"), environment, client
-    )
+    return Bucket(remote, block_name, opened.folder, opened.environment, opened.store, kind)
 
 
 def storage_options(workspace: Workspace, bucket: Bucket) -> dict[str, str]:
@@ -147,7 +127,7 @@ def storage_options(workspace: Workspace, bucket: Bucket) -> dict[str, str]:
         bucket: The bucket.
 
     Returns:
-        Arguments of an upload.
+        Options of an upload, by their names there.
     """
     from configobj import ConfigObj, ConfigObjError
 
@@ -158,7 +138,7 @@ def storage_options(workspace: Workspace, bucket: Bucket) -> dict[str, str]:
         return {}
     section = content.get(f'remote "{bucket.remote}"')
     options = section if isinstance(section, Mapping) else {}
-    return {name: str(options[key]) for key, name in _STORAGE_OPTIONS.items() if key in options}
+    return {name: str(options[name]) for name in ENCRYPTION_OPTIONS if name in options}
 
 
 class AbsentObject(Exception):
@@ -166,49 +146,37 @@ class AbsentObject(Exception):
 
 
 @contextmanager
-def explaining_s3_errors(bucket: Bucket) -> Iterator[None]:
+def explaining_errors(bucket: Bucket) -> Iterator[None]:
     """Turn errors of requests for objects into transient and terminal ones.
 
     Raises:
         AbsentObject: There is no such object; what that means, the caller knows.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
         yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _ABSENT:
+    except bucket.store.errors as error:
+        if bucket.store.diagnose(error).kind == "absent":
             raise AbsentObject from error
         raise explain(bucket, error) from error
-    except BotoCoreError as error:
-        raise explain(bucket, error) from error
 
 
-def explain(bucket: Bucket, error: ClientError | BotoCoreError) -> SlipwayError:
-    """Make the error of a failed S3 request, transient or terminal."""
-    from botocore.exceptions import ClientError
-
-    code = ""
-    if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
-    if code in DENIED:
-        return _denied(bucket, code)
-    if code == "NoSuchBucket":
+def explain(bucket: Bucket, error: Exception) -> SlipwayError:
+    """Make the error of a failed request, transient or terminal."""
+    fault = bucket.store.diagnose(error)
+    if fault.kind == "denied":
         return TerminalError(
-            f"bucket {bucket.name!r} of block s3-bucket/{bucket.block} does not exist",
+            f"{bucket.url} rejected the credentials of block {bucket.block_label} ({fault.code})",
+            state="nothing was changed",
+            next_step=f"correct the credentials and register the blocks again: {_REGISTER}",
+        )
+    if fault.kind == "no bucket":
+        return TerminalError(
+            f"bucket {bucket.name!r} of block {bucket.block_label} does not exist",
             state="nothing was changed",
             next_step="create the bucket, or correct its name in the block",
         )
     return TransientError(
         f"{bucket.url} is unreachable: {type(error).__name__}: {error}",
         state="nothing was published",
-        next_step="check that the S3 endpoint is up, then run the flow again",
-    )
-
-
-def _denied(bucket: Bucket, why: str) -> TerminalError:
-    return TerminalError(
-        f"{bucket.url} rejected the credentials of block s3-bucket/{bucket.block} ({why})",
-        state="nothing was changed",
-        next_step=f"correct the credentials and register the blocks again: {_REGISTER}",
+        next_step=f"check that {bucket.root} answers, then run the flow again",
     )

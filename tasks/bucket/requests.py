@@ -7,18 +7,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
+from tasks.bucket.bucket import AbsentObject, Bucket, explaining_errors
 from tasks.bucket.objects import StoredObject
+from tasks.bucket.stores.base.store import Body, ObjectState
 from tasks.core import commands
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
-
 _READ_BYTES = 1 << 20
-# Of an object that is sent in one part, the bucket tells the md5 without reading it again.
-_PART_BYTES = 100 << 20
 
 
 async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
@@ -30,11 +25,10 @@ async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
     """
 
     def read() -> bytes:
-        body = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))["Body"]
-        return bytes(body.read())
+        return bucket.store.open(object_key(bucket, stored)).read()
 
     try:
-        with explaining_s3_errors(bucket):
+        with explaining_errors(bucket):
             content = await asyncio.to_thread(read)
     except AbsentObject:
         return None
@@ -45,25 +39,25 @@ async def read_object(bucket: Bucket, stored: StoredObject) -> bytes | None:
 def download(bucket: Bucket, stored: StoredObject, file: Path) -> str:
     """Download an object, and return its md5."""
     digest = hashlib.md5(usedforsecurity=False)
-    with explaining_s3_errors(bucket):
-        body = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))["Body"]
+    with explaining_errors(bucket):
+        body = bucket.store.open(object_key(bucket, stored))
         with file.open("wb") as opened:
-            for chunk in body.iter_chunks(_READ_BYTES):
+            for chunk in _chunks(body):
                 digest.update(chunk)
                 opened.write(chunk)
     return digest.hexdigest()
 
 
 def download_content(bucket: Bucket, key: str, etag: str, file: Path) -> None:
-    """Download an object as it was when the bucket gave its ETag.
+    """Download an object as it was when the bucket gave its ETag; without one, as it is now.
 
     Raises:
-        AbsentObject: It has other content now, or is gone.
+        AbsentObject: It has other content than that, or is gone.
     """
-    with explaining_s3_errors(bucket):
-        body = bucket.client.get_object(Bucket=bucket.name, Key=key, IfMatch=etag)["Body"]
+    with explaining_errors(bucket):
+        body = bucket.store.open(key, etag)
         with file.open("wb") as opened:
-            for chunk in body.iter_chunks(_READ_BYTES):
+            for chunk in _chunks(body):
                 opened.write(chunk)
 
 
@@ -92,38 +86,27 @@ def send_object(stored: StoredObject, bucket: Bucket, cache: Path, options: dict
     Args:
         options: As of `storage_options`.
     """
-    file, key = cache / stored.key, object_key(bucket, stored)
-    # The store keeps this checksum; with a key of KMS its ETag tells nothing of the content.
-    arguments: dict[str, Any] = {"ChecksumAlgorithm": "SHA256", **options}
-    with explaining_s3_errors(bucket):
-        if file.stat().st_size <= _PART_BYTES:  # without threads of its own
-            with file.open("rb") as body:
-                bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body, **arguments)
-            return
-        from boto3.s3.transfer import TransferConfig, create_transfer_manager
-
-        config = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
-        with create_transfer_manager(bucket.client, config) as manager:
-            # By its name: of an open file, each of ten parts at once would be read into memory.
-            manager.upload(str(file), bucket.name, key, extra_args=arguments).result()
+    with explaining_errors(bucket):
+        bucket.store.send(object_key(bucket, stored), cache / stored.key, options)
 
 
-def read_md5(bucket: Bucket, stored: StoredObject) -> tuple[str, str]:
-    """Read an object; return its md5 and its ETag."""
+def read_md5(bucket: Bucket, stored: StoredObject, etag: str) -> str:
+    """Read an object as it was when the bucket gave its ETag; return its md5.
+
+    Raises:
+        AbsentObject: It has other content now, or is gone.
+    """
     digest = hashlib.md5(usedforsecurity=False)
-    with explaining_s3_errors(bucket):
-        answer = bucket.client.get_object(Bucket=bucket.name, Key=object_key(bucket, stored))
-        for chunk in answer["Body"].iter_chunks(_READ_BYTES):
+    with explaining_errors(bucket):
+        for chunk in _chunks(bucket.store.open(object_key(bucket, stored), etag)):
             digest.update(chunk)
-    return digest.hexdigest(), answer["ETag"]
+    return digest.hexdigest()
 
 
-def list_objects(bucket: Bucket, prefix: str) -> Iterator[ObjectTypeDef]:
+def list_objects(bucket: Bucket, prefix: str) -> Iterator[ObjectState]:
     """Yield the objects below a prefix, which begins the whole key, in the order of their keys."""
-    pages = bucket.client.get_paginator("list_objects_v2")
-    with explaining_s3_errors(bucket):
-        for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
-            yield from page.get("Contents", [])
+    with explaining_errors(bucket):
+        yield from bucket.store.list_objects(prefix)
 
 
 def make_address(bucket: Bucket, key: str, seconds: int) -> str:
@@ -134,8 +117,13 @@ def make_address(bucket: Bucket, key: str, seconds: int) -> str:
         key: The object's whole key.
         seconds: The time.
     """
-    place = {"Bucket": bucket.name, "Key": key}
-    return bucket.client.generate_presigned_url("get_object", place, seconds)
+    with explaining_errors(bucket):
+        return bucket.store.sign(key, seconds)
+
+
+def _chunks(body: Body) -> Iterator[bytes]:
+    while chunk := body.read(_READ_BYTES):
+        yield chunk
 
 
 def object_key(bucket: Bucket, stored: StoredObject | None) -> str:

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from tasks.bucket import private_cache
-from tasks.bucket.bucket import (
-    CONNECTIONS,
-    AbsentObject,
-    Bucket,
-    load_bucket,
-    storage_options,
-)
+from tasks.bucket.bucket import AbsentObject, Bucket, load_bucket, storage_options
 from tasks.bucket.objects import StoredObject, outputs_of
 from tasks.bucket.placement import copy_files, list_copies
 from tasks.bucket.requests import download, fetch_object, read_object, send_object
+from tasks.bucket.stores.base.store import CONNECTIONS
 from tasks.bucket.verification import Verifier
 from tasks.core import commands
 from tasks.core.errors import TerminalError, TransientError

@@ -13,16 +13,14 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from tasks.bucket.bucket import CONNECTIONS, AbsentObject, Bucket, explaining_s3_errors
+from tasks.bucket.bucket import AbsentObject, Bucket, explaining_errors
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.requests import object_key, read_md5
+from tasks.bucket.stores.base.store import CONNECTIONS, ObjectState
 from tasks.core import commands
 from tasks.core.fingerprint import file_digest
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 Algorithm = Literal["md5", "sha256"]
 _READ_BYTES = 1 << 20
@@ -63,18 +61,17 @@ class Verifier:
         by_md5 = {stored.md5: stored for stored in objects}
         while len(waiting) >= _FEW:
             first = waiting[0][0]
-            with explaining_s3_errors(self._bucket):
-                page = self._bucket.client.list_objects_v2(
-                    Bucket=self._bucket.name,
-                    Prefix=object_key(self._bucket, None),
-                    StartAfter=first[:-1],  # the last name before it
+            with explaining_errors(self._bucket):
+                page, is_last = self._bucket.store.list_page(
+                    object_key(self._bucket, None),
+                    first[:-1],  # the last name before it
                 )
-            listed = {item["Key"]: item for item in page.get("Contents", [])}
-            end = max(listed) if page["IsTruncated"] and listed else None
+            listed = {item.key: item for item in page}
+            end = max(listed) if listed and not is_last else None
             on_page = [pair for pair in waiting if end is None or pair[0] <= end]
             for key, md5 in on_page:
                 size, item = by_md5[md5].size, listed.get(key)
-                if item and size in (None, item["Size"]) and _is_md5(item["ETag"], md5):
+                if item and size in (None, item.size) and _is_md5(item, md5):
                     yield by_md5[md5]
             waiting = waiting[len(on_page) :]
             if len(on_page) < _FEW:
@@ -84,33 +81,32 @@ class Verifier:
         """Describe the fault of an object; return None if it is right."""
         bucket, key = self._bucket, object_key(self._bucket, stored)
         try:
-            with explaining_s3_errors(bucket):
-                head = bucket.client.head_object(
-                    Bucket=bucket.name, Key=key, ChecksumMode="ENABLED"
-                )
-                if stored.size is not None and head["ContentLength"] != stored.size:
-                    return f"size is {head['ContentLength']}, should be {stored.size}"
-                if _is_md5(head["ETag"], stored.md5) or self._is_file(stored, head):
+            with explaining_errors(bucket):
+                head = bucket.store.head(key)
+                if stored.size is not None and head.size != stored.size:
+                    return f"size is {head.size}, should be {stored.size}"
+                if _is_md5(head, stored.md5) or self._is_file(stored, head):
                     return None
                 md5, etag = self._reads.get(stored.md5, ("", ""))
-                if etag != head["ETag"]:
+                if etag != head.etag:
                     log = commands.run_logger()
                     log.info("reading %s: the bucket has no hash of it to compare", stored.path)
-                    md5, etag = self._reads[stored.md5] = read_md5(bucket, stored)
+                    md5 = read_md5(bucket, stored, head.etag)
+                    self._reads[stored.md5] = (md5, head.etag)
                 return None if md5 == stored.md5.removesuffix(".dir") else f"md5 is {md5}"
         except AbsentObject:
             return "missing"
 
-    def _is_file(self, stored: StoredObject, head: HeadObjectOutputTypeDef) -> bool:
+    def _is_file(self, stored: StoredObject, head: ObjectState) -> bool:
         """Check that the store's hash is that of the file in the cache, which is the right one."""
         file = self._cache / stored.key
-        if not file.is_file() or file.stat().st_size != head["ContentLength"]:
+        if not file.is_file() or file.stat().st_size != head.size:
             return False
-        etag, _, etag_parts = head["ETag"].strip('"').partition("-")
-        checksum, _, checksum_parts = head.get("ChecksumSHA256", "").partition("-")
+        etag, _, etag_parts = head.etag.strip('"').partition("-")
+        checksum, _, checksum_parts = head.sha256.partition("-")
         parts = int(etag_parts or checksum_parts or 1)
-        size = self._read_part_size(stored) if parts > 1 else head["ContentLength"]
-        if not size or -(-head["ContentLength"] // size) != parts:
+        size = self._read_part_size(stored) if parts > 1 else head.size
+        if not size or -(-head.size // size) != parts:
             return False
         if etag_parts:
             own = self._hash(stored, "md5", size)
@@ -123,12 +119,10 @@ class Verifier:
 
     def _read_part_size(self, stored: StoredObject) -> int:
         """Return the bytes of the first part of an object; 0 if the store does not tell."""
-        key = object_key(self._bucket, stored)
         try:
-            head = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key, PartNumber=1)
-        except self._bucket.client.exceptions.ClientError:
+            return self._bucket.store.read_part_size(object_key(self._bucket, stored))
+        except self._bucket.store.errors:
             return 0
-        return head["ContentLength"]
 
     def _hash(self, stored: StoredObject, algorithm: Algorithm, size: int) -> bytes | None:
         """Hash a cached file in parts; None if its md5 is not the one in Git."""
@@ -170,6 +164,6 @@ def _new_hash(algorithm: Algorithm) -> hashlib._Hash:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
-def _is_md5(etag: str, md5: str) -> bool:
-    """Check an ETag: the content's md5, unless it was sent in parts or encrypted with KMS."""
-    return etag.strip('"') == md5.removesuffix(".dir")
+def _is_md5(state: ObjectState, md5: str) -> bool:
+    """Check the md5 that the store has calculated; of an object in parts it has none."""
+    return state.md5 == md5.removesuffix(".dir")

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # The tag of everything that Slipway makes on a Prefect server, and may therefore change.
 TAG = "slipway"
+# Of each kind of store the slug of its blocks' type.
+BLOCK_TYPES = {"s3": "s3-bucket", "azure": "azure-blob-storage-container"}
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -24,7 +26,9 @@ class Settings(BaseSettings):
         origin: Git URL or path that flows clone from and push to.
         forge: Kind of the site that hosts origin, for links to its pages and for `doctor`; empty to
             tell it by the host's name.
-        read_write_block: Name of the `S3Bucket` block used to push.
+        store: Kind of the bucket, `s3` or `azure`: the scheme of its URLs, and with it the type of
+            its blocks.
+        read_write_block: Name of the block of the bucket used to push.
         training_seconds: Time limit for all stages of a pipeline together.
         refresh_seconds: Time limit for refreshing the data from their source.
         sources: Addresses that data may be refreshed from, and what is below them, separated by
@@ -32,7 +36,7 @@ class Settings(BaseSettings):
         cache_days: Age in days from which caches of this host that nothing names are removed; 0 for
             never.
         candidate_days: Age in days from which branches of candidates are removed; 0 for never.
-        read_block: Name of the `S3Bucket` block used to pull when deploying; may be read-only.
+        read_block: Name of the block of the bucket used to pull when deploying; may be read-only.
         signing_key_file: File of the key that signs commits, tags and models; without one the
             Secret block `slipway-signing-key` has it.
         trust: Folder of `allowed_signers`, the keys whose signatures count. It belongs to the
@@ -44,8 +48,8 @@ class Settings(BaseSettings):
         sandbox_free_disk_gb: Space on the disk that a box has to leave free.
         stage_network: Whether stages of a pipeline reach the network.
         stage_variables: Names of variables of the worker that stages get, separated by commas.
-        score_places: Folders, `s3://` and `sql://` addresses that `score` may read and write, and
-            what is below them, separated by commas; paths are relative to the checkout.
+        score_places: Folders, `s3://` (`azure://`) and `sql://` addresses that `score` may read and
+            write, and what is below them, separated by commas; paths are relative to the checkout.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -58,6 +62,7 @@ class Settings(BaseSettings):
     sources: str = ""
     cache_days: float = Field(default=30.0, ge=0)
     candidate_days: float = Field(default=90.0, ge=0)
+    store: str = "s3"
     read_write_block: str = "slipway-read-write"
     read_block: str = "slipway-read"
     sandbox: Literal["auto", "required", "container"] = "auto"

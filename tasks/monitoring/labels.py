@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.bucket.bucket import AbsentObject, explaining_s3_errors, load_bucket
+from tasks.bucket.bucket import AbsentObject, load_bucket
+from tasks.bucket.requests import download_content
+from tasks.bucket.stores.catalogue import STORES
 from tasks.core import commands
 from tasks.core.errors import ConfigurationError, SlipwayError, TransientError
 from tasks.core.programs import run_module
@@ -78,7 +80,7 @@ async def fetch_labels(table: LabelTable, folder: Path) -> Path:
     target = folder / f"labels{_PARQUET if table.file.endswith(_PARQUET) else '.csv'}"
     if table.query:
         await _run_query(table, folder, target)
-    elif table.file.startswith("s3://"):
+    elif table.file.startswith(tuple(f"{scheme}://" for scheme in STORES)):
         await _download(table, target)
     elif not (target := Path(table.file)).is_file():
         raise _refuse(table, "there is no such file on the worker's host")
@@ -87,16 +89,11 @@ async def fetch_labels(table: LabelTable, folder: Path) -> Path:
 
 async def _download(table: LabelTable, target: Path) -> None:
     bucket = await load_bucket("read")
-    place = f"s3://{bucket.name}/"
-    if not table.file.startswith(place):
-        raise _refuse(table, f"it is not in the models' bucket, {place}…")
-
-    def download() -> None:
-        with explaining_s3_errors(bucket):
-            bucket.client.download_file(bucket.name, table.file.removeprefix(place), str(target))
-
+    if not table.file.startswith(bucket.root):
+        raise _refuse(table, f"it is not in the models' bucket, {bucket.root}…")
+    key = table.file.removeprefix(bucket.root)
     try:
-        await asyncio.to_thread(download)
+        await asyncio.to_thread(download_content, bucket, key, "", target)
     except AbsentObject:
         raise _refuse(table, "there is no such object") from None
 

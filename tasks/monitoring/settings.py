@@ -46,7 +46,7 @@ class LabelTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: str = Field("", pattern=r"^(/.+|s3://.+)?$")
+    file: str = Field("", pattern=r"^(/.+|(s3|azure)://.+)?$")
     query: str = ""
     database: str = Field("", pattern=r"^([a-z][a-z0-9-]{0,30})?$")
     key: tuple[str, ...] = Field((REQUEST,), min_length=1)

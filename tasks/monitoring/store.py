@@ -8,20 +8,18 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import IO, cast
 
-from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors, load_bucket
+from tasks.bucket.bucket import AbsentObject, Bucket, explaining_errors, load_bucket
 from tasks.bucket.log_store import PREFIX
 from tasks.bucket.requests import list_objects
+from tasks.bucket.stores.base.store import ObjectState
 from tasks.core import commands
 from tasks.monitoring.records import MOST_BYTES
 from tasks.monitoring.report import Report, parse_report
 from tasks.monitoring.spool import wait_for_shipment
 from tasks.monitoring.window import Span, Window, parse_name
 from tasks.runs.retrying import capability
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 # Of reports before a window: more than the longest alarm looks back, also past empty windows.
 _MOST_REPORTS = 60
@@ -62,7 +60,7 @@ async def read_log(source: str, version: str, span: Span, label_days: float) -> 
 
 def _read_days(bucket: Bucket, window: Window, source: str, until: datetime) -> None:
     day = window.span.start.date()
-    with explaining_s3_errors(bucket):
+    with explaining_errors(bucket):
         while day <= until.date():
             # Beside the folder of the bucket that DVC has, see docs/prediction-log.md.
             prefix = f"{PREFIX}{source}/date={day.isoformat()}/"
@@ -71,10 +69,10 @@ def _read_days(bucket: Bucket, window: Window, source: str, until: datetime) -> 
             day += timedelta(days=1)
 
 
-def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
+def _read_file(bucket: Bucket, window: Window, stored: ObjectState) -> None:
     """Read a file; of one that is damaged, or not what it claims to be, only a part counts."""
-    body = bucket.client.get_object(Bucket=bucket.name, Key=stored["Key"])["Body"]
-    version = match[1] if (match := _VERSION.search(stored["Key"])) else ""
+    body = cast("IO[bytes]", bucket.store.open(stored.key))
+    version = match[1] if (match := _VERSION.search(stored.key)) else ""
     read = 0
     try:
         with gzip.GzipFile(fileobj=body) as lines:
@@ -82,7 +80,7 @@ def _read_file(bucket: Bucket, window: Window, stored: ObjectTypeDef) -> None:
                 read += len(line)
                 if read > MOST_BYTES:  # whole files are smaller: it was made to fill the memory
                     raise EOFError
-                window.add(line, stored["LastModified"], version)
+                window.add(line, stored.modified, version)
     except (OSError, EOFError, zlib.error):
         window.tally.damaged_files += 1
 
@@ -124,11 +122,11 @@ def _read_reports(
     bucket: Bucket, report: Report, rest: timedelta
 ) -> tuple[Report | None, list[Report]]:
     folder, own = _folder(report), report.span
-    with explaining_s3_errors(bucket):
+    with explaining_errors(bucket):
         names = [
             key.removeprefix(f"{folder}/").removesuffix(".json")
             for stored in list_objects(bucket, f"{folder}/")
-            if (key := stored["Key"]).endswith(".json")
+            if (key := stored.key).endswith(".json")
         ]
         former = _read_report(bucket, f"{folder}/{own.name}.json") if own.name in names else None
         spans = [span for name in names if (span := parse_name(name)) and span != own]
@@ -159,9 +157,8 @@ def choose_spans(spans: Iterable[Span], own: Span, rest: timedelta) -> list[Span
 
 def _read_report(bucket: Bucket, key: str) -> Report | None:
     try:
-        with explaining_s3_errors(bucket):
-            body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
-            return parse_report(body.read())
+        with explaining_errors(bucket):
+            return parse_report(bucket.store.open(key).read())
     except AbsentObject:
         return None
 
@@ -189,8 +186,8 @@ async def store_report(report: Report, page: str, evidently: bytes = b"") -> Non
     ]
 
     def put() -> None:
-        with explaining_s3_errors(bucket):
+        with explaining_errors(bucket):
             for key, body, kind in files:
-                bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body, ContentType=kind)
+                bucket.store.put(key, body, kind)
 
     await asyncio.to_thread(put)

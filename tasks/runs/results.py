@@ -1,8 +1,10 @@
-"""Storage of the results that must survive a worker: the S3 block, as JSON."""
+"""Storage of the results that must survive a worker: a block of the bucket, as JSON."""
 
 from __future__ import annotations
 
 from typing import Literal, TypedDict
+
+from tasks.core.settings import BLOCK_TYPES, Settings
 
 
 class _Persisted(TypedDict):
@@ -14,6 +16,7 @@ class _Persisted(TypedDict):
 # A retried flow run reads the results of its subflows from here, on whatever worker it runs.
 PERSISTED: _Persisted = {
     "persist_result": True,
-    "result_storage": "s3-bucket/slipway-results",
+    # Of another kind of store, opening the bucket says what is wrong.
+    "result_storage": f"{BLOCK_TYPES.get(Settings().store, 's3-bucket')}/slipway-results",
     "result_serializer": "json",
 }

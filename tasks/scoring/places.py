@@ -23,7 +23,7 @@ class Place:
     """A source or a target.
 
     Attributes:
-        address: Absolute path, `s3://BUCKET/KEY`, or `sql://DATABASE/TABLE`.
+        address: Absolute path, `s3://BUCKET/KEY` (`azure://CONTAINER/KEY`), or `sql://DATABASE/TABLE`.
         kind: What it is.
     """
 
@@ -38,12 +38,12 @@ class Place:
     @property
     def bucket(self) -> str:
         """Name of the bucket."""
-        return self.address.removeprefix("s3://").partition("/")[0]
+        return self.address.partition("://")[2].partition("/")[0]
 
     @property
     def key(self) -> str:
         """Key in the bucket, or prefix without a slash at its end."""
-        return self.address.removeprefix("s3://").partition("/")[2].rstrip("/")
+        return self.address.partition("://")[2].partition("/")[2].rstrip("/")
 
     @property
     def key_folder(self) -> str:
@@ -86,14 +86,14 @@ def read_place(address: str, parameter: str, bucket: str = "") -> Place:
         if not _TABLE.fullmatch(address):
             raise _refuse(parameter, address, "a table is sql://DATABASE/TABLE")
         place = Place(address, "database")
-    elif address.startswith("s3://"):
+    elif is_in_bucket(address):
         place = Place(address, "bucket")
         if bucket and place.bucket != bucket:
             raise _refuse(parameter, address, f"only bucket {bucket} is known to the worker")
         if not place.key:
             raise _refuse(parameter, address, "it names no folder of the bucket")
     elif "://" in address or not address.strip():
-        raise _refuse(parameter, address, "it is no path, s3:// or sql:// address")
+        raise _refuse(parameter, address, f"it is no path, {Settings().store}:// or sql:// address")
     else:
         place = Place(str((CHECKOUT / address).resolve()), "local")
     allowed = list_allowed(bucket)
@@ -108,11 +108,16 @@ def read_place(address: str, parameter: str, bucket: str = "") -> Place:
     return place
 
 
+def is_in_bucket(address: str) -> bool:
+    """Check whether an address is of a bucket of this host's kind."""
+    return address.startswith(f"{Settings().store}://")
+
+
 def list_allowed(bucket: str) -> list[str]:
     """List the places that `score` may read and write; what is below them, too."""
     places = [place.strip() for place in Settings().score_places.split(",") if place.strip()]
     absolute = [place if "://" in place else str((CHECKOUT / place).resolve()) for place in places]
-    return [*absolute, *([f"s3://{bucket}/{SCORES}"] if bucket else [])]
+    return [*absolute, *([f"{Settings().store}://{bucket}/{SCORES}"] if bucket else [])]
 
 
 def _refuse(parameter: str, address: str, problem: str) -> ConfigurationError:

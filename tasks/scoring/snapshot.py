@@ -135,10 +135,10 @@ def _list_files(place: Place) -> Iterator[tuple[str, str]]:
 def _list_objects(place: Place, bucket: Bucket) -> Iterator[tuple[str, str]]:
     prefix = f"{place.key}/" if not place.ending else place.key
     for stored in list_objects(bucket, prefix):
-        name = PurePosixPath(stored["Key"]).relative_to(place.key_folder)
-        is_right = stored["Key"] == place.key or not place.ending
+        name = PurePosixPath(stored.key).relative_to(place.key_folder)
+        is_right = stored.key == place.key or not place.ending
         if is_right and name.name.endswith(_ENDINGS) and _REJECTED not in name.parts:
-            yield name.as_posix(), stored["ETag"]
+            yield name.as_posix(), stored.etag
 
 
 def _download(snapshot: Snapshot, name: str, bucket: Bucket, file: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.bucket.bucket import AbsentObject, Bucket, explaining_s3_errors
+from tasks.bucket.bucket import AbsentObject, Bucket, explaining_errors
 from tasks.bucket.requests import list_objects
 from tasks.core.errors import ConfigurationError, TerminalError
 from tasks.runs.retrying import capability
@@ -167,10 +167,8 @@ def _send_folder(
     content = json.loads(facts)
     content["files"] = [f"{own}/{name}" for name in content["files"]]
     body = json.dumps(content, indent=1).encode()
-    with explaining_s3_errors(bucket):
-        bucket.client.put_object(
-            Bucket=bucket.name, Key=_marker(place), Body=body, ContentType="application/json"
-        )
+    with explaining_errors(bucket):
+        bucket.store.put(_marker(place), body, "application/json")
     _remove_others(bucket, f"{place.key}/run=", prefix)
 
 
@@ -181,8 +179,8 @@ def _send_file(place: Place, bucket: Bucket, job: Job, files: Mapping[str, Path]
     rejected = {path.name: path for name, path in files.items() if name.startswith(_REJECTED)}
     _send(bucket, rejected, prefix)
     single = job.work / f"single{place.ending}"
-    with explaining_s3_errors(bucket):
-        bucket.client.upload_file(str(single), bucket.name, place.key)
+    with explaining_errors(bucket):
+        bucket.store.send(place.key, single, {})
     _remove_others(bucket, f"{beside}/run=", prefix)
 
 
@@ -195,22 +193,22 @@ def _name_run(job: Job) -> str:
 
 def _remove_others(bucket: Bucket, beginning: str, prefix: str) -> None:
     """Remove what former runs have put below their own prefixes."""
-    with explaining_s3_errors(bucket):
+    with explaining_errors(bucket):
         for stored in list_objects(bucket, beginning):
-            if not stored["Key"].startswith(f"{prefix}/"):
-                bucket.client.delete_object(Bucket=bucket.name, Key=stored["Key"])
+            if not stored.key.startswith(f"{prefix}/"):
+                bucket.store.delete(stored.key)
 
 
 def _send(bucket: Bucket, files: Mapping[str, Path], prefix: str) -> None:
-    with explaining_s3_errors(bucket):
+    with explaining_errors(bucket):
         for name, path in files.items():
-            bucket.client.upload_file(str(path), bucket.name, f"{prefix}/{name}")
+            bucket.store.send(f"{prefix}/{name}", path, {})
 
 
 def _has_object(bucket: Bucket, key: str) -> bool:
     try:
-        with explaining_s3_errors(bucket):
-            bucket.client.head_object(Bucket=bucket.name, Key=key)
+        with explaining_errors(bucket):
+            bucket.store.head(key)
     except AbsentObject:
         return False
     return True

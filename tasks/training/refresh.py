@@ -149,9 +149,9 @@ async def _read_url(source: Source) -> str:
 async def _variables(workspace: Workspace, source: Source) -> dict[str, str]:
     """Return the variables for DVC, with the bucket's credentials for what lies there."""
     variables = dvc.variables(workspace)
-    if source.address.startswith("s3://"):
+    if source.address.startswith(f"{Settings().store}://"):
         bucket = await load_bucket("read")
-        if source.address.startswith(f"s3://{bucket.name}/"):
+        if source.address.startswith(bucket.root):
             return {**variables, **bucket.environment}
     return variables
 

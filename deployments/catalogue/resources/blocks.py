@@ -17,9 +17,11 @@ from deployments.catalogue.block_variables import (
     READ,
     READ_WRITE,
     RESULTS,
+    AzureStorage,
     ObjectStorage,
 )
 from deployments.catalogue.difference import Values
+from tasks.bucket.stores.catalogue import StoreKind, find_kind
 from tasks.core.secret_blocks import SECRETS, variable
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import BlockDocument
 
 _PENDING = UUID(int=0)
+_FOLDERS = (
+    (READ_WRITE, READ_WRITE, DVC_FOLDER),
+    (READ, READ, DVC_FOLDER),
+    (RESULTS, READ_WRITE, "results"),
+)  # name of a block, whose credentials it has, its folder
 _SLACK = "https://hooks.slack.com/"
 
 
@@ -54,10 +61,11 @@ class Blocks:
             ConfigurationError: A block that every flow needs does not exist, and its variables are
                 not set.
         """
-        if not ObjectStorage.is_in(self._environment):
-            present = [await self.has(f"s3-bucket/{name}") for name in NAMES]
+        kind, storage = find_storage(self._environment)
+        if not storage.is_in(self._environment):
+            present = [await self.has(f"{kind.block_type}/{name}") for name in NAMES]
             if not all(present):
-                ObjectStorage.from_environment(self._environment)  # says what is missing
+                storage.from_environment(self._environment)  # says what is missing
         return {name: _plain(block) for name, block in self._declared.items()}
 
     async def actual(self) -> Values:
@@ -107,6 +115,18 @@ class Blocks:
         return True
 
 
+def find_storage(
+    environment: Mapping[str, str],
+) -> tuple[StoreKind, type[ObjectStorage] | type[AzureStorage]]:
+    """Return the kind of store that variables choose, and what reads its own variables.
+
+    Raises:
+        ConfigurationError: There is no such kind.
+    """
+    kind = find_kind(environment.get("SLIPWAY_STORE") or "s3")
+    return kind, AzureStorage if kind.scheme == "azure" else ObjectStorage
+
+
 async def notification_block(client: PrefectClient) -> BlockDocument | None:
     """Return the block by which automations notify, of any type: the one saved last, or None."""
     from prefect.client.schemas.objects import BlockDocument
@@ -122,8 +142,14 @@ def _declared(environment: Mapping[str, str]) -> dict[str, Block]:
     from prefect.blocks.system import Secret as SecretBlock
 
     blocks: dict[str, Block] = {}
-    if ObjectStorage.is_in(environment):
-        blocks |= _bucket_blocks(ObjectStorage.from_environment(environment))
+    kind, storage = find_storage(environment)
+    if storage.is_in(environment):
+        kind.require_packages()
+        declared = storage.from_environment(environment)
+        if isinstance(declared, AzureStorage):
+            blocks |= _container_blocks(declared)
+        else:
+            blocks |= _bucket_blocks(declared)
     for name in SECRETS:
         if value := environment.get(variable(name)):
             blocks[f"secret/{name}"] = SecretBlock(value=SecretStr(value))
@@ -134,7 +160,7 @@ def _declared(environment: Mapping[str, str]) -> dict[str, Block]:
 
 
 def _bucket_blocks(storage: ObjectStorage) -> dict[str, Block]:
-    from tasks.bucket.aws_blocks import AwsClientParameters, AwsCredentials, S3Bucket
+    from tasks.bucket.stores.s3.blocks import AwsClientParameters, AwsCredentials, S3Bucket
 
     identities = {
         name: AwsCredentials(
@@ -149,16 +175,34 @@ def _bucket_blocks(storage: ObjectStorage) -> dict[str, Block]:
         name: S3Bucket(
             bucket_name=storage.bucket, credentials=identities[owner], bucket_folder=folder
         )
-        for name, owner, folder in (
-            (READ_WRITE, READ_WRITE, DVC_FOLDER),
-            (READ, READ, DVC_FOLDER),
-            (RESULTS, READ_WRITE, "results"),
+        for name, owner, folder in _FOLDERS
+    }
+    return _by_type(identities) | _by_type(buckets)
+
+
+def _container_blocks(storage: AzureStorage) -> dict[str, Block]:
+    from tasks.bucket.stores.azure.blocks import (
+        AzureBlobStorageContainer,
+        AzureBlobStorageCredentials,
+    )
+
+    identities = {
+        name: AzureBlobStorageCredentials(connection_string=SecretStr(text))
+        if text
+        else AzureBlobStorageCredentials(account_url=storage.account_url)
+        for name, text in ((READ_WRITE, storage.read_write), (READ, storage.read))
+    }
+    containers = {
+        name: AzureBlobStorageContainer(
+            container_name=storage.container, credentials=identities[owner], base_folder=folder
         )
+        for name, owner, folder in _FOLDERS
     }
-    return {
-        **{f"{block.get_block_type_slug()}/{name}": block for name, block in identities.items()},
-        **{f"{block.get_block_type_slug()}/{name}": block for name, block in buckets.items()},
-    }
+    return _by_type(identities) | _by_type(containers)
+
+
+def _by_type(blocks: Mapping[str, Block]) -> dict[str, Block]:
+    return {f"{block.get_block_type_slug()}/{name}": block for name, block in blocks.items()}
 
 
 def _notification(url: str) -> Block:

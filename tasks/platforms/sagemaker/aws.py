@@ -200,7 +200,7 @@ async def open_aws(block: str, region: str) -> Aws:
     import boto3
     import httpx
 
-    from tasks.bucket.aws_blocks import AwsCredentials
+    from tasks.bucket.stores.s3.blocks import AwsCredentials
 
     if not block:
         return Aws(boto3.Session(), region)

@@ -57,7 +57,7 @@ asyncio.run(run())
 """
 _BLOCK = """
 import json, sys
-from tasks.bucket.aws_blocks import AwsClientParameters, S3Bucket
+from tasks.bucket.stores.s3.blocks import AwsClientParameters, S3Bucket
 name, changes = sys.argv[1], json.loads(sys.argv[2])
 if url := changes.pop("endpoint_url", None):
     changes["aws_client_parameters"] = AwsClientParameters(endpoint_url=url)
@@ -70,7 +70,7 @@ bucket.save(name, overwrite=True)
 SECONDS = 150.0
 _FLOWS = [f"flows.{path.stem}" for path in sorted((CHECKOUT / "flows").glob("[!_]*.py"))]
 # Variables that are read when a module is imported: a run with others needs a new process.
-_READ_AT_IMPORT = frozenset({"SLIPWAY_RETRIES", "SLIPWAY_BACKOFF_SECONDS"})
+_READ_AT_IMPORT = frozenset({"SLIPWAY_RETRIES", "SLIPWAY_BACKOFF_SECONDS", "SLIPWAY_STORE"})
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def flow_environment(stack: Stack) -> dict[str, str]:
 @contextlib.contextmanager
 def flow_fork_server(stack: Stack) -> Iterator[ForkServer]:
     """Run a process that has imported Prefect and all flows, and forks one process per run."""
-    forks = ForkServer([*_FLOWS, "tasks.bucket.aws_blocks", "boto3"], flow_environment(stack))
+    forks = ForkServer([*_FLOWS, "tasks.bucket.stores.s3.blocks", "boto3"], flow_environment(stack))
     try:
         yield forks
     finally:

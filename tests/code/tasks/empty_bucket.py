@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 
 from tasks.bucket.bucket import Bucket
+from tasks.bucket.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,7 +21,7 @@ class EmptyBucket:
 
     async def load(self, _: str) -> Bucket:
         """Return it as flows get it."""
-        return Bucket("read", "slipway-read", "models", "dvc", {}, cast("S3Client", self))
+        return Bucket("read", "slipway-read", "dvc", {}, S3Store("models", cast("S3Client", self)))
 
     def get_object(self, **request: str) -> None:
         """Have no object."""

@@ -13,6 +13,7 @@ from tasks.bucket import requests
 from tasks.bucket.bucket import Bucket
 from tasks.bucket.objects import StoredObject
 from tasks.bucket.requests import send_object
+from tasks.bucket.stores.s3 import store as s3
 from tasks.bucket.verification import Verifier
 from tests.code.flows.harness import Lab
 
@@ -25,7 +26,7 @@ class Store:
     def __init__(self, lab: Lab, cache: Path) -> None:
         self.client: Any = lab.s3()
         self.client.meta.events.register("before-call.s3", self._note)
-        self.bucket = Bucket("read", "slipway", lab.bucket, cache.name, {}, self.client)
+        self.bucket = Bucket("read", "slipway", cache.name, {}, s3.S3Store(lab.bucket, self.client))
         self.cache = cache
         self.requests: list[str] = []
 
@@ -54,7 +55,7 @@ class Store:
 
 @pytest.fixture
 def store(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(requests, "_PART_BYTES", _PART_BYTES)
+    monkeypatch.setattr(s3, "_PART_BYTES", _PART_BYTES)
     return Store(lab, tmp_path)
 
 

@@ -7,9 +7,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from tasks.bucket.stores.s3.store import S3Store
 from tasks.monitoring import evidently, store
 from tasks.monitoring.drift import Reference
 from tasks.monitoring.evidently import EvidentlyPage, make_page, make_tables, try_evidently
@@ -97,8 +99,9 @@ async def test_failure_is_said_and_raises_nothing(program: Path) -> None:
 async def test_page_is_stored_beside_the_report_which_says_where(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bucket = SimpleNamespace(name="models", client=SimpleNamespace(objects={}))
-    bucket.client.put_object = lambda **call: bucket.client.objects.update({call["Key"]: call})
+    client = SimpleNamespace(objects={})
+    client.put_object = lambda **call: client.objects.update({call["Key"]: call})
+    bucket = SimpleNamespace(store=S3Store("models", cast("Any", client)))
 
     async def load_bucket(_: str) -> object:
         return bucket
@@ -107,7 +110,7 @@ async def test_page_is_stored_beside_the_report_which_says_where(
     (report,) = make_reports("d")
     text = describe_evidently(report, EvidentlyPage(b"<html>"))
     await store.store_report.fn(report, monitor_report.make_page(report, text), b"<html>")
-    page, own, data = bucket.client.objects.values()
+    page, own, data = client.objects.values()
     assert (page["Body"], page["ContentType"]) == (b"<html>", "text/html; charset=utf-8")
     assert own["Key"] == page["Key"].replace(".evidently", "")
     assert f"<code>{page['Key']}</code>" in own["Body"].decode()

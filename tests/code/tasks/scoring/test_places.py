@@ -6,12 +6,14 @@ import json
 import os
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tasks.bucket.bucket import Bucket
+from tasks.bucket.stores.s3.store import S3Store
 from tasks.core.commands import CommandResult
 from tasks.core.errors import ConfigurationError, DataRejected, TerminalError, TransientError
 from tasks.core.settings import CHECKOUT
@@ -122,14 +124,15 @@ async def test_result_is_published_whole_or_not(tmp_path: Path) -> None:
     assert names == {"out", "one.csv", "one.rejected"}
 
 
+_FACTS = {"Size": 1, "ETag": '"x"', "LastModified": datetime.now(UTC)}
+
+
 class _Objects(dict[str, bytes]):
     """The objects of a bucket, with the calls of its client that publication needs."""
 
-    def upload_file(self, path: str, _bucket: str, key: str) -> None:
-        self[key] = Path(path).read_bytes()
-
     def put_object(self, **request: Any) -> None:
-        self[request["Key"]] = request["Body"]
+        body = request["Body"]
+        self[request["Key"]] = body if isinstance(body, bytes) else body.read()
 
     def delete_object(self, **request: Any) -> None:
         del self[request["Key"]]
@@ -139,12 +142,12 @@ class _Objects(dict[str, bytes]):
 
     def paginate(self, **request: str) -> list[Any]:
         keys = sorted(key for key in self if key.startswith(request["Prefix"]))
-        return [{"Contents": [{"Key": key} for key in keys]}]
+        return [{"Contents": [{"Key": key, **_FACTS} for key in keys]}]
 
 
 async def test_object_has_the_rejected_rows_of_its_run_alone(tmp_path: Path) -> None:
     objects = _Objects({"scores/one.rejectedly": b"of somebody"})
-    bucket = Bucket("write", "slipway-write", "models", "dvc", {}, cast("Any", objects))
+    bucket = Bucket("write", "slipway-write", "dvc", {}, S3Store("models", cast("Any", objects)))
     target, send = Place("s3://models/scores/one.csv", "bucket"), without_prefect(publish)
     for run in ("first", "second"):
         job = _make_job(tmp_path, run)
