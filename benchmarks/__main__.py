@@ -12,7 +12,7 @@ import sys
 from benchmarks.report import write_report
 from tasks.core.settings import CHECKOUT
 
-SUBJECTS = ("serving", "bulk", "delivery", "switching", "large")
+SUBJECTS = ("serving", "bulk", "delivery", "switching", "large", "demo")
 FOLDER = CHECKOUT / ".slipway" / "benchmarks"
 
 

@@ -135,10 +135,14 @@ class Scene:
         """Check that an earlier measurement has made the first model and the older releases."""
         return bool(self._list_refs("refs/bench/wine*"))
 
-    def register_nothing(self) -> None:
-        """Register a deployment whose runs do nothing."""
+    def register_nothing(self, checkout: Path = CHECKOUT) -> None:
+        """Register a deployment whose runs do nothing.
+
+        Args:
+            checkout: Whose flow it is.
+        """
         flow = self._api.post("/flows/", {"name": "nothing"})
-        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(CHECKOUT)}}
+        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(checkout)}}
         body = {
             "name": "nothing", "flow_id": flow["id"], "entrypoint": "benchmarks/nothing.py:nothing",
             "path": ".", "work_pool_name": "slipway", "pull_steps": [step],
