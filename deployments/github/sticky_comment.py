@@ -9,67 +9,35 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from deployments.ci.comment import MARKER, REPORT, comment_text, read_pictures
+from deployments.ci.rest import RestAPI
 from deployments.github.pictures import commit_pictures
-from tasks.core.errors import ConfigurationError, SlipwayError, TerminalError, TransientError
+from tasks.core.errors import ConfigurationError, SlipwayError
 
-_PAGE = 100
+_UNCHANGED = "the comment is unchanged"
 _VARIABLES = ("GITHUB_API_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_TOKEN")
 
 
-def write_comment(github: httpx.Client, number: int, text: str) -> str:
+def write_comment(github: RestAPI, number: int, text: str) -> str:
     """Create our comment on a pull request, or update it, and return its URL.
 
     Args:
-        github: A client of the repository's REST API.
+        github: The repository's REST API.
         number: Number of the pull request.
         text: The comment, which begins with the marker.
     """
-    for comment in _comments(github, number):
+    path = f"/issues/{number}/comments"
+    for comment in github.read_list(path):
         # A person may quote the marker: our comment is that of a bot, and begins with it.
         if comment["user"]["type"] == "Bot" and comment["body"].startswith(MARKER):
-            path = f"/issues/comments/{comment['id']}"
-            return str(_request(github, "PATCH", path, {"body": text})["html_url"])
-    path = f"/issues/{number}/comments"
-    return str(_request(github, "POST", path, {"body": text})["html_url"])
-
-
-def _comments(github: httpx.Client, number: int) -> Iterator[Mapping[str, Any]]:
-    page = 1
-    while True:
-        path = f"/issues/{number}/comments?per_page={_PAGE}&page={page}"
-        comments = _request(github, "GET", path)
-        yield from comments
-        if len(comments) < _PAGE:
-            return
-        page += 1
-
-
-def _request(
-    github: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None = None
-) -> Any:
-    try:
-        response = github.request(method, path, json=body)
-    except httpx.HTTPError as error:
-        raise TransientError(
-            f"GitHub does not answer: {error}",
-            state="the comment is unchanged",
-            next_step="run this job again",
-        ) from error
-    if response.is_error:
-        kind = TransientError if response.status_code >= 500 else TerminalError
-        raise kind(
-            f"{method} {path}: GitHub answers {response.status_code}: {response.text[:300]}",
-            state="the comment is unchanged; the report is in the job's summary",
-            next_step="give the job the permission pull-requests: write, then run it again",
-        )
-    return response.json()
+            own = f"/issues/comments/{comment['id']}"
+            return str(github.request("PATCH", own, json={"body": text})["html_url"])
+    return str(github.request("POST", path, json={"body": text})["html_url"])
 
 
 def publish_report(folder: Path, number: int, environment: Mapping[str, str] = os.environ) -> str:
@@ -86,7 +54,7 @@ def publish_report(folder: Path, number: int, environment: Mapping[str, str] = o
     if missing := [name for name in _VARIABLES if not environment.get(name)]:
         raise ConfigurationError(
             f"not set: {', '.join(missing)}",
-            state="the comment is unchanged",
+            state=_UNCHANGED,
             next_step="run this in a job of GitHub Actions, with GITHUB_TOKEN in its env",
         )
     api, server, repository, token = (environment[name] for name in _VARIABLES)
@@ -102,7 +70,14 @@ def publish_report(folder: Path, number: int, environment: Mapping[str, str] = o
         "X-GitHub-Api-Version": "2022-11-28",
     }
     text = comment_text((folder / REPORT).read_text(), urls)
-    with httpx.Client(base_url=f"{api}/repos/{repository}", headers=headers, timeout=30) as github:
+    with httpx.Client(base_url=f"{api}/repos/{repository}", headers=headers, timeout=30) as client:
+        github = RestAPI(
+            client,
+            host="GitHub",
+            state=_UNCHANGED,
+            report="the job's summary",
+            permission="the permission pull-requests: write",
+        )
         return write_comment(github, number, text)
 
 
