@@ -6,20 +6,9 @@ Azure's resource management, which nothing here needs.
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
+from tasks.bucket.stores.base.blocks import import_without
 
-_WORKERS = "prefect_azure.workers.container_instance"
-
-if "prefect_azure" not in sys.modules:
-    _placeholder = ModuleType(_WORKERS)
-    _placeholder.__getattr__ = lambda _: None  # type: ignore[method-assign]
-    sys.modules[_WORKERS] = _placeholder
-    try:
-        import_module("prefect_azure")
-    finally:
-        del sys.modules[_WORKERS]  # whoever does import the workers gets them
+import_without("prefect_azure", "prefect_azure.workers.container_instance")
 
 from prefect_azure import AzureBlobStorageContainer, AzureBlobStorageCredentials  # noqa: E402
 
