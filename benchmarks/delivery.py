@@ -8,20 +8,20 @@ and DVC; or clone, `dvc pull` of the model, start the server, `/readyz`.
 import argparse
 import contextlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.comparison import COLUMNS, Costs, collect, compare, make_bars, run_script
 from benchmarks.meter import Cost, Meter, run_below_reaper
-from benchmarks.report import Bars, Goal, Report, Table, describe_machine, format_report
+from benchmarks.report import Report, Table, describe_machine, format_report
 from deployments.local.stack import Stack
 from deployments.prefect_api.client import PrefectAPI
 from tasks.core.errors import TransientError
@@ -114,14 +114,7 @@ class Scene:
             **variables,
         }
         with tempfile.TemporaryDirectory(dir=self._stack.home) as folder:
-            meter = Meter()
-            done = subprocess.run(
-                ["bash", "-e", "-c", script], cwd=folder, env=environment, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                raise TransientError(f"the bare commands failed: {done.stdout[-2000:]}")
-            return meter.stop()
+            return run_script(script, folder, environment)
 
     def rest(self) -> float:
         """Return the CPU seconds a second of the stack at rest."""
@@ -242,33 +235,14 @@ def _measure(home: Path | None, passes: int) -> Report:
             scene.make_releases()
         costs: dict[str, list[Cost]] = defaultdict(list)
         for number in range(passes):
-            for name, cost in scene.measure_pass(number):
-                costs[name].append(cost)
-                print(f"{name}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s", flush=True)
+            collect(costs, scene.measure_pass(number))
         idle = scene.rest()  # at the end: a server that has just started is busy
     less = {name: [cost.less(idle) for cost in several] for name, several in costs.items()}
     return _make_report(less, idle)
 
 
-def _make_report(costs: Mapping[str, Sequence[Cost]], idle: float) -> Report:
-    rows, goals = [], []
-    for name, bare, bound, kind in _GOALS:
-        pairs = list(zip(costs[name], costs[bare], strict=True))
-        ratios = {
-            "CPU": [own.cpu / other.cpu for own, other in pairs],
-            "seconds": [own.wall / other.wall for own, other in pairs],
-        }
-        row = [f"{name} / {bare}"]
-        for key, attribute in (("CPU", "cpu"), ("seconds", "wall")):
-            for side in (name, bare):
-                values = [getattr(cost, attribute) for cost in costs[side]]
-                row.append(f"{statistics.median(values):.1f}")
-            low, high = min(ratios[key]), max(ratios[key])
-            row.append(f"{statistics.median(ratios[key]):.2f} ({low:.2f}-{high:.2f})")
-        rows.append(row)
-        ratio = statistics.median(ratios[kind])
-        goals.append(Goal(f"{name}, {kind}", f"<= {bound:g} x", f"{ratio:.2f} x", ratio <= bound))
-    columns = ["", "CPU s", "beside", "ratio", "seconds", "beside", "ratio"]
+def _make_report(costs: Costs, idle: float) -> Report:
+    compared = [(compare(costs, name, bare), bound, kind) for name, bare, bound, kind in _GOALS]
     return Report(
         method=[
             "Slipway beside the bare commands, in turn, on one stack; ratios pair by pair: median"
@@ -276,11 +250,10 @@ def _make_report(costs: Mapping[str, Sequence[Cost]], idle: float) -> Report:
             f"CPU of all processes, servers too, less what they use at rest ({idle:.3f} a second);"
             " soak_seconds is 0.",
         ],
-        tables=[Table("Deliveries", columns, rows)],
-        goals=goals,
-        bars=[Bars("CPU", "CPU s", {n: statistics.median(c.cpu for c in v)
-                                    for n, v in costs.items()})],
-    )  # fmt: skip
+        tables=[Table("Deliveries", COLUMNS, [comparison.row for comparison, *_ in compared])],
+        goals=[comparison.make_goal(bound, kind) for comparison, bound, kind in compared],
+        bars=[make_bars(costs)],
+    )
 
 
 def main() -> None:

@@ -7,19 +7,17 @@ not counted. The demo's stack is stopped and removed after each pass.
 
 import argparse
 import os
-import statistics
-import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks.comparison import COLUMNS, Costs, collect, compare, make_bars, run_script
 from benchmarks.delivery import Scene
-from benchmarks.meter import Cost, Meter, run_below_reaper
-from benchmarks.report import Bars, Goal, Report, Table, describe_machine, format_report
+from benchmarks.meter import Cost, run_below_reaper
+from benchmarks.report import Report, Table, describe_machine, format_report
 from deployments.local.stack import Stack
-from tasks.core.errors import TransientError
 from tasks.core.free_port import find_free_port
 from tasks.core.settings import CHECKOUT
 from tasks.repository.git import IDENTITY
@@ -70,14 +68,7 @@ def run(script: str, folder: Path) -> Cost:
         "UV_PROJECT_ENVIRONMENT": str(folder / "runtime"),  # make setup leaves it aside
         "DVC_NO_ANALYTICS": "1",
     }
-    meter = Meter()
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise TransientError(f"the commands failed: {done.stdout[-2000:]}")
-    return meter.stop()
+    return run_script(script, folder, environment)
 
 
 def measure_pass(folder: Path) -> Iterator[tuple[str, Cost]]:
@@ -117,31 +108,12 @@ def _measure(passes: int) -> Report:
         run(_SETUP, Path(folder))
     for _ in range(passes):
         with tempfile.TemporaryDirectory() as folder:
-            for name, cost in measure_pass(Path(folder)):
-                costs[name].append(cost)
-                print(f"{name}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s", flush=True)
+            collect(costs, measure_pass(Path(folder)))
     return _make_report(costs)
 
 
-def _make_report(costs: Mapping[str, Sequence[Cost]]) -> Report:
-    rows, goals = [], []
-    for name, beside, bound in _GOALS:
-        row = [f"{name} / {beside}"]
-        for attribute in ("cpu", "wall"):
-            pairs = [
-                (getattr(own, attribute), getattr(other, attribute))
-                for own, other in zip(costs[name], costs[beside], strict=True)
-            ]
-            ratios = [own / other for own, other in pairs]
-            row += [f"{statistics.median(side):.1f}" for side in zip(*pairs, strict=True)]
-            ratio = statistics.median(ratios)
-            row.append(f"{ratio:.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
-            what = "CPU" if attribute == "cpu" else "seconds"
-            goals.append(
-                Goal(f"{name}, {what}", f"<= {bound:g} x", f"{ratio:.2f} x", ratio <= bound)
-            )
-        rows.append(row)
-    columns = ["", "CPU s", "beside", "ratio", "seconds", "beside", "ratio"]
+def _make_report(costs: Costs) -> Report:
+    compared = [(compare(costs, name, beside), bound) for name, beside, bound in _GOALS]
     return Report(
         method=[
             "A clone, make demo in it, and again; beside a clone, make setup, dvc repro, commit,"
@@ -150,11 +122,14 @@ def _make_report(costs: Mapping[str, Sequence[Cost]]) -> Report:
             "CPU of all processes; of the second demo and the runs beside it less what the stack"
             " uses at rest.",
         ],
-        tables=[Table("Demos", columns, rows)],
-        goals=goals,
-        bars=[Bars("CPU", "CPU s", {n: statistics.median(c.cpu for c in v)
-                                    for n, v in costs.items()})],
-    )  # fmt: skip
+        tables=[Table("Demos", COLUMNS, [comparison.row for comparison, _ in compared])],
+        goals=[
+            comparison.make_goal(bound, kind)
+            for comparison, bound in compared
+            for kind in comparison.ratios
+        ],
+        bars=[make_bars(costs)],
+    )
 
 
 def main() -> None:
